@@ -1,0 +1,1 @@
+"""Values, models, training, gradients and the log of poisonbench: knows no method."""

@@ -1,0 +1,70 @@
+"""Errors that are a person's to mend: what is wrong, and the way out. The command line prints them in two lines."""
+
+from pathlib import Path
+
+
+class PoisonbenchError(Exception):
+    """Base of all errors that name a rule, the value that broke it, and a way out.
+
+    Attributes:
+        message: what is wrong, in a line.
+        hint: what to do about it; may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigError(PoisonbenchError):
+    """A configuration that cannot be run; `errors` holds every fault found, one line each."""
+
+    def __init__(self, errors: list[str], hint: str = "") -> None:
+        super().__init__("\n".join(errors), hint)
+        self.errors = errors
+
+
+class DataError(PoisonbenchError):
+    """A data set that is absent, unknown, or not of the form that the library works with."""
+
+
+class PoisonError(PoisonbenchError):
+    """An attack broke its contract.
+
+    Attributes:
+        rule: name of the broken rule, one of `poisonbench.contracts.RULES`.
+    """
+
+    def __init__(self, rule: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{rule}: {message}", hint)
+        self.rule = rule
+
+
+class DivergedError(PoisonbenchError):
+    """Training left the finite numbers.
+
+    Attributes:
+        epoch: the epoch (from 1) in which it happened.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"training diverged in epoch {epoch}", "lower the learning rate `lr` or the momentum")
+        self.epoch = epoch
+
+
+class LogError(PoisonbenchError):
+    """A log file that is damaged, foreign, or of another schema.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: Path | str, reason: str, hint: str = "") -> None:
+        super().__init__(f"{path}: {reason}", hint)
+        self.path = Path(path)
+        self.reason = reason

@@ -1,0 +1,49 @@
+"""Names to things: explicit tables, `package.module:attribute` for what lies outside the tree, and the nearest name for typos."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from poisonbench.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean 'x'?` for the known name nearest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
+    """Finds `name` in `table`, or imports it when it has the form `package.module:attribute`.
+
+    Args:
+        table: name -> thing.
+        name: what to look for.
+        kind: what the table holds, for the error: "attack", "model", ...
+
+    Raises:
+        ConfigError: no such name, module or attribute.
+    """
+    if name in table:
+        return table[name]
+    if ":" in name:
+        thing: T = _imported(name, kind)
+        return thing
+    known = ", ".join(sorted(table))
+    raise ConfigError([f"unknown {kind} {name!r}{nearest(name, table)}"], f"known: {known}; or package.module:attribute")
+
+
+def _imported(target: str, kind: str) -> Any:
+    module, _, attribute = target.partition(":")
+    hint = "the form is package.module:attribute, and the module must be importable (PYTHONPATH)"
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError([f"{kind} {target!r}: cannot import {module!r}: {error}"], hint) from error
+    except AttributeError as error:
+        raise ConfigError([f"{kind} {target!r}: module {module!r} has no {attribute!r}"], hint) from error
+    except Exception as error:  # a module outside the tree may raise anything on import
+        raise ConfigError([f"{kind} {target!r}: importing {module!r} raised {type(error).__name__}: {error}"]) from error
