@@ -1,0 +1,6 @@
+"""Influence estimators, one a file; a new one is a file and a line of this table."""
+
+from estimators.gas import GAS
+from estimators.tracin import TracIn
+
+ESTIMATORS: dict[str, type] = {"gas": GAS, "tracin": TracIn}

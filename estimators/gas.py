@@ -1,0 +1,29 @@
+"""GAS, gradient aggregated similarity (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055): TracIn with renormalised gradients.
+
+Cost: that of TracIn at the checkpoints.
+"""
+
+from dataclasses import dataclass
+
+from poisonbench.contracts import Scorer
+from poisonbench.gradients import Form, checkpoint_sum
+from poisonbench.trace import Trace
+
+
+@dataclass(frozen=True)
+class GAS:
+    """sum_k eta_k cos(g_i(theta_k), g_test(theta_k)) (eq. 11).
+
+    Computed on margin gradients, which have the direction of the loss gradients at any confidence: scores do not change when
+    every instance's loss is multiplied by a positive constant of its own.
+
+    Attributes:
+        layerwise: the cosine a layer, summed over the layers (GAS-L).
+    """
+
+    layerwise: bool = False
+
+    def fit(self, trace: Trace) -> Scorer:
+        """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
+        form = Form("margin", "layer" if self.layerwise else "all")
+        return lambda test: checkpoint_sum(trace, test, form)

@@ -1,0 +1,184 @@
+"""The gradient engine: dot products of per-example gradients of n training and m test instances, without ever holding (n, p).
+
+One forward and one backward pass to the layers' outputs for a batch; every layer then adds its share of the (B, m) products.
+Cost of a call: forward and backward over the n + m instances, plus at most 2 n m p flops of matrix product.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.backprop import Layers, Objective, Plan, per_example, plan
+from poisonbench.data import Dataset
+from poisonbench.layers import Grad
+from poisonbench.trace import Trace
+from poisonbench.training import exact_arithmetic
+
+Renormalize = Literal["none", "all", "layer"]
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which gradients are multiplied.
+
+    Attributes:
+        objective: "loss" (cross entropy, without weight decay) or "margin" (the logit against the logsumexp of the others).
+        renormalize: "none"; "all": cosines of the whole gradients; "layer": sum over the layers of a layer's cosines. Use it on
+            margins: their gradient has the direction of the loss gradient and does not vanish with growing confidence.
+        layers: "all", or "last" for the head's parameters alone.
+    """
+
+    objective: Objective = "loss"
+    renormalize: Renormalize = "none"
+    layers: Layers = "all"
+
+
+RAW = Form()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a device has room for.
+
+    Attributes:
+        memory: bytes for test gradients; more test points are done in blocks, each with its own pass over the training set.
+        batch: training instances a pass. On a CPU larger ones only leave the cache.
+    """
+
+    memory: int
+    batch: int
+
+
+CPU, CUDA = Budget(1 << 30, 128), Budget(8 << 30, 1024)
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Per-example gradients of all layers, and what each is multiplied by, (m,)."""
+
+    layers: list[Grad]
+    coefficients: list[Tensor | None]
+
+
+def _coefficients(norms: list[Tensor], scales: list[Tensor | None], renormalize: Renormalize) -> list[Tensor | None]:
+    """Returns for every layer what its gradients are to be multiplied by, (B,), so that the whole, or each layer, has norm 1."""
+    if renormalize == "none":
+        return [None] * len(scales)
+    if renormalize == "layer":  # a layer without any gradient has no direction and adds nothing
+        return [torch.where(norm == 0, torch.zeros_like(norm), 1 / norm) for norm in norms]
+    factors = [s for s in scales if s is not None]
+    total = torch.linalg.vector_norm(torch.stack([n.double() * s for n, s in zip(norms, factors, strict=True)]), dim=0)
+    return [(s / total).to(n.dtype) for n, s in zip(norms, factors, strict=True)]
+
+
+def _side(pairs: Iterator[tuple[Grad, Tensor | None]], renormalize: Renormalize) -> _Side:
+    layers, scales = [], []
+    for layer, scale in pairs:
+        layers.append(layer)
+        scales.append(scale)
+    norms = [layer.norm() for layer in layers] if renormalize != "none" else []
+    return _Side(layers, _coefficients(norms, scales, renormalize))
+
+
+def _products(pairs: Iterator[tuple[Grad, Tensor | None]], test: _Side, renormalize: Renormalize) -> Tensor:
+    """Returns (B, m); the gradients of a layer are dropped as soon as they are multiplied."""
+    parts, norms, scales = [], [], []
+    for (layer, scale), other in zip(pairs, test.layers, strict=True):
+        parts.append(layer.dot(other))
+        scales.append(scale)
+        if renormalize != "none":
+            norms.append(layer.norm())
+    rows = _coefficients(norms, scales, renormalize)
+    for part, row, column in zip(parts, rows, test.coefficients, strict=True):
+        if row is not None and column is not None:
+            part.mul_(row[:, None]).mul_(column)
+    for part in parts[1:]:
+        parts[0] += part
+    return parts[0]
+
+
+def halving(run: Callable[[int], R], size: int) -> R:
+    """Calls run(size), and again with half the size whenever the device runs out of memory.
+
+    Raises:
+        torch.OutOfMemoryError: at size 1 there is still too little.
+    """
+    while True:
+        try:
+            return run(size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        torch.cuda.empty_cache()
+        size = size // 2
+
+
+def _split(data: Dataset, size: int) -> list[Dataset]:
+    return [Dataset(x, y, data.classes) for x, y in zip(data.x.split(size), data.y.split(size), strict=True)]
+
+
+def _room(how: Plan, data: Dataset, budget: Budget | None) -> tuple[int, int]:
+    """Returns how many whole gradients fit into the memory, and the instances of a training pass."""
+    budget = budget or (CUDA if data.x.is_cuda else CPU)
+    fit = max(1, budget.memory // (how.size * data.x.element_size()))
+    return fit, min(fit, budget.batch)
+
+
+def dot_products(model: nn.Module, train: Dataset, test: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
+    """Returns <g_j, g_i> for every test instance j and training instance i, (m, n), in the dtype of the data.
+
+    Args:
+        model: in evaluation mode, on the device and in the dtype of the data. Parameters with requires_grad=False are left out.
+        train: n instances.
+        test: m instances; gradients are taken at the labels given.
+        form: which gradients.
+        budget: None chooses by device. When the device runs out of memory, blocks are halved and the call goes on.
+
+    Raises:
+        ValueError: the model is in training mode or has nothing to differentiate.
+    """
+    if not len(train) or not len(test):
+        return test.x.new_zeros(len(test), len(train))
+    rescale = form.renormalize != "none"
+    with exact_arithmetic():
+        how = plan(model, form.layers, test.x[:1])
+        block, batch = _room(how, test, budget)
+
+        def columns(part: Dataset) -> Tensor:
+            side = _side(per_example(model, how, part, form.objective, len(part), rescale), form.renormalize)
+
+            def rows(size: int) -> Tensor:
+                batches = (per_example(model, how, b, form.objective, len(part), rescale) for b in _split(train, size))
+                return torch.cat([_products(pairs, side, form.renormalize) for pairs in batches])
+
+            return halving(rows, batch).T
+
+        return halving(lambda size: torch.cat([columns(part) for part in _split(test, size)]), min(block, len(test)))
+
+
+def gradient_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
+    """Returns |g_i| for every instance, (n,); arguments and errors as for `dot_products`, `form.renormalize` has no meaning."""
+    with exact_arithmetic():
+        how = plan(model, form.layers, data.x[:1])
+
+        def norms(part: Dataset) -> Tensor:
+            pairs = per_example(model, how, part, form.objective, 1, rescale=True)
+            total: Tensor = torch.linalg.vector_norm(
+                torch.stack([g.norm().double() * s for g, s in pairs if s is not None]), dim=0
+            )
+            return total
+
+        _, batch = _room(how, data, budget)
+        return halving(lambda size: torch.cat([norms(part) for part in _split(data, size)]), batch).to(data.x.dtype)
+
+
+def checkpoint_sum(trace: Trace, test: Dataset, form: Form) -> Tensor:
+    """Returns sum_k eta_k <g_j, g_i> over the checkpoints of a training run, (m, n): what TracIn and GAS share."""
+    scores = test.x.new_zeros(len(test), len(trace.train))
+    for k, checkpoint in enumerate(trace.checkpoints):
+        scores += checkpoint.lr * dot_products(trace.model(k), trace.train, test, form)
+    return scores
