@@ -1,0 +1,74 @@
+"""Models: features and head, every pixel seen, equal seeds equal parameters, clear refusals."""
+
+import pytest
+import torch
+from conftest import random_data
+from torch import nn
+
+from poisonbench.errors import ConfigError
+from poisonbench.models import MODELS, build
+
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 9)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
+    model = build(name, shape, 5, 0)
+    x = torch.rand((24, *shape), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (g,) = torch.autograd.grad(model(x).square().sum(), x)
+    assert bool((g.abs().sum(0) > 0).all()), "a trigger on an unseen pixel could never work"
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_logits_are_the_head_of_the_features(name: str):
+    model, x = build(name, (1, 8, 8), 10, 0), random_data(3, dtype=torch.float32).x
+    assert model.features(x).dim() == 2
+    assert torch.equal(model(x), model.head(model.features(x)))
+
+
+def test_equal_seeds_give_equal_parameters_and_the_global_generator_is_left_alone():
+    before = torch.random.get_rng_state()
+    a, b, c = (build("cnn", (1, 8, 8), 10, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["head.weight"], c["head.weight"])
+
+
+def test_no_group_or_batch_statistics_of_the_training_set():
+    for name in MODELS:
+        assert not list(build(name, (3, 32, 32), 10, 0).buffers())
+
+
+def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes))
+
+
+class Skewed(nn.Module):
+    def __init__(self, shape: tuple[int, ...], classes: int):
+        super().__init__()
+        self.features, self.head = nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x)) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("cnnn", "did you mean 'cnn'"),
+        ("test_models:headless", "lacks the submodules"),
+        ("test_models:Skewed", "is not head"),
+        ("test_models:absent", "has no 'absent'"),
+        ("no_such_module:thing", "cannot import"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_the_reason(name: str, match: str):
+    with pytest.raises(ConfigError, match=match):
+        build(name, (1, 8, 8), 10, 0)
+
+
+def test_image_models_refuse_vectors():
+    with pytest.raises(ConfigError, match="works on images"):
+        build("cnn", (12,), 10, 0)
+    assert build("mlp", (12,), 10, 0)(torch.zeros(2, 12)).shape == (2, 10)
