@@ -1,0 +1,109 @@
+"""Values to the data sets of a log and back: a training run, a poisoning with its probe. No computation here."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poisonbench.contracts import CLEAN, Poisoned
+from poisonbench.data import Dataset
+from poisonbench.errors import LogError
+from poisonbench.log import Record
+from poisonbench.trace import Checkpoint, Trace
+from poisonbench.training import Recipe
+
+ATTACKED, MATCHED, RANDOM, CALIBRATION = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The m test points that a scene judges.
+
+    Attributes:
+        points: instances as presented, with TRUE labels.
+        predicted: (m,) int64, the victim's labels.
+        wanted: (m,) int64, the label that the attacker wants, -1 where not attacked.
+        origin: (m,) int64, row in the clean test set, -1 if from elsewhere.
+        group: (m,) uint8: 0 attacked, 1 matched control, 2 random control, 3 calibration.
+    """
+
+    points: Dataset
+    predicted: Tensor
+    wanted: Tensor
+    origin: Tensor
+    group: Tensor
+
+
+def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
+    """Returns the ground truth: roles, origins, and the content of those rows alone that are not rows of the clean set."""
+    source = clean.take(poisoned.origin.clamp(min=0))
+    same = ((poisoned.train.x == source.x).flatten(1).all(1) & (poisoned.train.y == source.y)).cpu()
+    rows = (~same | (poisoned.origin < 0) | (poisoned.role != CLEAN)).nonzero().squeeze(1)
+    changed = poisoned.train.take(rows)
+    return {"role": poisoned.role, "origin": poisoned.origin, "rows": rows, "x": changed.x, "y": changed.y}
+
+
+def unpack_train(record: Record, clean: Dataset) -> Dataset:
+    """Returns the poisoned training set of a scene's log, given the clean one that it was made from."""
+    data = {key: torch.as_tensor(record.data[f"poison/{key}"]) for key in ("origin", "rows", "x", "y")}
+    if int(data["origin"].max()) >= len(clean) or data["x"].shape[1:] != clean.x.shape[1:]:
+        raise LogError(record.path, f"its rows do not fit the data set ({len(clean)} rows of shape {clean.shape})")
+    train = clean.take(data["origin"].clamp(min=0))
+    x, y = train.x.clone(), train.y.clone()
+    x[data["rows"]], y[data["rows"]] = data["x"].to(x), data["y"].to(y)
+    return Dataset(x, y, clean.classes)
+
+
+def pack_probe(probe: Probe) -> dict[str, Tensor]:
+    """Returns the data sets of a probe."""
+    own = {name: getattr(probe, name) for name in ("predicted", "wanted", "origin", "group")}
+    return {"x": probe.points.x, "y": probe.points.y, **own}
+
+
+def unpack_probe(record: Record, classes: int) -> Probe:
+    """Returns the probe of a scene's log."""
+    data = {key: torch.as_tensor(record.data[f"probe/{key}"]) for key in ("x", "y", "predicted", "wanted", "origin", "group")}
+    return Probe(Dataset(data["x"], data["y"], classes), data["predicted"], data["wanted"], data["origin"], data["group"])
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def pack_trace(trace: Trace) -> dict[str, Tensor | str]:
+    """Returns the data sets of a training run; every checkpoint carries its sha256."""
+    data: dict[str, Tensor | str] = {"batches": trace.batches.to(torch.int32), "lr": trace.lr, "losses": trace.losses}
+    for k, checkpoint in enumerate(trace.checkpoints):
+        head = f"checkpoints/{k:04d}"
+        data[f"{head}/step"] = torch.tensor(checkpoint.step)
+        data[f"{head}/lr"] = torch.tensor(checkpoint.lr, dtype=torch.float64)
+        data[f"{head}/sha256"] = _digest(checkpoint.state)
+        data |= {f"{head}/state/{name}": value for name, value in checkpoint.state.items()}
+    return data
+
+
+def unpack_trace(record: Record, train: Dataset, recipe: Recipe, seed: int) -> Trace:
+    """Returns the training run of a log on the device of `train`.
+
+    Raises:
+        LogError: a checkpoint does not have the digest that was written with it.
+    """
+    device = train.x.device
+    heads = sorted({"/".join(key.split("/")[:2]) for key in record.data if key.startswith("checkpoints/")})
+    checkpoints = []
+    for head in heads:
+        prefix = f"{head}/state/"
+        state = {key[len(prefix) :]: torch.as_tensor(value) for key, value in record.data.items() if key.startswith(prefix)}
+        if _digest(state) != record.text(f"{head}/sha256"):
+            raise LogError(record.path, f"{head} does not have the sha256 written with it", "delete the file and run again")
+        step, lr = int(record.data[f"{head}/step"]), float(record.data[f"{head}/lr"])
+        checkpoints.append(Checkpoint(step, lr, {name: value.to(device) for name, value in state.items()}))
+    parts: dict[str, Any] = {name: torch.as_tensor(record.data[name]) for name in ("batches", "lr", "losses")}
+    return Trace(train, recipe, seed, parts["batches"].long(), parts["lr"], tuple(checkpoints), parts["losses"])

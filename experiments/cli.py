@@ -1,0 +1,239 @@
+"""The command line. Only click is imported before a command runs, so that `--help` answers at once."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+FORMATS = ["table", "csv", "json", "markdown", "latex"]
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class Commands(click.Group):
+    """Turns every error that is a person's to mend into `Error: ...` and a hint, with the exit code of its kind."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; a traceback is shown for a bug, and for anything under --debug."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BaseException as error:
+            code, lines = _explain(error)
+            if code is None or ctx.params.get("debug"):
+                traceback.print_exc()
+            for line in lines:
+                click.echo(line, err=True)
+            raise click.exceptions.Exit(code or 1) from error
+
+
+def _explain(error: BaseException) -> tuple[int | None, list[str]]:
+    """Returns the exit code and what to print; the code is None for a bug."""
+    from experiments.run import BusyError, Interrupted
+    from poisonbench.errors import ConfigError, DataError, LogError, PoisonbenchError
+
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        code = error.code if isinstance(error, Interrupted) else 130
+        return code, ["Interrupted. What is done stays done; the same command goes on from there."]
+    if isinstance(error, MemoryError):
+        return 1, ["Error: out of memory", "Hint: fewer --workers, or a smaller probe"]
+    if not isinstance(error, PoisonbenchError):
+        return None, []
+    codes: dict[type[PoisonbenchError], int] = {ConfigError: 2, DataError: 2, LogError: 3, BusyError: 4}
+    code = next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
+    faults = error.errors if isinstance(error, ConfigError) else [error.message]
+    return code, [*(f"Error: {fault}" for fault in faults), *([f"Hint: {error.hint}"] if error.hint else [])]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of every error.")
+@click.version_option(package_name="poisonbench")
+def main(debug: bool) -> None:
+    """Data-poisoning attacks and defenses, judged by the influence of every training instance.
+
+    Start with `poisonbench demo`: a whole grid on embedded data in a minute or so.
+    """
+    del debug  # read by the group when a command fails
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # so that `module:Class` finds a file beside the grid
+
+
+def _running(command: F) -> F:
+    """The options of every command that computes."""
+    options = [
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: in this one. [default: cores, or 1 on CUDA]"),
+        click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Torch threads of each worker."),
+        click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a scene may take."),
+        click.option("--data-root", type=FOLDER, help="Downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"),
+        click.option("--download", is_flag=True, help="Fetch a data set that is not on disk."),
+        click.option("--retry-failed", is_flag=True, help="Do failed cells again."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -> int:
+    """Runs the content of a grid file; returns the exit code."""
+    import torch
+
+    from experiments.grid import parse
+    from experiments.run import Options, run
+    from experiments.spec import Place
+    from experiments.worker import jobs
+
+    grid = parse(raw)
+    device = _device(how["device"])
+    place = Place(folder, device, how["data_root"], how["download"])
+    if dry_run:
+        click.echo(_plan(grid.name, jobs(grid, place, how["threads"])))
+        return 0
+    workers = how["workers"]
+    if workers is None:
+        workers = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // how["threads"])
+    torch.set_num_threads(how["threads"])
+    summary = run(grid, place, Options(workers, how["threads"], how["timeout"], how["retry_failed"]))
+    line = f"{summary.cells} cells in {folder}: {summary.found} were there, {summary.done} done in {summary.seconds:.0f} s"
+    missing = summary.cells - summary.found - summary.done
+    click.echo(line + (f", {missing} failed or waiting for a failed one" if missing else ""), err=True)
+    for failure in summary.failed:
+        click.echo(f"failed: {failure}", err=True)
+    return 1 if missing else 0
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from poisonbench.errors import ConfigError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise ConfigError([f"--device {name}: there is no such device here"], "auto, cpu" + (", cuda" if kind != "cuda" else ""))
+    return name
+
+
+def _plan(name: str, work: list[Any]) -> str:
+    """Text of --dry-run and `status`: a line a scene."""
+    stages = [stage for job in work for stage in job.stages]
+    done = sum(stage.path.exists() for stage in stages)
+    failed = sum(stage.failure.exists() for stage in stages)
+    lines = [f"{name}: {len(work)} scenes, {len(stages)} cells, {done} done, {failed} failed"]
+    for job in work:
+        have = sum(stage.path.exists() for stage in job.stages)
+        broken = [stage.path.stem for stage in job.stages if stage.failure.exists()]
+        note = f"  failed: {', '.join(broken)}" if broken else ""
+        lines.append(
+            f"  {have:3}/{len(job.stages):<3} {_words(job.scene.attack.config)}, seed {job.scene.seed}  {job.scene.id}{note}"
+        )
+    return "\n".join(lines)
+
+
+def _words(config: dict[str, Any]) -> str:
+    return " ".join([str(config["name"]), *(f"{k}={v}" for k, v in config.items() if k != "name")])
+
+
+@main.command()
+@click.argument("grid", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("-o", "--output", "folder", type=FOLDER, required=True, help="Folder of the logs; what is there is not done again.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the grid, e.g. recipe.epochs=5.")
+@click.option("--dry-run", is_flag=True, help="Check the grid and show its cells; train nothing.")
+@_running
+def run(grid: Path, folder: Path, overrides: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+    """Run a grid of attacks, estimators and detectors. The same command again goes on where it stopped."""
+    from experiments.gridfile import read
+
+    sys.exit(_run(read(grid, overrides), folder, dry_run, **how))
+
+
+@main.command()
+@click.option(
+    "-o", "--output", "folder", type=FOLDER, default=Path("poisonbench-demo"), show_default=True, help="Folder of the logs."
+)
+@_running
+def demo(folder: Path, **how: Any) -> None:
+    """Run the demonstration grid on the embedded digits, print its tables, and save two pictures."""
+    from experiments.gridfile import read
+
+    code = _run(read(Path(__file__).parent / "grids" / "demo.toml"), folder, **how)
+    _tables(folder, "table")
+    _pictures(folder, how["data_root"])
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+def status(folder: Path) -> None:
+    """Show what is done, missing and failed in a folder of logs."""
+    from experiments.grid import parse
+    from experiments.gridfile import read
+    from experiments.spec import Place
+    from experiments.worker import jobs
+
+    grid = parse(read(folder / "grid.toml"))
+    click.echo(_plan(grid.name, jobs(grid, Place(folder), 1)))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json", "markdown", "latex"]), default="table", show_default=True
+)
+def evaluate(folder: Path, form: str) -> None:
+    """Print attack success and detection metrics, from the logs alone."""
+    sys.exit(3 if _tables(folder, form) else 0)
+
+
+def _tables(folder: Path, form: str) -> bool:
+    """Prints the tables; returns whether a log was damaged."""
+    from experiments.evaluate import load_results
+    from experiments.tables import render
+    from poisonbench.errors import ConfigError
+
+    if not (folder / "scenes").is_dir():
+        raise ConfigError([f"{folder} holds no logs"], "fill it with: poisonbench run GRID.toml -o " + str(folder))
+    results = load_results(folder)
+    click.echo(render(results, form))
+    for fault in results.damaged:
+        click.echo(f"Error: {fault.message}" + (f"\nHint: {fault.hint}" if fault.hint else ""), err=True)
+    return bool(results.damaged)
+
+
+def _pictures(folder: Path, root: Path | None) -> None:
+    from experiments.demo import pictures
+
+    for path in pictures(folder, root):
+        click.echo(f"saved {path}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def show(file: Path) -> None:
+    """Show what a log holds."""
+    from experiments.show import describe
+    from poisonbench import log
+
+    click.echo(describe(log.read(file)))
+
+
+@main.command(name="list")
+@click.argument("kind", required=False, type=click.Choice(["attacks", "estimators", "detectors", "models", "datasets"]))
+def list_(kind: str | None) -> None:
+    """List what a grid can name, with hyperparameters and defaults."""
+    from experiments.show import catalogue
+
+    click.echo(catalogue(kind))
+
+
+if __name__ == "__main__":
+    main()

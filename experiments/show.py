@@ -1,0 +1,81 @@
+"""Texts for people: what a log holds, and what a grid can name."""
+
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+import numpy as np
+
+from experiments.grid import TABLES
+from poisonbench.data import DATASETS
+from poisonbench.log import Array, Record
+from poisonbench.models import MODELS
+
+
+def describe(record: Record) -> str:
+    """Returns the kind, configuration, data sets and attributes of a log as text."""
+    lines = [f"{record.path}", f"kind: {record.kind}", "", "configuration:"]
+    lines += [f"  {line}" for line in json.dumps(record.config, indent=2).splitlines()[1:-1]]
+    lines += ["", "data:"]
+    width = max((len(key) for key in record.data), default=0)
+    for key, value in sorted(record.data.items()):
+        lines.append(f"  {_printable(key):{width}}  {_summary(value)}")
+    lines += ["", "attributes:"]
+    lines += [f"  {_printable(key)}: {_printable(str(value))}" for key, value in sorted(record.attributes.items())]
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """A log is untrusted: no control characters reach the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+def _summary(value: Array) -> str:
+    if value.dtype.kind in "SUO":
+        text = value.tobytes().decode("utf-8", "replace") if value.dtype.kind == "S" else str(value)
+        return _printable(text[:200].replace("\0", ""))
+    if value.ndim == 0:
+        return f"{value.dtype} {value}"
+    head = f"{value.dtype} {'x'.join(map(str, value.shape))}"
+    if not value.size or value.dtype == bool:
+        return head + (f", {int(value.sum())} true" if value.size else "")
+    finite = value[np.isfinite(value)]
+    bad = value.size - finite.size
+    span = f", {finite.min():.6g} to {finite.max():.6g}" if finite.size else ""
+    return head + span + (f", {bad} not finite" if bad else "")
+
+
+def catalogue(kind: str | None) -> str:
+    """Returns every name of `kind` (None: of all kinds), what it is, and its hyperparameters with their defaults."""
+    blocks: list[str] = []
+    methods = {f"{name}s": table for name, table in TABLES.items()}
+    plain: dict[str, Mapping[str, Any]] = {"models": MODELS, "datasets": DATASETS}
+    for title in [kind] if kind else [*methods, *plain]:
+        lines = [f"{title}:"]
+        if title in methods:
+            for name, cls in sorted(methods[title].items()):
+                lines += [f"  {name:26} {_headline(cls)}", *([f"  {'':26} {_fields(cls)}"] if fields(cls) else [])]
+        else:
+            for name, thing in sorted(plain[title].items()):
+                text = (inspect.getdoc(thing) or "").splitlines()
+                lines.append(f"  {name:26} {text[0] if text else ''}".rstrip())
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _headline(cls: type) -> str:
+    """First sentence of the module's head, where the paper is named; of the class where the module has none."""
+    text = sys.modules[cls.__module__].__doc__ or cls.__doc__ or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _fields(cls: type) -> str:
+    def default(f: "Field[Any]") -> str:
+        if f.default is not MISSING:
+            return f"={f.default!r}"
+        return f"={f.default_factory()!r}" if f.default_factory is not MISSING else " (required)"
+
+    return ", ".join(f.name + default(f) for f in fields(cls))

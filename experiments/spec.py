@@ -1,0 +1,152 @@
+"""What a grid is made of: frozen values with a canonical configuration, and the file names that follow from it."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from poisonbench.training import Recipe
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attack, estimator or detector under the name by which the grid calls it.
+
+    Attributes:
+        name: a name of its table, or package.module:Class.
+        value: the frozen dataclass itself.
+    """
+
+    name: str
+    value: Any
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The name and all hyperparameters, defaults included."""
+        return {"name": self.name, **{f.name: getattr(self.value, f.name) for f in fields(self.value)}}
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set, whole or a stratified subset drawn by the scene's seed.
+
+    Attributes:
+        name: for `poisonbench.data.load`.
+        train: training rows, None for all.
+        test: test rows, None for all.
+    """
+
+    name: str = "digits"
+    train: int | None = None
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """How many test points a scene judges.
+
+    Attributes:
+        attacked: attacked test points, at most.
+        controls: clean controls, at most; half of them, as far as there are, predicted as a label that the attacker wants.
+        calibration: further clean test points, which only set the thresholds: a defender's small trusted set.
+    """
+
+    attacked: int = 40
+    controls: int = 100
+    calibration: int = 150
+
+    def __post_init__(self) -> None:
+        for name, least in (("attacked", 1), ("controls", 2), ("calibration", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A data set, a recipe, an attack and a seed: one poisoned training run and the points on which it is judged."""
+
+    dataset: DataSpec
+    recipe: Recipe
+    attack: Method
+    seed: int
+    probe: ProbeSpec
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that the scene's results depend on."""
+        plain = {name: asdict(getattr(self, name)) for name in ("dataset", "recipe", "probe")}
+        return {**plain, "attack": self.attack.config, "seed": self.seed}
+
+    @property
+    def id(self) -> str:
+        """Folder name, readable and unique."""
+        return identifier(f"{self.dataset.name}-{self.recipe.model}-{self.attack.name}-s{self.seed}", self.config)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All scenes of a run, and the methods applied to each."""
+
+    name: str
+    scenes: tuple[Scene, ...]
+    estimators: tuple[Method, ...]
+    detectors: tuple[Method, ...]
+    alarm: float
+
+
+def canonical(config: object) -> str:
+    """Returns the one JSON text of a configuration: sorted keys, no white space.
+
+    Raises:
+        ValueError: a value that JSON does not know.
+    """
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identifier(label: str, config: object) -> str:
+    """Returns a slug of `label` (at most 60 of [a-z0-9.-]) and 8 hex digits of the configuration's sha256."""
+    slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:60].rstrip("-")
+    return f"{slug}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
+
+
+def key(method: Method | None) -> str:
+    """Returns the part of a file name that stands for a method: a slug and a digest, `none` for no method."""
+    return "none" if method is None else identifier(method.name, method.config)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a scene is computed and kept; no part of the configuration.
+
+    Attributes:
+        folder: the run's folder.
+        device: torch device of training and scoring.
+        root: folder of downloaded data sets, None for the default.
+        download: fetch absent data sets.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    root: Path | None = None
+    download: bool = False
+
+    def scene(self, scene: Scene) -> Path:
+        """Folder of a scene."""
+        return self.folder / "scenes" / scene.id
+
+    def influence(self, scene: Scene, estimator: Method) -> Path:
+        """The file of an influence matrix."""
+        return self.scene(scene) / f"influence-{key(estimator)}.h5"
+
+    def detect(self, scene: Scene, estimator: Method | None, detector: Method, alarm: float) -> Path:
+        """The file of a detector's scores."""
+        name = identifier(detector.name, {**detector.config, "alarm": alarm})
+        return self.scene(scene) / f"detect-{key(estimator)}-{name}.h5"
