@@ -1,0 +1,13 @@
+"""Poisoning attacks, one a file.
+
+To add one: write `attacks/NAME.py` with a frozen dataclass that satisfies `poisonbench.contracts.Attack` (what several attacks
+share lies in the modules with an underscore), give it a line in the table below, and a row in `tests/test_attacks.py`.
+An attack outside the tree needs no entry: its name is `package.module:Class`.
+"""
+
+from attacks.blend import Blend
+from attacks.label_flip import LabelFlip
+from attacks.none import NoAttack
+from attacks.patch import Patch
+
+ATTACKS: dict[str, type] = {"none": NoAttack, "label-flip": LabelFlip, "patch": Patch, "blend": Blend}

@@ -1,0 +1,365 @@
+"""Every attack meets the contract and does what it is known for; a new attack is one row of ROWS."""
+
+import dataclasses
+import random
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attacks import ATTACKS, Blend, LabelFlip, NoAttack, Patch
+from poisonbench import training
+from poisonbench.contracts import CLEAN, POISON, Poisoned, count, craft
+from poisonbench.data import Dataset, subset
+from poisonbench.errors import ConfigError, PoisonError
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe, predict, train
+
+QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)  # of surrogates, where only the form matters
+VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)  # a second or two, 97.5 % on the clean digits
+
+ROWS = [
+    NoAttack(),
+    LabelFlip(),
+    LabelFlip(budget=0.3),
+    LabelFlip("pair"),
+    LabelFlip("pair", source=3, target=8),
+    LabelFlip("pair", budget=0.5, target=2),
+    LabelFlip("neighbour", neighbours=10),
+    LabelFlip("neighbour", neighbours=15, source=4, target=9),
+    Patch(),
+    Patch(target=7, budget=0.2, size=1, place="top-left"),
+    Patch(budget=0.05, size=3, place="top-right", value=0.5),
+    Patch(budget=0.05, place="bottom-left"),
+    Patch(budget=0.05, size=8, place="centre", value=0.0),
+    Blend(),
+    Blend(target=9, budget=0.1, alpha=0.9),
+]
+TRIGGERS = [attack for attack in ROWS if hasattr(attack, "trigger")]
+SEEDED = [attack for attack in ROWS if attack != NoAttack()]
+every_attack = pytest.mark.parametrize("attack", ROWS, ids=repr)
+every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
+
+
+@pytest.fixture(scope="module")
+def small(digits) -> tuple[Dataset, Dataset]:
+    return subset(digits[0], 300, 0), subset(digits[1], 100, 0)
+
+
+def tensors(p: Poisoned) -> list[torch.Tensor]:
+    return [p.train.x, p.train.y, p.role, p.origin, p.targets.x, p.targets.y, p.wanted, p.target_origin]
+
+
+def same(a: Poisoned, b: Poisoned) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+
+
+# --- the contract ---
+
+
+def test_every_attack_of_the_table_is_tested_and_lies_in_the_module_of_its_name():
+    assert {type(attack) for attack in ROWS} == set(ATTACKS.values())
+    for name, cls in ATTACKS.items():
+        assert cls.__module__ == f"attacks.{name.replace('-', '_')}"
+        assert sys.modules[cls.__module__].__doc__
+
+
+@every_attack
+def test_an_attack_is_a_value_that_its_repr_names(attack):
+    assert type(attack).__dataclass_params__.frozen
+    assert eval(repr(attack)) == attack
+    assert hash(attack) == hash(dataclasses.replace(attack))
+
+
+@every_attack
+def test_contract(attack, small):
+    state, python = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002 - the global one is what is watched
+    p = craft(attack, *small, QUICK, 0)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    assert random.getstate() == python
+    assert torch.equal(p.origin, torch.arange(300))  # all replace rows in place
+    changed = (p.train.x != small[0].x).flatten(1).any(1) | (p.train.y != small[0].y)
+    assert not (changed & (p.role == CLEAN)).any()
+    assert torch.equal(p.targets.y, small[1].y[p.target_origin])
+
+
+@every_attack
+def test_the_result_shares_no_memory_with_the_clean_set(attack, small):
+    p = attack(*small, QUICK, 0)
+    assert p.train.x.data_ptr() != small[0].x.data_ptr()
+    assert p.train.y.data_ptr() != small[0].y.data_ptr()
+
+
+@every_attack
+def test_equal_seeds_give_equal_poison(attack, small):
+    assert same(attack(*small, QUICK, 3), attack(*small, QUICK, 3))
+
+
+@pytest.mark.parametrize("attack", SEEDED, ids=repr)
+def test_different_seeds_give_different_poison(attack, small):
+    assert not same(attack(*small, QUICK, 3), attack(*small, QUICK, 4))
+
+
+@every_attack
+def test_float64_stays_float64(attack, small):
+    wide = [part.to(dtype=torch.float64) for part in small]
+    p = craft(attack, *wide, QUICK, 0)
+    assert p.train.x.dtype == p.targets.x.dtype == torch.float64
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_attack
+def test_poison_lies_where_the_data_lies(attack, small):
+    p = craft(attack, *(part.to("cuda") for part in small), QUICK, 0)
+    assert all(t.is_cuda for t in tensors(p))
+
+
+@every_trigger
+def test_one_trigger_poisons_and_attacks(attack, small):
+    clean, test = small
+    p = attack(clean, test, QUICK, 5)
+    trigger = partial(attack.trigger, seed=5)
+    rows = p.role == POISON
+    assert torch.equal(p.train.x[rows], trigger(clean.x[p.origin[rows]]))
+    assert torch.equal(p.targets.x, trigger(test.x[p.target_origin]))
+
+
+@every_trigger
+def test_all_test_points_of_other_classes_are_attacked_and_no_row_of_the_target_class_is_spent(attack, small):
+    p = attack(*small, QUICK, 0)
+    assert torch.equal(p.target_origin, (small[1].y != attack.target).nonzero().squeeze(1))
+    assert (p.wanted == attack.target).all()
+    rows = p.role == POISON
+    assert (p.train.y[rows] == attack.target).all()
+    assert (small[0].y[rows] != attack.target).all()
+
+
+@every_trigger
+def test_a_trigger_treats_every_row_alike_and_leaves_its_argument_as_it_was(attack, small):
+    x = small[1].x.clone()
+    whole = attack.trigger(x, 1)
+    assert torch.equal(x, small[1].x)
+    assert torch.equal(whole, torch.cat([attack.trigger(row, 1) for row in x.split(1)]))
+
+
+# --- budgets ---
+
+MIXED = Dataset(
+    torch.rand((97, 3, 5, 4), generator=generator(0, "pixels")), torch.randint(4, (97,), generator=generator(0, "labels")), 4
+)
+ELIGIBLE = {
+    LabelFlip: lambda attack: 97 if attack.mode == "random" else int((MIXED.y == attack.source).sum()),
+    Patch: lambda attack: int((MIXED.y != attack.target).sum()),
+    Blend: lambda attack: int((MIXED.y != attack.target).sum()),
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    attack=st.sampled_from([LabelFlip(), LabelFlip("pair", source=1, target=3), Patch(target=2), Blend()]),
+    budget=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    seed=st.integers(0, 2**40),
+)
+def test_the_budget_is_spent_to_the_last_row_that_can_be_poisoned(attack, budget, seed):
+    attack = dataclasses.replace(attack, budget=budget)
+    p = craft(attack, MIXED, MIXED, QUICK, seed)
+    assert int((p.role == POISON).sum()) == min(count(budget, 97), ELIGIBLE[type(attack)](attack))
+
+
+@settings(deadline=None, max_examples=60)
+@given(budget=st.floats(0, 1, exclude_min=True, exclude_max=True), seed=st.integers(0, 2**40))
+def test_a_random_flip_never_keeps_the_label(budget, seed):
+    p = LabelFlip(budget=budget)(MIXED, MIXED, QUICK, seed)
+    assert torch.equal(p.train.y != MIXED.y, p.role == POISON)
+    assert len(p.targets) == 0
+
+
+# --- each attack's own form ---
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 2), (15, 2), (16, 3), (32, 3)])
+@pytest.mark.parametrize(
+    ("place", "rows", "columns"),
+    [
+        ("top-left", slice(None, 2), slice(None, 2)),
+        ("top-right", slice(None, 2), slice(-2, None)),
+        ("bottom-left", slice(-2, None), slice(None, 2)),
+        ("bottom-right", slice(-2, None), slice(-2, None)),
+    ],
+)
+def test_a_patch_covers_its_square_in_every_channel_and_nothing_else(side, size, place, rows, columns):
+    stamped = Patch(place=place).trigger(torch.zeros(2, 3, side, side + 1))
+    assert (stamped[:, :, rows, columns] == 1).all()
+    assert stamped.sum() == 2 * 3 * size**2
+
+
+def test_a_centred_patch_is_centred():
+    stamped = Patch(place="centre", size=2).trigger(torch.zeros(1, 1, 8, 8))
+    assert torch.equal(stamped, stamped.flip(2, 3))
+    assert stamped.sum() == 4
+
+
+def test_a_blend_is_linear_in_the_image_and_its_noise_depends_on_the_seed_alone():
+    black, white = torch.zeros(3, 1, 8, 8), torch.ones(3, 1, 8, 8)
+    low, high = Blend(alpha=0.25).trigger(black, 0), Blend(alpha=0.25).trigger(white, 0)
+    torch.testing.assert_close(high - low, 0.75 * white)
+    assert 0 <= low.min() < 0.05 < 0.2 < low.max() <= 0.25
+    assert torch.equal(low[0], low[2])
+    assert torch.equal(low.double().float(), Blend(alpha=0.25).trigger(black.double(), 0).float())
+    assert not torch.equal(low, Blend(alpha=0.25).trigger(black, 1))
+
+
+def test_a_pair_flip_moves_one_class_to_one_other(small):
+    clean, test = small
+    p = LabelFlip("pair", source=3, target=8)(clean, test, QUICK, 0)
+    rows = p.role == POISON
+    assert clean.y[rows].unique().tolist() == [3]
+    assert p.train.y[rows].unique().tolist() == p.wanted.unique().tolist() == [8]
+    assert torch.equal(p.target_origin, (test.y == 3).nonzero().squeeze(1))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "pairs"),
+    [
+        ({}, {(a, b) for a in range(4) for b in range(4) if a != b}),
+        ({"source": 2}, {(2, 0), (2, 1), (2, 3)}),
+        ({"target": 2}, {(0, 2), (1, 2), (3, 2)}),
+    ],
+)
+def test_a_pair_flip_draws_the_classes_that_are_left_open(fixed, pairs):
+    drawn = [LabelFlip("pair", **fixed)(MIXED, MIXED, QUICK, seed) for seed in range(120)]
+    assert {(int(p.targets.y[0]), int(p.wanted[0])) for p in drawn} == pairs
+
+
+def test_neighbour_flips_the_rows_nearest_in_the_features_of_the_victims_own_recipe(small, monkeypatch):
+    recipes = []
+    monkeypatch.setattr(training, "train", lambda *args: recipes.append(args[1]) or train(*args))
+    clean, test = small
+    linear = Recipe(model="linear", epochs=10)  # its features are the pixels, so the neighbours are known
+    p = LabelFlip("neighbour", neighbours=12)(clean, test, linear, 0)
+    assert recipes == [linear]
+    assert len(p.targets) == 1
+    assert torch.equal(p.targets.x, test.x[p.target_origin])
+    distance = (clean.x - p.targets.x).flatten(1).norm(dim=1).where(clean.y != p.wanted, torch.inf)
+    assert torch.equal((p.role == POISON).nonzero().squeeze(1), distance.argsort()[:12].sort().values)
+    assert (p.train.y[p.role == POISON] == p.wanted).all()
+
+
+def test_neighbour_keeps_to_its_source_and_target(small):
+    for seed in range(4):
+        p = LabelFlip("neighbour", neighbours=5, source=4, target=9)(*small, QUICK, seed)
+        assert (p.targets.y.tolist(), p.wanted.tolist()) == ([4], [9])
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LabelFlip(budget=1.5), r"budget must lie in \(0, 1\), got 1.5"),
+        (lambda: LabelFlip(budget=float("nan")), r"budget must lie in \(0, 1\), got nan"),
+        (lambda: LabelFlip("both"), "mode must be one of random, pair, neighbour, got 'both'"),
+        (lambda: LabelFlip("pair", source=-1), "source must be at least 0, got -1"),
+        (lambda: LabelFlip("pair", target=-2), "target must be at least 0, got -2"),
+        (lambda: LabelFlip("pair", source=3, target=3), "source and target must differ, got 3 for both"),
+        (lambda: LabelFlip(target=3), "mode random takes no source or target, got source=None, target=3"),
+        (lambda: LabelFlip("neighbour", neighbours=0), "neighbours must be at least 1, got 0"),
+        (lambda: Patch(target=-1), "target must be at least 0, got -1"),
+        (lambda: Patch(budget=0), r"budget must lie in \(0, 1\), got 0"),
+        (lambda: Patch(size=0), "size must be at least 1, got 0"),
+        (lambda: Patch(place="middle"), "place must be one of top-left, .*, centre, got 'middle'"),
+        (lambda: Patch(value=1.1), r"value must lie in \[0, 1\], got 1.1"),
+        (lambda: Blend(target=-1), "target must be at least 0, got -1"),
+        (lambda: Blend(budget=-0.1), r"budget must lie in \(0, 1\), got -0.1"),
+        (lambda: Blend(alpha=1.0), r"alpha must lie in \(0, 1\), got 1.0"),
+    ],
+)
+def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("attack", [Patch(), Blend()], ids=repr)
+def test_a_trigger_on_vectors_is_refused(attack):
+    flat = Dataset(torch.rand(20, 6), torch.arange(20) % 4, 4)
+    with pytest.raises(ConfigError, match=r"works on images \(channels, height, width\), got instances of shape \(6,\)"):
+        attack(flat, flat, QUICK, 0)
+
+
+@pytest.mark.parametrize(
+    ("attack", "error", "message"),
+    [
+        (Patch(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (Patch(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
+        (Blend(target=9), PoisonError, r"label: target must lie in \[0, 4\), got 9"),
+        (LabelFlip("pair", source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
+        (LabelFlip("pair", target=7), PoisonError, r"label: target must lie in \[0, 4\), got 7"),
+    ],
+    ids=repr,
+)
+def test_what_does_not_fit_the_data_is_refused(attack, error, message):
+    with pytest.raises(error, match=message):
+        attack(MIXED, MIXED, QUICK, 0)
+
+
+def test_neighbours_beyond_the_budget_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *args: pytest.fail("trained"))
+    with pytest.raises(PoisonError, match=r"budget: neighbours must be at most 5, which budget 0.05 of 97 rows .*, got 6") as e:
+        LabelFlip("neighbour", neighbours=6)(MIXED, MIXED, QUICK, 0)
+    assert e.value.rule == "budget"
+
+
+def test_classes_without_rows_are_refused():
+    alone = Dataset(MIXED.x, torch.zeros_like(MIXED.y), 4)
+    for attack in (Patch(), Blend(), LabelFlip("pair", source=2)):
+        with pytest.raises(ConfigError, match="none of the 97 training rows can be poisoned"):
+            attack(alone, MIXED, QUICK, 0)
+    with pytest.raises(ConfigError, match="between two classes or more"):
+        LabelFlip()(Dataset(MIXED.x, torch.zeros_like(MIXED.y), 1), MIXED, QUICK, 0)
+    with pytest.raises(ConfigError, match="no test point to attack"):
+        LabelFlip("neighbour", neighbours=3, source=2)(alone, MIXED, QUICK, 0)
+
+
+# --- the facts ---
+
+
+def success(p: Poisoned, seed: int, test: Dataset) -> tuple[float, float]:
+    """Attack success rate and clean accuracy of a victim trained on p."""
+    model = train(p.train, VICTIM, seed).model()
+    hit = predict(model, p.targets.x).argmax(1) == p.wanted
+    return float(hit.float().mean()), float((predict(model, test.x).argmax(1) == test.y).float().mean())
+
+
+@pytest.mark.parametrize(
+    ("attack", "least"), [(Patch(budget=0.05), 0.9), (Blend(alpha=0.3), 0.8)], ids=["patch at 5 %", "blend of .3 at 5 %"]
+)
+def test_a_backdoor_opens_and_clean_accuracy_stays(attack, least, digits):
+    rate, accuracy = success(craft(attack, *digits, VICTIM, 0), 0, digits[1])
+    assert rate >= least
+    assert accuracy >= 0.95
+
+
+def test_a_clean_victim_ignores_the_triggers(digits):
+    model = train(digits[0], VICTIM, 0).model()
+    for attack in (Patch(budget=0.05), Blend(alpha=0.3)):
+        p = attack(*digits, VICTIM, 0)
+        assert (predict(model, p.targets.x).argmax(1) == p.wanted).float().mean() < 0.02
+
+
+def test_pair_flips_turn_source_into_target(digits):
+    p = craft(LabelFlip("pair", source=3, target=8), *digits, VICTIM, 0)
+    clean = train(digits[0], VICTIM, 0).model()
+    before = float((predict(clean, p.targets.x).argmax(1) == 8).float().mean())
+    assert success(p, 0, digits[1])[0] > before + 0.15
+
+
+@pytest.mark.slow
+def test_neighbour_flips_turn_their_target_in_most_seeds(digits):
+    hits = [success(craft(LabelFlip("neighbour"), *digits, VICTIM, seed), seed, digits[1])[0] for seed in range(10, 18)]
+    assert sum(hits) > 4  # 29 of 36 in the long run
