@@ -1,0 +1,1 @@
+"""Scenes, grids, evaluation, tables, plots and the command line."""

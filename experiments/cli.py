@@ -21,7 +21,7 @@ class Commands(click.Group):
         """Runs the command; a traceback is shown for a bug, and for anything under --debug."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
             raise
         except BaseException as error:
             code, lines = _explain(error)
@@ -104,7 +104,9 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     click.echo(line + (f", {missing} failed or waiting for a failed one" if missing else ""), err=True)
     for failure in summary.failed:
         click.echo(f"failed: {failure}", err=True)
-    return 1 if missing else 0
+    for fault in summary.damaged:
+        click.echo(f"Error: {fault}", err=True)
+    return 3 if summary.damaged else 1 if missing else 0
 
 
 def _device(name: str) -> str:

@@ -67,12 +67,14 @@ class Summary:
         found: of these, already there at the start.
         done: newly done.
         failed: "cell: reason" of each that failed in this run.
+        damaged: logs of earlier runs that cannot be read; the other cells of their scenes wait.
     """
 
     cells: int
     found: int
     done: int = 0
     failed: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -109,6 +111,7 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
             for outcome in outcomes:
                 progress()
                 summary.failed += outcome.failed
+                summary.damaged += [outcome.damaged] if outcome.damaged else []
                 if outcome.fatal:
                     raise FatalError(outcome.fatal, "mend it and run the same command again: what is done stays done")
         summary.done = sum(s.path.exists() for s in everything) - summary.found

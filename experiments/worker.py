@@ -16,7 +16,7 @@ from experiments.scene import Victim, make_victim
 from experiments.spec import Grid, Method, Place, Scene
 from experiments.stages import detect, estimate, read_influence
 from poisonbench import log
-from poisonbench.errors import DivergedError, LogError, PoisonbenchError
+from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,17 @@ def jobs(grid: Grid, place: Place, threads: int) -> list[Job]:
 
 @dataclass
 class Outcome:
-    """What a worker reports of a job; the results themselves are in the files."""
+    """What a worker reports of a job; the results themselves are in the files.
+
+    Attributes:
+        failed: "cell: reason" of each stage that failed.
+        fatal: why no log can be written or no memory is left; every further cell would meet it too.
+        damaged: which log of the scene cannot be read.
+    """
 
     failed: list[str] = field(default_factory=list)
     fatal: str = ""
+    damaged: str = ""
 
 
 def record_failure(job: Job, stage: Stage, reason: str, trace: str = "") -> None:
@@ -98,7 +105,7 @@ def record_failure(job: Job, stage: Stage, reason: str, trace: str = "") -> None
 
 
 def run_job(job: Job) -> Outcome:
-    """Does what is open of a job. Errors of a stage end in its failure file; an error in writing a log ends the run."""
+    """Does what is open of a job. Errors of a stage end in its failure file; a log that cannot be written ends the run."""
     torch.set_num_threads(job.threads)
     outcome = Outcome()
     victim: Victim | None = None
@@ -108,8 +115,11 @@ def run_job(job: Job) -> Outcome:
         try:
             victim = victim or make_victim(job.scene, job.place)
             _do(job, stage, victim, influence)
-        except (LogError, MemoryError) as error:
-            outcome.fatal = str(error)
+        except (LogWriteError, MemoryError) as error:
+            outcome.fatal = str(error) or "out of memory"
+            return outcome
+        except LogError as error:
+            outcome.damaged = str(error)
             return outcome
         except Exception as error:  # an attack, estimator or detector may raise anything
             reason = f"{type(error).__name__}: {error}"

@@ -68,3 +68,7 @@ class LogError(PoisonbenchError):
         super().__init__(f"{path}: {reason}", hint)
         self.path = Path(path)
         self.reason = reason
+
+
+class LogWriteError(LogError):
+    """A log cannot be written: the disk is full, or the system refuses. What was there before stays whole."""

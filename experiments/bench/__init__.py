@@ -1,0 +1,1 @@
+"""Benchmarks against the floor and against peers: python -m experiments.bench NAME."""

@@ -1,0 +1,200 @@
+"""Pictures from the logs: ROC curves of all detectors, and the training images behind a prediction. PNG, PDF or SVG by suffix.
+
+Figures are built by pure functions and saved apart; pyplot and its global state are not used.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
+
+from experiments.evaluate import Results, Row, Sample, aggregate, scene_rows
+from experiments.tables import in_order, naming
+from poisonbench.log import Record
+
+Array = NDArray[np.float64]
+# Okabe and Ito's palette without its yellow; line styles tell methods apart in print too
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+GRID = np.linspace(0, 1, 401) ** 2  # dense at low false-positive rates
+LINES = len(COLOURS)
+ROLES = {1: ("POISON", "#D00000"), 2: ("COVER", "#E07B00")}
+GREY = "#9A9A9A"
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure in the format of the suffix (.png, .pdf, .svg) and returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    figure.savefig(path, dpi=200, metadata=undated.get(path.suffix))
+    return path
+
+
+def mean_roc(samples: Sequence[Sample]) -> Array:
+    """Vertical average of the scenes' ROC curves: (grid,) true-positive rates at `GRID`; scenes without a curve are left out."""
+    curves = []
+    for sample in samples:
+        if not sample.undefined():
+            fpr, tpr, _ = roc_curve(*sample.ranked(), drop_intermediate=False)
+            curves.append(np.interp(GRID, fpr, tpr))  # at a jump: its upper end
+    return np.asarray(np.mean(curves, axis=0), dtype=np.float64)
+
+
+def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
+    """Draws one panel for each attack with a defined curve; the `limit` detectors of largest mean AUROC.
+
+    Args:
+        rows: over seeds, from `aggregate`.
+        limit: lines in a panel; a note counts those left out.
+    """
+    rows = [row for row in rows if row.metrics["auroc"].value is not None]
+    names = naming(rows)
+    by_attack: dict[str, dict[str, Row]] = {}
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        attack, estimator, detector = names(row)
+        label = detector if row.settings.get("estimator") is None else f"{detector} · {estimator}"
+        by_attack.setdefault(attack, {})[label] = row
+        values.setdefault(label, []).append(row.metrics["auroc"].value or 0.0)
+    best = sorted(values, key=lambda label: -float(np.mean(values[label])))
+    styles: dict[str, dict[str, Any]] = {}
+    for i, label in enumerate(best[:limit]):
+        styles[label] = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.7}
+    left_out = f"{len(best) - limit} of {len(best)} detectors, those of lowest mean AUROC, are not drawn" if best[limit:] else ""
+    return _roc_panels(by_attack, styles, left_out)
+
+
+def _roc_panels(by_attack: dict[str, dict[str, Row]], styles: dict[str, dict[str, Any]], note: str) -> Figure:
+    columns = min(3, max(1, len(by_attack)))
+    lines = math.ceil(len(by_attack) / columns)
+    legend_columns = 1 if columns == 1 else 2
+    legend_height = 0.21 * math.ceil(len(styles) / legend_columns) + 0.35 * bool(note) + 0.25
+    size = max(4.6, 3.3 * columns), 3.2 * max(1, lines) + legend_height
+    figure = Figure(figsize=size, layout="constrained")
+    if not by_attack:
+        figure.text(0.5, 0.5, "no attack has a defined ROC curve", ha="center", va="center", color="0.3")
+        return figure
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax, (attack, found) in zip(axes, by_attack.items(), strict=False):
+        _roc_panel(ax, attack, {label: row for label, row in found.items() if label in styles}, styles)
+    for ax in axes[len(by_attack) :]:
+        ax.remove()
+    for i, ax in enumerate(axes[: len(by_attack)]):
+        if i + columns >= len(by_attack):  # the lowest of its column
+            ax.set_xlabel("false-positive rate (square-root scale)", fontsize=8.5)
+            ax.tick_params(labelbottom=True)
+        if i % columns == 0:
+            ax.set_ylabel("true-positive rate", fontsize=8.5)
+    handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=legend_columns, fontsize=8, frameon=False, title=note or None
+    )
+    return figure
+
+
+def _roc_panel(ax: Axes, attack: str, found: dict[str, Row], styles: dict[str, dict[str, Any]]) -> None:
+    ax.plot(GRID, GRID, color="0.75", linewidth=1, zorder=1)
+    handles = []
+    for label, row in sorted(found.items(), key=lambda item: -(item[1].metrics["auroc"].value or 0.0)):
+        ax.plot(GRID, mean_roc(row.samples), solid_joinstyle="round", **styles[label])
+        handles.append(Line2D([], [], label=f"{row.metrics['auroc'].value:.3f}", **styles[label]))
+    ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    ax.set_xticks([0, 0.01, 0.05, 0.2, 0.5, 1], ["0", ".01", ".05", ".2", ".5", "1"])
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+    ax.set(xlim=(0, 1), ylim=(0, 1.01))
+    ax.set_title(attack, fontsize=9.5, loc="left")
+    ax.tick_params(labelsize=8, color="0.6", length=3)
+    ax.grid(color="0.92", linewidth=0.7)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("0.6")
+    legend = ax.legend(handles=handles, loc="lower right", fontsize=7.5, title="AUROC", title_fontsize=7.5, labelspacing=0.25)
+    legend.get_frame().set(linewidth=0, alpha=0.6)
+
+
+def roc_curves(results: Results, path: Path) -> Path:
+    """Saves the ROC curves of all detectors over all controls, averaged over the seeds."""
+    return save(roc_figure(in_order(aggregate(scene_rows(results)[1]))), path)
+
+
+def choose_points(scene: Record) -> list[int]:
+    """Returns rows of the probe: the first successful attacked point, and a correctly predicted control, as alike as there is.
+
+    A matched control of the same predicted label comes before other matched ones, those before random ones.
+    """
+    data = scene.data
+    group, predicted = data["probe/group"], data["probe/predicted"]
+    won = np.flatnonzero((group == 0) & (predicted == data["probe/wanted"]))
+    controls = np.flatnonzero(((group == 1) | (group == 2)) & (predicted == data["probe/y"]))
+    label = predicted[won[0]] if len(won) else -1
+    order = np.lexsort((controls, group[controls], predicted[controls] != label))
+    return [*map(int, won[:1]), *map(int, controls[order[:1]])]
+
+
+def influence_figure(scene: Record, influence: Record, train: tuple[NDArray[Any], NDArray[Any]], top: int = 10) -> Figure:
+    """Draws an attacked and a clean test point, and beside each the `top` training images of largest influence.
+
+    Args:
+        scene: log of kind "scene", with its probe and the roles of the training rows.
+        influence: log of kind "influence" of that scene, (m, n).
+        train: the poisoned training set: images (n, c, h, w) in [0, 1] and labels (n,).
+        top: training images in a row.
+    """
+    points = choose_points(scene)
+    figure = Figure(
+        figsize=(1.9 + 0.98 * top, 1.95 * max(1, len(points))), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
+    )
+    if not points:
+        figure.text(0.5, 0.5, "no attack succeeded, and no control is predicted correctly", ha="center", va="center")
+        return figure
+    for part, point in zip(np.atleast_1d(np.array(figure.subfigures(len(points), 1))), points, strict=True):
+        _influence_row(part, scene, influence.data["influence"][point], train, point, top)
+    return figure
+
+
+def _influence_row(
+    part: SubFigure, scene: Record, values: NDArray[Any], train: tuple[NDArray[Any], NDArray[Any]], point: int, top: int
+) -> None:
+    data = scene.data
+    finite = np.flatnonzero(np.isfinite(values))
+    rows = finite[np.argsort(-values[finite], kind="stable")[:top]]
+    roles = data["poison/role"][rows]
+    kind = "Attacked test point" if data["probe/group"][point] == 0 else "Clean test point"
+    title = f"{kind}: {int((roles == 1).sum())} of its {len(rows)} most influential training images are poison"
+    if lost := len(values) - len(finite):
+        title += f" ({lost} non-finite values left out)"
+    part.suptitle(title, fontsize=10, x=0.006, ha="left")
+    axes = part.subplots(1, top + 2, width_ratios=[1.35, 0.18, *[1] * top])
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+    y, predicted = int(data["probe/y"][point]), int(data["probe/predicted"][point])
+    _image(axes[0], data["probe/x"][point], f"true {y}\npredicted {predicted}", "black", 1.2)
+    for ax in [axes[1], *axes[2 + len(rows) :]]:
+        ax.set_axis_off()
+    for ax, row, role in zip(axes[2:], rows, roles, strict=False):
+        word, colour = ROLES.get(int(role), ("", GREY))
+        _image(ax, train[0][row], f"label {int(train[1][row])}\n{values[row]:+.3g}", colour, 3.0 if word else 0.8)
+        ax.set_title(word, fontsize=8, color=colour, fontweight="bold", pad=4)
+
+
+def _image(ax: Axes, x: NDArray[Any], text: str, frame: str, width: float) -> None:
+    """Shows one image (c, h, w) in a frame, with a text below."""
+    pixels = np.clip(np.asarray(x, dtype=np.float64), 0, 1)
+    ax.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_xlabel(text, fontsize=8.5, labelpad=5)
+    for spine in ax.spines.values():
+        spine.set(edgecolor=frame, linewidth=width)
+
+
+def influence_panel(
+    scene: Record, influence: Record, train: tuple[NDArray[Any], NDArray[Any]], path: Path, top: int = 10
+) -> Path:
+    """Saves `influence_figure`."""
+    return save(influence_figure(scene, influence, train, top), path)

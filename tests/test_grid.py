@@ -1,0 +1,152 @@
+"""Grid files: axes, defaults, identity, and every fault at once."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attacks import ATTACKS
+from experiments.grid import parse
+from experiments.gridfile import read, resolved
+from experiments.spec import canonical, identifier
+from poisonbench.errors import ConfigError
+
+GRIDS = Path(__file__).parent.parent / "experiments" / "grids"
+BASE = {"attack": [{"name": "none"}]}
+
+
+def faults(raw: dict) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(raw)
+    return caught.value.errors
+
+
+def test_lists_are_axes_and_scenes_their_product():
+    grid = parse(
+        {
+            "seeds": [0, 1, 2],
+            "dataset": ["digits", {"name": "digits", "train": 500}],
+            "recipe": {"lr": [0.1, 0.05]},
+            "attack": [{"name": "patch", "budget": [0.01, 0.05]}, {"name": "none"}],
+        }
+    )
+    assert len(grid.scenes) == 3 * 2 * 2 * 3
+    assert len({scene.id for scene in grid.scenes}) == len(grid.scenes)
+    assert {s.attack.value.budget for s in grid.scenes if s.attack.name == "patch"} == {0.01, 0.05}
+
+
+def test_the_same_configuration_written_twice_is_one_scene():
+    grid = parse({"attack": [{"name": "patch"}, {"name": "patch", "budget": ATTACKS["patch"]().budget}], "seeds": [1, 1]})
+    assert len(grid.scenes) == 1
+
+
+def test_whole_numbers_stand_for_floats_and_strings_for_neither():
+    assert parse({**BASE, "recipe": {"lr": 1}}) == parse({**BASE, "recipe": {"lr": 1.0}})
+    assert parse({**BASE, "recipe": {"lr": 1}}).scenes[0].id == parse({**BASE, "recipe": {"lr": 1.0}}).scenes[0].id
+    assert "recipe.epochs" in faults({**BASE, "recipe": {"epochs": "5"}})[0]
+    assert "recipe.epochs" in faults({**BASE, "recipe": {"epochs": True}})[0]
+
+
+def test_all_faults_are_told_at_once_with_path_value_and_nearest_name():
+    lines = faults(
+        {
+            "seed": [0],
+            "seeds": ["a", 1],
+            "alarm": 2,
+            "dataset": "digit",
+            "recipe": {"model": "cn", "epochs": 0, "learning": 1},
+            "attack": [
+                {"name": "pach"},
+                {"name": "patch", "budjet": 0.1},
+                {"name": "patch", "budget": [0.01, 1.5]},
+                {"budget": 1},
+            ],
+            "estimator": [{"name": "tracin", "mode": "step"}],
+            "detector": [{"name": "tail-heavyness"}],
+        }
+    )
+    text = "\n".join(lines)
+    for part in (
+        "seed: unknown key; did you mean 'seeds'?",
+        "seeds: input should be a valid integer, got 'a'",
+        "alarm: must be a number in (0, 1), got 2",
+        "dataset.name: unknown dataset 'digit'; did you mean 'digits'?",
+        "recipe.learning: unknown key",
+        "attack[0].name: unknown attack 'pach'; did you mean 'patch'?",
+        "attack[1].budjet: unknown key; did you mean 'budget'?",
+        "attack[2]: budget must lie in (0, 1), got 1.5",
+        "attack[3].name: input should be a string, got None",
+        "estimator[0].mode: input should be 'checkpoints' or 'steps', got 'step'",
+        "detector[0].name: unknown detector 'tail-heavyness'; did you mean 'tail-heaviness'?",
+    ):
+        assert part in text, f"{part!r} is not among\n{text}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "part"),
+    [
+        ({}, "at least one [[attack]]"),
+        ({"attack": {"name": "none"}}, "written [[attack]]"),
+        ({**BASE, "recipe": 3}, "written [recipe]"),
+        ({**BASE, "recipe": {"lr": []}}, "at least one value"),
+        ({**BASE, "recipe": {"lr": -1.0}}, "lr must be positive"),
+        ({**BASE, "recipe": {"model": "cn"}}, "did you mean 'cnn'"),
+        ({**BASE, "probe": {"attacked": 0}}, "attacked must be at least 1"),
+        ({**BASE, "dataset": 3}, "dataset"),
+        ({**BASE, "seeds": [-1]}, "at least 0, got -1"),
+        ({**BASE, "detector": [{"name": "tail-heaviness"}]}, "at least one [[estimator]]"),
+        ({"attack": [{"name": "no_such_module:Attack"}]}, "cannot import"),
+        ({"attack": [{"name": "toy_attack:generator"}]}, "is no dataclass"),
+    ],
+    ids=str,
+)
+def test_a_fault_says_what_to_do(raw: dict, part: str):
+    assert part in "\n".join(faults(raw))
+
+
+def test_a_method_from_outside_the_tree_is_named_by_module_and_class():
+    grid = parse({"attack": [{"name": "toy_attack:Invert", "budget": 0.1}]})
+    assert grid.scenes[0].attack.value.budget == 0.1
+    assert grid.scenes[0].attack.config == {"name": "toy_attack:Invert", "target": 0, "budget": 0.1}
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_shipped_grid_parses_and_its_resolved_form_is_the_same_grid(path: Path, tmp_path: Path):
+    grid = parse(read(path))
+    (tmp_path / "grid.toml").write_text(resolved(grid))
+    assert parse(read(tmp_path / "grid.toml")) == grid
+
+
+def test_overrides(tmp_path: Path):
+    path = tmp_path / "g.toml"
+    path.write_text('[[attack]]\nname = "patch"\n')
+    raw = read(path, ("recipe.epochs=3", "attack.0.budget=[0.1, 0.2]", "dataset=digits", "seeds=[4]"))
+    grid = parse(raw)
+    assert [s.attack.value.budget for s in grid.scenes] == [0.1, 0.2]
+    assert (grid.scenes[0].recipe.epochs, grid.scenes[0].seed) == (3, 4)
+    for wrong in ("recipe", "attack.7.budget=1", "=3", "attack.x=1"):
+        with pytest.raises(ConfigError, match="no such place"):
+            read(path, (wrong,))
+
+
+@pytest.mark.parametrize("content", [None, b"name = ", b"\xff\xfe"], ids=["absent", "broken", "binary"])
+def test_a_file_that_is_no_grid_is_named(tmp_path: Path, content: bytes | None):
+    path = tmp_path / "g.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"g\.toml"):
+        read(path)
+
+
+@given(st.text(max_size=300))
+def test_any_name_becomes_a_harmless_file_name(label: str):
+    name = identifier(label, {"a": 1})
+    assert len(name) <= 69
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert not name.endswith("/")
+
+
+def test_identity_does_not_depend_on_the_order_of_keys():
+    assert canonical({"a": 1, "b": [1, 2]}) == canonical({"b": [1, 2], "a": 1})
+    assert identifier("x", {"a": 1}) != identifier("x", {"a": 2})

@@ -1,0 +1,160 @@
+"""Structure of the pictures: panels, curves, frames. What is drawn must be what the logs say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from test_evaluate import sample, scene_config, write_detect, write_scene
+
+from experiments.evaluate import Row, aggregate, load_results, scene_rows
+from experiments.plots import (
+    GREY,
+    GRID,
+    ROLES,
+    choose_points,
+    influence_figure,
+    influence_panel,
+    mean_roc,
+    roc_curves,
+    roc_figure,
+    save,
+)
+from poisonbench.log import Record
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two attacks that work in both seeds, and one that never does."""
+    for seed in (0, 1):
+        for name, won in (("patch", True), ("blend", True), ("clean", False)):
+            place = write_scene(tmp_path, scene_config({"name": name}, seed), won=[won] * 4)
+            write_detect(place, [9, 8, 2, 1, *range(11)], k=3)
+            write_detect(place, [5, 5, 5, 0, *range(11)], k=9)
+    return tmp_path
+
+
+def rows(folder: Path) -> list[Row]:
+    return aggregate(scene_rows(load_results(folder))[1])
+
+
+def panels(figure: Figure) -> list[str]:
+    return [ax.get_title(loc="left") for ax in figure.axes]
+
+
+def test_the_mean_curve_is_the_vertical_average_and_runs_from_chance_to_one() -> None:
+    perfect, wrong = sample([2, 2], [1, 1]), sample([1, 1], [2, 2])
+    curve = mean_roc([perfect, wrong])
+    assert curve[0] == 0.5
+    assert (curve[(GRID > 0) & (GRID < 1)] == 0.5).all()
+    assert curve[-1] == 1.0
+    assert np.array_equal(mean_roc([perfect, sample([1, 1], [1, 1])]), mean_roc([perfect]))  # no curve, no part of the mean
+
+
+def test_the_area_under_a_drawn_curve_is_the_auroc() -> None:
+    rng = np.random.default_rng(0)
+    s = sample(rng.normal(1, 1, 300), rng.normal(0, 1, 300))
+    wins = (s.attacked[:, None] > s.controls).mean()
+    assert np.trapezoid(mean_roc([s]), GRID) == pytest.approx(wins, abs=0.01)
+
+
+def test_a_panel_for_each_attack_with_a_curve_and_one_colour_for_each_method(run: Path) -> None:
+    figure = roc_figure(rows(run))
+    assert sorted(panels(figure)) == ["blend", "patch"]
+    drawn = [sorted((str(line.get_color()), str(line.get_linestyle())) for line in ax.lines[1:]) for ax in figure.axes]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 2
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(legend) == ["tail-heaviness k=3 · tracin", "tail-heaviness k=9 · tracin"]
+
+
+def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(run: Path) -> None:
+    figure = roc_figure(rows(run))
+    shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    attack = figure.axes[0].get_title(loc="left")
+    values = [row.metrics["auroc"].value for row in rows(run) if row.settings["attack"]["name"] == attack]
+    assert shown == [f"{value:.3f}" for value in sorted(values, reverse=True)]
+
+
+def test_lines_beyond_the_limit_are_counted_not_dropped_in_silence(run: Path) -> None:
+    figure = roc_figure(rows(run), limit=1)
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2]
+    assert "1 of 2 detectors" in figure.legends[0].get_title().get_text()
+
+
+def test_without_a_curve_the_picture_says_so() -> None:
+    figure = roc_figure([])
+    assert figure.axes == []
+    assert "no attack" in figure.texts[0].get_text()
+
+
+@pytest.mark.parametrize(("suffix", "head"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_the_suffix_decides_the_format(run: Path, tmp_path: Path, suffix: str, head: bytes) -> None:
+    path = roc_curves(load_results(run), tmp_path / "deep" / f"roc{suffix}")
+    assert path.read_bytes().startswith(head)
+
+
+def records(channels: int = 1, won: bool = True) -> tuple[Record, Record, tuple[np.ndarray, np.ndarray]]:
+    """12 training rows, row 0 the most influential; 1, 2, 5 poison, 3 cover. Probe: attacked, two controls, calibration."""
+    rng = np.random.default_rng(0)
+    role = np.zeros(12, np.uint8)
+    role[[1, 2, 5]], role[3] = 1, 2
+    data = {"probe/group": np.array([0, 2, 1, 3], np.uint8), "probe/predicted": np.array([8 if won else 7, 8, 8, 8])}
+    data |= {"probe/wanted": np.array([8, -1, -1, -1]), "probe/y": np.array([1, 8, 8, 8])}
+    data |= {"probe/x": rng.random((4, channels, 8, 8)).astype(np.float32), "poison/role": role}
+    values = np.tile(np.linspace(1, -1, 12, dtype=np.float32), (4, 1))
+    train = (rng.random((12, channels, 8, 8)).astype(np.float32), np.arange(12) % 10)
+    return Record(Path("s"), "scene", {}, data, {}), Record(Path("i"), "influence", {}, {"influence": values}, {}), train
+
+
+def test_the_points_are_a_successful_attack_and_the_control_most_like_it() -> None:
+    scene, _, _ = records()
+    assert choose_points(scene) == [0, 2]  # 2 is matched, 1 is not, 3 is for calibration
+    assert choose_points(records(won=False)[0]) == [2]
+    scene.data["probe/predicted"][2] = 5  # wrong now, so no example of a right prediction
+    assert choose_points(scene) == [0, 1]
+
+
+def test_only_poison_is_framed_red_and_marked_and_only_cover_orange() -> None:
+    scene, influence, train = records()
+    figure = influence_figure(scene, influence, train, top=6)
+    for part in figure.subfigs:
+        axes = [ax for ax in part.axes if ax.images]
+        assert len(axes) == 1 + 6
+        frames = [to_hex(ax.spines["left"].get_edgecolor()).upper() for ax in axes[1:]]
+        red, orange = (ROLES[role][1].upper() for role in (1, 2))
+        assert frames == [GREY, red, red, orange, GREY, red]
+        assert [ax.get_title() for ax in axes[1:]] == ["", "POISON", "POISON", "COVER", "", "POISON"]
+
+
+def test_the_images_are_the_most_influential_in_descending_order_with_label_and_value() -> None:
+    scene, influence, train = records()
+    influence.data["influence"][0] = influence.data["influence"][0][::-1]
+    axes = [ax for ax in influence_figure(scene, influence, train, top=3).subfigs[0].axes if ax.images]
+    assert axes[0].get_xlabel() == "true 1\npredicted 8"
+    assert [ax.get_xlabel() for ax in axes[1:]] == ["label 1\n+1", "label 0\n+0.818", "label 9\n+0.636"]
+    assert np.allclose(axes[1].images[0].get_array(), train[0][11, 0])
+
+
+def test_non_finite_influence_is_left_out_and_counted() -> None:
+    scene, influence, train = records()
+    influence.data["influence"][0, :4] = np.nan
+    part = influence_figure(scene, influence, train, top=10).subfigs[0]
+    assert len([ax for ax in part.axes if ax.images]) == 1 + 8
+    assert "1 of its 8 most influential" in part.get_suptitle()
+    assert "4 non-finite values left out" in part.get_suptitle()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_panels_of_grey_and_colour_images_are_saved_without_a_warning(tmp_path: Path, channels: int) -> None:
+    path = influence_panel(*records(channels), tmp_path / "panel.png", top=10)
+    assert path.stat().st_size > 1000
+
+
+def test_without_a_point_to_show_the_picture_says_so(tmp_path: Path) -> None:
+    scene, influence, train = records(won=False)
+    scene.data["probe/group"][:] = 3
+    figure = influence_figure(scene, influence, train)
+    assert figure.axes == []
+    assert save(figure, tmp_path / "x.png").exists()

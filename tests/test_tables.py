@@ -1,0 +1,179 @@
+"""Every format parses back, nothing is dropped without a word, and no name from a log can break out of its cell."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
+
+from experiments.evaluate import Results, load_results
+from experiments.tables import Table, render, short_names, summarise, tables, to_latex, to_markdown, to_text
+
+FORMS = ("table", "markdown", "latex", "csv", "json")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Two budgets of one attack, two seeds, a control without attack; a failure, a damaged file, an infinite hyperparameter."""
+    for seed in (0, 1):
+        for attack in ({"name": "patch", "budget": 0.05}, {"name": "patch", "budget": 0.01}, {"name": "none"}):
+            bare = attack["name"] == "none"
+            groups = [1] * 5 if bare else [0, 0, 1, 2, 2]
+            place = write_scene(tmp_path, scene_config(attack, seed), groups=groups, targets=(0, 0) if bare else (3, 4))
+            write_influence(place)
+            write_detect(place, [3, 1, 2, 0, 0], scope="label", k=3)
+            write_detect(place, [3, 3, 2, 0, 0], scope="all", k=3, limit=float("inf"))
+            write_detect(place, [1] * 5, estimator=None, detector="constant", uses="oracle")
+    write_failure(place, "influence-hydra", "out of memory")
+    (place / "detect-bad.h5").write_bytes(b"?")
+    return load_results(tmp_path)
+
+
+def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_other() -> None:
+    configs = [{"name": "tail", "k": 3, "scope": "label"}, {"name": "tail", "k": 3, "scope": "all"}, {"name": "gini", "k": 9}]
+    name = short_names([*configs, configs[0], None])
+    assert [name(c) for c in configs] == ["tail scope=label", "tail scope=all", "gini"]
+    assert name(None) == "none"
+    fields = [{"name": "x", "a": 0.05, "b": [1, 2]}, {"name": "x", "a": 1e-6, "b": None}, {"name": "x"}]
+    assert [short_names(fields)(c) for c in fields] == ["x a=0.05 b=[1, 2]", "x a=1e-06 b=null", "x"]
+
+
+def test_rows_are_ordered_by_name_with_numbers_by_value(results: Results) -> None:
+    summary = summarise(results)
+    assert [row.settings["attack"].get("budget") for row in summary.victims] == [None, 0.01, 0.05]
+    assert len(summary.detections) == 9
+    assert {len(row.seeds) for row in summary.detections} == {2}
+
+
+def test_the_mean_over_attacks_takes_those_with_a_defined_auroc(results: Results) -> None:
+    names = {row.settings["attack"]["name"] for row in summarise(results).means}
+    assert names == {"mean of 2 attacks"}
+
+
+def test_the_terminal_table_is_aligned_narrow_and_names_reasons_faults_and_oracles(results: Results) -> None:
+    text = render(results)
+    assert max(map(len, text.splitlines())) <= 110
+    for part in (
+        "patch budget=0.01",
+        "scope=label",
+        "[oracle]",
+        "no attacked points",
+        "constant scores",
+        "out of memory",
+        "detect-bad.h5",
+    ):
+        assert part in text
+    head = next(line for line in text.splitlines() if "AUROC [95 %]" in line)
+    values = [line for line in text.splitlines() if "tracin" in line and "0.8" in line]
+    assert values
+    assert all(line[head.index("AUROC") - 1] == " " and line[head.index("AUROC")].isdigit() for line in values)
+
+
+def test_undefined_is_a_dash_with_a_footnote(results: Results) -> None:
+    detection = tables(summarise(results))[1]
+    rows = [row for row in detection.rows if row[0] == "none"]
+    assert {row[3] for row in rows} == {"- (1)"}
+    assert detection.notes[0] == "(1) no attacked points"
+
+
+def test_long_names_wrap_between_words_and_lose_nothing() -> None:
+    table = Table(
+        "T", "", ("attack", "estimator", "detector", "n"), [("a", "influence-functions", "tail k=3 scope=label", "7")], 3
+    )
+    text = to_text(table, 40)
+    assert max(map(len, text.splitlines())) <= 40
+    assert "".join(text.split()).count("influence-") == 1
+    for word in ("functions", "tail", "k=3", "scope=label", "7"):
+        assert word in text
+
+
+def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(results: Results) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    data = json.loads(render(results, "json"), parse_constant=refuse)
+    assert set(data) >= {"victims", "detections", "means", "costs", "failures", "damaged", "scene-detections"}
+    assert len(data["scene-detections"]) == 18
+    by_attack = {row["settings"]["attack"]["name"]: row for row in data["detections"]}
+    assert by_attack["none"]["metrics"]["auroc"] == {
+        "value": None,
+        "reason": "no attacked points",
+        "interval": None,
+        "defined": 0,
+    }
+    label = [r for r in data["detections"] if r["settings"]["detector"].get("scope") == "label" and r["counts"]["successful"]]
+    assert label[0]["metrics"]["auroc"]["value"] == 5 / 6
+    assert "Infinity" in json.dumps(data)
+    assert data["failures"][0]["reason"] == "out of memory"
+    assert data["damaged"][0]["path"].endswith("detect-bad.h5")
+
+
+def test_csv_reads_back_with_every_row_in_full_precision(results: Results) -> None:
+    lines = list(csv.DictReader(io.StringIO(render(results, "csv"))))
+    summary = summarise(results)
+    for name, rows in summary.rows().items():
+        found = [line for line in lines if line["table"] == name]
+        assert len(found) == len(rows)
+        for line, row in zip(found, rows, strict=True):
+            for key, metric in row.metrics.items():
+                assert line.get(key, "") == ("" if metric.value is None else repr(metric.value))
+    assert [line["reason"] for line in lines if line["table"] == "failures"] == ["out of memory"]
+    assert {line["attack.budget"] for line in lines if line["table"] == "victims"} == {"", "0.01", "0.05"}
+    assert {line["uses"] for line in lines if line["detector.name"] == "constant"} == {"oracle"}
+
+
+def test_markdown_has_cells_of_equal_number_and_escapes_markup() -> None:
+    table = Table("T", "le|gend", ("a", "b"), [("x|y_*z", "<b>&`[link](u)")], 1, ("(1) a|b",))
+    text = to_markdown(table)
+    assert r"| x\|y\_\*z | &lt;b&gt;&amp;\`\[link\](u) |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {3}
+
+
+def test_latex_escapes_every_special_character_and_no_bracket_follows_a_line_end() -> None:
+    special = "\\ & % $ # _ { } ~ ^ < > |"
+    table = Table("T", special, ("a", "b"), [("[x]", special)], 1, (special,))
+    text = to_latex(table)
+    want = r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{} \textless{} \textgreater{} \textbar{}"
+    assert text.count(want) == 3
+    assert r"{[}x{]} & " in text
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex"])
+def test_names_cannot_steer_the_terminal_or_break_lines(tmp_path: Path, form: str) -> None:
+    evil = "pa\x1b[31mtch\nDAMAGED\r"
+    place = write_scene(tmp_path, scene_config({"name": "x"}))
+    record_free = scene_config({"name": evil})
+    from poisonbench import log
+
+    log.write(place / "scene.h5", "scene", config=record_free, data=log.read(place / "scene.h5").data)
+    write_failure(place, "x", "a\x1b]0;b\nc")
+    text = render(load_results(tmp_path), form)
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert not any(line.startswith("DAMAGED") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_renders_a_run_that_has_done_nothing_yet(tmp_path: Path, form: str) -> None:
+    (tmp_path / "scenes").mkdir()
+    text = render(load_results(tmp_path), form)
+    assert text.strip()
+
+
+def test_an_unknown_format_names_those_there_are(results: Results) -> None:
+    with pytest.raises(ValueError, match=r"table, markdown, latex, csv, json, got 'xml'"):
+        render(results, "xml")
+
+
+def test_two_data_sets_are_told_apart_in_the_tables(tmp_path: Path) -> None:
+    for dataset in ("digits", "mnist"):
+        place = write_scene(tmp_path, scene_config({"name": "patch"}, dataset=dataset))
+        write_detect(place, np.arange(15))
+    text = render(load_results(tmp_path))
+    assert "patch, digits cnn" in text
+    assert "patch, mnist cnn" in text

@@ -1,0 +1,57 @@
+"""An attack outside the tree, named `toy_attack:Invert` in a grid: inverted images of other classes, labelled as the target."""
+
+from dataclasses import dataclass
+
+import torch
+
+from poisonbench.contracts import CLEAN, POISON, Poisoned, count
+from poisonbench.data import Dataset
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe
+
+
+@dataclass(frozen=True)
+class Invert:
+    target: int = 0
+    budget: float = 0.05
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        others = (train.y != self.target).nonzero().squeeze(1)
+        rows = others[torch.randperm(len(others), generator=generator(seed, "rows"))[: count(self.budget, len(train))]]
+        x, y = train.x.clone(), train.y.clone()
+        x[rows], y[rows] = 1 - x[rows], self.target
+        role = torch.full((len(train),), CLEAN, dtype=torch.uint8)
+        role[rows] = POISON
+        origin = (test.y != self.target).nonzero().squeeze(1)
+        targets = Dataset(1 - test.x[origin], test.y[origin], test.classes)
+        wanted = torch.full((len(origin),), self.target)
+        return Poisoned(Dataset(x, y, train.classes), role, torch.arange(len(train)), targets, wanted, origin)
+
+
+@dataclass(frozen=True)
+class Raises(Invert):
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        raise RuntimeError("this attack always breaks")
+
+
+@dataclass(frozen=True)
+class Dies(Invert):
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        import os
+
+        os._exit(9)
+
+
+@dataclass(frozen=True)
+class Hangs(Invert):
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        import time
+
+        time.sleep(600)
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class OverBudget(Invert):
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        return Invert(self.target, min(0.9, 2 * self.budget))(train, test, recipe, seed)
