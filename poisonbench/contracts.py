@@ -1,138 +1,28 @@
-"""The contracts between the parts: what an attack returns, what a defense may see, and the protocols of all methods."""
+"""The contract of an attack, enforced; with the values and protocols of `protocols.py`, which are to be imported from here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import random
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
 from poisonbench.errors import PoisonError
+from poisonbench.protocols import CLEAN as CLEAN
+from poisonbench.protocols import COVER as COVER
+from poisonbench.protocols import POISON as POISON
+from poisonbench.protocols import Attack as Attack
+from poisonbench.protocols import Certified as Certified
+from poisonbench.protocols import Certifier as Certifier
+from poisonbench.protocols import Detector as Detector
+from poisonbench.protocols import Estimator as Estimator
+from poisonbench.protocols import Evidence as Evidence
+from poisonbench.protocols import Filter as Filter
+from poisonbench.protocols import Poisoned as Poisoned
+from poisonbench.protocols import Scorer as Scorer
 from poisonbench.registry import lookup as lookup
-from poisonbench.trace import Trace
 from poisonbench.training import Recipe
-
-CLEAN, POISON, COVER = 0, 1, 2
-
-
-@dataclass(frozen=True, eq=False)
-class Poisoned:
-    """What an attack returns; the ground truth in it never reaches an estimator or a defense.
-
-    Attributes:
-        train: what the victim trains on, n rows.
-        role: (n,) uint8: 0 clean, 1 poison, 2 cover.
-        origin: (n,) int64: row in the clean training set, -1 if the instance is new.
-        targets: attacked test points as presented (trigger applied) with TRUE labels; empty for indiscriminate attacks.
-        wanted: (targets,) int64, the label that the attacker wants for each.
-        target_origin: (targets,) int64: row in the clean test set, -1 if it comes from elsewhere.
-    """
-
-    train: Dataset
-    role: Tensor
-    origin: Tensor
-    targets: Dataset
-    wanted: Tensor
-    target_origin: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """All that a defense may see.
-
-    Attributes:
-        trace: the victim's training run.
-        test: the m probe points with the PREDICTED labels.
-        influence: (m, n) influence of every training instance on every probe point, positive = helped the prediction;
-            None for a defense that does not use it.
-        reference: a small held-out clean set with true labels, for a defense that declares `uses = ("reference", ...)`.
-    """
-
-    trace: Trace
-    test: Dataset
-    influence: Tensor | None = None
-    reference: Dataset | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Certified:
-    """Predictions with a guarantee.
-
-    Attributes:
-        labels: (m,) int64.
-        radius: (m,) int64, the training instances that may be inserted or deleted without changing the label; -1 abstains.
-    """
-
-    labels: Tensor
-    radius: Tensor
-
-
-Scorer = Callable[[Dataset], Tensor]
-
-
-@runtime_checkable
-class Attack(Protocol):
-    """A frozen dataclass whose fields are the hyperparameters.
-
-    Two optional members tell the checker more: `budget` (a field: poisoned rows as a fraction of the training set)
-    and `clean_label` (a class attribute: poison keeps its true label).
-    """
-
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
-        """Poisons `train`. `test` supplies the points to attack, `recipe` is the victim's (for a white-box surrogate)."""
-        ...
-
-
-@runtime_checkable
-class Estimator(Protocol):
-    """A frozen dataclass whose fields are the hyperparameters. `fit` pays the upfront cost, the scorer the incremental one."""
-
-    def fit(self, trace: Trace) -> Scorer:
-        """Returns a scorer: test (m rows) -> (m, n), row j, column i: how much training instance i helped the prediction
-        test.y[j] at test.x[j]. Positive = helped = L(without i) - L(with i) > 0. NaN = could not be computed.
-        """
-        ...
-
-
-@runtime_checkable
-class Detector(Protocol):
-    """Judges test points. `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
-    "reference" (clean data), "oracle" (ground truth).
-    """
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """What it reads."""
-        ...
-
-    def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,): larger = the prediction rests on fewer, more influential instances."""
-        ...
-
-
-@runtime_checkable
-class Filter(Protocol):
-    """Judges training instances; `uses` as for a detector."""
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """What it reads."""
-        ...
-
-    def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (n,): larger = more suspicious."""
-        ...
-
-
-@runtime_checkable
-class Certifier(Protocol):
-    """Predicts with a guarantee against changes of the training set."""
-
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Certified:
-        """Returns labels and radii for the m rows of `test`."""
-        ...
-
 
 RULES = {
     "shape": "train, role, origin, targets, wanted and target_origin agree in length and instance shape",
@@ -143,11 +33,13 @@ RULES = {
     "role": "role is 0 (clean), 1 (poison) or 2 (cover)",
     "origin": "origin is -1 or a row of the clean training set, each clean row once at most",
     "clean": "a row of role 0 is an unchanged row of the clean training set",
-    "budget": "poison rows do not exceed budget x n",
+    "budget": "poison rows and deleted clean rows together do not exceed budget x n",
+    "cover": "cover rows do not exceed cover x n, none without a field `cover`",
     "clean-label": "a clean-label attack leaves the labels of its poison rows as they were",
+    "true-label": "targets.y is the true label of the test row that target_origin names",
     "wanted": "the wanted label differs from the true one",
     "inputs": "the attack leaves the training and test set that it was given as they were",
-    "random-state": "the attack leaves the global random generators and the default dtype as they were",
+    "random-state": "the attack leaves the global generators (torch, numpy, random) and the default dtype as they were",
     "type": "the attack returns a Poisoned",
 }
 
@@ -218,13 +110,27 @@ def check_poisoned(poisoned: Poisoned, clean: Dataset, test: Dataset, attack: ob
     source = clean.take(origin.clamp(min=0))
     changed = (poisoned.train.x != source.x).flatten(1).any(1) | (poisoned.train.y != source.y)
     _refuse((role == CLEAN) & changed, "clean", "a clean row was changed")
-    budget = getattr(attack, "budget", None)
-    if budget is not None:
-        limit, poison = count(budget, len(clean)), int((role == POISON).sum())
-        _refuse(poison > limit, "budget", f"{poison} poison rows, {limit} are paid for by budget {budget}")
+    _check_budget(poisoned, clean, attack)
     if getattr(attack, "clean_label", False):
         _refuse((role == POISON) & (origin >= 0) & (poisoned.train.y != source.y), "clean-label", "the label was changed")
+    known = poisoned.target_origin >= 0
+    truth = test.y[poisoned.target_origin.clamp(min=0)] if len(test) else poisoned.targets.y
+    _refuse(known & (poisoned.targets.y != truth), "true-label", "targets.y is not the label of the test point it comes from")
     _refuse(poisoned.wanted == poisoned.targets.y, "wanted", "the wanted label is the true one")
+
+
+def _check_budget(poisoned: Poisoned, clean: Dataset, attack: object) -> None:
+    """Poison and deleted rows are paid for by `budget`, cover rows by `cover`, where the attack has such fields."""
+    budget = getattr(attack, "budget", None)
+    if budget is None:
+        return
+    poison, cover = (int((poisoned.role == role).sum()) for role in (POISON, COVER))
+    gone = len(clean) - int((poisoned.origin >= 0).sum())
+    limit, pays = count(budget, len(clean)), f"paid for by budget {budget}"
+    _refuse(poison + gone > limit, "budget", f"{poison} poison rows and {gone} deleted ones, {limit} are {pays}")
+    share = getattr(attack, "cover", 0.0)
+    limit = count(share, len(clean)) if share else 0
+    _refuse(cover > limit, "cover", f"{cover} cover rows, {limit} are paid for by cover {share}")
 
 
 def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
@@ -233,16 +139,35 @@ def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: i
     Raises:
         PoisonError: names the broken rule of `RULES`.
     """
-    before = [t.clone() for t in (train.x, train.y, test.x, test.y)]
-    state, dtype = torch.random.get_rng_state(), torch.get_default_dtype()
-    poisoned = attack(train, test, recipe, seed)
-    moved = not torch.equal(torch.random.get_rng_state(), state) or torch.get_default_dtype() != dtype
-    torch.random.set_rng_state(state)
-    torch.set_default_dtype(dtype)
-    _refuse(moved, "random-state", "the global generator or the default dtype was changed")
-    for name, now, then in zip(
-        ("train.x", "train.y", "test.x", "test.y"), (train.x, train.y, test.x, test.y), before, strict=True
-    ):
-        _refuse(not torch.equal(now, then), "inputs", f"{name} was changed in place")
+    inputs = {"train.x": train.x, "train.y": train.y, "test.x": test.x, "test.y": test.y}
+    before = {name: tensor.clone() for name, tensor in inputs.items()}
+    state = _global_state()
+    try:
+        poisoned = attack(train, test, recipe, seed)
+    finally:
+        moved = _restore(state)
+    _refuse(moved, "random-state", "a global generator or the default dtype was changed")
+    for name, tensor in inputs.items():
+        _refuse(not torch.equal(tensor, before[name]), "inputs", f"{name} was changed in place")
     check_poisoned(poisoned, train, test, attack)
     return poisoned
+
+
+State = tuple[Tensor, torch.dtype, tuple[Any, ...], tuple[Any, ...]]
+
+
+def _global_state() -> State:
+    numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002 - the global generator is what is watched
+    return torch.random.get_rng_state(), torch.get_default_dtype(), tuple(numpy_state), random.getstate()
+
+
+def _restore(state: State) -> bool:
+    """Puts the global generators and the default dtype back; returns whether they had been moved."""
+    now = _global_state()
+    same = torch.equal(now[0], state[0]) and now[1] == state[1] and now[3] == state[3]
+    same = same and all(np.array_equal(a, b) for a, b in zip(now[2], state[2], strict=True))
+    torch.random.set_rng_state(state[0])
+    torch.set_default_dtype(state[1])
+    np.random.set_state(state[2])  # noqa: NPY002
+    random.setstate(state[3])
+    return not same

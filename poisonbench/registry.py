@@ -40,10 +40,11 @@ def _imported(target: str, kind: str) -> Any:
     module, _, attribute = target.partition(":")
     hint = "the form is package.module:attribute, and the module must be importable (PYTHONPATH)"
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
     except ImportError as error:
         raise ConfigError([f"{kind} {target!r}: cannot import {module!r}: {error}"], hint) from error
-    except AttributeError as error:
-        raise ConfigError([f"{kind} {target!r}: module {module!r} has no {attribute!r}"], hint) from error
     except Exception as error:  # a module outside the tree may raise anything on import
         raise ConfigError([f"{kind} {target!r}: importing {module!r} raised {type(error).__name__}: {error}"]) from error
+    if not hasattr(found, attribute):
+        raise ConfigError([f"{kind} {target!r}: module {module!r} has no {attribute!r}"], hint)
+    return getattr(found, attribute)

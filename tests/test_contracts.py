@@ -1,10 +1,12 @@
 """Broken attacks are refused by the name of the rule that they break; names are found, or the nearest one is offered."""
 
 import dataclasses
+import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +39,7 @@ class Broken:
 
     change: Callable[[Poisoned, Dataset, Dataset], object]
     budget: float | None = 0.05
+    cover: float = 0.05
     clean_label: bool = False
 
     def __call__(self, train, test, recipe, seed):
@@ -71,6 +74,12 @@ def at(row: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def classes(p, train, test):
     return dataclasses.replace(p, train=dataclasses.replace(p.train, classes=5))
+
+
+def shorten(p, train, test):
+    keep = torch.arange(19)
+    parts = {name: getattr(p, name)[keep] for name in ("role", "origin")}
+    return dataclasses.replace(p, train=p.train.take(keep), **parts)
 
 
 def brighten(p, train, test):
@@ -111,12 +120,18 @@ CASES = [
     ("clean", Broken(put("train.y", at(0, 3)))),
     ("clean", Broken(put("origin", at(0, -1)))),
     ("budget", Broken(put("role", at(3, POISON)))),
+    ("budget", Broken(shorten)),
+    ("cover", Broken(put("role", at(6, COVER)))),
+    ("cover", Broken(lambda p, train, test: None, cover=0.0)),
+    ("true-label", Broken(put("targets.y", at(0, 2)))),
     ("clean-label", Broken(lambda p, train, test: None, clean_label=True)),
     ("wanted", Broken(put("wanted", at(1, 3)))),
     ("inputs", Broken(brighten)),
     ("inputs", Broken(relabel_test)),
     ("random-state", Broken(lambda p, train, test: torch.manual_seed(0) and None)),
     ("random-state", Broken(lambda p, train, test: torch.set_default_dtype(torch.float64))),
+    ("random-state", Broken(lambda p, train, test: np.random.seed(0))),  # noqa: NPY002
+    ("random-state", Broken(lambda p, train, test: random.seed(0))),
     ("type", Broken(lambda p, train, test: (p.train, p.targets))),
 ]
 

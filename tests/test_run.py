@@ -204,7 +204,9 @@ def test_attacks_that_raise_die_hang_or_cheat_fail_alone(tmp_path: Path):
     assert not any(any(flags) for flags in done.values())
     again = run(bad, Place(tmp_path), Options(workers=2))
     assert (again.done, again.failed) == (0, []), "a failed cell is done again only with retry_failed"
-    retried = run(grid({"name": "toy_attack:Raises"}, estimator=[{"name": "gas"}]), Place(tmp_path), Options(0, retry_failed=True))
+    retried = run(
+        grid({"name": "toy_attack:Raises"}, estimator=[{"name": "gas"}]), Place(tmp_path), Options(0, retry_failed=True)
+    )
     assert len(retried.failed) == 1
 
 

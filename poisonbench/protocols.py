@@ -1,0 +1,131 @@
+"""What passes between the parts, and the protocols of all methods: what an attack returns, what a defense may see."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from poisonbench.data import Dataset
+from poisonbench.trace import Trace
+from poisonbench.training import Recipe
+
+CLEAN, POISON, COVER = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Poisoned:
+    """What an attack returns; the ground truth in it never reaches an estimator or a defense.
+
+    Attributes:
+        train: what the victim trains on, n rows.
+        role: (n,) uint8: 0 clean, 1 poison, 2 cover.
+        origin: (n,) int64: row in the clean training set, -1 if the instance is new.
+        targets: attacked test points as presented (trigger applied) with TRUE labels; empty for indiscriminate attacks.
+        wanted: (targets,) int64, the label that the attacker wants for each.
+        target_origin: (targets,) int64: row in the clean test set, -1 if it comes from elsewhere.
+    """
+
+    train: Dataset
+    role: Tensor
+    origin: Tensor
+    targets: Dataset
+    wanted: Tensor
+    target_origin: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a defense may see.
+
+    Attributes:
+        trace: the victim's training run.
+        test: the m probe points with the PREDICTED labels.
+        influence: (m, n) influence of every training instance on every probe point, positive = helped the prediction;
+            None for a defense that does not use it.
+        reference: a small held-out clean set with true labels, for a defense that declares `uses = ("reference", ...)`.
+    """
+
+    trace: Trace
+    test: Dataset
+    influence: Tensor | None = None
+    reference: Dataset | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """Predictions with a guarantee.
+
+    Attributes:
+        labels: (m,) int64.
+        radius: (m,) int64, the training instances that may be inserted or deleted without changing the label; -1 abstains.
+    """
+
+    labels: Tensor
+    radius: Tensor
+
+
+Scorer = Callable[[Dataset], Tensor]
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A frozen dataclass whose fields are the hyperparameters.
+
+    Optional members tell the checker more: the fields `budget` and `cover` (poison and cover rows as fractions of the
+    training set) and the class attribute `clean_label` (poison keeps its true label).
+    """
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        """Poisons `train`. `test` supplies the points to attack, `recipe` is the victim's (for a white-box surrogate)."""
+        ...
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A frozen dataclass whose fields are the hyperparameters. `fit` pays the upfront cost, the scorer the incremental one."""
+
+    def fit(self, trace: Trace) -> Scorer:
+        """Returns a scorer: test (m rows) -> (m, n), row j, column i: how much training instance i helped the prediction
+        test.y[j] at test.x[j]. Positive = helped = L(without i) - L(with i) > 0. NaN = could not be computed.
+        """
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Judges test points. `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
+    "reference" (clean data), "oracle" (ground truth).
+    """
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        ...
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,): larger = the prediction rests on fewer, more influential instances."""
+        ...
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Judges training instances; `uses` as for a detector."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        ...
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (n,): larger = more suspicious."""
+        ...
+
+
+@runtime_checkable
+class Certifier(Protocol):
+    """Predicts with a guarantee against changes of the training set."""
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Certified:
+        """Returns labels and radii for the m rows of `test`."""
+        ...
