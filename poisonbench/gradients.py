@@ -53,7 +53,7 @@ class Budget:
     batch: int
 
 
-CPU, CUDA = Budget(1 << 30, 128), Budget(8 << 30, 1024)
+CPU, CUDA = Budget(1 << 30, 64), Budget(8 << 30, 1024)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from poisonbench.convolution import patches, weight_gradient
+
 
 class Grad(Protocol):
     """Per-example gradients of one layer for B examples."""
@@ -27,19 +29,21 @@ class Grad(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """The gradients themselves: g (B, p)."""
+    """The gradients themselves: g (B, p), and those of the bias apart, (B, q) or None, to spare a copy."""
 
     g: Tensor
+    bias: Tensor | None = None
 
     def dot(self, other: Grad) -> Tensor:
         """See `Grad`."""
         assert isinstance(other, Dense)
-        return self.g @ other.g.T
+        products = self.g @ other.g.T
+        return products if self.bias is None or other.bias is None else products.addmm_(self.bias, other.bias.T)
 
     def norm(self) -> Tensor:
         """See `Grad`."""
         norm: Tensor = torch.linalg.vector_norm(self.g, dim=1)
-        return norm
+        return norm if self.bias is None else torch.hypot(norm, torch.linalg.vector_norm(self.bias, dim=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,27 +118,10 @@ def _affine(module: nn.Module, a: Tensor, d: Tensor) -> Tensor:
     return torch.cat([t.flatten(1) for t in parts[: 1 if module.bias is None else 2]], 1)
 
 
-def _unfold(module: nn.Conv2d, a: Tensor) -> Tensor:
-    """Returns (B, c kh kw, L): the patch of the input under every place of the output."""
-    if module.kernel_size == (1, 1) and module.stride == (1, 1) and not any(_padding(module)):
-        return a.flatten(2)
-    left, right, top, bottom = _padding(module)
-    if left == right and top == bottom:
-        return F.unfold(a, module.kernel_size, module.dilation, (top, left), module.stride)
-    return F.unfold(F.pad(a, (left, right, top, bottom)), module.kernel_size, module.dilation, 0, module.stride)
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
-    if isinstance(module.padding, str):
-        w, h = (module.dilation[i] * (module.kernel_size[i] - 1) * (module.padding == "same") for i in (1, 0))
-        return w // 2, w - w // 2, h // 2, h - h // 2
-    return module.padding[1], module.padding[1], module.padding[0], module.padding[0]
-
-
 def _factors(module: nn.Module, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """Returns inputs (B, i, L) and output gradients (B, o, L) at the L places."""
     if isinstance(module, nn.Conv2d):
-        return _unfold(module, a), d.flatten(2)
+        return patches(module, a), d.flatten(2)
     return a.reshape(len(a), -1, a.shape[-1]).mT, d.reshape(len(d), -1, d.shape[-1]).mT
 
 
@@ -157,23 +144,25 @@ def layer_grad(module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bo
             return Dense(g), None
         size = amax(g)
         return Dense(g / size[:, None]), size.double()
-    scale_a = scale_d = None
+    scale: Tensor | None = None
+    one = torch.ones_like(a.flatten(1)[:, :1])  # what the bias sees, (B, 1)
     if rescale:
         scale_a, scale_d = amax(a), amax(d)
         if module.bias is not None:
-            scale_a = scale_a.clamp(min=1.0)  # the bias sees a constant input of 1
+            scale_a = scale_a.clamp(min=1.0)
+        one, scale = one / scale_a[:, None], scale_a.double() * scale_d.double()
         a, d = a / scale_a.view(-1, *[1] * (a.dim() - 1)), d / scale_d.view(-1, *[1] * (d.dim() - 1))
-    inputs, outputs = _factors(module, a, d)
-    one = None
-    if module.bias is not None:
-        one = torch.ones_like(inputs[:, :1, :1]) if scale_a is None else (1 / scale_a).view(-1, 1, 1)
-    scale = None if scale_a is None or scale_d is None else scale_a.double() * scale_d.double()
     if ghost:
-        if one is not None:
-            inputs = torch.cat([inputs, one.expand(-1, 1, inputs.shape[2])], 1)
+        inputs, outputs = _factors(module, a, d)
+        if module.bias is not None:
+            inputs = torch.cat([inputs, one[:, None].expand(-1, 1, inputs.shape[2])], 1)
         return Ghost(inputs.mT, outputs.mT), scale
-    weight = torch.bmm(outputs, inputs.mT).flatten(1)
-    return Dense(weight if one is None else torch.cat([weight, outputs.sum(2) * one[:, 0]], 1)), scale
+    if isinstance(module, nn.Conv2d):
+        weight, sums = weight_gradient(module, a, d), d.flatten(2).sum(2)
+    else:
+        inputs, outputs = _factors(module, a, d)
+        weight, sums = torch.bmm(outputs, inputs.mT).flatten(1), outputs.sum(2)
+    return Dense(weight, None if module.bias is None else sums * one), scale
 
 
 def amax(t: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from estimators.gas import GAS
 from estimators.tracin import TracIn
 from poisonbench.backprop import logit_gradient, margins
+from poisonbench.convolution import _by_shifts, weight_gradient
 from poisonbench.data import Dataset
 from poisonbench.gradients import Budget, Form, checkpoint_sum, dot_products, gradient_norms, halving
 from poisonbench.models import build
@@ -117,6 +118,37 @@ def test_engine_equals_autograd_on_unusual_layers(form: Form):
     torch.testing.assert_close(
         dot_products(model, train_set, test, form), expected(model, train_set, test, form), rtol=1e-9, atol=1e-9
     )
+
+
+def test_engine_equals_autograd_on_large_images():
+    train_set, test = random_data(3, (3, 28, 24), seed=1), random_data(2, (3, 28, 24), seed=2)
+    model = build("cnn", (3, 28, 24), 10, 0).double()
+    for form in (Form(), Form("margin", "all")):
+        torch.testing.assert_close(
+            dot_products(model, train_set, test, form), expected(model, train_set, test, form), rtol=1e-10, atol=1e-10
+        )
+
+
+CONVOLUTIONS = [
+    nn.Conv2d(2, 3, 3, padding=1),
+    nn.Conv2d(2, 3, (2, 5), padding=(0, 2)),
+    nn.Conv2d(2, 3, (4, 3), padding="same"),
+    nn.Conv2d(2, 3, 7, padding="valid"),
+]
+
+
+@pytest.mark.parametrize("module", CONVOLUTIONS, ids=repr)
+def test_shifted_images_and_gathered_patches_give_the_weight_gradients_of_autograd(module: nn.Conv2d):
+    g = torch.Generator().manual_seed(0)
+    a = torch.rand((3, 2, 9, 11), generator=g, dtype=torch.float64)
+    weight = torch.rand(module.weight.shape, generator=g, dtype=torch.float64, requires_grad=True)
+    out = F.conv2d(a, weight, padding=module.padding)
+    d = torch.rand(out.shape, generator=g, dtype=torch.float64)
+    want = torch.stack([torch.autograd.grad(out[i], weight, d[i], retain_graph=True)[0] for i in range(3)])
+    kh, kw = module.kernel_size
+    shifts = _by_shifts(module, a, d).view(3, kh, 3, kw, 2).permute(0, 2, 4, 1, 3)
+    torch.testing.assert_close(shifts, want, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(weight_gradient(module, a, d), want.flatten(1), rtol=1e-12, atol=1e-12)
 
 
 def test_engine_leaves_the_model_as_it_was():
