@@ -137,6 +137,7 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("module", CONVOLUTIONS, ids=repr)
 def test_shifted_images_and_gathered_patches_give_the_weight_gradients_of_autograd(module: nn.Conv2d):
     g = torch.Generator().manual_seed(0)
