@@ -198,16 +198,19 @@ def evaluate(folder: Path, form: str) -> None:
 
 def _tables(folder: Path, form: str) -> bool:
     """Prints the tables; returns whether a log was damaged."""
-    from experiments.evaluate import load_results
-    from experiments.tables import render
+    from experiments.render import render
+    from experiments.results import load_results
     from poisonbench.errors import ConfigError
 
     if not (folder / "scenes").is_dir():
         raise ConfigError([f"{folder} holds no logs"], "fill it with: poisonbench run GRID.toml -o " + str(folder))
     results = load_results(folder)
     click.echo(render(results, form))
-    for fault in results.damaged:
-        click.echo(f"Error: {fault.message}" + (f"\nHint: {fault.hint}" if fault.hint else ""), err=True)
+    if form != "table":  # its damaged files stand at its end; the other forms go to a file or a program
+        for fault in results.damaged:
+            click.echo(f"Error: {fault.message}", err=True)
+    for hint in dict.fromkeys(fault.hint for fault in results.damaged if fault.hint):
+        click.echo(f"Hint: {hint}", err=True)
     return bool(results.damaged)
 
 

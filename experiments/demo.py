@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from experiments.archive import unpack_train
-from experiments.evaluate import load_results
 from experiments.plots import influence_panel, roc_curves
+from experiments.results import load_results
 from poisonbench import log
 from poisonbench.data import load
 

@@ -16,11 +16,14 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from experiments.evaluate import Results, Row, Sample, aggregate, scene_rows
-from experiments.tables import in_order, naming
+from experiments.evaluate import Row, aggregate, scene_rows
+from experiments.metrics import Sample
+from experiments.results import Results
+from experiments.tables import in_order, naming, natural
 from poisonbench.log import Record
 
 Array = NDArray[np.float64]
+Images = tuple[NDArray[Any], NDArray[Any]]
 # Okabe and Ito's palette without its yellow; line styles tell methods apart in print too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
@@ -66,18 +69,18 @@ def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
         values.setdefault(label, []).append(row.metrics["auroc"].value or 0.0)
     best = sorted(values, key=lambda label: -float(np.mean(values[label])))
     styles: dict[str, dict[str, Any]] = {}
-    for i, label in enumerate(best[:limit]):
+    for i, label in enumerate(sorted(best[:limit], key=natural)):
         styles[label] = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.7}
     left_out = f"{len(best) - limit} of {len(best)} detectors, those of lowest mean AUROC, are not drawn" if best[limit:] else ""
     return _roc_panels(by_attack, styles, left_out)
 
 
 def _roc_panels(by_attack: dict[str, dict[str, Row]], styles: dict[str, dict[str, Any]], note: str) -> Figure:
-    columns = min(3, max(1, len(by_attack)))
+    columns = 2 if len(by_attack) == 4 else min(3, max(1, len(by_attack)))
     lines = math.ceil(len(by_attack) / columns)
     legend_columns = 1 if columns == 1 else 2
     legend_height = 0.21 * math.ceil(len(styles) / legend_columns) + 0.35 * bool(note) + 0.25
-    size = max(4.6, 3.3 * columns), 3.2 * max(1, lines) + legend_height
+    size = max(4.6, 4.0 * columns), 3.2 * max(1, lines) + legend_height
     figure = Figure(figsize=size, layout="constrained")
     if not by_attack:
         figure.text(0.5, 0.5, "no attack has a defined ROC curve", ha="center", va="center", color="0.3")
@@ -94,9 +97,8 @@ def _roc_panels(by_attack: dict[str, dict[str, Row]], styles: dict[str, dict[str
         if i % columns == 0:
             ax.set_ylabel("true-positive rate", fontsize=8.5)
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=legend_columns, fontsize=8, frameon=False, title=note or None
-    )
+    look: dict[str, Any] = {"ncols": legend_columns, "fontsize": 8, "frameon": False, "title": note or None, "title_fontsize": 8}
+    figure.legend(handles=handles, loc="outside lower center", **look)
     return figure
 
 
@@ -115,8 +117,9 @@ def _roc_panel(ax: Axes, attack: str, found: dict[str, Row], styles: dict[str, d
     ax.grid(color="0.92", linewidth=0.7)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.6")
-    legend = ax.legend(handles=handles, loc="lower right", fontsize=7.5, title="AUROC", title_fontsize=7.5, labelspacing=0.25)
-    legend.get_frame().set(linewidth=0, alpha=0.6)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}  # covers no curve
+    small: dict[str, Any] = {"fontsize": 7.5, "title_fontsize": 7.5, "labelspacing": 0.4, "handlelength": 1.8, "frameon": False}
+    ax.legend(handles=handles, title="AUROC", **small, **beside)
 
 
 def roc_curves(results: Results, path: Path) -> Path:
@@ -138,7 +141,7 @@ def choose_points(scene: Record) -> list[int]:
     return [*map(int, won[:1]), *map(int, controls[order[:1]])]
 
 
-def influence_figure(scene: Record, influence: Record, train: tuple[NDArray[Any], NDArray[Any]], top: int = 10) -> Figure:
+def influence_figure(scene: Record, influence: Record, train: Images, top: int = 10) -> Figure:
     """Draws an attacked and a clean test point, and beside each the `top` training images of largest influence.
 
     Args:
@@ -148,9 +151,8 @@ def influence_figure(scene: Record, influence: Record, train: tuple[NDArray[Any]
         top: training images in a row.
     """
     points = choose_points(scene)
-    figure = Figure(
-        figsize=(1.9 + 0.98 * top, 1.95 * max(1, len(points))), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
-    )
+    size = 1.9 + 0.98 * top, 1.95 * max(1, len(points))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
     if not points:
         figure.text(0.5, 0.5, "no attack succeeded, and no control is predicted correctly", ha="center", va="center")
         return figure
@@ -159,9 +161,7 @@ def influence_figure(scene: Record, influence: Record, train: tuple[NDArray[Any]
     return figure
 
 
-def _influence_row(
-    part: SubFigure, scene: Record, values: NDArray[Any], train: tuple[NDArray[Any], NDArray[Any]], point: int, top: int
-) -> None:
+def _influence_row(part: SubFigure, scene: Record, values: NDArray[Any], train: Images, point: int, top: int) -> None:
     data = scene.data
     finite = np.flatnonzero(np.isfinite(values))
     rows = finite[np.argsort(-values[finite], kind="stable")[:top]]
@@ -193,8 +193,6 @@ def _image(ax: Axes, x: NDArray[Any], text: str, frame: str, width: float) -> No
         spine.set(edgecolor=frame, linewidth=width)
 
 
-def influence_panel(
-    scene: Record, influence: Record, train: tuple[NDArray[Any], NDArray[Any]], path: Path, top: int = 10
-) -> Path:
+def influence_panel(scene: Record, influence: Record, train: Images, path: Path, top: int = 10) -> Path:
     """Saves `influence_figure`."""
     return save(influence_figure(scene, influence, train, top), path)

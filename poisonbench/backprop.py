@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from poisonbench.data import Dataset
-from poisonbench.layers import Dense, Grad, amax, ghost_is_cheaper, layer_grad, places, supported
+from poisonbench.layers import Dense, Grad, amax, ghost_is_cheaper, layer_grad, layer_vectors, places, supported
 
 Objective = Literal["loss", "margin"]
 Layers = Literal["all", "last"]
@@ -44,11 +44,13 @@ class Plan:
     Attributes:
         hooked: layers with a rule of their own, in order.
         rest: names of the remaining parameters, for `vmap(grad)`.
-        size: number p of parameters differentiated.
+        names: of all parameters differentiated, in the model's order.
+        size: number p of their entries.
     """
 
     hooked: dict[str, nn.Module]
     rest: tuple[str, ...]
+    names: tuple[str, ...]
     size: int
 
 
@@ -75,10 +77,11 @@ def plan(model: nn.Module, layers: Layers, x: Tensor) -> Plan:
         del hooked[name]
     done = {f"{name}.{k}" if name else k for name, m in hooked.items() for k, _ in m.named_parameters(recurse=False)}
     unique = [name for name, p in model.named_parameters() if name in wanted - done]
+    names = tuple(name for name, _ in model.named_parameters() if name in wanted)
     size = sum(p.numel() for name, p in model.named_parameters() if name in wanted)
     if not size:
         raise ValueError("the model has no parameter that requires a gradient")
-    return Plan(hooked, tuple(unique), size)
+    return Plan(hooked, tuple(unique), names, size)
 
 
 @contextlib.contextmanager
@@ -165,7 +168,7 @@ def _by_vmap(model: nn.Module, names: tuple[str, ...], constants: dict[str, Tens
 
 
 def per_example(
-    model: nn.Module, how: Plan, data: Dataset, objective: Objective, against: int, rescale: bool
+    model: nn.Module, how: Plan, data: Dataset, objective: Objective, against: int | None, rescale: bool
 ) -> Iterator[tuple[Grad, Tensor | None]]:
     """Yields the per-example gradients of `data`, a layer at a time, so that a consumer may drop each when it is done.
 
@@ -174,7 +177,7 @@ def per_example(
         how: from `plan`.
         data: B instances, one batch.
         objective: what is differentiated.
-        against: number of test gradients that they will be multiplied with; decides the form of every layer.
+        against: number of test gradients that they will be multiplied with, which decides the form of every layer; None: `Dense`.
         rescale: divide each example's layer gradient by a factor that keeps its norm far from under- and overflow.
 
     Yields:
@@ -189,3 +192,37 @@ def per_example(
         yield Dense(rest.g / scale[:, None]), scale.double()
     elif rest is not None:
         yield rest, None
+
+
+def projections(model: nn.Module, how: Plan, data: Dataset, vectors: dict[str, Tensor], objective: Objective) -> Tensor:
+    """Returns <g_i, v> for the B instances of one batch and m vectors in parameter space, (B, m).
+
+    Args:
+        model: in evaluation mode.
+        how: from `plan`.
+        data: B instances.
+        vectors: parameter name -> (m, *shape), for all parameters of the plan.
+        objective: what is differentiated.
+    """
+    captured, rest = _passes(model, how, data, objective)
+    parts = []
+    for name, module in how.hooked.items():
+        a, d = captured.pop(name)
+        own = {k: vectors[f"{name}.{k}" if name else k] for k, _ in module.named_parameters(recurse=False)}
+        gradient, _ = layer_grad(module, a, d, ghost=False, rescale=False)
+        parts.append(gradient.dot(layer_vectors(module, own, d)))
+    if rest is not None:
+        parts.append(rest.dot(Dense(torch.cat([vectors[name].flatten(1) for name in how.rest], 1))))
+    return torch.stack(parts).sum(0)
+
+
+def gradient_vectors(model: nn.Module, data: Dataset, objective: Objective, layers: Layers = "all") -> dict[str, Tensor]:
+    """Returns whole gradients, parameter name -> (m, *shape): for the few test points, never for training sets."""
+    how = plan(model, layers, data.x[:1])
+    parameters = dict(model.named_parameters())
+    constants = {name: p.detach() for name, p in parameters.items()}
+    with torch.no_grad():
+        seed = logit_gradient(model(data.x), data.y, objective)
+    flat = _by_vmap(model, how.names, constants, data.x, seed).g
+    pieces = flat.split([parameters[name].numel() for name in how.names], 1)
+    return {name: piece.view(-1, *parameters[name].shape) for name, piece in zip(how.names, pieces, strict=True)}

@@ -127,7 +127,8 @@ def _check_budget(poisoned: Poisoned, clean: Dataset, attack: object) -> None:
     poison, cover = (int((poisoned.role == role).sum()) for role in (POISON, COVER))
     gone = len(clean) - int((poisoned.origin >= 0).sum())
     limit, pays = count(budget, len(clean)), f"paid for by budget {budget}"
-    _refuse(poison + gone > limit, "budget", f"{poison} poison rows and {gone} deleted ones, {limit} are {pays}")
+    also = f" and {gone} deleted ones" if gone else ""
+    _refuse(poison + gone > limit, "budget", f"{poison} poison rows{also}, {limit} are {pays}")
     share = getattr(attack, "cover", 0.0)
     limit = count(share, len(clean)) if share else 0
     _refuse(cover > limit, "cover", f"{cover} cover rows, {limit} are paid for by cover {share}")

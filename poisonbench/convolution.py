@@ -35,9 +35,19 @@ def weight_gradient(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:
         a: (B, c, h, w) inputs.
         d: (B, o, h', w') gradients at the outputs.
     """
-    if module.stride == module.dilation == (1, 1) and module.kernel_size != (1, 1) and d[0, 0].numel() >= LARGE:
+    if _shifts(module, d):
         return _by_shifts(module, a, d)
     return torch.bmm(d.flatten(2), patches(module, a).mT).flatten(1)
+
+
+def in_gradient_order(module: nn.Conv2d, weights: Tensor, d: Tensor) -> Tensor:
+    """Returns weights (m, o, c, kh, kw) as (m, p), their entries in the order of `weight_gradient` for output gradients d."""
+    return (weights.permute(0, 3, 1, 4, 2) if _shifts(module, d) else weights).flatten(1)
+
+
+def _shifts(module: nn.Conv2d, d: Tensor) -> bool:
+    plain = module.stride == module.dilation == (1, 1) and module.kernel_size != (1, 1)
+    return plain and d[0, 0].numel() >= LARGE
 
 
 def _by_shifts(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from poisonbench.backprop import Layers, Objective, Plan, per_example, plan
+from poisonbench.backprop import Layers, Objective, Plan, per_example, plan, projections
 from poisonbench.data import Dataset
 from poisonbench.layers import Grad
 from poisonbench.trace import Trace
@@ -174,6 +174,28 @@ def gradient_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Bu
 
         _, batch = _room(how, data, budget)
         return halving(lambda size: torch.cat([norms(part) for part in _split(data, size)]), batch).to(data.x.dtype)
+
+
+def project(
+    model: nn.Module, data: Dataset, vectors: dict[str, Tensor], form: Form = RAW, budget: Budget | None = None
+) -> Tensor:
+    """Returns <v_j, g_i> for m vectors v_j in parameter space and every instance i, (m, n).
+
+    Args:
+        model: in evaluation mode.
+        data: n instances.
+        vectors: parameter name -> (m, *shape), such as `gradient_vectors` returns; m should be what fits into memory.
+        form: objective and layers of the gradients g_i; `form.renormalize` has no meaning.
+        budget: None chooses by device.
+    """
+    with exact_arithmetic():
+        how = plan(model, form.layers, data.x[:1])
+        _, batch = _room(how, data, budget)
+
+        def rows(size: int) -> Tensor:
+            return torch.cat([projections(model, how, part, vectors, form.objective) for part in _split(data, size)])
+
+        return halving(rows, batch).T
 
 
 def checkpoint_sum(trace: Trace, test: Dataset, form: Form) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonbench.convolution import patches, weight_gradient
+from poisonbench.convolution import in_gradient_order, patches, weight_gradient
 
 
 class Grad(Protocol):
@@ -82,9 +82,9 @@ def supported(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.GroupNorm) and module.affine)
 
 
-def ghost_is_cheaper(module: nn.Module, places: int, against: int) -> bool:
-    """Counts multiplications per training instance of dot products with `against` test gradients, ghost against dense."""
-    if not isinstance(module, nn.Linear | nn.Conv2d):
+def ghost_is_cheaper(module: nn.Module, places: int, against: int | None) -> bool:
+    """Counts multiplications per training instance of dot products with `against` test gradients; None asks for `Dense`."""
+    if against is None or not isinstance(module, nn.Linear | nn.Conv2d):
         return False
     outputs = module.weight.shape[0]
     inputs = module.weight[0].numel() + 1
@@ -163,6 +163,21 @@ def layer_grad(module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bo
         inputs, outputs = _factors(module, a, d)
         weight, sums = torch.bmm(outputs, inputs.mT).flatten(1), outputs.sum(2)
     return Dense(weight, None if module.bias is None else sums * one), scale
+
+
+def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], d: Tensor) -> Dense:
+    """Returns m vectors in the layer's parameter space as if they were gradients, to be multiplied with `Dense` ones.
+
+    Args:
+        module: a layer for which `supported` holds.
+        vectors: "weight" (m, *weight.shape) and, where the layer has one, "bias" (m, *bias.shape).
+        d: (B, ...) gradients at the layer's outputs, whose shape decides the order of a convolution's entries.
+    """
+    weight, bias = vectors["weight"], vectors.get("bias")
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        flat = in_gradient_order(module, weight, d) if isinstance(module, nn.Conv2d) else weight.flatten(1)
+        return Dense(flat, bias)
+    return Dense(torch.cat([weight.flatten(1)] + ([] if bias is None else [bias.flatten(1)]), 1))
 
 
 def amax(t: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evaluate import Row, Sample, aggregate, bootstrap, load_results, mean_over, ranking, scene_rows, ties, wilson
+from experiments.evaluate import Row, aggregate, mean_over, scene_rows
+from experiments.metrics import Sample, bootstrap, ranking, ties, wilson
+from experiments.results import load_results
 from poisonbench import log
 from poisonbench.errors import ConfigError
 
@@ -205,6 +207,14 @@ def test_a_bootstrap_of_usual_size_takes_milliseconds() -> None:
     start = time.perf_counter()
     bootstrap([scenes])
     assert time.perf_counter() - start < 1.0  # about .02 s; the bound is for a busy machine
+
+
+def test_a_bootstrap_leaves_the_threads_of_the_process_as_they_were() -> None:
+    from threadpoolctl import threadpool_info
+
+    before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
+    bootstrap([[(np.arange(9.0), np.arange(5.0))]])
+    assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == before
 
 
 def test_wilson_interval_against_the_published_formula_and_for_extreme_rates() -> None:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from poisonbench import log
 from poisonbench.errors import LogError
+from poisonbench.log import checking, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"recipe": {"lr": 0.1, "model": "cnn"}, "seed": 0, "name": "naïve"}
@@ -137,6 +138,12 @@ def test_attributes_and_provenance_come_back_as_python_values(tmp_path):
     assert record.attributes["numpy"] == np.__version__
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_the_commit_is_that_of_the_checkout():
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert log.provenance()["commit"].removesuffix("-dirty") == head
+
+
 def test_keys_load_only_what_they_name(path):
     assert log.read(path, keys=["threshold"]).data.keys() == {"threshold"}
     assert log.read(path, keys=()).data == {}
@@ -149,11 +156,11 @@ def test_keys_load_only_what_they_name(path):
     [((7,), 1), ((10**7,), 8), ((100, 50_000), 4), ((10**5, 32), 8), ((3, 10**6), 4), ((9, 500, 600, 3), 4)],
 )
 def test_chunks_are_rows_neither_tiny_nor_huge(shape, itemsize):
-    chunks = log._chunks(shape, itemsize)
+    chunks = writing._chunks(shape, itemsize)
     size = itemsize * np.prod(chunks)
     assert all(1 <= chunk <= length for chunk, length in zip(chunks, shape, strict=True))
-    assert size <= log.CHUNK_BYTES
-    assert chunks == shape or size > log.CHUNK_BYTES / 2
+    assert size <= writing.CHUNK_BYTES
+    assert chunks == shape or size > writing.CHUNK_BYTES / 2
 
 
 def test_a_scalar_an_array_and_an_empty_one_lie_under_a_checksum(path, tmp_path):
@@ -244,7 +251,7 @@ def test_a_config_that_json_cannot_hold_is_refused(tmp_path, config):
 
 
 def test_more_than_a_reader_accepts_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "MAX_BYTES", 1000)
+    monkeypatch.setattr(writing, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="at most 1000 bytes"):
         log.write(tmp_path / "a.h5", "x", config={}, data={"x": np.ones(1000)})
     assert files(tmp_path) == []
@@ -579,7 +586,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("edit", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_log_is_refused_before_it_is_read(path, monkeypatch, edit):
-    monkeypatch.setattr(log, "MAX_OBJECTS", 20)
+    monkeypatch.setattr(checking, "MAX_OBJECTS", 20)
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         edit(file)
     start = time.perf_counter()

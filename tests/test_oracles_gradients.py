@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from estimators.gas import GAS
 from estimators.tracin import TracIn
-from poisonbench.backprop import logit_gradient, margins
+from poisonbench.backprop import gradient_vectors, logit_gradient, margins
 from poisonbench.convolution import _by_shifts, weight_gradient
 from poisonbench.data import Dataset
-from poisonbench.gradients import Budget, Form, checkpoint_sum, dot_products, gradient_norms, halving
+from poisonbench.gradients import Budget, Form, checkpoint_sum, dot_products, gradient_norms, halving, project
 from poisonbench.models import build
 from poisonbench.training import Recipe, train
 
@@ -127,6 +127,17 @@ def test_engine_equals_autograd_on_large_images():
         torch.testing.assert_close(
             dot_products(model, train_set, test, form), expected(model, train_set, test, form), rtol=1e-10, atol=1e-10
         )
+
+
+@pytest.mark.parametrize("objective", ["loss", "margin"])
+@pytest.mark.parametrize("large", [False, True])
+def test_projecting_on_the_test_gradients_gives_the_dot_products(objective: str, large: bool):
+    model, shape, classes = (build("cnn", (1, 28, 24), 10, 0).double(), (1, 28, 24), 10) if large else (zoo(), (3, 9, 13), 7)
+    train_set, test = random_data(5, shape, classes, seed=1), random_data(4, shape, classes, seed=2)
+    vectors = gradient_vectors(model, test, objective)
+    assert vectors.keys() == dict(model.named_parameters()).keys()
+    got = project(model, train_set, vectors, Form(objective))
+    torch.testing.assert_close(got, dot_products(model, train_set, test, Form(objective)), rtol=1e-10, atol=1e-10)
 
 
 CONVOLUTIONS = [

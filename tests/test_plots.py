@@ -8,8 +8,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from test_evaluate import sample, scene_config, write_detect, write_scene
 
-from experiments.evaluate import Row, aggregate, load_results, scene_rows
+from experiments.evaluate import Row, aggregate, scene_rows
 from experiments.plots import (
+    COLOURS,
     GREY,
     GRID,
     ROLES,
@@ -21,6 +22,7 @@ from experiments.plots import (
     roc_figure,
     save,
 )
+from experiments.results import load_results
 from poisonbench.log import Record
 
 
@@ -75,6 +77,40 @@ def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(run: Pat
     attack = figure.axes[0].get_title(loc="left")
     values = [row.metrics["auroc"].value for row in rows(run) if row.settings["attack"]["name"] == attack]
     assert shown == [f"{value:.3f}" for value in sorted(values, reverse=True)]
+
+
+def many(folder: Path, attacks: int, methods: int) -> list[Row]:
+    for i in range(attacks):
+        place = write_scene(folder, scene_config({"name": f"attack {i}"}))
+        for k in range(methods):
+            write_detect(place, np.roll([9, 8, 2, 1, *range(11)], k * (i + 1)), k=k)
+    return rows(folder)
+
+
+@pytest.mark.parametrize(("attacks", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
+def test_panels_fill_their_lines(tmp_path: Path, attacks: int, columns: int) -> None:
+    figure = roc_figure(many(tmp_path, attacks, 2))
+    assert len(figure.axes) == attacks
+    assert figure.axes[0].get_gridspec().ncols == columns
+
+
+@pytest.mark.parametrize("attacks", [1, 2, 4])
+def test_no_legend_lies_over_a_panel(tmp_path: Path, attacks: int) -> None:
+    figure = roc_figure(many(tmp_path, attacks, 6))
+    figure.draw_without_rendering()
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes)]
+    boxes = [legend.get_window_extent() for legend in legends]
+    areas = [ax.get_window_extent() for ax in figure.axes]
+    assert not any(box.overlaps(area) for box in boxes for area in areas)
+    assert all(figure.bbox.count_contains([box.p0, box.p1]) == 2 for box in boxes)
+
+
+def test_colours_follow_the_names_of_the_methods_not_their_auroc(tmp_path: Path) -> None:
+    figure = roc_figure(many(tmp_path, 2, 12), limit=8)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    numbers = [int(name.split("k=")[1].split()[0]) for name in shown]
+    assert numbers == sorted(numbers)
+    assert [line.get_color() for line in figure.legends[0].get_lines()] == list(COLOURS)
 
 
 def test_lines_beyond_the_limit_are_counted_not_dropped_in_silence(run: Path) -> None:

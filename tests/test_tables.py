@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
 
-from experiments.evaluate import Results, load_results
-from experiments.tables import Table, render, short_names, summarise, tables, to_latex, to_markdown, to_text
+from experiments.render import render, to_latex, to_markdown, to_text
+from experiments.results import Results, load_results
+from experiments.tables import Table, short_names, summarise, tables
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
@@ -70,6 +71,16 @@ def test_the_terminal_table_is_aligned_narrow_and_names_reasons_faults_and_oracl
     values = [line for line in text.splitlines() if "tracin" in line and "0.8" in line]
     assert values
     assert all(line[head.index("AUROC") - 1] == " " and line[head.index("AUROC")].isdigit() for line in values)
+
+
+def test_the_path_of_a_fault_stays_in_one_piece_however_long_its_reason(tmp_path: Path) -> None:
+    place = write_scene(tmp_path, scene_config({"name": "patch-of-a-long-name"}))
+    reason = "no memory left for this estimator, and this reason is long " * 3
+    paths = [write_failure(place, f"influence-with-a-name-of-many-parts-{i}", reason) for i in range(2)]
+    text = render(load_results(tmp_path))
+    assert all(str(path.relative_to(tmp_path)) in text.splitlines() for path in paths)
+    assert max(map(len, text.splitlines())) <= 110
+    assert " ".join(text.split()).count(reason.strip()) == 2
 
 
 def test_undefined_is_a_dash_with_a_footnote(results: Results) -> None:
