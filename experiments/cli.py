@@ -34,7 +34,7 @@ class Commands(click.Group):
 
 def _explain(error: BaseException) -> tuple[int | None, list[str]]:
     """Returns the exit code and what to print; the code is None for a bug."""
-    from experiments.run import BusyError, Interrupted
+    from experiments.guard import BusyError, Interrupted
     from poisonbench.errors import ConfigError, DataError, LogError, PoisonbenchError
 
     if isinstance(error, Interrupted | KeyboardInterrupt):

@@ -1,44 +1,23 @@
 """Running a grid: what is missing is done, in worker processes that may die, and the same command goes on where it stopped."""
 
 import os
-import platform
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from types import FrameType
 
-import filelock
 import pebble
 from tqdm import tqdm
 
 from experiments.gridfile import resolved
+from experiments.guard import FatalError, ending_signals, exclusive
 from experiments.scene import clean_data
 from experiments.spec import Grid, Place
 from experiments.worker import Job, Outcome, jobs, record_failure, run_job, start_worker
 from poisonbench import log
-from poisonbench.errors import PoisonbenchError
-
-
-class BusyError(PoisonbenchError):
-    """Another run works in the same folder."""
-
-
-class FatalError(PoisonbenchError):
-    """A fault that every further cell would meet too: the grid stops."""
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to end. `code` is the exit code."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.code = 128 + number
 
 
 @dataclass(frozen=True)
@@ -88,7 +67,7 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
         Interrupted: SIGINT or SIGTERM; what is done stays done.
     """
     start = time.perf_counter()
-    with _exclusive(place.folder), _signals():
+    with exclusive(place.folder), ending_signals():
         for folder in [place.folder, *sorted((place.folder / "scenes").glob("*/"))]:
             log.sweep(folder)
         work = jobs(grid, place, options.threads)
@@ -175,44 +154,3 @@ def _after_death(job: Job, error: BaseException, tries: dict[Path, int], options
         reason = f"its process died twice (exit code {getattr(error, 'exitcode', 'unknown')})"
     record_failure(job, stage, reason)
     return Outcome([f"{job.scene.id}/{stage.path.stem}: {reason}"])
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; the system frees it when the process ends, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FatalError(f"{folder}: {error.strerror}", "name a folder that can be written: -o DIR") from error
-    owner = folder / ".owner"
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        who = owner.read_text() if owner.exists() else "another process"
-        raise BusyError(f"{folder} is in use by {who}", "wait for it, or name another folder: -o DIR") from error
-    try:
-        owner.write_text(f"pid {os.getpid()} on {platform.node()}")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into `Interrupted` while it lasts (in the main thread, where Python allows it)."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

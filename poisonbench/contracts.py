@@ -137,6 +137,9 @@ def _check_budget(poisoned: Poisoned, clean: Dataset, attack: object) -> None:
 def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
     """Runs an attack and enforces its whole contract, inputs and global state included.
 
+    Returns:
+        What the attack returned, on the device of `train`.
+
     Raises:
         PoisonError: names the broken rule of `RULES`.
     """
@@ -150,6 +153,8 @@ def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: i
     _refuse(moved, "random-state", "a global generator or the default dtype was changed")
     for name, tensor in inputs.items():
         _refuse(not torch.equal(tensor, before[name]), "inputs", f"{name} was changed in place")
+    _refuse(not isinstance(poisoned, Poisoned), "type", f"got {type(poisoned).__name__}")
+    poisoned = poisoned.to(train.x.device)
     check_poisoned(poisoned, train, test, attack)
     return poisoned
 

@@ -106,8 +106,10 @@ def _vision(cls: str) -> Callable[[Path, bool], tuple[Dataset, Dataset]]:
             try:
                 raw = getattr(torchvision.datasets, cls)(str(root), train=train, download=download)
             except (RuntimeError, OSError) as error:
-                way = "check the network" if download else "add --download, or point --data-root or POISONBENCH_DATA at it"
-                raise DataError(f"{cls} was not found in {root.resolve()}: {error}", way) from error
+                if download:
+                    raise DataError(f"{cls} cannot be fetched: {' '.join(str(error).split())}", "check the network") from error
+                way = "add --download, or point --data-root or POISONBENCH_DATA at it"
+                raise DataError(f"{cls} was not found in {root.resolve()}", way) from error
             pixels = torch.as_tensor(raw.data)
             pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
             return Dataset(pixels.to(torch.float32).div(255).contiguous(), torch.as_tensor(raw.targets), 10)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
@@ -32,6 +33,12 @@ class Poisoned:
     targets: Dataset
     wanted: Tensor
     target_origin: Tensor
+
+    def to(self, device: torch.device | str) -> "Poisoned":
+        """Returns the same with every tensor on `device`."""
+        tensors = (self.role, self.origin, self.wanted, self.target_origin)
+        role, origin, wanted, target_origin = (tensor.to(device) for tensor in tensors)
+        return Poisoned(self.train.to(device), role, origin, self.targets.to(device), wanted, target_origin)
 
 
 @dataclass(frozen=True, eq=False)

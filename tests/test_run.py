@@ -13,7 +13,8 @@ import torch
 
 from experiments import stages
 from experiments.grid import parse
-from experiments.run import BusyError, FatalError, Options, run
+from experiments.guard import BusyError, FatalError, exclusive
+from experiments.run import Options, run
 from experiments.spec import Grid, Place
 from experiments.worker import jobs
 from poisonbench import log
@@ -217,9 +218,7 @@ def test_diverged_training_is_a_failure_with_its_epoch(tmp_path: Path):
 
 
 def test_two_runs_in_one_folder(tmp_path: Path):
-    from experiments.run import _exclusive
-
-    with _exclusive(tmp_path), pytest.raises(BusyError, match=rf"in use by pid {os.getpid()} on"):
+    with exclusive(tmp_path), pytest.raises(BusyError, match=rf"in use by pid {os.getpid()} on"):
         run(grid(), Place(tmp_path), Options(workers=0))
     run(grid(detector=[], estimator=[]), Place(tmp_path), Options(workers=0))
 
