@@ -4,7 +4,7 @@ One forward and one backward pass to the layers' outputs for a batch; every laye
 Cost of a call: forward and backward over the n + m instances, plus at most 2 n m p flops of matrix product.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -75,11 +75,14 @@ def _coefficients(norms: list[Tensor], scales: list[Tensor | None], renormalize:
     return [(s / total).to(n.dtype) for n, s in zip(norms, factors, strict=True)]
 
 
-def _side(pairs: Iterator[tuple[Grad, Tensor | None]], renormalize: Renormalize) -> _Side:
+def _side(batches: Iterable[Iterator[tuple[Grad, Tensor | None]]], renormalize: Renormalize) -> _Side:
+    """Joins the batches of test gradients, a layer at a time."""
+    columns = zip(*(list(pairs) for pairs in batches), strict=True)
     layers, scales = [], []
-    for layer, scale in pairs:
-        layers.append(layer)
-        scales.append(scale)
+    for column in columns:
+        (first, scale), *others = column
+        layers.append(first.join([layer for layer, _ in others]) if others else first)
+        scales.append(None if scale is None else torch.cat([s for _, s in column if s is not None]))
     norms = [layer.norm() for layer in layers] if renormalize != "none" else []
     return _Side(layers, _coefficients(norms, scales, renormalize))
 
@@ -149,11 +152,13 @@ def dot_products(model: nn.Module, train: Dataset, test: Dataset, form: Form = R
         block, batch = _room(how, test, budget)
 
         def columns(part: Dataset) -> Tensor:
-            side = _side(per_example(model, how, part, form.objective, len(part), rescale), form.renormalize)
+            def passes(data: Dataset, size: int) -> Iterator[Iterator[tuple[Grad, Tensor | None]]]:
+                return (per_example(model, how, b, form.objective, len(part), rescale) for b in _split(data, size))
+
+            side = _side(passes(part, batch), form.renormalize)
 
             def rows(size: int) -> Tensor:
-                batches = (per_example(model, how, b, form.objective, len(part), rescale) for b in _split(train, size))
-                return torch.cat([_products(pairs, side, form.renormalize) for pairs in batches])
+                return torch.cat([_products(pairs, side, form.renormalize) for pairs in passes(train, size)])
 
             return halving(rows, batch).T
 

@@ -5,6 +5,7 @@ per-example gradient G = sum_l d_l a_l^T, with d_l = dF/dz_l. It is kept as `Den
 a_l and d_l, from which <G, G'> = sum_{l,l'} <a_l, a'_l'> <d_l, d'_l'>; Goodfellow 2015, arXiv 1510.01799).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,10 @@ class Grad(Protocol):
         """Returns the Euclidean norms, (B,)."""
         ...
 
+    def join(self, others: Sequence["Grad"]) -> "Grad":
+        """Returns these gradients followed by those of `others`, which must have the same form."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -44,6 +49,12 @@ class Dense:
         """See `Grad`."""
         norm: Tensor = torch.linalg.vector_norm(self.g, dim=1)
         return norm if self.bias is None else torch.hypot(norm, torch.linalg.vector_norm(self.bias, dim=1))
+
+    def join(self, others: Sequence[Grad]) -> "Dense":
+        """See `Grad`."""
+        parts = [self, *(other for other in others if isinstance(other, Dense))]
+        biases = [part.bias for part in parts if part.bias is not None]
+        return Dense(torch.cat([part.g for part in parts]), torch.cat(biases) if biases else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +80,11 @@ class Ghost:
             return one
         gram = (self.a @ self.a.mT) * (self.d @ self.d.mT)
         return gram.sum((1, 2)).clamp_(min=0).sqrt_()
+
+    def join(self, others: Sequence[Grad]) -> "Ghost":
+        """See `Grad`."""
+        parts = [self, *(other for other in others if isinstance(other, Ghost))]
+        return Ghost(torch.cat([part.a for part in parts]), torch.cat([part.d for part in parts]))
 
 
 def supported(module: nn.Module) -> bool:

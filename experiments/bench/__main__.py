@@ -1,0 +1,39 @@
+"""python -m experiments.bench NAME: benchmarks against the floor and against peers, printed as tables."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def main() -> None:
+    """Benchmarks against the floor and against peers."""
+
+
+@main.command()
+@click.option("--model", "models", multiple=True, type=click.Choice(["conv3", "resnet"]), default=("conv3", "resnet"))
+@click.option("-n", default=2000, show_default=True, help="Training instances.")
+@click.option("-m", default=100, show_default=True, help="Test instances.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--growth/--no-growth", default=True, show_default=True, help="Also n and m doubled thrice.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def gradients(
+    models: tuple[str, ...], n: int, m: int, rounds: int, threads: int, device: str, growth: bool, output: Path | None
+) -> None:
+    """TracIn at checkpoints: the engine against its floor, an autograd loop, captum and kronfluence."""
+    import torch
+
+    from experiments.bench import gradients as bench
+
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    text = bench.bench(list(models), n, m, rounds, where)
+    if growth:
+        text += "\n" + bench.growth(models[0], [100, 200, 400, 800], rounds, where)
+    bench.save(text, output)
+
+
+if __name__ == "__main__":
+    main()

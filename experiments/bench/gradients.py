@@ -1,0 +1,184 @@
+"""TracIn at checkpoints: our engine against the floor, a plain autograd loop, and the peers that are installed.
+
+The floor is a forward and backward pass over the same data at the same checkpoints and the matrix product alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experiments.bench.timing import Timing, machine, race, ratio, slope, table
+from poisonbench.data import Dataset, load
+from poisonbench.errors import DataError
+from poisonbench.gradients import dot_products
+from poisonbench.models import Classifier, GlobalMean, Normalize
+from poisonbench.seeding import generator
+
+CHECKPOINTS = 3
+FLOOR_BATCH = 128
+
+
+class Block(nn.Module):
+    """A residual block without normalisation."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inside, outside, 3, stride, 1)
+        self.second = nn.Conv2d(outside, outside, 3, 1, 1)
+        self.skip = nn.Conv2d(inside, outside, 1, stride) if (stride, inside) != (1, outside) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, c, h, w) to (B, c', h / stride, w / stride)."""
+        out: Tensor = F.relu(self.skip(x) + 0.3 * self.second(F.relu(self.first(x))))
+        return out
+
+
+def conv3() -> Classifier:
+    """Three convolutions, 94,538 parameters."""
+    layers: list[nn.Module] = [Normalize()]
+    for inside, outside in ((3, 32), (32, 64), (64, 128)):
+        layers += [nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return Classifier(nn.Sequential(*layers, GlobalMean()), nn.Linear(128, 10))
+
+
+def resnet() -> Classifier:
+    """A norm-free ResNet, 338,378 parameters."""
+    blocks = [Block(32, 32, 1), Block(32, 64, 2), Block(64, 64, 1), Block(64, 104, 2)]
+    return Classifier(
+        nn.Sequential(Normalize(), nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), *blocks, GlobalMean()), nn.Linear(104, 10)
+    )
+
+
+MODELS: dict[str, Callable[[], Classifier]] = {"conv3": conv3, "resnet": resnet}
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """K models and the data; every checkpoint weighs 1."""
+
+    models: list[Classifier]
+    train: Dataset
+    test: Dataset
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.models[0].parameters())
+
+
+def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:
+    """Returns the problem and where its images are from: CIFAR-10 where it is on disk, else noise of its shape."""
+    try:
+        train, test = load("cifar10")
+        train, test, source = train.take(torch.arange(n)), test.take(torch.arange(m)), "CIFAR-10"
+    except DataError:
+        g = generator(0, "noise")
+        parts = [Dataset(torch.rand((k, 3, 32, 32), generator=g), torch.randint(10, (k,), generator=g), 10) for k in (n, m)]
+        train, test, source = *parts, "noise of CIFAR-10's shape"
+    models = []
+    with torch.random.fork_rng():
+        for k in range(CHECKPOINTS):
+            torch.manual_seed(k)
+            models.append(MODELS[name]().to(device).eval())
+    return Problem(models, train.to(device), test.to(device)), source
+
+
+def ours(p: Problem) -> Tensor:
+    """Our engine."""
+    return torch.stack([dot_products(model, p.train, p.test) for model in p.models]).sum(0)
+
+
+def floor_passes(p: Problem) -> None:
+    """A forward and backward pass over training and test data at every checkpoint."""
+    for model in p.models:
+        for data in (p.train, p.test):
+            for x, y in zip(data.x.split(FLOOR_BATCH), data.y.split(FLOOR_BATCH), strict=True):
+                model.zero_grad()
+                F.cross_entropy(model(x), y, reduction="sum").backward()
+
+
+def floor_product(p: Problem) -> None:
+    """The matrix product of (m, p) and (p, n) at every checkpoint, a batch of training rows at a time."""
+    rows = torch.ones(FLOOR_BATCH, p.size, device=p.train.x.device)
+    columns = torch.ones(p.size, len(p.test), device=p.train.x.device)
+    for _ in range(CHECKPOINTS * -(-len(p.train) // FLOOR_BATCH)):
+        rows @ columns
+
+
+def autograd_loop(p: Problem) -> Tensor:
+    """One backward pass an instance; the training gradients are multiplied in batches."""
+
+    def gradients(model: nn.Module, data: Dataset) -> Tensor:
+        rows = []
+        for x, y in zip(data.x.split(1), data.y.split(1), strict=True):
+            grads = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+            rows.append(torch.cat([g.flatten() for g in grads]))
+        return torch.stack(rows)
+
+    total = torch.zeros(len(p.test), len(p.train), device=p.train.x.device)
+    for model in p.models:
+        test = gradients(model, p.test)
+        parts = [Dataset(x, y, 10) for x, y in zip(p.train.x.split(FLOOR_BATCH), p.train.y.split(FLOOR_BATCH), strict=True)]
+        total += torch.cat([test @ gradients(model, part).T for part in parts], 1)
+    return total
+
+
+def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -> str:
+    """Races all contestants on each model, checks that all scores agree, and returns the report."""
+    from experiments.bench.peers import peers
+
+    lines = [f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. {machine(device)}.", ""]
+    for name in names:
+        p, source = problem(name, n, m, device)
+        results: dict[str, Tensor] = {}
+
+        scorers = {"poisonbench": ours, "autograd loop": autograd_loop, **peers()}
+        floor = {"floor: passes": partial(floor_passes, p), "floor: product": partial(floor_product, p)}
+        timings = race(
+            {**floor, **{label: partial(_keep, results, label, run, p) for label, run in scorers.items()}}, rounds, device
+        )
+        lines += [f"{name}, {p.size:,} parameters, {source}", "", _report(timings, results), ""]
+    return "\n".join(lines)
+
+
+def _keep(results: dict[str, Tensor], label: str, run: Callable[[Problem], Tensor], p: Problem) -> None:
+    results[label] = run(p)
+
+
+def _report(timings: dict[str, Timing], results: dict[str, Tensor]) -> str:
+    passes, product = timings["floor: passes"], timings["floor: product"]
+    floor = Timing("floor", tuple(a + b for a, b in zip(passes.seconds, product.seconds, strict=True)), -1)
+    mine, top = timings["poisonbench"], float(results["poisonbench"].abs().max())
+    rows = []
+    for timing in sorted([floor, *timings.values()], key=lambda t: t.median):
+        scores = results.get(timing.name)
+        error = "" if scores is None else f"{float((scores - results['poisonbench']).abs().max()) / top:.1e}"
+        peak = "" if timing.peak_bytes < 0 else f"{timing.peak_bytes / 2**20:.0f}"
+        rows.append((timing.name, f"{timing.median:.2f}", ratio(timing, floor), ratio(timing, mine), peak, error))
+    return table(("", "seconds", "x floor", "x poisonbench", "peak MiB", "largest difference"), rows)
+
+
+def growth(name: str, sizes: list[int], rounds: int, device: torch.device) -> str:
+    """Returns seconds and peak memory for n and m doubled, with the slopes on log-log axes."""
+    blocks = []
+    for axis in ("n", "m"):
+        timings: list[Timing] = []
+        for size in sizes:
+            n, m = (size, sizes[0]) if axis == "n" else (sizes[0], size)
+            p, _ = problem(name, n, m, device)
+            timings += race({f"{axis} = {size}": partial(ours, p)}, rounds, device).values()
+        rows = [(t.name, f"{min(t.seconds):.2f}", f"{t.peak_bytes / 2**20:.0f}") for t in timings]
+        blocks.append(table((f"{name}", "seconds", "peak MiB"), rows) + f"\n\nslope {slope(sizes, timings):.2f}\n")
+    return "\n".join(blocks)
+
+
+def save(text: str, path: Path | None) -> None:
+    """Prints the report and writes it, where a path is given."""
+    print(text)
+    if path is not None:
+        path.write_text(text, encoding="utf-8")

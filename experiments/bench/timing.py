@@ -1,0 +1,98 @@
+"""Fair timings on a noisy machine: contestants take turns, and every figure is a ratio within a round."""
+
+import contextlib
+import ctypes
+import gc
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from experiments.measure import measured
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one contestant, a value a round, and the largest peak of memory beyond what was in use."""
+
+    name: str
+    seconds: tuple[float, ...]
+    peak_bytes: int
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds)
+
+
+def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, Timing]:
+    """Runs every contestant once a round, in turn, after one round that is not counted.
+
+    Returns:
+        A timing by name; contestants that raise are left out after a line that says why.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    peaks = dict.fromkeys(contestants, -1)
+    for turn in range(rounds + 1):
+        for name in list(seconds):
+            _settle()
+            try:
+                with measured(device) as cost:
+                    contestants[name]()
+            except Exception as error:  # a peer may fail in any way; that is a result
+                print(f"{name}: left out, {type(error).__name__}: {error}")
+                del seconds[name]
+                continue
+            if turn:
+                seconds[name].append(cost.seconds)
+                peaks[name] = max(peaks[name], cost.peak_bytes)
+    return {name: Timing(name, tuple(values), peaks[name]) for name, values in seconds.items()}
+
+
+def _settle() -> None:
+    """Frees what is no longer used, also to the system where glibc can, so that peaks of memory are a contestant's own."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def ratio(a: Timing, b: Timing) -> str:
+    """Returns the median over the rounds of a/b, with its range."""
+    values = sorted(x / y for x, y in zip(a.seconds, b.seconds, strict=True))
+    return f"{statistics.median(values):.2f} [{values[0]:.2f}, {values[-1]:.2f}]"
+
+
+def slope(sizes: Sequence[int], timings: Sequence[Timing]) -> float:
+    """Returns the least-squares slope of log seconds (the fastest round of each) over log size."""
+    xs, ys = [math.log(size) for size in sizes], [math.log(min(t.seconds)) for t in timings]
+    return statistics.linear_regression(xs, ys).slope
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a pipe table, aligned for reading as text."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
+
+
+def machine(device: torch.device) -> str:
+    """Returns a line on the machine, the versions and the date."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}, {date}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
