@@ -222,13 +222,13 @@ def _pictures(folder: Path, root: Path | None) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def show(file: Path) -> None:
-    """Show what a log holds."""
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+def show(files: tuple[Path, ...]) -> None:
+    """Show what logs hold."""
     from experiments.show import describe
     from poisonbench import log
 
-    click.echo(describe(log.read(file)))
+    click.echo("\n\n".join(describe(log.read(file)) for file in files))
 
 
 @main.command(name="list")

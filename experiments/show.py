@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -13,6 +14,8 @@ from experiments.grid import TABLES
 from poisonbench.data import DATASETS
 from poisonbench.log import Array, Record
 from poisonbench.models import MODELS
+
+WIDTH, MARGIN = 110, 28  # columns of a catalogue, and of its names
 
 
 def describe(record: Record) -> str:
@@ -49,27 +52,34 @@ def _summary(value: Array) -> str:
 
 
 def catalogue(kind: str | None) -> str:
-    """Returns every name of `kind` (None: of all kinds), what it is, and its hyperparameters with their defaults."""
-    blocks: list[str] = []
+    """Returns every name of `kind` (None: of all kinds), what it is and costs, and its hyperparameters with their defaults."""
     methods = {f"{name}s": table for name, table in TABLES.items()}
     plain: dict[str, Mapping[str, Any]] = {"models": MODELS, "datasets": DATASETS}
+    blocks: list[str] = []
     for title in [kind] if kind else [*methods, *plain]:
-        lines = [f"{title}:"]
-        if title in methods:
-            for name, cls in sorted(methods[title].items()):
-                lines += [f"  {name:26} {_headline(cls)}", *([f"  {'':26} {_fields(cls)}"] if fields(cls) else [])]
-        else:
-            for name, thing in sorted(plain[title].items()):
-                text = (inspect.getdoc(thing) or "").splitlines()
-                lines.append(f"  {name:26} {text[0] if text else ''}".rstrip())
-        blocks.append("\n".join(lines))
+        entries = sorted((methods | plain)[title].items())
+        texts = [_about(thing) if title in methods else [_first_line(thing)] for _, thing in entries]
+        lines = [_entry(name, text) for (name, _), text in zip(entries, texts, strict=True)]
+        blocks.append("\n".join([f"{title}:", *lines]))
     return "\n\n".join(blocks)
 
 
-def _headline(cls: type) -> str:
-    """First sentence of the module's head, where the paper is named; of the class where the module has none."""
-    text = sys.modules[cls.__module__].__doc__ or cls.__doc__ or ""
-    return " ".join(text.split("\n\n")[0].split())
+def _entry(name: str, texts: list[str]) -> str:
+    """The name in a column of its own, the texts beside it, each from a new line."""
+    wrapped = [line for text in texts for line in textwrap.wrap(text, WIDTH - MARGIN, break_on_hyphens=False)]
+    lines = [" " * MARGIN + line for line in wrapped] or [""]
+    return f"  {name:{MARGIN - 3}} " + lines[0][MARGIN:] + "".join("\n" + line for line in lines[1:])
+
+
+def _about(cls: type) -> list[str]:
+    """What the module's head says (the class's where it has none), its cost, and the fields."""
+    paragraphs = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").split("\n\n")
+    cost = next((part for part in paragraphs[1:] if part.startswith("Cost:")), "")
+    return [" ".join(part.split()) for part in (paragraphs[0], cost) if part] + ([_fields(cls)] if fields(cls) else [])
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def _fields(cls: type) -> str:
@@ -78,4 +88,4 @@ def _fields(cls: type) -> str:
             return f"={f.default!r}"
         return f"={f.default_factory()!r}" if f.default_factory is not MISSING else " (required)"
 
-    return ", ".join(f.name + default(f) for f in fields(cls))
+    return "Fields: " + ", ".join(f.name + default(f) for f in fields(cls))

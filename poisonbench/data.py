@@ -89,6 +89,7 @@ def default_root() -> Path:
 
 
 def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG001 - embedded, needs neither
+    """8x8 handwritten digits of scikit-learn, embedded: 1,297 training and 500 test images, 10 classes."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -98,7 +99,7 @@ def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG
     return full.take(order[:1297]), full.take(order[1297:])
 
 
-def _vision(cls: str) -> Callable[[Path, bool], tuple[Dataset, Dataset]]:
+def _vision(cls: str, about: str) -> Callable[[Path, bool], tuple[Dataset, Dataset]]:
     def read(root: Path, download: bool) -> tuple[Dataset, Dataset]:
         import torchvision.datasets
 
@@ -116,14 +117,19 @@ def _vision(cls: str) -> Callable[[Path, bool], tuple[Dataset, Dataset]]:
 
         return part(True), part(False)
 
+    read.__doc__ = about
     return read
 
 
 DATASETS: dict[str, Callable[[Path, bool], tuple[Dataset, Dataset]]] = {
     "digits": _digits,
-    "mnist": _vision("MNIST"),
-    "fashion-mnist": _vision("FashionMNIST"),
-    "cifar10": _vision("CIFAR10"),
+    "mnist": _vision("MNIST", "28x28 handwritten digits: 60,000 and 10,000 images, 10 classes; read or fetched by torchvision."),
+    "fashion-mnist": _vision(
+        "FashionMNIST", "28x28 articles of clothing: 60,000 and 10,000 images, 10 classes; read or fetched by torchvision."
+    ),
+    "cifar10": _vision(
+        "CIFAR10", "32x32 colour photographs: 50,000 and 10,000 images, 10 classes; read or fetched by torchvision."
+    ),
 }
 
 
