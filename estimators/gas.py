@@ -5,8 +5,10 @@ Cost: that of TracIn at the checkpoints.
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from poisonbench.contracts import Scorer
-from poisonbench.gradients import Form, checkpoint_sum
+from poisonbench.gradients import Form, checkpoint_sum, layer_norms
 from poisonbench.trace import Trace
 
 
@@ -27,3 +29,13 @@ class GAS:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
         form = Form("margin", "layer" if self.layerwise else "all")
         return lambda test: checkpoint_sum(trace, test, form)
+
+    def self_influence(self, trace: Trace) -> Tensor:
+        """Returns each training instance's influence on itself, (n,): the sum of the weights, a layer."""
+        if not self.layerwise:
+            return trace.train.x.new_full((len(trace.train),), sum(c.lr for c in trace.checkpoints))
+        scores = trace.train.x.new_zeros(len(trace.train))
+        for k, c in enumerate(trace.checkpoints):
+            live = (layer_norms(trace.model(k), trace.train, Form("margin")) > 0).sum(0)
+            scores += c.lr * live.to(scores.dtype)
+        return scores

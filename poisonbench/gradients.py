@@ -165,20 +165,23 @@ def dot_products(model: nn.Module, train: Dataset, test: Dataset, form: Form = R
         return halving(lambda size: torch.cat([columns(part) for part in _split(test, size)]), min(block, len(test)))
 
 
-def gradient_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
-    """Returns |g_i| for every instance, (n,); arguments and errors as for `dot_products`, `form.renormalize` has no meaning."""
+def layer_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
+    """Returns the norm of every layer's share of every instance's gradient, (layers, n) in float64; arguments as above."""
     with exact_arithmetic():
         how = plan(model, form.layers, data.x[:1])
 
         def norms(part: Dataset) -> Tensor:
             pairs = per_example(model, how, part, form.objective, 1, rescale=True)
-            total: Tensor = torch.linalg.vector_norm(
-                torch.stack([g.norm().double() * s for g, s in pairs if s is not None]), dim=0
-            )
-            return total
+            return torch.stack([g.norm().double() * s for g, s in pairs if s is not None])
 
         _, batch = _room(how, data, budget)
-        return halving(lambda size: torch.cat([norms(part) for part in _split(data, size)]), batch).to(data.x.dtype)
+        return halving(lambda size: torch.cat([norms(part) for part in _split(data, size)], 1), batch)
+
+
+def gradient_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
+    """Returns |g_i| for every instance, (n,); arguments and errors as for `dot_products`, `form.renormalize` has no meaning."""
+    norms: Tensor = torch.linalg.vector_norm(layer_norms(model, data, form, budget), dim=0)
+    return norms.to(data.x.dtype)
 
 
 def project(

@@ -277,6 +277,39 @@ def test_steps_mode_weighs_by_the_batch():
     torch.testing.assert_close(TracIn(mode="steps").fit(trace)(test), want, rtol=1e-10, atol=1e-14)
 
 
+SELF = [
+    TracIn(),
+    TracIn(layers="last"),
+    TracIn(mode="steps"),
+    TracIn(renormalize=True),
+    TracIn(mode="steps", renormalize=True),
+    GAS(),
+    GAS(True),
+]
+
+
+@pytest.mark.parametrize("estimator", SELF, ids=repr)
+def test_self_influence_is_the_diagonal(estimator: TracIn | GAS):
+    trace = train(random_data(20), SMALL, 0)
+    torch.testing.assert_close(estimator.self_influence(trace), estimator.fit(trace)(trace.train).diag(), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("layers", ["all", "last"])
+def test_projected_scores_are_unbiased_with_the_stated_standard_error(layers: str):
+    data, test, d = random_data(20), random_data(3, seed=5), 64
+    trace = train(data, SMALL, 0)
+    exact = TracIn(layers=layers).fit(trace)(test)
+    draws = torch.stack([TracIn(layers=layers, projection=d, seed=s).fit(trace)(test) for s in range(30)])
+    spread = torch.zeros_like(exact)
+    for k, c in enumerate(trace.checkpoints):
+        norms = [gradient_norms(trace.model(k), part, Form(layers=layers)) for part in (test, data)]
+        spread += (c.lr * norms[0][:, None] * norms[1]) ** 2 * 2 / d
+    z = (draws.mean(0) - exact) / (spread / 30).sqrt()
+    assert float(z.abs().max()) < 4.5
+    assert float(((draws - exact) ** 2).mean() / spread.mean()) < 1.1
+    assert torch.equal(TracIn(projection=d).fit(trace)(test), TracIn(projection=d).fit(trace)(test))
+
+
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_gas_of_an_instance_with_itself_is_the_sum_of_the_weights_and_nothing_exceeds_it(layerwise: bool):
     data = random_data(20)
