@@ -11,13 +11,14 @@ from experiments.scene import Victim
 from experiments.spec import Method, Place, Scene, key
 from poisonbench import log
 from poisonbench.contracts import Evidence
+from poisonbench.notes import collecting
 
 
 def estimate(scene: Scene, method: Method, victim: Victim, place: Place) -> Tensor:
     """Returns the influence (m, n) of every training instance on every probe point, and writes influence-EST.h5."""
     device = victim.trace.train.x.device
     trace = replace(victim.trace, scratch=place.scene(scene) / "scratch" / key(method))
-    with noted() as notes:
+    with noted() as notes, collecting() as figures:
         with measured(device) as fit:
             scorer = method.value.fit(trace)
         with measured(device) as score:
@@ -32,7 +33,13 @@ def estimate(scene: Scene, method: Method, victim: Victim, place: Place) -> Tens
         "influence",
         config={"scene": scene.config, "estimator": method.config},
         data={"influence": influence},
-        attributes={**attributes, "warnings": "\n".join(notes), "device": str(device), "seed": scene.seed},
+        attributes={
+            **{f"note_{k}": v for k, v in figures.items()},
+            **attributes,
+            "warnings": "\n".join(notes),
+            "device": str(device),
+            "seed": scene.seed,
+        },
     )
     return influence
 

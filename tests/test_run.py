@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from estimators import ESTIMATORS
 from experiments import stages
 from experiments.grid import parse
 from experiments.guard import BusyError, FatalError, exclusive
@@ -209,6 +210,16 @@ def test_attacks_that_raise_die_hang_or_cheat_fail_alone(tmp_path: Path):
         grid({"name": "toy_attack:Raises"}, estimator=[{"name": "gas"}]), Place(tmp_path), Options(0, retry_failed=True)
     )
     assert len(retried.failed) == 1
+
+
+def test_all_estimators_run_in_a_grid_and_their_figures_reach_the_log(tmp_path: Path):
+    names = sorted(ESTIMATORS)
+    summary = run(grid(estimator=[{"name": name} for name in names]), Place(tmp_path), Options(workers=0))
+    assert summary.failed == []
+    logs = {name: log.read(next(tmp_path.rglob(f"influence-{name}-*.h5"))) for name in names}
+    assert all(record.data["influence"].shape == (50, 200) for record in logs.values())
+    assert all({"fit_seconds", "score_seconds", "peak_bytes"} <= record.attributes.keys() for record in logs.values())
+    assert 0 <= logs["representer-point"].attributes["note_decomposition_error"] < 1e-5
 
 
 def test_diverged_training_is_a_failure_with_its_epoch(tmp_path: Path):
