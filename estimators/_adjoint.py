@@ -15,8 +15,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from poisonbench.backprop import Objective, gradient_vectors
+from poisonbench.blocks import halving
 from poisonbench.data import Dataset
-from poisonbench.gradients import Form, gradient_norms, halving, project
+from poisonbench.gradients import Form, gradient_norms, project
 from poisonbench.trace import Trace
 from poisonbench.training import exact_arithmetic
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from estimators._adjoint import adjoint_scores, directions, products, record
+from poisonbench.blocks import CPU, CUDA, halving
 from poisonbench.contracts import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
-from poisonbench.gradients import CPU, CUDA, halving
 from poisonbench.trace import Trace
 from poisonbench.training import exact_arithmetic
 

@@ -164,7 +164,7 @@ def _by_vmap(model: nn.Module, names: tuple[str, ...], constants: dict[str, Tens
 
     free = {name: constants[name] for name in names}
     grads = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(free, x, seed)
-    return Dense(torch.cat([grads[name].flatten(1) for name in names], 1))
+    return Dense(torch.cat([grads[name].reshape(len(x), -1) for name in names], 1))
 
 
 def per_example(
@@ -212,7 +212,7 @@ def projections(model: nn.Module, how: Plan, data: Dataset, vectors: dict[str, T
         gradient, _ = layer_grad(module, a, d, ghost=False, rescale=False)
         parts.append(gradient.dot(layer_vectors(module, own, d)))
     if rest is not None:
-        parts.append(rest.dot(Dense(torch.cat([vectors[name].flatten(1) for name in how.rest], 1))))
+        parts.append(rest.dot(Dense(torch.cat([vectors[name].reshape(len(vectors[name]), -1) for name in how.rest], 1))))
     return torch.stack(parts).sum(0)
 
 

@@ -4,21 +4,21 @@ One forward and one backward pass to the layers' outputs for a batch; every laye
 Cost of a call: forward and backward over the n + m instances, plus at most 2 n m p flops of matrix product.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from poisonbench.backprop import Layers, Objective, Plan, per_example, plan, projections
+from poisonbench.backprop import Layers, Objective, per_example, plan, projections
+from poisonbench.blocks import Budget, batches, halving, room
 from poisonbench.data import Dataset
 from poisonbench.layers import Grad
 from poisonbench.trace import Trace
 from poisonbench.training import exact_arithmetic
 
 Renormalize = Literal["none", "all", "layer"]
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,6 @@ class Form:
 
 
 RAW = Form()
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a device has room for.
-
-    Attributes:
-        memory: bytes for test gradients; more test points are done in blocks, each with its own pass over the training set.
-        batch: training instances a pass. On a CPU larger ones only leave the cache.
-    """
-
-    memory: int
-    batch: int
-
-
-CPU, CUDA = Budget(1 << 30, 64), Budget(8 << 30, 1024)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,33 +88,6 @@ def _products(pairs: Iterator[tuple[Grad, Tensor | None]], test: _Side, renormal
     return parts[0]
 
 
-def halving(run: Callable[[int], R], size: int) -> R:
-    """Calls run(size), and again with half the size whenever the device runs out of memory.
-
-    Raises:
-        torch.OutOfMemoryError: at size 1 there is still too little.
-    """
-    while True:
-        try:
-            return run(size)
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        torch.cuda.empty_cache()
-        size = size // 2
-
-
-def _split(data: Dataset, size: int) -> list[Dataset]:
-    return [Dataset(x, y, data.classes) for x, y in zip(data.x.split(size), data.y.split(size), strict=True)]
-
-
-def _room(how: Plan, data: Dataset, budget: Budget | None) -> tuple[int, int]:
-    """Returns how many whole gradients fit into the memory, and the instances of a training pass."""
-    budget = budget or (CUDA if data.x.is_cuda else CPU)
-    fit = max(1, budget.memory // (how.size * data.x.element_size()))
-    return fit, min(fit, budget.batch)
-
-
 def dot_products(model: nn.Module, train: Dataset, test: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
     """Returns <g_j, g_i> for every test instance j and training instance i, (m, n), in the dtype of the data.
 
@@ -149,11 +106,11 @@ def dot_products(model: nn.Module, train: Dataset, test: Dataset, form: Form = R
     rescale = form.renormalize != "none"
     with exact_arithmetic():
         how = plan(model, form.layers, test.x[:1])
-        block, batch = _room(how, test, budget)
+        block, batch = room(test, how.size, budget)
 
         def columns(part: Dataset) -> Tensor:
             def passes(data: Dataset, size: int) -> Iterator[Iterator[tuple[Grad, Tensor | None]]]:
-                return (per_example(model, how, b, form.objective, len(part), rescale) for b in _split(data, size))
+                return (per_example(model, how, b, form.objective, len(part), rescale) for b in batches(data, size))
 
             side = _side(passes(part, batch), form.renormalize)
 
@@ -162,7 +119,7 @@ def dot_products(model: nn.Module, train: Dataset, test: Dataset, form: Form = R
 
             return halving(rows, batch).T
 
-        return halving(lambda size: torch.cat([columns(part) for part in _split(test, size)]), min(block, len(test)))
+        return halving(lambda size: torch.cat([columns(part) for part in batches(test, size)]), min(block, len(test)))
 
 
 def layer_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
@@ -174,8 +131,8 @@ def layer_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budge
             pairs = per_example(model, how, part, form.objective, 1, rescale=True)
             return torch.stack([g.norm().double() * s for g, s in pairs if s is not None])
 
-        _, batch = _room(how, data, budget)
-        return halving(lambda size: torch.cat([norms(part) for part in _split(data, size)], 1), batch)
+        _, batch = room(data, how.size, budget)
+        return halving(lambda size: torch.cat([norms(part) for part in batches(data, size)], 1), batch)
 
 
 def gradient_norms(model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None) -> Tensor:
@@ -198,10 +155,10 @@ def project(
     """
     with exact_arithmetic():
         how = plan(model, form.layers, data.x[:1])
-        _, batch = _room(how, data, budget)
+        _, batch = room(data, how.size, budget)
 
         def rows(size: int) -> Tensor:
-            return torch.cat([projections(model, how, part, vectors, form.objective) for part in _split(data, size)])
+            return torch.cat([projections(model, how, part, vectors, form.objective) for part in batches(data, size)])
 
         return halving(rows, batch).T
 

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 from estimators.gas import GAS
 from estimators.tracin import TracIn
 from poisonbench.backprop import gradient_vectors, logit_gradient, margins
+from poisonbench.blocks import Budget, halving
 from poisonbench.convolution import _by_shifts, weight_gradient
 from poisonbench.data import Dataset
-from poisonbench.gradients import Budget, Form, checkpoint_sum, dot_products, gradient_norms, halving, project
+from poisonbench.gradients import Form, checkpoint_sum, dot_products, gradient_norms, project
 from poisonbench.models import build
 from poisonbench.training import Recipe, train
 
@@ -82,13 +83,13 @@ class Zoo(nn.Module):
         self.batch, self.group, self.layer = nn.BatchNorm2d(6), nn.GroupNorm(2, 6), nn.LayerNorm((3, 8))
         self.twice = nn.Linear(8, 8)
         self.sequence = nn.Linear(8, 5)
-        self.scale = nn.Parameter(torch.full((4, 1, 1), 1.3))
+        self.scale, self.shift = nn.Parameter(torch.full((4, 1, 1), 1.3)), nn.Parameter(torch.tensor(0.2))
         self.rectify = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.rectify(self.conv(x))
         x = self.rectify(self.group(self.grouped(x))) + self.same(self.batch(x))
-        x = self.point(x) * self.scale
+        x = self.point(x) * self.scale + self.shift
         x = x.flatten(2)[:, :3, :8]
         x = self.twice(torch.tanh(self.twice(self.layer(x))))
         return self.sequence(x).flatten(1)

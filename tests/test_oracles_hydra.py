@@ -15,9 +15,9 @@ from estimators import _adjoint
 from estimators._adjoint import adjoint_scores, hvps, record, rows_of
 from estimators.hydra import HyDRA, changing_layers
 from poisonbench.backprop import margins
+from poisonbench.blocks import CPU as _CPU
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
-from poisonbench.gradients import CPU as _CPU
 from poisonbench.training import Recipe, Trace, train
 
 

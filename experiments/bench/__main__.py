@@ -35,5 +35,22 @@ def gradients(
     bench.save(text, output)
 
 
+@main.command()
+@click.option("-m", default=100, show_default=True, help="Test instances.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--damping", default=0.1, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def influence(m: int, rounds: int, threads: int, damping: float, output: Path | None) -> None:
+    """Influence functions: block conjugate gradients against one solve a point and pydvl."""
+    import torch
+
+    from experiments.bench import influence as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    save(bench.bench(m, rounds, damping), output)
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,150 @@
+"""Solving (H, damped) x = b for many b at once, where H is known by its products with vectors or as a whole.
+
+Cost: one product with all unsolved vectors a step; O(m p) memory. Points do not mix: a solve of m points is m solves of one.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from poisonbench.layers import amax
+
+Product = Callable[[Tensor], Tensor]  # (m, p) -> (m, p)
+HOPELESS = 1e6  # relative residual at which a recursion is given up
+LARGEST = 16_384  # parameters up to which a matrix (p, p) is formed
+
+
+def directions(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the unit vectors of rows (m, p), NaN for a row of zeros, and their norms (m, 1); tiny rows do not underflow."""
+    size = amax(rows)[:, None]
+    scaled = rows / size
+    norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return scaled / norm, norm * size
+
+
+def _scaled(x: Tensor, norm: Tensor) -> Tensor:
+    return torch.where(norm == 0, torch.zeros_like(x), x * norm)  # no gradient, no influence
+
+
+def conjugate_gradients(product: Product, b: Tensor, tolerance: float, max_steps: int) -> Tensor:
+    """Returns H^-1 b for m right-hand sides, (m, p), by conjugate gradients (Hestenes & Stiefel 1952), one solve a row.
+
+    Args:
+        product: the rows of (k, p) times H, which must be positive definite.
+        b: (m, p). Rows that have converged take no part in further products.
+        tolerance: relative residual at which a row is done.
+        max_steps: steps after which a warning names the worst residual.
+
+    Returns:
+        (m, p); NaN, with a warning, in rows that met a direction d with d^T H d <= 0: H is not positive definite.
+    """
+    r, norm = directions(b)
+    x, d, rr = torch.zeros_like(r), r.clone(), r.square().sum(1)
+    indefinite = torch.zeros_like(rr, dtype=torch.bool)
+    for _ in range(max_steps):
+        live = ((rr > tolerance**2) & ~indefinite).nonzero().squeeze(1)  # a NaN is never above
+        if not len(live):
+            break
+        step = d[live]
+        image = product(step)
+        curvature = (step * image).sum(1)
+        indefinite[live[curvature <= 0]] = True
+        length = (rr[live] / curvature)[:, None]
+        x[live] += length * step
+        r[live] -= length * image
+        fresh = r[live].square().sum(1)
+        d[live] = r[live] + (fresh / rr[live])[:, None] * step
+        rr[live] = fresh
+    x[indefinite] = torch.nan
+    if bool(indefinite.any()):
+        where = f"{int(indefinite.sum())} of {len(b)} points, whose scores are NaN"
+        _warn(f"cg met non-positive curvature at {where}: raise damping, or take curvature 'gauss-newton'")
+    _check("cg", rr[~indefinite].sqrt(), tolerance, max_steps)
+    return _scaled(x, norm)
+
+
+def richardson(
+    product: Product, b: Tensor, scale: float, tolerance: float, max_steps: int, sampled: Product | None = None
+) -> Tensor:
+    """Returns H^-1 b for m right-hand sides, (m, p), by x <- x + (b - H x) / scale: the recursion of LiSSA.
+
+    With h = scale x it reads h <- b + (I - H / scale) h, as in section 3 of Koh & Liang 2017.
+
+    Args:
+        product: the rows of (k, p) times the whole H, damping included.
+        b: (m, p).
+        scale: above half the largest eigenvalue of H.
+        tolerance: relative residual at which a row is done.
+        max_steps: steps after which a warning names the worst residual.
+        sampled: the same with H of a fresh draw of instances, for the steps; all `max_steps` are then taken.
+
+    Returns:
+        (m, p); NaN, with a warning, in rows whose residual ends above that of x = 0.
+    """
+    b, norm = directions(b)
+    x, residual = b / scale, torch.where(b.isnan().any(1), torch.nan, torch.ones_like(b[:, 0]))
+    for _ in range(max_steps):
+        if sampled:
+            x += (b - sampled(x)) / scale
+            continue
+        live = ((residual > tolerance) & (residual < HOPELESS)).nonzero().squeeze(1)
+        if not len(live):
+            break
+        change = b[live] - product(x[live])
+        residual[live] = torch.linalg.vector_norm(change, dim=1)
+        x[live] += change / scale
+    if sampled:
+        residual = torch.linalg.vector_norm(b - product(x), dim=1)
+    lost = (residual > 1) | (residual.isnan() & ~b.isnan().any(1))
+    x[lost] = torch.nan
+    if bool(lost.any()):
+        where = f"{int(lost.sum())} of {len(b)} points, whose scores are NaN"
+        _warn(f"lissa diverged at {where}: raise scale above {scale:.3g}, or damping if the curvature has negative eigenvalues")
+    _check("lissa", residual[~lost], tolerance, max_steps)
+    return _scaled(x, norm)
+
+
+def _check(name: str, residual: Tensor, tolerance: float, steps: int) -> None:
+    late = residual[residual > tolerance]
+    if len(late):
+        how_far = (
+            f"{len(late)} of {len(residual)} points above relative residual {tolerance:.1e}, the worst at {float(late.max()):.1e}"
+        )
+        _warn(f"after {steps} steps {name} left {how_far}: raise max_steps, damping or tolerance")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def largest_eigenvalue(product: Product, like: Tensor, steps: int = 30) -> float:
+    """Returns the eigenvalue of largest magnitude, by power iteration from a fixed start, for vectors `like` (p,): from below."""
+    g = torch.Generator().manual_seed(0)
+    v, size = torch.randn(len(like), generator=g, dtype=torch.float64).to(like)[None], 1.0
+    for _ in range(steps):
+        v = product(v / torch.linalg.vector_norm(v))
+        size = float(torch.linalg.vector_norm(v))
+    return size
+
+
+def cholesky(product: Product, like: Tensor, block: int) -> Tensor:
+    """Returns the lower Cholesky factor of H, (p, p), formed from its products with the unit vectors, `block` at a time.
+
+    Raises:
+        ValueError: p is too large, or H is not positive definite.
+    """
+    p = len(like)
+    if p > LARGEST:
+        raise ValueError(f"solver 'explicit' needs at most {LARGEST} parameters, got {p}: use 'cg' or 'ekfac', or layers 'last'")
+    h = torch.empty((p, p), dtype=like.dtype, device=like.device)
+    for rows in torch.arange(p, device=like.device).split(block):
+        unit = like.new_zeros(len(rows), p).scatter_(1, rows[:, None], 1.0)
+        h[rows] = product(unit)
+    h = (h + h.T).div_(2)
+    factor: Tensor
+    factor, info = torch.linalg.cholesky_ex(h)
+    if int(info):
+        raise ValueError("the curvature is not positive definite: raise damping, or take curvature 'gauss-newton'")
+    return factor

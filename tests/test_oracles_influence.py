@@ -1,0 +1,460 @@
+"""Influence functions and the products behind them against retraining, closed forms, autograd and one another."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+from conftest import random_data
+from scipy.stats import pearsonr, spearmanr
+from test_oracles_gradients import zoo
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from estimators._solvers import conjugate_gradients
+from estimators.influence_functions import InfluenceFunctions
+from poisonbench import ekfac
+from poisonbench.backprop import gradient_vectors, margins
+from poisonbench.curvature import flatten, gauss_newton_product, hessian_product
+from poisonbench.data import Dataset
+from poisonbench.models import build
+from poisonbench.seeding import generator
+from poisonbench.trace import Checkpoint, Trace
+from poisonbench.training import Recipe, train
+
+DECAY = 1e-2
+
+
+def trace_of(model: nn.Module, data: Dataset, name: str, decay: float = DECAY) -> Trace:
+    """A training run whose final model is `model`."""
+    state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    recipe = Recipe(name, weight_decay=decay)
+    return Trace(data, recipe, 0, torch.zeros(1, 1).long(), torch.ones(1), (Checkpoint(1, 0.1, state),), torch.zeros(1))
+
+
+def problem(n: int, seed: int = 0, d: int = 4, classes: int = 3) -> Dataset:
+    """Labels that depend on the instance through a noisy linear rule."""
+    g = generator(seed, "problem")
+    x = torch.randn((n, d), generator=g, dtype=torch.float64)
+    w = torch.randn((d, classes), generator=generator(0, "rule"), dtype=torch.float64)
+    return Dataset(x, (x @ w + torch.randn((n, classes), generator=g, dtype=torch.float64)).argmax(1), classes)
+
+
+def refit(data: Dataset, weights: Tensor, decay: float = DECAY) -> Tensor:
+    """Minimises sum_i weights_i L_i + (decay/2) |theta|^2 by Newton's method, theta (C, d + 1) with the bias last."""
+    x = torch.cat([data.x, torch.ones_like(data.x[:, :1])], 1)
+    theta = torch.zeros(data.classes * x.shape[1], dtype=torch.float64)
+
+    def objective(t: Tensor) -> Tensor:
+        losses = F.cross_entropy(x @ t.view(data.classes, -1).T, data.y, reduction="none")
+        return weights @ losses + decay / 2 * t @ t
+
+    for _ in range(50):
+        g = torch.func.grad(objective)(theta)
+        if g.norm() < 1e-13:
+            break
+        theta = theta - torch.linalg.solve(torch.func.jacrev(torch.func.jacrev(objective))(theta), g)
+    assert g.norm() < 1e-12
+    return theta.view(data.classes, -1)
+
+
+def losses(theta: Tensor, data: Dataset) -> Tensor:
+    return F.cross_entropy(data.x @ theta[:, :-1].T + theta[:, -1], data.y, reduction="none")
+
+
+def logistic(data: Dataset, decay: float = DECAY) -> Trace:
+    """The regularised logistic regression at its optimum."""
+    model = build("linear", data.shape, data.classes, 0).double()
+    theta = refit(data, torch.full((len(data),), 1 / len(data), dtype=torch.float64), decay)
+    with torch.no_grad():
+        model.head.weight.copy_(theta[:, :-1])
+        model.head.bias.copy_(theta[:, -1])
+    return trace_of(model, data, "linear", decay)
+
+
+EXACT = InfluenceFunctions("explicit", "hessian", damping=0.0)
+
+
+@pytest.mark.parametrize("curvature", ["hessian", "gauss-newton"])  # equal for logits linear in the parameters
+def test_scores_are_the_derivative_of_the_test_loss_by_the_weight_of_an_instance(curvature: str):
+    data, test, eps = problem(40), problem(5, seed=1), 1e-5
+    got = dataclasses.replace(EXACT, curvature=curvature).fit(logistic(data))(test)
+    for i in (0, 7, 31):
+        up, down = (
+            torch.full((40,), 1 / 40, dtype=torch.float64).index_fill(0, torch.tensor([i]), 1 / 40 + sign * eps)
+            for sign in (1, -1)
+        )
+        derivative = (losses(refit(data, up), test) - losses(refit(data, down), test)) / (2 * eps)
+        torch.testing.assert_close(got[:, i], -derivative / 40, rtol=1e-5, atol=1e-9)
+
+
+def leave_one_out(data: Dataset, test: Dataset, rows: range, convention: str, decay: float = DECAY) -> Tensor:
+    """L(without i) - L(with i), (m, len(rows))."""
+    n, out = len(data), []
+    base = losses(refit(data, torch.full((n,), 1 / n, dtype=torch.float64), decay), test)
+    for i in rows:
+        weights = torch.full((n,), 1 / (n if convention == "A" else n - 1), dtype=torch.float64)
+        weights[i] = 0
+        out.append(losses(refit(data, weights, decay), test) - base)
+    return torch.stack(out, 1)
+
+
+@pytest.mark.parametrize("convention", ["A", "B"])
+def test_scores_correlate_with_leaving_out_of_either_convention_and_not_with_the_other(convention: str):
+    data, test = problem(200), problem(5, seed=1)
+    actual = leave_one_out(data, test, range(0, 200, 4), convention, 0.1)
+    got = {c: dataclasses.replace(EXACT, convention=c).fit(logistic(data, 0.1))(test)[:, ::4] for c in ("A", "B")}
+    assert all(pearsonr(got[convention][j], actual[j]).statistic > 0.99 for j in range(5))
+    error = {c: float((scores - actual).norm() / actual.norm()) for c, scores in got.items()}
+    assert error[convention] < 0.1
+    assert error[convention] < error["B" if convention == "A" else "A"] / 2
+
+
+@pytest.mark.parametrize("convention", ["A", "B"])
+def test_relative_error_to_leaving_out_shrinks_as_one_over_n(convention: str):
+    errors = []
+    for n in (50, 100, 200, 400):
+        data, test = problem(n), problem(20, seed=1)
+        got = dataclasses.replace(EXACT, convention=convention).fit(logistic(data))(test)[:, :20]
+        actual = leave_one_out(data, test, range(20), convention)
+        errors.append(float((got - actual).norm() / actual.norm()))
+    slope = (torch.tensor(errors).log()[-1] - torch.tensor(errors).log()[0]) / torch.log(torch.tensor(8.0))
+    assert -1.6 < float(slope) < -0.7, errors
+
+
+def test_scores_of_convention_b_sum_to_zero_at_the_optimum():
+    data, test = problem(60), problem(7, seed=1)
+    for damping in (0.0, 0.3):
+        scores = dataclasses.replace(EXACT, convention="B", damping=damping).fit(logistic(data))(test)
+        assert float(scores.sum(1).abs().max()) < 1e-11
+        assert float(scores.abs().max()) > 1e-4
+
+
+# ---- solvers ----
+
+TIGHT = {"damping": 0.05, "tolerance": 1e-10, "max_steps": 20_000}
+
+
+@pytest.mark.parametrize("convention", ["A", "B"])
+@pytest.mark.parametrize("curvature", ["hessian", "gauss-newton"])
+@pytest.mark.parametrize("solver", ["cg", "lissa"])
+def test_iterative_solvers_equal_the_explicit_one(solver: str, curvature: str, convention: str):
+    data, test = problem(80), problem(6, seed=1)
+    trace = logistic(data)
+    want = InfluenceFunctions("explicit", curvature, 0.05, convention).fit(trace)(test)
+    got = InfluenceFunctions(solver, curvature, convention=convention, **TIGHT).fit(trace)(test)
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("damping", [0.3, 1.0])
+def test_damping_of_lissa_is_that_of_the_curvature_at_any_scale(damping: float):
+    data, test = problem(30), problem(3, seed=1)
+    trace = logistic(data)
+    want = InfluenceFunctions("explicit", damping=damping).fit(trace)(test)
+    for scale in (2.0, 8.0):
+        lissa = InfluenceFunctions("lissa", damping=damping, scale=scale, tolerance=1e-10, max_steps=5_000)
+        torch.testing.assert_close(lissa.fit(trace)(test), want, rtol=1e-6, atol=1e-12)
+
+
+def test_lissa_on_drawn_instances_comes_near_and_repeats_itself():
+    data, test = problem(80), problem(6, seed=1)
+    trace = logistic(data)
+    want = InfluenceFunctions("explicit", damping=0.1).fit(trace)(test)
+    scorer = InfluenceFunctions("lissa", damping=0.1, batch=20, scale=8.0, tolerance=0.3, max_steps=150).fit(trace)
+    assert float((scorer(test) - want).norm() / want.norm()) < 0.2
+    assert torch.equal(scorer(test), scorer(test))
+
+
+def test_solving_many_points_at_once_is_one_solve_a_point():
+    g = torch.Generator().manual_seed(0)
+    root, b = (torch.randn((k, 30), generator=g, dtype=torch.float64) for k in (30, 4))
+    b *= torch.tensor([1.0, 1e-200, 0.0, 1e3], dtype=torch.float64)[:, None]
+    h = root.T @ root / 30 + 0.1 * torch.eye(30, dtype=torch.float64)
+    got = conjugate_gradients(lambda v: v @ h, b, 1e-12, 500)
+    alone = torch.cat([conjugate_gradients(lambda v: v @ h, row[None], 1e-12, 500) for row in b])
+    torch.testing.assert_close(got, alone, rtol=1e-9, atol=0)
+    for k, size in ((0, 1.0), (1, 1e-200), (3, 1e3)):
+        torch.testing.assert_close(got[k] / size, torch.linalg.solve(h, b[k] / size), rtol=1e-8, atol=1e-10)
+    assert not got[2].any()
+
+
+def test_too_few_steps_are_said_with_the_worst_residual():
+    trace, test = logistic(problem(30)), problem(3, seed=1)
+    for solver in ("cg", "lissa"):
+        with pytest.warns(RuntimeWarning, match=rf"after 2 steps {solver} left 3 of 3 points .* worst at .*raise max_steps"):
+            scores = InfluenceFunctions(solver, max_steps=2, tolerance=1e-8).fit(trace)(test)
+        assert bool(scores.isfinite().all())
+
+
+def test_a_diverging_recursion_gives_nan_and_a_warning():
+    with pytest.warns(RuntimeWarning, match="lissa diverged at 3 of 3 points"):
+        scores = InfluenceFunctions("lissa", scale=0.01).fit(logistic(problem(30)))(problem(3, seed=1))
+    assert bool(scores.isnan().all())
+
+
+def test_negative_curvature_is_said_and_never_used():
+    data, test = random_data(20, (6,), 4), random_data(3, (6,), 4, seed=1)
+    trace = trace_of(build("mlp", (6,), 4, 0).double(), data, "mlp", decay=0.0)
+    with pytest.warns(RuntimeWarning, match="cg met non-positive curvature at 3 of 3 points"):
+        scores = InfluenceFunctions("cg", "hessian", damping=0.0).fit(trace)(test)
+    assert bool(scores.isnan().all())
+    with pytest.raises(ValueError, match="not positive definite: raise damping"):
+        InfluenceFunctions("explicit", "hessian", damping=0.0, layers="all").fit(trace)
+
+
+def test_an_explicit_matrix_of_too_many_parameters_is_refused():
+    data = random_data(2)
+    with pytest.raises(ValueError, match="at most 16384 parameters, got"):
+        InfluenceFunctions("explicit").fit(trace_of(build("resnet9", (1, 8, 8), 10, 0).double(), data, "resnet9"))
+
+
+# ---- products ----
+
+
+def dense_curvature(model: nn.Module, data: Dataset, kind: str) -> Tensor:
+    """The matrix (p, p) by torch.autograd.functional on the flat parameters."""
+    names = dict(model.named_parameters())
+    sizes, flat = [p.numel() for p in names.values()], torch.cat([p.detach().flatten() for p in names.values()])
+
+    def logits(t: Tensor) -> Tensor:
+        parts = {k: v.view(p.shape) for (k, p), v in zip(names.items(), t.split(sizes), strict=True)}
+        return functional_call(model, parts, (data.x,))
+
+    if kind == "hessian":
+        return torch.autograd.functional.hessian(lambda t: F.cross_entropy(logits(t), data.y), flat)
+    jacobian = torch.autograd.functional.jacobian(logits, flat)  # (n, C, p)
+    s = logits(flat).softmax(1)
+    middle = s.diag_embed() - s[:, :, None] * s[:, None]
+    return torch.einsum("ncp,ncd,ndq->pq", jacobian, middle, jacobian) / len(data)
+
+
+class Narrow(nn.Module):
+    """A convolution of every kind of layout, small enough for a matrix: few and many output pixels, a norm, a raw parameter."""
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.GroupNorm(1, 2), nn.Conv2d(2, 3, 3, stride=2, bias=False)),
+            *(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 3, groups=3), nn.AdaptiveAvgPool2d(2), nn.Conv2d(3, 4, 2)),
+            *(nn.Tanh(), nn.Flatten()),
+        )
+        self.head = nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.tensor([1.5]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x) * self.scale)
+
+
+def small(name: str) -> tuple[nn.Module, Dataset]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if name.startswith("narrow"):
+            side = int(name[6:])
+            return Narrow(side).double().eval(), random_data(9, (1, side, side), 3)
+    return build(name, (5,), 3, 0).double(), random_data(70, (5,), 3)  # more than a batch
+
+
+@pytest.mark.parametrize("name", ["linear", "narrow9", "narrow24"])
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+def test_products_equal_the_matrices_of_autograd(name: str, kind: str):
+    model, data = small(name)
+    want = dense_curvature(model, data, kind)
+    v = torch.randn((7, len(want)), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    product = hessian_product if kind == "hessian" else gauss_newton_product
+    for some in (v, v[:1]):  # the number of vectors decides the form of a layer's gradients
+        torch.testing.assert_close(product(model, data, some, 0.3), some @ want + 0.3 * some, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet9", "zoo"])
+def test_products_of_large_models_equal_double_backward(name: str, kind: str):
+    model = zoo() if name == "zoo" else build(name, (1, 8, 8), 10, 0).double()
+    data = random_data(3, (3, 9, 13), 7) if name == "zoo" else random_data(3)
+    names = dict(model.named_parameters())
+    g = torch.Generator().manual_seed(1)
+    v = {k: torch.randn((2, *p.shape), generator=g, dtype=torch.float64) for k, p in names.items()}
+    product = hessian_product if kind == "hessian" else gauss_newton_product
+    got = product(model, data, flatten(v))
+    for j in range(2):
+        logits = model(data.x)
+        if kind == "hessian":
+            first = torch.autograd.grad(F.cross_entropy(logits, data.y), names.values(), create_graph=True)
+            inner = sum((a * v[k][j]).sum() for a, k in zip(first, names, strict=True))
+            want = torch.autograd.grad(inner, names.values(), materialize_grads=True)
+        else:
+            u = torch.zeros_like(logits, requires_grad=True)
+            back = torch.autograd.grad(logits, names.values(), u, create_graph=True)
+            (jv,) = torch.autograd.grad(back, u, [v[k][j] for k in names], retain_graph=True)
+            s = logits.detach().softmax(1)
+            want = torch.autograd.grad(logits, names.values(), s * (jv - (s * jv).sum(1, keepdim=True)) / len(data))
+        torch.testing.assert_close(got[j], torch.cat([w.flatten() for w in want]), rtol=1e-8, atol=1e-10)
+
+
+def test_gauss_newton_matrix_is_symmetric_and_positive_semi_definite_where_the_hessian_is_not():
+    model, data = small("narrow9")
+    eye = torch.eye(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    matrix = gauss_newton_product(model, data, eye)
+    torch.testing.assert_close(matrix, matrix.T, rtol=1e-10, atol=1e-14)
+    assert float(torch.linalg.eigvalsh(matrix).min()) > -1e-12
+    assert float(torch.linalg.eigvalsh(hessian_product(model, data, eye)).min()) < -1e-4
+
+
+def test_head_alone_is_the_corner_of_the_whole_matrix():
+    model, data = small("narrow9")
+    for kind, product in (("hessian", hessian_product), ("gauss-newton", gauss_newton_product)):
+        names = [k for k, p in model.named_parameters() for _ in range(p.numel())]
+        rows = torch.tensor([k.startswith("head") for k in names])
+        corner = dense_curvature(model, data, kind)[rows][:, rows]
+        eye = torch.eye(len(corner), dtype=torch.float64)
+        torch.testing.assert_close(product(model, data, eye, layers="last"), corner, rtol=1e-8, atol=1e-12)
+
+
+# ---- EK-FAC ----
+
+
+def test_ekfac_is_exact_for_one_instance_and_a_linear_layer():
+    data, test = random_data(1, (5,), 4), random_data(6, (5,), 4, seed=1)
+    trace = trace_of(build("linear", (5,), 4, 0).double(), data, "linear")
+    want = InfluenceFunctions("explicit", damping=0.01).fit(trace)(test)
+    got = InfluenceFunctions("ekfac", damping=0.01, samples=0).fit(trace)(test)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-13)
+
+
+def test_ekfac_keeps_the_trace_of_every_block():
+    model, data = small("narrow9")
+    matrix = dense_curvature(model, data, "gauss-newton")
+    found = ekfac.blocks(model, data, samples=0)
+    for block in found:
+        torch.testing.assert_close(block.values.sum(), matrix.diag()[block.index].sum(), rtol=1e-9, atol=0)
+    assert sum(block.bases is None for block in found) == 2  # the norm; the grouped convolution with the raw parameter
+    assert torch.equal(torch.cat([block.index for block in found]).sort().values, torch.arange(len(matrix)))
+
+
+def test_ekfac_inverts_its_own_matrix():
+    model, data = small("narrow9")
+    found = ekfac.blocks(model, data, samples=2)
+    eye = torch.eye(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    inverse, twice = ekfac.solve(found, eye, 0.1), ekfac.solve(found, eye, 0.2)
+    torch.testing.assert_close(
+        torch.linalg.inv(twice) - torch.linalg.inv(inverse), 0.1 * eye, rtol=0, atol=1e-9
+    )  # (M + .2) - (M + .1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Trace, Dataset]:
+    data = random_data(120, (1, 8, 8), 4, seed=3)
+    data.y.copy_((data.x.flatten(1)[:, :2] > 0.5).long() @ torch.tensor([1, 2]))
+    return train(data, Recipe("cnn", epochs=5, batch_size=20, lr=0.05), 0), random_data(8, (1, 8, 8), 4, seed=4)
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_ekfac_ranks_as_the_exact_solve_does(trained: tuple[Trace, Dataset], samples: int):
+    trace, test = trained
+    want = InfluenceFunctions("cg", damping=0.1).fit(trace)(test)
+    got = InfluenceFunctions("ekfac", damping=0.1, samples=samples).fit(trace)(test)
+    assert sum(spearmanr(a, b).statistic for a, b in zip(got, want, strict=True)) / len(test) > 0.7
+
+
+# ---- the estimator ----
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.parametrize("solver", ["explicit", "cg", "ekfac"])
+def test_self_influence_is_the_diagonal_and_not_negative(solver: str, renormalize: bool):
+    model, data = small("mlp")
+    data = data.take(torch.arange(12))
+    estimator = InfluenceFunctions(solver, damping=0.05, renormalize=renormalize, layers="last", tolerance=1e-9)
+    trace = trace_of(model, data, "mlp")
+    own = estimator.self_influence(trace)
+    torch.testing.assert_close(own, estimator.fit(trace)(data).diag(), rtol=1e-8, atol=0)
+    assert float(own.min()) > 0
+
+
+def test_self_influence_of_convention_b_is_the_diagonal():
+    trace = logistic(problem(30))
+    b = dataclasses.replace(EXACT, convention="B")
+    torch.testing.assert_close(b.self_influence(trace), b.fit(trace)(trace.train).diag(), rtol=1e-9, atol=1e-14)
+
+
+def test_renormalised_scores_are_those_of_unit_gradients(trained: tuple[Trace, Dataset]):
+    trace, test = trained
+    model = trace.model()
+    estimator = InfluenceFunctions("ekfac", renormalize=True)
+    unit = [F.normalize(flatten(gradient_vectors(model, part, "loss")), dim=1) for part in (test, trace.train)]
+    solved = ekfac.solve(ekfac.blocks(model, trace.train), unit[0], estimator.damping + trace.recipe.weight_decay)
+    torch.testing.assert_close(estimator.fit(trace)(test), solved @ unit[1].T / len(trace.train), rtol=1e-6, atol=1e-9)
+
+
+def test_huge_damping_leaves_the_dot_product(trained: tuple[Trace, Dataset]):
+    trace, test = trained
+    rows = [flatten(gradient_vectors(trace.model(), part, "loss")) for part in (test, trace.train)]
+    got = InfluenceFunctions("cg", damping=1e8, tolerance=1e-9).fit(trace)(test) * 1e8 * len(trace.train)
+    torch.testing.assert_close(got, rows[0] @ rows[1].T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["cg", "ekfac", "lissa"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])
+def test_every_solver_works_in_float32(name: str, solver: str):
+    data, test = (random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (6, 2))
+    trace = trace_of(build(name, (1, 8, 8), 3, 0), data, name)
+    wide = dataclasses.replace(trace_of(build(name, (1, 8, 8), 3, 0).double(), data.to(dtype=torch.float64), name))
+    estimator = InfluenceFunctions(solver, damping=1.0, samples=0, tolerance=1e-4)
+    got = estimator.fit(trace)(test)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), estimator.fit(wide)(test.to(dtype=torch.float64)), rtol=5e-3, atol=1e-5)
+
+
+def test_the_largest_model_works_in_float32():
+    data, test = (random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (3, 2))
+    trace = trace_of(build("resnet9", (1, 8, 8), 3, 0), data, "resnet9")
+    scores = InfluenceFunctions(damping=1.0, tolerance=1e-2).fit(trace)(test)
+    assert scores.shape == (2, 3)
+    assert bool(scores.isfinite().all())
+
+
+def test_confident_points_of_vanishing_loss_keep_their_scores_in_float32():
+    data, test = random_data(20, (6,), 3), random_data(4, (6,), 3, seed=1)
+    model = build("linear", (6,), 3, 0).double()
+    with torch.no_grad():
+        model.head.weight *= 300
+    for part in (data, test):
+        part.y.copy_(model(part.x).argmax(1))
+    assert float(margins(model(test.x), test.y).min().detach()) > 5
+    wide = InfluenceFunctions(renormalize=True, tolerance=1e-6).fit(trace_of(model, data, "linear"))(test)
+    narrow = trace_of(model.float(), data.to(dtype=torch.float32), "linear")
+    got = InfluenceFunctions(renormalize=True, tolerance=1e-5).fit(narrow)(test.to(dtype=torch.float32))
+    torch.testing.assert_close(got.double(), wide, rtol=1e-3, atol=1e-5)
+
+
+def test_blocks_of_test_points_and_no_test_points(monkeypatch: pytest.MonkeyPatch):
+    trace, test = logistic(problem(30)), problem(5, seed=1)
+    scorer = InfluenceFunctions().fit(trace)
+    whole = scorer(test)
+    assert scorer(test.take(torch.tensor([], dtype=torch.int64))).shape == (0, 30)
+    monkeypatch.setattr("estimators.influence_functions.room", lambda data, size: (2, 2))
+    torch.testing.assert_close(scorer(test), whole, rtol=1e-9, atol=1e-14)
+
+
+def test_the_default_needs_no_warning_on_a_trained_model(trained: tuple[Trace, Dataset]):
+    trace, test = trained
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bool(InfluenceFunctions().fit(trace)(test).isfinite().all())
+
+
+BAD = [
+    ({"solver": "newton"}, "solver must be one of"),
+    ({"damping": -1.0}, "damping must be non-negative"),
+    ({"tolerance": 0.0}, "tolerance must lie in"),
+    ({"max_steps": 0}, "max_steps must be at least 1"),
+    ({"scale": 0.0}, "scale must be positive"),
+    ({"solver": "ekfac", "curvature": "hessian"}, "approximates"),
+    ({"renormalize": True, "convention": "B"}, "renormalize needs convention 'A'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD, ids=lambda v: str(v))
+def test_settings_without_meaning_are_refused(fields: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        InfluenceFunctions(**fields)
