@@ -1,0 +1,83 @@
+"""What must hold on a CUDA device: every estimator as on the CPU, bit-equal training, and going on when memory runs out."""
+
+import pytest
+import torch
+from conftest import random_data
+
+from estimators.gas import GAS
+from estimators.hydra import HyDRA
+from estimators.influence_functions import InfluenceFunctions
+from estimators.representer_point import RepresenterPoint
+from estimators.tracin import TracIn
+from poisonbench.blocks import Budget
+from poisonbench.data import Dataset
+from poisonbench.gradients import Form, dot_products
+from poisonbench.models import build
+from poisonbench.protocols import Estimator
+from poisonbench.trace import Checkpoint, Trace
+from poisonbench.training import Recipe, train
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+RECIPE = Recipe(model="cnn", epochs=3, batch_size=16, lr=0.02, momentum=0.5, checkpoints=3)
+ESTIMATORS: list[Estimator] = [
+    TracIn(),
+    TracIn(mode="steps"),
+    TracIn(layers="last"),
+    TracIn(renormalize=True),
+    TracIn(projection=32),
+    GAS(),
+    GAS(layerwise=True),
+    RepresenterPoint(),
+    RepresenterPoint(renormalize=True),
+    HyDRA(),
+    HyDRA(hessian=True),
+    HyDRA(renormalize=True),
+    InfluenceFunctions(damping=0.1, tolerance=1e-5),
+    InfluenceFunctions(damping=0.1, renormalize=True, tolerance=1e-5),
+    InfluenceFunctions(solver="ekfac", samples=0),
+]
+
+
+def digits_like(n: int, seed: int) -> Dataset:
+    return random_data(n, seed=seed, dtype=torch.float32)
+
+
+def moved(trace: Trace, device: str) -> Trace:
+    """The same training run with its data and checkpoints on another device."""
+    checkpoints = [Checkpoint(c.step, c.lr, {k: v.to(device) for k, v in c.state.items()}) for c in trace.checkpoints]
+    return Trace(trace.train.to(device), trace.recipe, trace.seed, trace.batches, trace.lr, tuple(checkpoints), trace.losses)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimator):
+    trace, test = train(digits_like(60, 0), RECIPE, 0), digits_like(7, 1)
+    want = estimator.fit(trace)(test)
+    got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
+    assert got.is_cuda
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
+def test_training_is_bit_equal_and_replays_on_the_device(model: str):
+    recipe = Recipe(model=model, epochs=2, batch_size=16, lr=0.02, checkpoints=2)
+    data = digits_like(60, 0).to("cuda")
+    a, b = train(data, recipe, 3), train(data, recipe, 3)
+    *_, step = a.replay()
+    for name, value in a.checkpoints[-1].state.items():
+        assert torch.equal(value, b.checkpoints[-1].state[name])
+        assert torch.equal(value, step.model.state_dict()[name])
+
+
+def test_when_memory_runs_out_blocks_are_halved_and_the_result_is_the_same():
+    model = build("resnet9", (3, 32, 32), 10, 0).cuda()
+    train_set, test = (random_data(n, (3, 32, 32), dtype=torch.float32).to("cuda") for n in (512, 64))
+    want = dot_products(model, train_set, test, Form("margin", "all"), Budget(1 << 28, 8))
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (6 << 30)) / total)
+    try:
+        got = dot_products(model, train_set, test, Form("margin", "all"), Budget(1 << 40, 4096))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
