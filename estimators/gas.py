@@ -1,5 +1,7 @@
 """GAS, gradient aggregated similarity (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055): TracIn with renormalised gradients.
 
+Needs: checkpoints with their learning rates.
+
 Cost: that of TracIn at the checkpoints.
 """
 

@@ -1,5 +1,7 @@
 """HyDRA (Chen et al., AAAI 2021, arXiv 2102.02515): influence as the derivative of the trained parameters by instance weights.
 
+Needs: every step (by replay).
+
 Cost: fast O(T) steps of one replay and their O(T b m p) products, O(m (n + p)) memory; exact T m Hessian-vector products of a
 batch more, O(m n + m p + sqrt(T) p) memory.
 """
@@ -12,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from estimators._adjoint import adjoint_scores, directions, products, record
-from poisonbench.blocks import CPU, CUDA, halving
+from poisonbench.blocks import batches, halving, room
 from poisonbench.contracts import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.trace import Trace
 from poisonbench.training import exact_arithmetic
+
+SELF = 16  # instances a product of self-influence, of which only the diagonal is kept
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,22 @@ class HyDRA:
             return lambda test: _in_blocks(trace, test, 5, lambda part: adjoint_scores(trajectory, part, self.renormalize))
         return lambda test: _in_blocks(trace, test, 2, lambda part: fast_scores(trace, part, self.renormalize))
 
+    def self_influence(self, trace: Trace) -> Tensor:
+        """Returns each training instance's influence on itself, (n,), by one replay, without the scores of the others.
+
+        Raises:
+            ValueError: exact; its adjoint would have to be run for every training instance.
+        """
+        if self.hessian:
+            raise ValueError("self-influence needs hessian=False: the exact form runs an adjoint for every training instance")
+        final, scores = trace.model(), trace.train.x.new_zeros(len(trace.train))
+        for step, weight in zip(trace.replay(), step_weights(trace), strict=True):
+            for rows in step.rows.split(SELF):
+                part = trace.train.take(rows)
+                dots = products(step.model, part, directions(final, part, self.renormalize), self.renormalize)
+                scores[rows] += weight / len(step.rows) * dots.diag()
+        return scores
+
 
 def step_weights(trace: Trace) -> list[float]:
     """Returns s_t, T numbers: what a unit of gradient in step t takes from theta_T when the Hessian is dropped.
@@ -89,14 +109,8 @@ def _in_blocks(trace: Trace, test: Dataset, copies: int, score: Callable[[Datase
     if not len(test):
         return test.x.new_zeros(0, len(trace.train))
     size = sum(p.numel() for p in trace.initial().parameters())
-    budget = CUDA if test.x.is_cuda else CPU
-    fit = max(1, budget.memory // (copies * size * test.x.element_size()))
-
-    def run(block: int) -> Tensor:
-        parts = zip(test.x.split(block), test.y.split(block), strict=True)
-        return torch.cat([score(Dataset(x, y, test.classes)) for x, y in parts])
-
-    return halving(run, min(fit, len(test)))
+    fit, _ = room(test, copies * size)
+    return halving(lambda block: torch.cat([score(part) for part in batches(test, block)]), min(fit, len(test)))
 
 
 def changing_layers(trace: Trace, probes: int = 64) -> list[str]:

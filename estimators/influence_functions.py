@@ -1,5 +1,7 @@
 """Influence functions (Koh & Liang, ICML 2017, arXiv 1703.04730): the effect of leaving an instance out, to first order.
 
+Needs: the final model.
+
 Cost, for n training and m test instances, p parameters and C classes: "cg" and "lissa" O(n C m p) a step, O(m p) memory;
 "explicit" O(n C p^2 + p^3) once and O(m p^2), O(p^2) memory; "ekfac" two passes once and O(m p (inputs + outputs)).
 """

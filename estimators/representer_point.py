@@ -1,5 +1,7 @@
 """Representer point selection (Yeh et al., NeurIPS 2018, arXiv 1811.09720): a logit as a sum over the training instances.
 
+Needs: the final model, with a linear head.
+
 Cost: one pass over the data, then Newton's method on the head alone, O(n C d) a product with its Hessian; O(n (d + C)) memory
 beyond a Hessian of at most `EXPLICIT` squared. Scores of m test points: O(m n d).
 """
@@ -49,10 +51,6 @@ class Decomposition:
         """|W - sum_i alpha_i f_i^T| / (1 + |W|), which is |grad J| / (2 l2) on the same scale at any W."""
         return float((self.weight - self.alpha.T @ self.inputs).norm() / (1 + self.weight.norm()))
 
-    def self_influence(self) -> Tensor:
-        """Returns (n,): alpha_{i, y_i} |f_i|^2 at the instances' own labels y_i; non-negative."""
-        return self.alpha.amax(1) * self.inputs.square().sum(1)  # the own class is the only one with alpha > 0
-
 
 @dataclass(frozen=True)
 class RepresenterPoint:
@@ -99,6 +97,12 @@ class RepresenterPoint:
             return (kernel * shares.T[test.y]).to(test.x.dtype)
 
         return score
+
+    def self_influence(self, trace: Trace) -> Tensor:
+        """Returns each training instance's influence on itself, (n,): alpha_{i, y_i} |f_i|^2, never negative."""
+        sum_ = self.decompose(trace)
+        own = (sum_.directions if self.renormalize else sum_.alpha).gather(1, trace.train.y[:, None]).squeeze(1)
+        return (own * sum_.inputs.square().sum(1)).to(trace.train.x.dtype)
 
     def decompose(self, trace: Trace) -> Decomposition:
         """Returns the refitted head beside its sum; `error` tells how far the two are apart. Raises as `fit` does."""

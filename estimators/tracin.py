@@ -1,5 +1,7 @@
 """TracIn (Pruthi et al., NeurIPS 2020, arXiv 2002.08484): influence as the loss change that each step on an instance brings.
 
+Needs: checkpoints with their learning rates, or every step (by replay).
+
 Cost: checkpoints O(K (n + m) p + K n m p), steps O(T (b + m) p + T b m p) after one replay; O(n m) memory beyond the engine's.
 With a projection on d directions O(K n d p) once and then O(K m d (p + n)), O(d p + K n d) memory.
 """

@@ -74,8 +74,8 @@ def _entry(name: str, texts: list[str]) -> str:
 def _about(cls: type) -> list[str]:
     """What the module's head says (the class's where it has none), its cost, and the fields."""
     paragraphs = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").split("\n\n")
-    cost = next((part for part in paragraphs[1:] if part.startswith("Cost:")), "")
-    return [" ".join(part.split()) for part in (paragraphs[0], cost) if part] + ([_fields(cls)] if fields(cls) else [])
+    told = [part for part in paragraphs[1:] if part.startswith(("Needs:", "Cost"))]
+    return [" ".join(part.split()) for part in (paragraphs[0], *told)] + ([_fields(cls)] if fields(cls) else [])
 
 
 def _first_line(thing: object) -> str:

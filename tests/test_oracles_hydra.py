@@ -291,7 +291,7 @@ def test_memory_of_the_exact_form_does_not_grow_with_the_training_set():
 def test_blocks_of_test_points_and_of_directions_do_not_change_a_score(exact: bool, monkeypatch):
     trace, test = run(setting(**SETTINGS[5]))
     whole = HyDRA(hessian=exact).fit(trace)(test)
-    monkeypatch.setattr("estimators.hydra.CPU", replace(_CPU, memory=20 * 100 * 8))
+    monkeypatch.setattr("poisonbench.blocks.CPU", replace(_CPU, memory=20 * 100 * 8))
     monkeypatch.setattr(_adjoint, "BLOCK", 3)
     monkeypatch.setattr(_adjoint, "DIRECTIONS_CPU", 1)
     torch.testing.assert_close(HyDRA(hessian=exact).fit(trace)(test), whole, rtol=1e-10, atol=1e-14)

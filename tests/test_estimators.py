@@ -1,0 +1,84 @@
+"""The contract of every estimator: shapes, signs, invariances, and self-influence as the diagonal. A new one is a row."""
+
+import pytest
+import torch
+from conftest import random_data
+
+from estimators import ESTIMATORS
+from estimators.gas import GAS
+from estimators.hydra import HyDRA
+from estimators.influence_functions import InfluenceFunctions
+from estimators.representer_point import RepresenterPoint
+from estimators.tracin import TracIn
+from poisonbench.contracts import Estimator
+from poisonbench.trace import Trace
+from poisonbench.training import Recipe, train
+
+ROWS: list[Estimator] = [
+    TracIn(),
+    TracIn(mode="steps"),
+    TracIn(renormalize=True),
+    GAS(),
+    GAS(layerwise=True),
+    HyDRA(),
+    HyDRA(renormalize=True),
+    HyDRA(hessian=True),
+    InfluenceFunctions(damping=0.1, tolerance=1e-12),
+    InfluenceFunctions(solver="explicit", damping=0.1),
+    InfluenceFunctions(solver="ekfac", damping=0.1),
+    InfluenceFunctions(solver="explicit", damping=0.1, renormalize=True),
+    RepresenterPoint(),
+    RepresenterPoint(renormalize=True),
+]
+rows = pytest.mark.parametrize("estimator", ROWS, ids=repr)
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    recipe = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3)
+    return train(random_data(30, (6,), 3), recipe, 0)
+
+
+def test_every_estimator_of_the_table_has_a_row():
+    assert {type(estimator) for estimator in ROWS} == set(ESTIMATORS.values())
+
+
+@rows
+def test_scores_are_m_by_n_deterministic_and_a_test_point_each(estimator: Estimator, trace: Trace):
+    test = random_data(5, (6,), 3, seed=1)
+    scorer = estimator.fit(trace)
+    scores = scorer(test)
+    assert scores.shape == (5, 30)
+    assert scores.dtype == torch.float64
+    assert bool(scores.isfinite().all())
+    assert torch.equal(estimator.fit(trace)(test), scores)
+    order = torch.tensor([3, 0, 4])
+    torch.testing.assert_close(scorer(test.take(order)), scores[order], rtol=1e-8, atol=1e-10)
+    assert scorer(test.take(order[:0])).shape == (0, 30)
+
+
+@rows
+def test_an_instance_helps_a_test_point_that_is_its_copy(estimator: Estimator, trace: Trace):
+    """The sign: positive = helped. On average over instances; a single one may do without its copy."""
+    scores = estimator.fit(trace)(trace.train)
+    assert float(scores.diag().mean()) > float(scores.mean())
+    assert float(scores.diag().mean()) > 0
+
+
+@rows
+def test_self_influence_is_the_diagonal(estimator: Estimator, trace: Trace):
+    if estimator == HyDRA(hessian=True):
+        with pytest.raises(ValueError, match="hessian=False"):
+            estimator.self_influence(trace)
+        return
+    want = estimator.fit(trace)(trace.train).diag()
+    torch.testing.assert_close(estimator.self_influence(trace), want, rtol=1e-7, atol=1e-10)
+
+
+@rows
+def test_fitting_leaves_the_global_generator_and_the_trace_alone(estimator: Estimator, trace: Trace):
+    state = torch.random.get_rng_state()
+    before = {k: v.clone() for k, v in trace.checkpoints[-1].state.items()}
+    estimator.fit(trace)(random_data(2, (6,), 3, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(v, before[k]) for k, v in trace.checkpoints[-1].state.items())
