@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LARGE = 512  # output pixels from which shifting whole images moves less memory than gathering patches (measured)
+# from these output pixels and input channels on, shifting whole images is faster than gathering patches (measured)
+LARGE, WIDE = 512, 16
 
 
 def padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
@@ -47,7 +48,7 @@ def in_gradient_order(module: nn.Conv2d, weights: Tensor, d: Tensor) -> Tensor:
 
 def _shifts(module: nn.Conv2d, d: Tensor) -> bool:
     plain = module.stride == module.dilation == (1, 1) and module.kernel_size != (1, 1)
-    return plain and d[0, 0].numel() >= LARGE
+    return plain and d[0, 0].numel() >= LARGE and module.in_channels >= WIDE
 
 
 def _by_shifts(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:

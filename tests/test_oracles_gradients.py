@@ -121,7 +121,8 @@ def test_engine_equals_autograd_on_unusual_layers(form: Form):
     )
 
 
-def test_engine_equals_autograd_on_large_images():
+def test_engine_equals_autograd_on_large_images(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("poisonbench.convolution.WIDE", 1)
     train_set, test = random_data(3, (3, 28, 24), seed=1), random_data(2, (3, 28, 24), seed=2)
     model = build("cnn", (3, 28, 24), 10, 0).double()
     for form in (Form(), Form("margin", "all")):
@@ -132,7 +133,8 @@ def test_engine_equals_autograd_on_large_images():
 
 @pytest.mark.parametrize("objective", ["loss", "margin"])
 @pytest.mark.parametrize("large", [False, True])
-def test_projecting_on_the_test_gradients_gives_the_dot_products(objective: str, large: bool):
+def test_projecting_on_the_test_gradients_gives_the_dot_products(objective: str, large: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("poisonbench.convolution.WIDE", 1)
     model, shape, classes = (build("cnn", (1, 28, 24), 10, 0).double(), (1, 28, 24), 10) if large else (zoo(), (3, 9, 13), 7)
     train_set, test = random_data(5, shape, classes, seed=1), random_data(4, shape, classes, seed=2)
     vectors = gradient_vectors(model, test, objective)

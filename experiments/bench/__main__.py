@@ -52,5 +52,23 @@ def influence(m: int, rounds: int, threads: int, damping: float, output: Path | 
     save(bench.bench(m, rounds, damping), output)
 
 
+@main.command()
+@click.option("-n", default=160, show_default=True, help="Smallest number of training instances.")
+@click.option("-m", default=8, show_default=True, help="Test instances.")
+@click.option("--rounds", default=1, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def hydra(n: int, m: int, rounds: int, threads: int, device: str, output: Path | None) -> None:
+    """HyDRA: seconds and peak memory as n doubles while the number of steps stays."""
+    import torch
+
+    from experiments.bench import hydra as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    save(bench.bench(n, m, rounds, torch.device(device)), output)
+
+
 if __name__ == "__main__":
     main()

@@ -153,14 +153,14 @@ def _keep(results: dict[str, Tensor], label: str, run: Callable[[Problem], Tenso
 def _report(timings: dict[str, Timing], results: dict[str, Tensor]) -> str:
     passes, product = timings["floor: passes"], timings["floor: product"]
     floor = Timing("floor", tuple(a + b for a, b in zip(passes.seconds, product.seconds, strict=True)), -1)
-    mine, top = timings["poisonbench"], float(results["poisonbench"].abs().max())
+    mine, norm = timings["poisonbench"], float(results["poisonbench"].norm())
     rows = []
     for timing in sorted([floor, *timings.values()], key=lambda t: t.median):
         scores = results.get(timing.name)
-        error = "" if scores is None else f"{float((scores - results['poisonbench']).abs().max()) / top:.1e}"
+        error = "" if scores is None else f"{float((scores - results['poisonbench']).norm()) / norm:.1e}"
         peak = "" if timing.peak_bytes < 0 else f"{timing.peak_bytes / 2**20:.0f}"
         rows.append((timing.name, f"{timing.median:.2f}", ratio(timing, floor), ratio(timing, mine), peak, error))
-    return table(("", "seconds", "x floor", "x poisonbench", "peak MiB", "largest difference"), rows)
+    return table(("", "seconds", "x floor", "x poisonbench", "peak MiB", "difference"), rows)
 
 
 def growth(name: str, sizes: list[int], rounds: int, device: torch.device) -> str:
