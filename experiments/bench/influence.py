@@ -18,7 +18,7 @@ from poisonbench.data import Dataset, load
 from poisonbench.trace import Trace
 from poisonbench.training import Recipe, train
 
-SINGLE = 10  # test points that are solved one by one; their seconds are scaled to all
+SINGLE = 5  # test points that are solved one by one; their seconds are scaled to all
 
 
 def together(estimator: InfluenceFunctions, trace: Trace, test: Dataset) -> Tensor:
@@ -65,7 +65,7 @@ def bench(m: int, rounds: int, damping: float) -> str:
         runs[f"pydvl, hessian, {SINGLE} points"] = partial(pydvl, estimators["hessian"], trace, few, False)
         runs[f"pydvl, hessian, {SINGLE} simultaneously"] = partial(pydvl, estimators["hessian"], trace, few, True)
     results: dict[str, Tensor] = {}
-    timings = race({name: partial(_keep, results, name, run) for name, run in runs.items()}, rounds, data.x.device)
+    timings = race({name: partial(_keep, results, name, run) for name, run in runs.items()}, rounds, data.x.device, warm=0)
     rows = []
     for name, timing in timings.items():
         kind = "gauss-newton" if name.startswith("gauss") else "hessian"

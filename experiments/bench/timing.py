@@ -30,15 +30,15 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, Timing]:
-    """Runs every contestant once a round, in turn, after one round that is not counted.
+def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torch.device, warm: int = 1) -> dict[str, Timing]:
+    """Runs every contestant once a round, in turn, after `warm` rounds that are not counted.
 
     Returns:
         A timing by name; contestants that raise are left out after a line that says why.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     peaks = dict.fromkeys(contestants, -1)
-    for turn in range(rounds + 1):
+    for turn in range(rounds + warm):
         for name in list(seconds):
             _settle()
             try:
@@ -48,7 +48,7 @@ def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torc
                 print(f"{name}: left out, {type(error).__name__}: {error}")
                 del seconds[name]
                 continue
-            if turn:
+            if turn >= warm:
                 seconds[name].append(cost.seconds)
                 peaks[name] = max(peaks[name], cost.peak_bytes)
     return {name: Timing(name, tuple(values), peaks[name]) for name, values in seconds.items()}
