@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from poisonbench.backprop import Objective, gradient_vectors
+from poisonbench.backprop import gradient_vectors
 from poisonbench.blocks import halving
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, gradient_norms, project
+from poisonbench.objectives import Objective
 from poisonbench.trace import Trace
 from poisonbench.training import exact_arithmetic
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from poisonbench.backprop import logit_gradient
 from poisonbench.contracts import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.notes import note
+from poisonbench.objectives import logit_gradient
 from poisonbench.trace import Trace
 from poisonbench.training import predict
 

@@ -15,26 +15,9 @@ from torch.func import functional_call, grad, vmap
 
 from poisonbench.data import Dataset
 from poisonbench.layers import Dense, Grad, amax, ghost_is_cheaper, layer_grad, layer_vectors, places, supported
+from poisonbench.objectives import Objective, logit_gradient
 
-Objective = Literal["loss", "margin"]
 Layers = Literal["all", "last"]
-
-
-def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns f_y - logsumexp of the other logits, (B,) for logits (B, C): cross entropy is softplus(-margin)."""
-    own = logits.gather(1, y[:, None]).squeeze(1)
-    return own - logits.scatter(1, y[:, None], -torch.inf).logsumexp(1)
-
-
-def logit_gradient(logits: Tensor, y: Tensor, objective: Objective) -> Tensor:
-    """Returns d objective / d logits, (B, C), in closed form and right at any confidence.
-
-    The loss gradient is -sigmoid(-margin) times the margin gradient, so it never passes through p_y - 1, whose float32
-    rounding turns its direction from a margin of 17 on.
-    """
-    others = logits.scatter(1, y[:, None], -torch.inf).softmax(1)
-    ascent = (-others).scatter(1, y[:, None], 1.0)
-    return ascent if objective == "margin" else -torch.sigmoid(-margins(logits, y))[:, None] * ascent
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from poisonbench.backprop import Layers, Objective, per_example, plan, projections
+from poisonbench.backprop import Layers, per_example, plan, projections
 from poisonbench.blocks import Budget, batches, halving, room
 from poisonbench.data import Dataset
 from poisonbench.layers import Grad
+from poisonbench.objectives import Objective
 from poisonbench.trace import Trace
 from poisonbench.training import exact_arithmetic
 

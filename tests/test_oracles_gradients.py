@@ -8,12 +8,13 @@ from torch.nn import functional as F
 
 from estimators.gas import GAS
 from estimators.tracin import TracIn
-from poisonbench.backprop import gradient_vectors, logit_gradient, margins
+from poisonbench.backprop import gradient_vectors
 from poisonbench.blocks import Budget, halving
 from poisonbench.convolution import _by_shifts, weight_gradient
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, checkpoint_sum, dot_products, gradient_norms, project
 from poisonbench.models import build
+from poisonbench.objectives import logit_gradient, margins
 from poisonbench.training import Recipe, train
 
 

@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_leaves
 from estimators import _adjoint
 from estimators._adjoint import adjoint_scores, hvps, record, rows_of
 from estimators.hydra import HyDRA, changing_layers
-from poisonbench.backprop import margins
 from poisonbench.blocks import CPU as _CPU
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.objectives import margins
 from poisonbench.training import Recipe, Trace, train
 
 
@@ -77,16 +77,13 @@ def unrolled(trace: Trace, weights: Tensor, renormalize: bool = False) -> dict[s
     return theta
 
 
-def test_losses(trace: Trace, theta: dict[str, Tensor], test: Dataset) -> Tensor:
+def losses_at(trace: Trace, theta: dict[str, Tensor], test: Dataset) -> Tensor:
     return F.cross_entropy(functional_call(trace.model(), theta, (test.x,)), test.y, reduction="none")
-
-
-test_losses.__test__ = False
 
 
 def autograd_scores(trace: Trace, test: Dataset) -> Tensor:
     weights = torch.ones(len(trace.train), dtype=torch.float64, requires_grad=True)
-    losses = test_losses(trace, unrolled(trace, weights), test)
+    losses = losses_at(trace, unrolled(trace, weights), test)
     return torch.stack([-torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses])
 
 
@@ -110,15 +107,15 @@ def test_exact_scores_are_the_slope_of_retraining_with_other_weights(changes: di
     got = HyDRA(hessian=True).fit(trace)(test)
     for i in range(12):
         step = 1e-5 * F.one_hot(torch.tensor(i), 12).double()
-        up, down = (test_losses(trace, unrolled(trace, 1 + s * step), test) for s in (1, -1))
+        up, down = (losses_at(trace, unrolled(trace, 1 + s * step), test) for s in (1, -1))
         torch.testing.assert_close(got[:, i], (down - up) / 2e-5, rtol=1e-4, atol=1e-9)
 
 
 def test_exact_scores_approximate_the_loss_without_minus_the_loss_with_an_instance():
     trace, test = run(setting(lr=0.02, **SETTINGS[2]))
     got = HyDRA(hessian=True).fit(trace)(test)
-    whole = test_losses(trace, unrolled(trace, torch.ones(12, dtype=torch.float64)), test)
-    without = [test_losses(trace, unrolled(trace, 1 - F.one_hot(torch.tensor(i), 12).double()), test) for i in range(12)]
+    whole = losses_at(trace, unrolled(trace, torch.ones(12, dtype=torch.float64)), test)
+    without = [losses_at(trace, unrolled(trace, 1 - F.one_hot(torch.tensor(i), 12).double()), test) for i in range(12)]
     difference = torch.stack(without, 1) - whole[:, None]
     assert float((got - difference).norm() / difference.norm()) < 0.05
 

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from estimators._solvers import conjugate_gradients
 from estimators.influence_functions import InfluenceFunctions
 from poisonbench import ekfac
-from poisonbench.backprop import gradient_vectors, margins
+from poisonbench.backprop import gradient_vectors
 from poisonbench.curvature import flatten, gauss_newton_product, hessian_product
 from poisonbench.data import Dataset
 from poisonbench.models import build
+from poisonbench.objectives import margins
 from poisonbench.seeding import generator
 from poisonbench.trace import Checkpoint, Trace
 from poisonbench.training import Recipe, train
