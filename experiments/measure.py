@@ -1,6 +1,8 @@
 """What happens around a stage: its cost in wall seconds and memory, the warnings it raises, the global state it must not move."""
 
 import contextlib
+import ctypes
+import gc
 import time
 import warnings
 from collections.abc import Iterator
@@ -33,6 +35,13 @@ def _resident(field: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), -1)
 
 
+def _settle() -> None:
+    """Frees what is no longer used, also to the system where glibc can, so that a peak of memory is the block's own."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 @contextlib.contextmanager
 def measured(device: torch.device) -> Iterator[Cost]:
     """Measures its block on `device`; a CUDA device is synchronised before each reading."""
@@ -43,6 +52,7 @@ def measured(device: torch.device) -> Iterator[Cost]:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     else:
+        _settle()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = _resident("VmRSS")

@@ -1,8 +1,5 @@
 """Fair timings on a noisy machine: contestants take turns, and every figure is a ratio within a round."""
 
-import contextlib
-import ctypes
-import gc
 import math
 import platform
 import statistics
@@ -40,7 +37,6 @@ def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torc
     peaks = dict.fromkeys(contestants, -1)
     for turn in range(rounds + warm):
         for name in list(seconds):
-            _settle()
             try:
                 with measured(device) as cost:
                     contestants[name]()
@@ -52,13 +48,6 @@ def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torc
                 seconds[name].append(cost.seconds)
                 peaks[name] = max(peaks[name], cost.peak_bytes)
     return {name: Timing(name, tuple(values), peaks[name]) for name, values in seconds.items()}
-
-
-def _settle() -> None:
-    """Frees what is no longer used, also to the system where glibc can, so that peaks of memory are a contestant's own."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def ratio(a: Timing, b: Timing) -> str:
