@@ -36,6 +36,7 @@ RULES = {
     "budget": "poison rows and deleted clean rows together do not exceed budget x n",
     "cover": "cover rows do not exceed cover x n, none without a field `cover`",
     "clean-label": "a clean-label attack leaves the labels of its poison rows as they were",
+    "eps": "poison rows stay in the max-norm ball of radius eps around their clean rows, but for the pixels that `covered` names",
     "true-label": "targets.y is the true label of the test row that target_origin names",
     "wanted": "the wanted label differs from the true one",
     "inputs": "the attack leaves the training and test set that it was given as they were",
@@ -89,7 +90,7 @@ def check_poisoned(poisoned: Poisoned, clean: Dataset, test: Dataset, attack: ob
         poisoned: what the attack returned.
         clean: the n0 training rows it was given.
         test: the test rows it was given.
-        attack: the attack itself, whose `budget` and `clean_label`, where it has them, are enforced too.
+        attack: the attack itself, whose `budget`, `clean_label` and `eps`, where it has them, are enforced too.
 
     Raises:
         PoisonError: names the first broken rule of `RULES` and the row.
@@ -113,6 +114,7 @@ def check_poisoned(poisoned: Poisoned, clean: Dataset, test: Dataset, attack: ob
     _check_budget(poisoned, clean, attack)
     if getattr(attack, "clean_label", False):
         _refuse((role == POISON) & (origin >= 0) & (poisoned.train.y != source.y), "clean-label", "the label was changed")
+    _check_eps(poisoned, source, attack)
     known = poisoned.target_origin >= 0
     truth = test.y[poisoned.target_origin.clamp(min=0)] if len(test) else poisoned.targets.y
     _refuse(known & (poisoned.targets.y != truth), "true-label", "targets.y is not the label of the test point it comes from")
@@ -132,6 +134,19 @@ def _check_budget(poisoned: Poisoned, clean: Dataset, attack: object) -> None:
     share = getattr(attack, "cover", 0.0)
     limit = count(share, len(clean)) if share else 0
     _refuse(cover > limit, "cover", f"{cover} cover rows, {limit} are paid for by cover {share}")
+
+
+def _check_eps(poisoned: Poisoned, source: Dataset, attack: object) -> None:
+    """A poison row made from the clean one beside it in `source` lies within `eps`, outside the pixels of a trigger on top."""
+    eps = getattr(attack, "eps", None)
+    if eps is None:
+        return
+    distance = (poisoned.train.x - source.x).abs()
+    if covered := getattr(attack, "covered", None):
+        distance = distance.where(~covered(source.shape).to(distance.device), 0)
+    bound = eps + 1e-6  # rounding of clean + (poison - clean) in float32
+    far = (poisoned.role == POISON) & (poisoned.origin >= 0) & (distance.flatten(1).amax(1) > bound)
+    _refuse(far, "eps", f"a pixel is more than eps {eps:g} away from the clean row")
 
 
 def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -41,6 +41,7 @@ class Broken:
     budget: float | None = 0.05
     cover: float = 0.05
     clean_label: bool = False
+    eps: float | None = None
 
     def __call__(self, train, test, recipe, seed):
         poisoned = sound(train, test)
@@ -125,6 +126,7 @@ CASES = [
     ("cover", Broken(lambda p, train, test: None, cover=0.0)),
     ("true-label", Broken(put("targets.y", at(0, 2)))),
     ("clean-label", Broken(lambda p, train, test: None, clean_label=True)),
+    ("eps", Broken(lambda p, train, test: None, eps=0.5)),
     ("wanted", Broken(put("wanted", at(1, 3)))),
     ("inputs", Broken(brighten)),
     ("inputs", Broken(relabel_test)),
@@ -170,6 +172,38 @@ def test_new_removed_and_shuffled_rows_pass(clean):
         torch.tensor([-1, 3]),
     )
     check_poisoned(grown, train, test)
+
+
+class Stamped(Broken):
+    """Row 2 is white in a corner, which eps does not bound, and moved by .25 elsewhere."""
+
+    def covered(self, shape):
+        mask = torch.zeros(shape, dtype=torch.bool)
+        mask[..., 2:, 2:] = True
+        return mask
+
+
+def shift(amount: float) -> Callable[..., None]:
+    def change(p: Poisoned, train: Dataset, test: Dataset) -> None:
+        p.train.x[2] = train.x[2] + amount
+        p.train.x[2, :, 2, 2] = 1
+
+    return change
+
+
+@pytest.mark.parametrize("amount", [0.25, -0.25])
+def test_eps_bounds_every_pixel_but_those_that_a_trigger_covers(amount, clean):
+    train = Dataset(clean[0].x.clamp(0.25, 0.75), clean[0].y, 4)
+    craft(Stamped(shift(amount), eps=0.25), train, clean[1], RECIPE, 0)
+    for attack in (Stamped(shift(amount), eps=0.24), Broken(shift(amount), eps=0.25)):
+        with pytest.raises(PoisonError, match=r"eps: a pixel is more than eps .* in row 2 \(1 of 20 rows\)"):
+            craft(attack, train, clean[1], RECIPE, 0)
+
+
+def test_eps_does_not_bind_new_rows(clean):
+    p = sound(*clean)
+    p.origin[2] = -1
+    check_poisoned(p, *clean, Broken(lambda *_: None, budget=0.1, eps=0.01))
 
 
 def test_an_indiscriminate_attack_without_targets_passes(clean):
