@@ -19,7 +19,7 @@ from poisonbench.contracts import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.trace import Trace
-from poisonbench.training import exact_arithmetic
+from poisonbench.training import exact_arithmetic, training_mode
 
 SELF = 16  # instances a product of self-influence, of which only the diagonal is kept
 
@@ -108,7 +108,7 @@ def _in_blocks(trace: Trace, test: Dataset, copies: int, score: Callable[[Datase
     """Scores as many test points together as `copies` of their gradients fit into the memory; each block replays the run."""
     if not len(test):
         return test.x.new_zeros(0, len(trace.train))
-    size = sum(p.numel() for p in trace.initial().parameters())
+    size = sum(p.numel() for p in trace.initial().parameters() if p.requires_grad)
     fit, _ = room(test, copies * size)
     return halving(lambda block: torch.cat([score(part) for part in batches(test, block)]), min(fit, len(test)))
 
@@ -129,7 +129,10 @@ def changing_layers(trace: Trace, probes: int = 64) -> list[str]:
     devices = [x.device] if x.is_cuda else []
     with torch.random.fork_rng(devices=devices), exact_arithmetic(), torch.no_grad():
         torch.manual_seed(0)
-        if not moved(list(model.modules())):
+        training_mode(model, trace.recipe)
+        live = {name: module for name, module in model.named_modules() if module.training}
+        model.eval()
+        if not moved(list(live.values())):
             return []
-        names = [f"{name} ({type(module).__name__})" for name, module in model.named_modules() if moved([module])]
+        names = [f"{name} ({type(module).__name__})" for name, module in live.items() if moved([module])]
     return names or [type(model).__name__]

@@ -79,7 +79,9 @@ class TracIn:
         """Returns the gradients at checkpoint k on d random directions, (d, rows); the same directions for the same k."""
         model, g = trace.model(k), generator(self.seed, "projection", k)
         parameters = model.get_submodule("head").named_parameters("head") if self.layers == "last" else model.named_parameters()
-        directions = {name: torch.randn((d, *p.shape), generator=g, dtype=p.dtype).to(p.device) for name, p in parameters}
+        directions = {
+            name: torch.randn((d, *p.shape), generator=g, dtype=p.dtype).to(p.device) for name, p in parameters if p.requires_grad
+        }
         return project(model, data, directions, self.form).div(d**0.5)
 
     def self_influence(self, trace: Trace) -> Tensor:

@@ -2,15 +2,15 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from attacks import ATTACKS
 from defenses import DETECTORS
 from estimators import ESTIMATORS
-from experiments.spec import DataSpec, Grid, Method, ProbeSpec, Scene
+from experiments.spec import DataSpec, Grid, Method, ProbeSpec, Scene, TransferSpec
 from poisonbench.data import DATASETS
 from poisonbench.errors import ConfigError
 from poisonbench.models import MODELS
@@ -18,7 +18,7 @@ from poisonbench.registry import lookup, nearest
 from poisonbench.training import Recipe
 
 TABLES: dict[str, Mapping[str, type]] = {"attack": ATTACKS, "estimator": ESTIMATORS, "detector": DETECTORS}
-KEYS = ("name", "seeds", "dataset", "recipe", "probe", "alarm", *TABLES)
+KEYS = ("name", "seeds", "dataset", "recipe", "transfer", "probe", "alarm", *TABLES)
 
 
 @dataclass
@@ -47,6 +47,13 @@ def _typed(value: Any, hint: Any) -> tuple[Any, str]:
 
 def _axis(value: Any, hint: Any, path: str, faults: _Faults) -> list[Any]:
     """Returns the values that a key takes: one, or those of a list, which is an axis unless the field itself takes a list."""
+    inner, tables = _inner(hint), value if isinstance(value, list) else [value]
+    if inner and tables and all(isinstance(table, dict) for table in tables):
+        found = [made for table in tables for made in _expand(inner, table, path, faults)]
+        return [made for made in found if not isinstance(made, Recipe) or _is_model(made, path, faults)]
+    if inner:
+        faults.add(path, f"is a table, written [{path}] or {path.rpartition('.')[2]} = {{...}}, got {value!r}")
+        return []
     typed, wrong = _typed(value, hint)
     if not wrong:
         return [typed]
@@ -62,9 +69,19 @@ def _axis(value: Any, hint: Any, path: str, faults: _Faults) -> list[Any]:
     return [typed for _, typed, fault in results if not fault]
 
 
+def settable(cls: type) -> dict[str, Field[Any]]:
+    """Returns the fields of a dataclass that a grid file may set, by name: all but those that only a program can give."""
+    return {f.name: f for f in fields(cls) if f.init and f.metadata.get("settable", True)}
+
+
+def _inner(hint: Any) -> type | None:
+    """Returns the dataclass that a field of type `hint` may hold, which a grid file writes as a table inside the table."""
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
+
+
 def _expand(cls: type, table: Mapping[str, Any], path: str, faults: _Faults) -> Iterator[Any]:
     """Yields the instances of the dataclass `cls` over the product of all lists of `table`."""
-    hints, known = get_type_hints(cls), {f.name: f for f in fields(cls) if f.init}
+    hints, known = get_type_hints(cls), settable(cls)
     before = len(faults.lines)
     for name in table:
         if name not in known:
@@ -81,6 +98,10 @@ def _expand(cls: type, table: Mapping[str, Any], path: str, faults: _Faults) -> 
             yield cls(**dict(zip(axes, values, strict=True)))
         except (ValueError, TypeError) as error:
             faults.add(path, str(error))
+
+
+def _is_model(recipe: Recipe, path: str, faults: _Faults) -> bool:
+    return _known(MODELS, recipe.model, "model", f"{path}.model", faults) is not None
 
 
 def _known(table: Mapping[str, Any], name: Any, kind: str, path: str, faults: _Faults) -> Any:
@@ -137,6 +158,16 @@ def _table(raw: Mapping[str, Any], name: str, faults: _Faults) -> dict[str, Any]
     return {}
 
 
+def _transfers(raw: Mapping[str, Any], faults: _Faults) -> list[TransferSpec | None]:
+    if "transfer" not in raw:
+        return [None]
+    table, before = _table(raw, "transfer", faults), len(faults.lines)
+    specs = list(_expand(TransferSpec, table, "transfer", faults))
+    if len(faults.lines) == before and not ("rows" in table or "state" in table):
+        faults.add("transfer", "needs rows, on how many training rows to pretrain, or state, the file of a given model")
+    return list(dict.fromkeys(spec if spec.rows or spec.state else None for spec in specs))
+
+
 def parse(raw: Mapping[str, Any]) -> Grid:
     """Turns the content of a grid file into a grid.
 
@@ -158,8 +189,9 @@ def parse(raw: Mapping[str, Any]) -> Grid:
         faults.add("alarm", f"must be a number in (0, 1), got {raw['alarm']!r}")
     datasets = _datasets(raw.get("dataset", "digits"), faults)
     recipes = list(_expand(Recipe, _table(raw, "recipe", faults), "recipe", faults))
-    for name in dict.fromkeys(recipe.model for recipe in recipes):
-        _known(MODELS, name, "model", "recipe.model", faults)
+    for recipe in {recipe.model: recipe for recipe in recipes}.values():
+        _is_model(recipe, "recipe", faults)
+    transfers = _transfers(raw, faults)
     probes = list(_expand(ProbeSpec, _table(raw, "probe", faults), "probe", faults))
     methods = {kind: _methods(raw, kind, faults) for kind in TABLES}
     if not raw.get("attack"):
@@ -168,6 +200,9 @@ def parse(raw: Mapping[str, Any]) -> Grid:
         faults.add("estimator", "a detector of the grid reads influence: name at least one [[estimator]]")
     if faults.lines:
         raise ConfigError(faults.lines)
-    axes = (datasets, recipes, methods["attack"], probes, dict.fromkeys(seeds))
-    scenes = (Scene(dataset, recipe, attack, seed, probe) for dataset, recipe, attack, probe, seed in itertools.product(*axes))
+    axes = (datasets, recipes, transfers, methods["attack"], probes, dict.fromkeys(seeds))
+    scenes = (
+        Scene(dataset, recipe, attack, seed, probe, transfer)
+        for dataset, recipe, transfer, attack, probe, seed in itertools.product(*axes)
+    )
     return Grid(title, tuple(scenes), methods["estimator"], methods["detector"], alarm)

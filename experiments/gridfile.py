@@ -2,12 +2,13 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from experiments.grid import settable
 from experiments.spec import Grid, Method, Scene
 from poisonbench.errors import ConfigError
 
@@ -61,7 +62,8 @@ def resolved(grid: Grid) -> str:
         return list(dict.fromkeys(make(scene) for scene in grid.scenes))
 
     def plain(value: Any) -> dict[str, Any]:
-        return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) is not None}
+        own = {name: getattr(value, name) for name in settable(type(value))}
+        return {name: plain(v) if is_dataclass(v) else v for name, v in own.items() if v is not None}
 
     def merged(values: list[Any]) -> dict[str, Any]:
         tables = [plain(value) for value in values]
@@ -71,12 +73,16 @@ def resolved(grid: Grid) -> str:
     def listed(methods: tuple[Method, ...]) -> list[dict[str, Any]]:
         return [{"name": m.name, **plain(m.value)} for m in methods]
 
+    transfers = distinct(lambda s: s.transfer)
+    used = [t for t in transfers if t is not None]
     document = {
         "name": grid.name,
         "seeds": distinct(lambda s: s.seed),
         "alarm": grid.alarm,
         "dataset": [plain(d) for d in distinct(lambda s: s.dataset)],
         "recipe": merged(distinct(lambda s: s.recipe)),
+        # no transfer is written as rows = 0 beside the values of the others
+        "transfer": merged([*([replace(used[0], rows=0, state=None)] if None in transfers else []), *used]) if used else [],
         "probe": merged(distinct(lambda s: s.probe)),
         "attack": listed(tuple(distinct(lambda s: s.attack))),
         "estimator": listed(grid.estimators),

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from experiments.gridfile import resolved
 from experiments.guard import FatalError, ending_signals, exclusive
-from experiments.scene import clean_data
+from experiments.scene import check_scene
 from experiments.spec import Grid, Place
 from experiments.worker import Job, Outcome, jobs, record_failure, run_job, start_worker
 from poisonbench import log
@@ -77,8 +77,8 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
         everything = [s for job in work for s in job.stages]
         summary = Summary(len(everything), sum(s.path.exists() for s in everything))
         todo = [job for job in work if job.open]
-        for scene in {job.scene.dataset: job.scene for job in todo}.values():
-            clean_data(scene, place)
+        for scene in {(job.scene.dataset, job.scene.recipe, job.scene.transfer): job.scene for job in todo}.values():
+            check_scene(scene, place)
         (place.folder / "grid.toml").write_text(resolved(grid), encoding="utf-8")
         with tqdm(total=len(everything), initial=summary.found, unit="cell", disable=None, file=sys.stderr) as bar:
 

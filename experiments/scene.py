@@ -3,7 +3,7 @@
 dataset -> attack -> train -> probe (scene.h5, trace.h5) -> influence-EST.h5 -> detect-EST-DET.h5. Train once, score many.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,9 +23,11 @@ from experiments.archive import (
 )
 from experiments.measure import measured, noted
 from experiments.spec import Place, ProbeSpec, Scene
+from experiments.transfer import make_start, set_apart
 from poisonbench import log
 from poisonbench.contracts import Poisoned, craft
 from poisonbench.data import Dataset, join, load, subset
+from poisonbench.notes import collecting
 from poisonbench.seeding import derive, generator
 from poisonbench.trace import Trace
 from poisonbench.training import predict, train
@@ -44,15 +46,43 @@ class Victim:
         return self.probe.points.relabel(self.probe.predicted).to(self.trace.train.x.device)
 
 
-def clean_data(scene: Scene, place: Place) -> tuple[Dataset, Dataset]:
-    """Loads the scene's training and test set, cut down where the scene says so, on the device."""
-    parts = load(scene.dataset.name, place.root, place.download)
+@dataclass(frozen=True, eq=False)
+class Clean:
+    """A scene's clean data, on its device: training and test set, and the rows set apart for pretraining, none without it."""
+
+    train: Dataset
+    test: Dataset
+    pretraining: Dataset
+
+
+def clean_data(scene: Scene, place: Place) -> Clean:
+    """Loads the scene's data, cut down where the scene says so.
+
+    Raises:
+        DataError: the data set is not there, or has fewer rows than the scene takes.
+    """
+    train_set, test_set = load(scene.dataset.name, place.root, place.download)
+    pretraining = train_set.take(train_set.y[:0])
+    if scene.transfer and scene.transfer.rows:
+        pretraining, train_set = set_apart(train_set, scene.transfer.rows, scene.seed)
     sizes = (scene.dataset.train, scene.dataset.test)
     cut = [
         part if size is None else subset(part, size, derive(scene.seed, "rows", name))
-        for part, size, name in zip(parts, sizes, ("train", "test"), strict=True)
+        for part, size, name in zip((train_set, test_set), sizes, ("train", "test"), strict=True)
     ]
-    return cut[0].to(place.device), cut[1].to(place.device)
+    return Clean(cut[0].to(place.device), cut[1].to(place.device), pretraining.to(place.device))
+
+
+def check_scene(scene: Scene, place: Place) -> None:
+    """Finds before anything is trained what would stop the scene: absent data, too few rows, a given model that does not fit.
+
+    Raises:
+        DataError: see `clean_data`.
+        ConfigError: see `make_start`.
+    """
+    data = clean_data(scene, place)
+    if scene.transfer and scene.transfer.state:
+        make_start(scene, data.pretraining)
 
 
 def _draw(rows: Tensor, size: int, g: torch.Generator) -> Tensor:
@@ -104,28 +134,34 @@ def _probe(poisoned: Poisoned, clean: Dataset, trace: Trace, logits: Tensor, sce
 
 def make_victim(scene: Scene, place: Place) -> Victim:
     """Returns the scene's victim and probe: from its files, or by attacking, training and writing them."""
-    train_set, test_set = clean_data(scene, place)
+    data = clean_data(scene, place)
+    train_set, test_set = data.train, data.test
     folder = place.scene(scene)
     if (folder / "scene.h5").exists():
         record = log.read(folder / "scene.h5", "scene")
-        data = unpack_train(record, train_set)
-        trace = unpack_trace(log.read(folder / "trace.h5", "trace"), data, scene.recipe, scene.seed)
-        return Victim(trace, unpack_probe(record, data.classes))
+        poisoned_set = unpack_train(record, train_set)
+        trace = unpack_trace(log.read(folder / "trace.h5", "trace"), poisoned_set, scene.recipe, scene.seed)
+        return Victim(trace, unpack_probe(record, train_set.classes))
     device = torch.device(place.device)
-    with measured(device) as attack_cost, noted() as notes:
-        poisoned = craft(scene.attack.value, train_set, test_set, scene.recipe, derive(scene.seed, "attack"))
+    with measured(device) as start_cost:
+        recipe = replace(scene.recipe, start=make_start(scene, data.pretraining))
+    with measured(device) as attack_cost, noted() as notes, collecting() as told:
+        poisoned = craft(scene.attack.value, train_set, test_set, recipe, derive(scene.seed, "attack"))
     with measured(device) as train_cost:
-        trace = train(poisoned.train.to(device), scene.recipe, scene.seed)
+        trace = train(poisoned.train.to(device), recipe, scene.seed)
     log.write(folder / "trace.h5", "trace", config=scene.config, data=pack_trace(trace), attributes={"device": place.device})
     logits = predict(trace.model(), test_set.x)
     probe = _probe(poisoned, test_set, trace, logits, scene)
     fooled = predict(trace.model(), poisoned.targets.x.to(device)).argmax(1) if len(poisoned.targets) else test_set.y[:0]
-    data_sets = {f"poison/{k}": v for k, v in pack_poison(poisoned, train_set).items()}
+    data_sets: dict[str, Tensor] = {f"poison/{k}": v for k, v in pack_poison(poisoned, train_set).items()}
     data_sets |= {f"probe/{k}": v for k, v in pack_probe(probe).items()}
     data_sets |= {"targets/origin": poisoned.target_origin, "targets/y": poisoned.targets.y}
     data_sets |= {"targets/wanted": poisoned.wanted, "targets/predicted": fooled, "victim/losses": trace.losses}
     data_sets |= {"clean/correct": (logits.argmax(1) == test_set.y).sum(), "clean/size": torch.tensor(len(test_set))}
-    about: dict[str, float | str] = {"seconds_attack": attack_cost.seconds, "seconds_train": train_cost.seconds}
+    data_sets |= {f"attack/{k}": v for k, v in told.arrays.items()}
+    about: dict[str, float | str] = {f"note_{k}": v for k, v in told.figures.items()}
+    about |= {"seconds_attack": attack_cost.seconds, "seconds_train": train_cost.seconds}
+    about |= {"seconds_pretrain": start_cost.seconds} if scene.transfer else {}
     about |= {"device": place.device, "threads": torch.get_num_threads(), "seed": scene.seed, "warnings": "\n".join(notes)}
     log.write(folder / "scene.h5", "scene", config=scene.config, data=data_sets, attributes=about)
     return Victim(trace, probe)

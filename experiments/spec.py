@@ -3,11 +3,23 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from poisonbench.training import Recipe
+from poisonbench.training.start import Trained
+
+
+def configuration(value: Any) -> Any:
+    """Returns the fields of a dataclass, and of those inside it, as a table that JSON can hold; other values as they are.
+
+    A field with the metadata `configured=False` is left out: what it holds is told by other fields, or by nothing.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        told = [f.name for f in fields(value) if f.metadata.get("configured", True)]
+        return {name: configuration(getattr(value, name)) for name in told}
+    return [configuration(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class Method:
     @property
     def config(self) -> dict[str, Any]:
         """The name and all hyperparameters, defaults included."""
-        return {"name": self.name, **{f.name: getattr(self.value, f.name) for f in fields(self.value)}}
+        return {"name": self.name, **configuration(self.value)}
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,52 @@ class DataSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class TransferSpec:
+    """The pretrained model from which the victim starts: how it is made, or the file that holds it.
+
+    Attributes:
+        rows: training rows on which it is pretrained by the victim's recipe, drawn by the scene's seed and disjoint from those of
+            the victim; 0 without a `state`: there is none, the victim trains from scratch.
+        epochs: of the pretraining, None: the recipe's.
+        lr: of the pretraining, None: the recipe's.
+        trained: "head" freezes the features, "all" fine-tunes them.
+        keep_head: the victim starts with the pretrained head; otherwise with a fresh one.
+        state: the given model instead: the trace.h5 of a run (its final model), or a state dict that torch.save wrote.
+        sha256: of the file `state`; takes its place in the configuration.
+
+    Raises:
+        ValueError: a value out of its range, or no such file.
+    """
+
+    rows: int = 0
+    epochs: int | None = None
+    lr: float | None = None
+    trained: Trained = "head"
+    keep_head: bool = False
+    state: str | None = field(default=None, metadata={"configured": False})
+    sha256: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        if self.rows < 0:
+            raise ValueError(f"rows must be at least 0, got {self.rows}")
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+        if self.trained not in get_args(Trained):
+            raise ValueError(f"trained must be one of {', '.join(get_args(Trained))}, got {self.trained!r}")
+        if self.state is None:
+            return
+        if self.rows or self.epochs is not None or self.lr is not None:
+            raise ValueError(f"a given state is not pretrained: leave out rows, epochs and lr, or the state {self.state!r}")
+        try:
+            content = Path(self.state).read_bytes()
+        except OSError as error:
+            raise ValueError(f"state {self.state!r} in {Path.cwd()}: {error.strerror or error}") from error
+        object.__setattr__(self, "sha256", hashlib.sha256(content).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -78,17 +136,20 @@ class Scene:
     attack: Method
     seed: int
     probe: ProbeSpec
+    transfer: TransferSpec | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         """All that the scene's results depend on."""
-        plain = {name: asdict(getattr(self, name)) for name in ("dataset", "recipe", "probe")}
+        names = ("dataset", "recipe", "probe") if self.transfer is None else ("dataset", "recipe", "probe", "transfer")
+        plain = {name: configuration(getattr(self, name)) for name in names}
         return {**plain, "attack": self.attack.config, "seed": self.seed}
 
     @property
     def id(self) -> str:
         """Folder name, readable and unique."""
-        return identifier(f"{self.dataset.name}-{self.recipe.model}-{self.attack.name}-s{self.seed}", self.config)
+        model = self.recipe.model if self.transfer is None else f"{self.recipe.model}-transfer"
+        return identifier(f"{self.dataset.name}-{model}-{self.attack.name}-s{self.seed}", self.config)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def estimate(scene: Scene, method: Method, victim: Victim, place: Place) -> Tens
     """Returns the influence (m, n) of every training instance on every probe point, and writes influence-EST.h5."""
     device = victim.trace.train.x.device
     trace = replace(victim.trace, scratch=place.scene(scene) / "scratch" / key(method))
-    with noted() as notes, collecting() as figures:
+    with noted() as notes, collecting() as told:
         with measured(device) as fit:
             scorer = method.value.fit(trace)
         with measured(device) as score:
@@ -32,9 +32,9 @@ def estimate(scene: Scene, method: Method, victim: Victim, place: Place) -> Tens
         place.influence(scene, method),
         "influence",
         config={"scene": scene.config, "estimator": method.config},
-        data={"influence": influence},
+        data={**told.arrays, "influence": influence},
         attributes={
-            **{f"note_{k}": v for k, v in figures.items()},
+            **{f"note_{k}": v for k, v in told.figures.items()},
             **attributes,
             "warnings": "\n".join(notes),
             "device": str(device),

@@ -74,10 +74,13 @@ def short(value: object) -> str:
 
 
 def scene_config(row: Row) -> dict[str, Any]:
-    """Returns the data set, recipe and probe of a row as one configuration named by the data set and the model."""
+    """Returns the data set, recipe, transfer and probe of a row as one configuration named by the data set and the model."""
     parts = {part: row.settings.get(part) or {} for part in ("dataset", "recipe", "probe")}
     fields = {key: value for part in parts.values() for key, value in part.items() if key not in ("name", "model")}
-    return {"name": f"{parts['dataset'].get('name', '?')} {parts['recipe'].get('model', '')}".strip(), **fields}
+    name = f"{parts['dataset'].get('name', '?')} {parts['recipe'].get('model', '')}".strip()
+    if not (transfer := row.settings.get("transfer")):
+        return {"name": name, **fields}
+    return {"name": f"{name} transfer", **fields, **{f"transfer {key}": value for key, value in transfer.items()}}
 
 
 def summarise(results: Results) -> Summary:

@@ -65,8 +65,11 @@ def join(parts: list[Dataset]) -> Dataset:
     return Dataset(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]), parts[0].classes)
 
 
-def subset(data: Dataset, size: int, seed: int) -> Dataset:
+def stratified(data: Dataset, size: int, seed: int) -> Tensor:
     """Draws `size` rows without replacement, the classes in their original proportions (largest remainder).
+
+    Returns:
+        (size,) int64 on the CPU, ascending.
 
     Raises:
         DataError: `size` exceeds the rows there are.
@@ -80,7 +83,12 @@ def subset(data: Dataset, size: int, seed: int) -> Dataset:
     for c in range(data.classes):
         rows = (labels == c).nonzero().squeeze(1)
         share[rows] = (torch.arange(len(rows), dtype=torch.float64) + 0.5) / max(len(rows), 1)
-    return data.take(order[share.argsort(stable=True)[:size]].sort().values)
+    return order[share.argsort(stable=True)[:size]].sort().values
+
+
+def subset(data: Dataset, size: int, seed: int) -> Dataset:
+    """Returns the rows that `stratified` draws; raises as it does."""
+    return data.take(stratified(data, size, seed))
 
 
 def default_root() -> Path:

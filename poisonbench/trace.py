@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
-from poisonbench.models import build
 
 if TYPE_CHECKING:
     from poisonbench.training import Recipe, Step
@@ -54,9 +53,13 @@ class Trace:
     scratch: Path | None = None
 
     def initial(self) -> nn.Module:
-        """Returns the untrained model, rebuilt from the seed, on the device and in the dtype of the training set."""
-        model = build(self.recipe.model, self.train.shape, self.train.classes, self.seed)
-        return model.to(device=self.train.x.device, dtype=self.train.x.dtype).eval()
+        """Returns the model before the first step, rebuilt from the seed, on the device and in the dtype of the training set.
+
+        Parameters that are not trained (frozen features, in transfer) have requires_grad=False.
+        """
+        from poisonbench.training import starting_model
+
+        return starting_model(self.recipe, self.train, self.seed)
 
     def model(self, k: int = -1) -> nn.Module:
         """Returns a fresh copy of the model of checkpoint `k` in evaluation mode, parameters and running statistics."""

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
-from poisonbench.models import build
 from poisonbench.seeding import derive
 from poisonbench.trace import Checkpoint, Trace
-from poisonbench.training.recipe import Recipe, batch_order, learning_rates
+from poisonbench.training.recipe import Recipe, batch_order, learning_rates, starting_model, training_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +45,8 @@ def _walk(
 ) -> Iterator[Step]:
     """The one training loop: yields every step of `plan` = (batches, lr) before taking it; fills losses (T,)."""
     batches, lr = plan
-    sgd = torch.optim.SGD(
-        model.parameters(), lr=1.0, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    sgd = torch.optim.SGD(trained, lr=1.0, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
     resident, sizes, rates = batches.to(data.y.device), (batches >= 0).sum(1).tolist(), lr.tolist()
     devices = [data.x.device] if data.x.is_cuda else []
     for t, (size, rate) in enumerate(zip(sizes, rates, strict=True)):
@@ -57,7 +55,7 @@ def _walk(
         # dropout draws from the global generators: seeded by step, so that any replay draws the same, and put back
         with torch.random.fork_rng(devices=devices), exact_arithmetic(), torch.enable_grad():
             torch.manual_seed(derive(seed, "step", t))
-            model.train()
+            training_mode(model, recipe)
             loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
             sgd.zero_grad()
             loss.backward()
@@ -68,7 +66,7 @@ def _walk(
 
 
 def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
-    """Trains a model from scratch where the data lies, in the dtype of data.x.
+    """Trains a model from its start where the data lies, in the dtype of data.x.
 
     Bit-equal for equal seeds on one device and number of threads.
 
@@ -79,11 +77,12 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
 
     Raises:
         DivergedError: the loss or a parameter is no longer finite, checked at the end of every epoch.
+        ConfigError: the pretrained state of the recipe does not fit its model.
     """
     batches = batch_order(len(data), recipe, seed)
     lr = learning_rates(len(batches), recipe)
     steps, per_epoch = len(batches), len(batches) // recipe.epochs
-    model = build(recipe.model, data.shape, data.classes, seed).to(device=data.x.device, dtype=data.x.dtype)
+    model = starting_model(recipe, data, seed)
     losses = torch.zeros(steps, dtype=data.x.dtype, device=data.x.device)
     keep = {math.ceil(steps * k / recipe.checkpoints) for k in range(1, recipe.checkpoints + 1)}
     checkpoints: list[Checkpoint] = []

@@ -1,12 +1,15 @@
 """The recipe of a training run, and the plan that follows from it: which rows make each step, at which learning rate."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from poisonbench.data import Dataset
+from poisonbench.models import build
 from poisonbench.seeding import generator
+from poisonbench.training.start import Start
 
 SCHEDULES = ("constant", "cosine", "one-cycle")
 
@@ -25,6 +28,8 @@ class Recipe:
         weight_decay: w, the gradient of (w/2)|theta|^2.
         schedule: "constant", "cosine" (to 0), or "one-cycle" (linear up over the first 30 % of the steps, then cosine to 0).
         checkpoints: number of checkpoints kept, evenly spaced over the steps; the last is the final model.
+        start: the pretrained model from which training starts (transfer); None starts from the seed. It is left out of the repr
+            and of configurations, which tell how it was made.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -39,6 +44,7 @@ class Recipe:
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     checkpoints: int = 6
+    start: Start | None = field(default=None, repr=False, metadata={"configured": False, "settable": False})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoints"):
@@ -54,6 +60,28 @@ class Recipe:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0, got 0")
+
+
+def starting_model(recipe: Recipe, data: Dataset, seed: int) -> nn.Module:
+    """Builds the model from which a run with this seed starts: in evaluation mode, on the device and in the dtype of the data.
+
+    In transfer it has the pretrained state, and parameters that are not trained do not require a gradient.
+
+    Raises:
+        ConfigError: no such model, or the pretrained state does not fit it.
+    """
+    model = build(recipe.model, data.shape, data.classes, seed).to(device=data.x.device, dtype=data.x.dtype)
+    if recipe.start is not None:
+        recipe.start.enter(model)
+    return model
+
+
+def training_mode(model: nn.Module, recipe: Recipe) -> None:
+    """Puts a model into the mode in which the recipe trains it: frozen features compute as in evaluation."""
+    if recipe.start is None:
+        model.train()
+    else:
+        recipe.start.begin_step(model)
 
 
 def batch_order(n: int, recipe: Recipe, seed: int) -> Tensor:
