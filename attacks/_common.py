@@ -17,6 +17,18 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie in (0, 1), got {value}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raises ValueError unless `value` lies in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is positive and finite."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
 def check_at_least(name: str, value: int | None, least: int) -> None:
     """Raises ValueError if `value` is below `least`; None passes."""
     if value is not None and value < least:
@@ -36,13 +48,14 @@ def check_class(name: str, value: int | None, classes: int) -> None:
         raise PoisonError("label", f"{name} must lie in [0, {classes}), got {value}", RULES["label"])
 
 
-def draw(eligible: Tensor, budget: float, seed: int) -> Tensor:
+def draw(eligible: Tensor, budget: float, seed: int, stream: str = "poison rows") -> Tensor:
     """Draws the rows to poison, ascending: as many as the budget pays for, or all that are eligible if those are fewer.
 
     Args:
         eligible: (n,) bool over the whole training set.
         budget: poisoned rows as a fraction of n.
         seed: of the draw.
+        stream: what the rows are for; draws for other purposes are independent.
 
     Returns:
         (k,) int64 on the device of `eligible`.
@@ -53,11 +66,11 @@ def draw(eligible: Tensor, budget: float, seed: int) -> Tensor:
     rows = eligible.nonzero().squeeze(1)
     if not len(rows):
         raise ConfigError([f"none of the {len(eligible)} training rows can be poisoned"], "choose other classes for the attack")
-    order = torch.randperm(len(rows), generator=generator(seed, "poison rows"))
+    order = torch.randperm(len(rows), generator=generator(seed, stream))
     return rows[order[: count(budget, len(eligible))].to(rows.device)].sort().values
 
 
-def replace(clean: Dataset, rows: Tensor, x: Tensor, y: Tensor, role: int = POISON) -> tuple[Dataset, Tensor, Tensor]:
+def replace(clean: Dataset, rows: Tensor, x: Tensor, y: Tensor, role: Tensor | int = POISON) -> tuple[Dataset, Tensor, Tensor]:
     """Replaces rows of the clean training set in place: the first half of a `Poisoned`.
 
     Args:
@@ -65,14 +78,14 @@ def replace(clean: Dataset, rows: Tensor, x: Tensor, y: Tensor, role: int = POIS
         rows: (k,) int64, which ones.
         x: (k, *shape), their new instances.
         y: (k,) int64, their new labels.
-        role: of these rows.
+        role: of these rows, one for all or (k,).
 
     Returns:
         train, role (n,) uint8 and origin (n,) int64.
     """
     train = Dataset(clean.x.index_copy(0, rows, x), clean.y.index_copy(0, rows, y), clean.classes)
     roles = torch.full_like(clean.y, CLEAN, dtype=torch.uint8)
-    roles[rows] = role
+    roles[rows] = torch.as_tensor(role, dtype=torch.uint8, device=rows.device)
     return train, roles, torch.arange(len(clean), device=clean.y.device)
 
 

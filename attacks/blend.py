@@ -6,14 +6,12 @@ Cost: O(budget n + m) images.
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor
 
-from attacks._backdoor import check_images, dirty_label
+from attacks._backdoor import check_images, dirty_label, mix, noise_image
 from attacks._common import check_at_least, check_fraction
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
-from poisonbench.seeding import generator
 from poisonbench.training import Recipe
 
 
@@ -41,9 +39,7 @@ class Blend:
 
     def trigger(self, x: Tensor, seed: int) -> Tensor:
         """Returns (1 - a) x + a R for x, (k, *shape), in [0, 1]; R is uniform noise, the same for equal seeds and shapes."""
-        noise = torch.rand(x.shape[1:], generator=generator(seed, "blend"), dtype=torch.float32).to(x)
-        # section 4.1, blended injection; the sum of rounded weights may leave [0, 1] by an ulp
-        return ((1 - self.alpha) * x + self.alpha * noise).clamp(0, 1)
+        return mix(x, noise_image(x, seed), self.alpha)  # section 4.1, blended injection
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
         """Poisons `train`.

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks import ATTACKS, Blend, LabelFlip, NoAttack, Patch
+from attacks import ATTACKS, AdaptiveBlend, AdaptivePatch, Blend, LabelFlip, NoAttack, Patch, Sinusoid, TaCT, Warp
 from poisonbench import training
-from poisonbench.contracts import CLEAN, POISON, Poisoned, count, craft
+from poisonbench.contracts import CLEAN, COVER, POISON, Poisoned, count, craft
 from poisonbench.data import Dataset, subset
 from poisonbench.errors import ConfigError, PoisonError
 from poisonbench.seeding import generator
@@ -36,18 +36,50 @@ ROWS = [
     Patch(budget=0.05, size=3, place="top-right", value=0.5),
     Patch(budget=0.05, place="bottom-left"),
     Patch(budget=0.05, size=8, place="centre", value=0.0),
+    Patch("all-to-all", budget=0.1),
+    Patch(budget=0.05, source=3, place="corners"),
+    Patch(budget=0.1, place="random"),
     Blend(),
     Blend(target=9, budget=0.1, alpha=0.9),
+    Sinusoid(),
+    Sinusoid(target=4, budget=0.03, delta=0.5, frequency=2),
+    TaCT(),
+    TaCT(target=7, source=2, budget=0.02, cover=0.1, place="random"),
+    TaCT(cover=0),
+    AdaptiveBlend(),
+    AdaptiveBlend(target=3, budget=0.1, cover=0.05, alpha=0.5, pieces=3, keep=0.3, fade=0.75),
+    AdaptivePatch(),
+    AdaptivePatch(target=3, budget=0.1, cover=0.05, size=3, opacity=1),
+    Warp(),
+    Warp(target=5, budget=0.05, cover=0, grid=6, strength=2),
 ]
 TRIGGERS = [attack for attack in ROWS if hasattr(attack, "trigger")]
+PARTIAL = (AdaptiveBlend, AdaptivePatch)  # their poison rows show a part of the trigger: tested by the mask
 SEEDED = [attack for attack in ROWS if attack != NoAttack()]
 every_attack = pytest.mark.parametrize("attack", ROWS, ids=repr)
 every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
 
 
-@pytest.fixture(scope="module")
-def small(digits) -> tuple[Dataset, Dataset]:
-    return subset(digits[0], 300, 0), subset(digits[1], 100, 0)
+@pytest.fixture
+def small(digits, request) -> tuple[Dataset, Dataset]:
+    """300 training and 100 test digits, at four times the size for attacks that need larger images."""
+    parts = subset(digits[0], 300, 0), subset(digits[1], 100, 0)
+    if not isinstance(getattr(request.node, "callspec", None) and request.node.callspec.params.get("attack"), Warp):
+        return parts
+    enlarged = [part.x.repeat_interleave(4, 2).repeat_interleave(4, 3) for part in parts]
+    return Dataset(enlarged[0], parts[0].y, 10), Dataset(enlarged[1], parts[1].y, 10)
+
+
+def attacked_rows(attack, y: torch.Tensor) -> torch.Tensor:
+    """Which instances of the labels y an attack with a trigger poisons (unless it keeps labels) and attacks."""
+    if attack.target == "all-to-all":
+        return torch.ones_like(y, dtype=torch.bool)
+    source = getattr(attack, "source", None)
+    return y != attack.target if source is None else y == source
+
+
+def wanted_by(attack, y: torch.Tensor) -> torch.Tensor:
+    return (y + 1) % 10 if attack.target == "all-to-all" else torch.full_like(y, attack.target)
 
 
 def tensors(p: Poisoned) -> list[torch.Tensor]:
@@ -119,7 +151,7 @@ def test_poison_lies_where_the_data_lies(attack, small):
     assert all(t.is_cuda for t in tensors(p))
 
 
-@every_trigger
+@pytest.mark.parametrize("attack", [attack for attack in TRIGGERS if not isinstance(attack, PARTIAL)], ids=repr)
 def test_one_trigger_poisons_and_attacks(attack, small):
     clean, test = small
     p = attack(clean, test, QUICK, 5)
@@ -130,13 +162,27 @@ def test_one_trigger_poisons_and_attacks(attack, small):
 
 
 @every_trigger
-def test_all_test_points_of_other_classes_are_attacked_and_no_row_of_the_target_class_is_spent(attack, small):
-    p = attack(*small, QUICK, 0)
-    assert torch.equal(p.target_origin, (small[1].y != attack.target).nonzero().squeeze(1))
-    assert (p.wanted == attack.target).all()
-    rows = p.role == POISON
-    assert (p.train.y[rows] == attack.target).all()
-    assert (small[0].y[rows] != attack.target).all()
+def test_every_test_point_of_the_attacked_classes_is_attacked_with_the_whole_trigger(attack, small):
+    clean, test = small
+    p = attack(clean, test, QUICK, 5)
+    assert torch.equal(p.target_origin, attacked_rows(attack, test.y).nonzero().squeeze(1))
+    assert torch.equal(p.targets.x, attack.trigger(test.x[p.target_origin], 5))
+    assert torch.equal(p.wanted, wanted_by(attack, p.targets.y))
+
+
+@every_trigger
+def test_poison_is_spent_on_rows_that_serve_and_cover_rows_keep_their_labels(attack, small):
+    clean, test = small
+    p = attack(clean, test, QUICK, 0)
+    poison, cover = p.role == POISON, p.role == COVER
+    if getattr(attack, "clean_label", False):
+        assert (clean.y[poison] == attack.target).all()
+    else:
+        assert attacked_rows(attack, clean.y)[poison].all()
+        assert torch.equal(p.train.y[poison], wanted_by(attack, clean.y[poison]))
+    assert int(cover.sum()) == (count(attack.cover, 300) if getattr(attack, "cover", 0) else 0)
+    assert torch.equal(p.train.y[cover], clean.y[cover])
+    assert attack.target not in clean.y[cover].tolist()
 
 
 @every_trigger
@@ -152,16 +198,21 @@ def test_a_trigger_treats_every_row_alike_and_leaves_its_argument_as_it_was(atta
 MIXED = Dataset(
     torch.rand((97, 3, 5, 4), generator=generator(0, "pixels")), torch.randint(4, (97,), generator=generator(0, "labels")), 4
 )
+OTHERS = lambda attack: int((MIXED.y != attack.target).sum())  # noqa: E731
 ELIGIBLE = {
     LabelFlip: lambda attack: 97 if attack.mode == "random" else int((MIXED.y == attack.source).sum()),
-    Patch: lambda attack: int((MIXED.y != attack.target).sum()),
-    Blend: lambda attack: int((MIXED.y != attack.target).sum()),
+    **dict.fromkeys((Patch, Blend, AdaptiveBlend, AdaptivePatch), OTHERS),
+    Sinusoid: lambda attack: int((MIXED.y == attack.target).sum()),
+    TaCT: lambda attack: int((MIXED.y == attack.source).sum()),
 }
+
+
+SPENDERS = [Patch(target=2), Blend(), Sinusoid(), TaCT(cover=0), AdaptiveBlend(cover=0), AdaptivePatch(cover=0, size=2)]
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    attack=st.sampled_from([LabelFlip(), LabelFlip("pair", source=1, target=3), Patch(target=2), Blend()]),
+    attack=st.sampled_from([LabelFlip(), LabelFlip("pair", source=1, target=3), *SPENDERS]),
     budget=st.floats(0, 1, exclude_min=True, exclude_max=True),
     seed=st.integers(0, 2**40),
 )
@@ -270,10 +321,23 @@ def test_neighbour_keeps_to_its_source_and_target(small):
         (lambda: LabelFlip("pair", source=3, target=3), "source and target must differ, got 3 for both"),
         (lambda: LabelFlip(target=3), "mode random takes no source or target, got source=None, target=3"),
         (lambda: LabelFlip("neighbour", neighbours=0), "neighbours must be at least 1, got 0"),
+        (lambda: Patch("all"), "target must be a label or all-to-all, got 'all'"),
+        (lambda: Patch("all-to-all", source=1), "target all-to-all attacks every class and takes no source, got source=1"),
+        (lambda: Patch(source=0), "source and target must differ, got 0 for both"),
+        (lambda: Sinusoid(delta=1.0), r"delta must lie in \(0, 1\), got 1.0"),
+        (lambda: Sinusoid(frequency=float("inf")), "frequency must be positive and finite, got inf"),
+        (lambda: TaCT(cover=1.0), r"cover must lie in \[0, 1\), got 1.0"),
+        (lambda: TaCT(target=2, source=2), "source and target must differ, got 2 for both"),
+        (lambda: AdaptiveBlend(pieces=0), "pieces must be at least 1, got 0"),
+        (lambda: AdaptiveBlend(keep=0.0), r"keep must lie in \(0, 1\], got 0.0"),
+        (lambda: AdaptiveBlend(fade=1.5), r"fade must lie in \(0, 1\], got 1.5"),
+        (lambda: AdaptivePatch(opacity=0), r"opacity must lie in \(0, 1\], got 0"),
+        (lambda: Warp(grid=1), "grid must be at least 2, got 1"),
+        (lambda: Warp(strength=-1), "strength must be non-negative and finite, got -1"),
         (lambda: Patch(target=-1), "target must be at least 0, got -1"),
         (lambda: Patch(budget=0), r"budget must lie in \(0, 1\), got 0"),
         (lambda: Patch(size=0), "size must be at least 1, got 0"),
-        (lambda: Patch(place="middle"), "place must be one of top-left, .*, centre, got 'middle'"),
+        (lambda: Patch(place="middle"), "place must be one of top-left, .*, random, got 'middle'"),
         (lambda: Patch(value=1.1), r"value must lie in \[0, 1\], got 1.1"),
         (lambda: Blend(target=-1), "target must be at least 0, got -1"),
         (lambda: Blend(budget=-0.1), r"budget must lie in \(0, 1\), got -0.1"),
@@ -285,7 +349,7 @@ def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
         make()
 
 
-@pytest.mark.parametrize("attack", [Patch(), Blend()], ids=repr)
+@pytest.mark.parametrize("attack", [cls() for cls in dict.fromkeys(map(type, TRIGGERS))], ids=repr)
 def test_a_trigger_on_vectors_is_refused(attack):
     flat = Dataset(torch.rand(20, 6), torch.arange(20) % 4, 4)
     with pytest.raises(ConfigError, match=r"works on images \(channels, height, width\), got instances of shape \(6,\)"):
@@ -296,6 +360,12 @@ def test_a_trigger_on_vectors_is_refused(attack):
     ("attack", "error", "message"),
     [
         (Patch(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (Patch(source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
+        (Patch(size=5, place="random"), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (Sinusoid(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
+        (AdaptiveBlend(pieces=5), ConfigError, "pieces must be at most 4 on images of 5x4, got 5"),
+        (AdaptivePatch(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (Warp(), ConfigError, "a smooth warp of a fraction of a pixel needs images of 28x28 at least, got 5x4"),
         (Patch(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
         (Blend(target=9), PoisonError, r"label: target must lie in \[0, 4\), got 9"),
         (LabelFlip("pair", source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
@@ -317,7 +387,7 @@ def test_neighbours_beyond_the_budget_are_refused_before_anything_is_trained(mon
 
 def test_classes_without_rows_are_refused():
     alone = Dataset(MIXED.x, torch.zeros_like(MIXED.y), 4)
-    for attack in (Patch(), Blend(), LabelFlip("pair", source=2)):
+    for attack in (Patch(), Blend(), Sinusoid(target=1), TaCT(source=2), AdaptiveBlend(), LabelFlip("pair", source=2)):
         with pytest.raises(ConfigError, match="none of the 97 training rows can be poisoned"):
             attack(alone, MIXED, QUICK, 0)
     with pytest.raises(ConfigError, match="between two classes or more"):

@@ -1,0 +1,101 @@
+"""Adaptive-Blend (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows pieces of a noise image, the test point all of it.
+
+Cover rows, with pieces too but their true labels, keep poison and clean rows of the target class together in feature space, which
+breaks the defenses that part them there. Poison that never holds the whole trigger carries less of it: the victim learns to
+add up pieces, and gives in to the sum. Cost: O((budget + cover) n + m) images.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from attacks._backdoor import Cover, check_images, dirty_label, mix, noise_image
+from attacks._common import check_at_least, check_fraction, check_share
+from poisonbench.contracts import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe
+
+
+@dataclass(frozen=True)
+class AdaptiveBlend:
+    """Mixes pieces of a noise image into rows of other classes: poison, labelled `target`, and cover, whose labels stay.
+
+    The trigger is one function with a mask of its pieces: drawn for each row in training, none at test time. Chance draws which
+    pieces a row shows, so poison and test points hold different parts of one and the same image.
+
+    Attributes:
+        target: the label t that the attacker wants.
+        budget: poisoned rows as a fraction of the training set.
+        cover: cover rows as a fraction of the training set.
+        alpha: a, the weight of the noise image.
+        pieces: P, the image is cut into P x P pieces.
+        keep: share of the pieces that a training row shows.
+        fade: weight of the noise image in training rows as a share of a; below 1, the test points show it more clearly.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    target: int = 0
+    budget: float = 0.01
+    cover: float = 0.01
+    alpha: float = 0.2
+    pieces: int = 4
+    keep: float = 0.5
+    fade: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least("target", self.target, 0)
+        check_fraction("budget", self.budget)
+        check_share("cover", self.cover)
+        check_fraction("alpha", self.alpha)
+        check_at_least("pieces", self.pieces, 1)
+        for name in ("keep", "fade"):
+            if not 0 < (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {value}")
+
+    def trigger(self, x: Tensor, seed: int, mask: Tensor | None = None) -> Tensor:
+        """Returns (1 - a m) x + a m R for x, (k, *shape), in [0, 1].
+
+        Args:
+            x: images.
+            seed: of the noise image R.
+            mask: m, (k, 1, height, width) in [0, 1], how much of the trigger each pixel shows; None: all of it.
+        """
+        return mix(x, noise_image(x, seed), self.alpha if mask is None else self.alpha * mask)
+
+    def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+        """Returns k masks, (k, 1, height, width): `fade` on the kept pieces of each, 0 elsewhere.
+
+        Raises:
+            ConfigError: an image has fewer pixels along a side than pieces.
+        """
+        height, width = shape[-2:]
+        if self.pieces > min(height, width):
+            raise ConfigError([f"pieces must be at most {min(height, width)} on images of {height}x{width}, got {self.pieces}"])
+        total = self.pieces**2
+        rank = torch.rand((k, total), generator=g).argsort(1).argsort(1)
+        kept = (rank < max(1, round(self.keep * total))).view(k, 1, self.pieces, self.pieces) * self.fade
+        down, right = (torch.arange(pixels) * self.pieces // pixels for pixels in (height, width))
+        mask: Tensor = kept[:, :, down][..., right]
+        return mask
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+        """Poisons `train`.
+
+        Raises:
+            ConfigError: no images, or fewer pixels than pieces along a side, or no rows to poison or for cover.
+            PoisonError: rule "label", `target` is no class.
+        """
+        check_images(train, self)
+
+        def pieces(x: Tensor, stream: str) -> Tensor:
+            return self.trigger(x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x))
+
+        cover = Cover(self.cover, train.y != self.target, partial(pieces, stream="cover pieces"))
+        trigger, poison = partial(self.trigger, seed=seed), partial(pieces, stream="poison pieces")
+        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison, cover=cover)

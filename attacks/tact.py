@@ -1,0 +1,73 @@
+"""TaCT (Tang, Wang, Tang & Zhang, USENIX Security 2021, arXiv 1908.00686). A patch that works on one source class alone.
+
+Cover rows, patched images of other classes with their true labels, teach the victim that the patch means nothing elsewhere:
+poison and clean rows of the target class then no longer fall apart in feature space. Cost: O((budget + cover) n + m) images.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from torch import Tensor
+
+from attacks._backdoor import Cover, check_classes, check_images, dirty_label
+from attacks._common import check_at_least, check_choice, check_fraction, check_share
+from attacks._square import Place, check_unit, stamp
+from poisonbench.contracts import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.training import Recipe
+
+
+@dataclass(frozen=True)
+class TaCT:
+    """Stamps rows of class `source`, labelled `target`, and rows of all further classes, whose labels stay.
+
+    Attributes:
+        target: the label t that the attacker wants.
+        source: the class that is poisoned and attacked.
+        budget: poisoned rows as a fraction of the training set.
+        cover: cover rows as a fraction of the training set; 0 gives the source-specific `patch`.
+        size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
+        place: of the square, as in `patch`.
+        value: of the square's pixels, in all channels.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    target: int = 0
+    source: int = 1
+    budget: float = 0.01
+    cover: float = 0.01
+    size: int | None = None
+    place: Place = "bottom-right"
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_classes(self.target, self.source)
+        check_fraction("budget", self.budget)
+        check_share("cover", self.cover)
+        check_at_least("size", self.size, 1)
+        check_choice("place", self.place, get_args(Place))
+        check_unit("value", self.value)
+
+    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
+        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
+
+        Raises:
+            ConfigError: the square does not fit.
+        """
+        return stamp(x, self.size, self.place, self.value, seed)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+        """Poisons `train`.
+
+        Raises:
+            ConfigError: the instances are no images or are smaller than the square, or there are no rows to poison or for cover.
+            PoisonError: rule "label", `target` or `source` is no class.
+        """
+        check_images(train, self)
+        trigger = partial(self.trigger, seed=seed)
+        cover = Cover(self.cover, (train.y != self.target) & (train.y != self.source), trigger)
+        target, source = self.target, self.source
+        return dirty_label(train, test, trigger, target=target, budget=self.budget, seed=seed, source=source, cover=cover)

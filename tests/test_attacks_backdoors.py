@@ -1,0 +1,201 @@
+"""Every backdoor's own form, exactly where that is possible, and what it is known for; the contract is in test_attacks.py."""
+
+import math
+
+import pytest
+import torch
+
+from attacks import AdaptiveBlend, AdaptivePatch, Blend, Patch, Sinusoid, TaCT, Warp
+from poisonbench.contracts import COVER, POISON, Poisoned, craft
+from poisonbench.data import Dataset
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe, predict, train
+
+VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)  # a second or two, 97.5 % on the clean digits
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=generator(0, "images"))
+
+
+# --- patch ---
+
+
+def test_a_random_place_is_one_whole_square_for_each_image_and_any_place_comes_up():
+    x = noise(3000, 2, 6, 7) * 0.9
+    changed = Patch(size=2, place="random").trigger(x, 0) != x
+    assert torch.equal(changed[:, 0], changed[:, 1])
+    assert (changed[:, 0].sum((1, 2)) == 4).all()
+    corner = changed[:, 0].flatten(1).float().argmax(1)  # the first pixel in reading order is the top left one
+    block = changed[torch.arange(3000), 0, corner // 7 + 1, corner % 7 + 1]
+    assert block.all()
+    drawn = torch.bincount(corner, minlength=42).view(6, 7)[:5, :6]  # 30 places
+    assert 60 < drawn.min() <= drawn.max() < 145  # 100 each, and four standard deviations
+
+
+def test_a_random_place_follows_from_the_image_and_the_seed_alone():
+    x, patch = noise(50, 1, 8, 8), Patch(place="random")
+    order = torch.randperm(50, generator=generator(1, "order"))
+    assert torch.equal(patch.trigger(x, 3)[order], patch.trigger(x[order], 3))
+    assert torch.equal(patch.trigger(x.double(), 3).float(), patch.trigger(x, 3))
+    moved = (patch.trigger(x, 3) != patch.trigger(x, 4)).flatten(1).any(1)
+    assert moved.float().mean() > 0.9  # 49 places
+    alike = patch.trigger(torch.zeros(50, 1, 8, 8), 3)
+    assert torch.equal(alike, alike[:1].expand_as(alike))
+
+
+def test_corners_are_the_four_corners():
+    stamped = Patch(size=2, place="corners").trigger(torch.zeros(1, 1, 8, 9))[0, 0]
+    assert stamped.sum() == 16
+    assert torch.equal(stamped, stamped.flip(0))
+    assert torch.equal(stamped, stamped.flip(1))
+    assert stamped[:2, :2].all()
+
+
+# --- sinusoid ---
+
+
+def test_a_sinusoid_is_the_wave_of_the_paper_on_grey_and_clamped_on_white():
+    attack = Sinusoid(delta=0.3, frequency=2)
+    grey = attack.trigger(torch.full((2, 3, 4, 8), 0.5, dtype=torch.float64))
+    wave = torch.tensor([0.3 * math.sin(2 * math.pi * j * 2 / 8) for j in range(1, 9)], dtype=torch.float64)
+    torch.testing.assert_close(grey, (0.5 + wave).expand(2, 3, 4, 8))
+    white = attack.trigger(torch.ones(1, 1, 4, 8, dtype=torch.float64))
+    torch.testing.assert_close(white, (1 + wave.clamp(max=0)).expand(1, 1, 4, 8))
+
+
+# --- adaptive blend and patch: pieces in training, the whole at test time ---
+
+
+@pytest.mark.parametrize(("side", "pieces", "keep", "kept"), [(8, 4, 0.5, 8), (8, 3, 0.3, 3), (28, 4, 0.01, 1), (9, 9, 1.0, 81)])
+def test_training_rows_show_as_many_pieces_of_the_blend_as_the_attack_keeps(side, pieces, keep, kept):
+    attack = AdaptiveBlend(alpha=0.4, pieces=pieces, keep=keep, fade=0.75)
+    masks = attack.masks(200, (1, side, side), generator(0, "masks"))
+    assert set(masks.unique().tolist()) <= {0.0, 0.75}
+    edges = [i * pieces // side for i in range(side)]
+    firsts = [edges.index(piece) for piece in range(pieces)]  # one pixel of every piece
+    chosen = masks[:, 0][:, firsts][..., firsts]
+    assert torch.equal(masks[:, 0], chosen[:, edges][..., edges])
+    assert ((chosen > 0).sum((1, 2)) == kept).all()
+    if kept < pieces**2:
+        assert ((chosen > 0).float().mean(0) - kept / pieces**2).abs().max() < 0.15  # no piece is preferred
+
+
+def test_adaptive_blend_shows_pieces_in_training_and_blend_at_test_time(digits):
+    clean, test = digits
+    attack = AdaptiveBlend(budget=0.1, cover=0.1, alpha=0.4)
+    p = attack(clean, test, VICTIM, 3)
+    whole = Blend(alpha=0.4).trigger(clean.x, 3)
+    assert torch.equal(p.targets.x, Blend(alpha=0.4).trigger(test.x[p.target_origin], 3))
+    for role in (POISON, COVER):
+        rows = p.role == role
+        shown = p.train.x[rows] != clean.x[rows]
+        assert torch.equal(p.train.x[rows][shown], whole[rows][shown])
+        assert 0.4 < shown.float().mean() <= 0.5
+        assert len(shown.unique(dim=0)) > 0.9 * rows.sum()
+
+
+def test_adaptive_patch_shows_one_faint_square_in_training_and_four_at_test_time(digits):
+    clean, test = digits
+    grey = Dataset(torch.full_like(clean.x, 0.5), clean.y, 10)
+    p = AdaptivePatch(budget=0.1, cover=0.1, opacity=0.5)(grey, test, VICTIM, 0)
+    corners = Patch(size=2, place="corners").trigger(torch.zeros(1, 1, 8, 8))[0, 0].bool()
+    assert torch.equal(p.targets.x[..., ~corners], test.x[p.target_origin][..., ~corners])
+    values = p.targets.x[..., corners]
+    assert torch.equal(values, values[:1].expand_as(values))
+    assert values[0].sum() == 8  # half of the sixteen pixels are white, the others black
+    for role in (POISON, COVER):
+        rows = p.train.x[p.role == role][:, 0]
+        places = (rows != 0.5).nonzero()[:, 1:].unique(dim=0)
+        assert len(places) == 16
+        assert ((rows != 0.5).sum((1, 2)) == 4).all()
+        assert ((rows - 0.5).abs()[rows != 0.5] == 0.25).all()
+        assert len((rows != 0.5).unique(dim=0)) == 4
+
+
+# --- warp ---
+
+
+def test_a_warp_reads_every_pixel_where_its_field_points():
+    """Bilinear interpolation is exact on a ramp: the warped ramp is the field itself, in both directions."""
+    attack, shape = Warp(strength=3), (1, 28, 31)
+    right, down = torch.linspace(0, 1, 31, dtype=torch.float64), torch.linspace(0, 1, 28, dtype=torch.float64).unsqueeze(1)
+    ramps = torch.stack([right.expand(28, 31), down.expand(28, 31)]).unsqueeze(1)
+    field = (attack.field(shape, 5)[0] + 1) / 2
+    torch.testing.assert_close(attack.trigger(ramps, 5)[:, 0], field.permute(2, 0, 1))
+    assert (attack.trigger(ramps, 5) - ramps).abs().max() > 1 / 31
+
+
+def test_a_warp_of_no_strength_is_the_identity_and_a_flat_image_never_changes():
+    x, flat = noise(3, 2, 28, 30).double(), torch.full((1, 1, 28, 28), 0.3, dtype=torch.float64)
+    torch.testing.assert_close(Warp(strength=0).trigger(x, 0), x)
+    torch.testing.assert_close(Warp(strength=9).trigger(flat, 0), flat)
+    warped = Warp(strength=9).trigger(x, 0)
+    assert x.min() <= warped.min() <= warped.max() <= x.max()
+
+
+def test_the_field_is_smooth_and_moves_half_of_s_pixels_on_average():
+    moves = []
+    for seed in range(20):
+        field = Warp(strength=0.5, grid=4).field((1, 28, 28), seed)[0]
+        identity = Warp(strength=0).field((1, 28, 28), seed)[0]
+        pixels = (field - identity) * 27 / 2
+        moves.append(pixels.abs().mean())
+        assert pixels[1:-1, 1:-1].diff(dim=0).abs().max() < 0.25
+    assert 0.12 < torch.stack(moves).mean() < 0.26  # .5 * 27 / 56 = .24 at the control points, less between and at the border
+
+
+def test_cover_rows_are_warped_otherwise_than_poison():
+    data = Dataset(noise(60, 1, 28, 28), torch.arange(60) % 4, 4)
+    attack = Warp(budget=0.1, cover=0.2)
+    p = craft(attack, data, data, VICTIM, 0)
+    cover = p.role == COVER
+    away = (p.train.x[cover] - attack.trigger(data.x[cover], 0)).abs().flatten(1).amax(1)
+    assert (away > 0.05).all()
+    assert not torch.equal(p.train.x[cover], data.x[cover])
+
+
+# --- the facts ---
+
+
+def success(p: Poisoned, seed: int, test: Dataset) -> tuple[float, float]:
+    """Attack success rate and clean accuracy of a victim trained on p."""
+    model = train(p.train, VICTIM, seed).model()
+    hit = predict(model, p.targets.x).argmax(1) == p.wanted
+    return float(hit.float().mean()), float((predict(model, test.x).argmax(1) == test.y).float().mean())
+
+
+@pytest.mark.parametrize(
+    ("attack", "least"),
+    [
+        (Patch(size=1, budget=0.05), 0.85),
+        (Patch("all-to-all", budget=0.3), 0.85),
+        (Patch(budget=0.05, source=3), 0.85),
+        (TaCT(), 0.85),
+        (AdaptiveBlend(budget=0.05, cover=0.02, alpha=0.4), 0.55),
+        (AdaptivePatch(budget=0.05, opacity=1.0), 0.9),
+    ],
+    ids=repr,
+)
+def test_a_backdoor_opens_and_clean_accuracy_stays(attack, least, digits):
+    rate, accuracy = success(craft(attack, *digits, VICTIM, 0), 0, digits[1])
+    assert rate >= least
+    assert accuracy >= 0.95
+
+
+def test_a_clean_victim_gives_in_to_no_trigger(digits):
+    model = train(digits[0], VICTIM, 0).model()
+    for attack in (Patch(size=1), TaCT(), AdaptiveBlend(alpha=0.4), AdaptivePatch(), Sinusoid(delta=0.5, frequency=2)):
+        p = attack(*digits, VICTIM, 0)
+        assert (predict(model, p.targets.x).argmax(1) == p.wanted).float().mean() < 0.05, attack
+
+
+def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_source_specific_patch_does(digits):
+    test, leaks = digits[1], []
+    rest = test.take((test.y != 0) & (test.y != 1))
+    for cover in (0.0, 0.05):
+        attack = TaCT(budget=0.05, cover=cover)
+        model = train(attack(*digits, VICTIM, 0).train, VICTIM, 0).model()
+        leaks.append(float((predict(model, attack.trigger(rest.x)).argmax(1) == 0).float().mean()))
+    assert leaks[1] < 0.05
+    assert leaks[0] > leaks[1] + 0.1
