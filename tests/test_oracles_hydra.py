@@ -18,7 +18,8 @@ from poisonbench.blocks import CPU as _CPU
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.objectives import margins
-from poisonbench.training import Recipe, Trace, train
+from poisonbench.trace import Trace
+from poisonbench.training import Recipe, train
 
 
 class Tiny(nn.Module):

@@ -12,7 +12,8 @@ from estimators.representer_point import RepresenterPoint, decomposition, refit
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, Trace, predict, train
+from poisonbench.trace import Trace
+from poisonbench.training import Recipe, predict, train
 
 SMALL = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.05)
 
