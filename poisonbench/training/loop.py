@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,9 +41,18 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def _walk(
-    model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: tuple[Tensor, Tensor], losses: Tensor
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+    plan: tuple[Tensor, Tensor],
+    losses: Tensor,
+    shares: Sequence[float] | None = None,
 ) -> Iterator[Step]:
-    """The one training loop: yields every step of `plan` = (batches, lr) before taking it; fills losses (T,)."""
+    """The one training loop: yields every step of `plan` = (batches, lr) before taking it; fills losses (T,).
+
+    `shares`, T numbers, multiply the mean loss of each batch; None for 1.
+    """
     batches, lr = plan
     trained = [p for p in model.parameters() if p.requires_grad]
     sgd = torch.optim.SGD(trained, lr=1.0, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
@@ -58,7 +67,7 @@ def _walk(
             training_mode(model, recipe)
             loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
             sgd.zero_grad()
-            loss.backward()
+            (loss if shares is None else loss * shares[t]).backward()
             sgd.param_groups[0]["lr"] = rate
             sgd.step()
             losses[t] = loss.detach()
@@ -107,6 +116,28 @@ def _check_finite(model: nn.Module, losses: Tensor, epoch: int) -> None:
         finite = finite & value.isfinite().all()
     if not bool(finite):
         raise DivergedError(epoch)
+
+
+def retrain(
+    model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: tuple[Tensor, Tensor], shares: Sequence[float]
+) -> None:
+    """Trains a model in place on given batches.
+
+    Args:
+        model: the starting model, on the device of the data.
+        data: the instances that the batches name.
+        recipe: hyperparameters.
+        seed: of what layers draw.
+        plan: batches (T, B) int64, -1 pads, none empty, and learning rates (T,).
+        shares: T numbers by which the mean loss of each batch is multiplied.
+
+    Raises:
+        DivergedError: the loss or a parameter is no longer finite, checked at the end.
+    """
+    losses = data.x.new_zeros(len(plan[0]))
+    for _ in _walk(model, data, recipe, seed, plan, losses, shares):
+        pass
+    _check_finite(model, losses, recipe.epochs)
 
 
 def replay(trace: Trace) -> Iterator[Step]:

@@ -1,6 +1,7 @@
 """The recipe of a training run, and the plan that follows from it: which rows make each step, at which learning rate."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -84,13 +85,24 @@ def training_mode(model: nn.Module, recipe: Recipe) -> None:
         recipe.start.begin_step(model)
 
 
+def epoch_steps(n: int, recipe: Recipe) -> int:
+    """Returns the number of steps in which an epoch passes over n >= 1 instances."""
+    return math.ceil(n / min(recipe.batch_size, n))
+
+
+def permutations(n: int, seed: int) -> Iterator[Tensor]:
+    """Yields the order of the n instances in each epoch, (n,) int64, without end."""
+    g = generator(seed, "batches")
+    while True:
+        yield torch.randperm(n, generator=g)
+
+
 def batch_order(n: int, recipe: Recipe, seed: int) -> Tensor:
     """Returns (T, B) int64: a fresh permutation of the n instances an epoch, cut into batches, -1 pads."""
-    g = generator(seed, "batches")
     width = min(recipe.batch_size, n)
-    order = torch.full((recipe.epochs, math.ceil(n / width) * width), -1, dtype=torch.int64)
-    for epoch in range(recipe.epochs):
-        order[epoch, :n] = torch.randperm(n, generator=g)
+    order = torch.full((recipe.epochs, epoch_steps(n, recipe) * width), -1, dtype=torch.int64)
+    for epoch, permutation in zip(order, permutations(n, seed), strict=False):
+        epoch[:n] = permutation
     return order.view(-1, width)
 
 
