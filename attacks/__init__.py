@@ -8,6 +8,7 @@ An attack outside the tree needs no entry: its name is `package.module:Class`.
 from attacks.adaptive_blend import AdaptiveBlend
 from attacks.adaptive_patch import AdaptivePatch
 from attacks.blend import Blend
+from attacks.file import File
 from attacks.label_flip import LabelFlip
 from attacks.none import NoAttack
 from attacks.patch import Patch
@@ -25,4 +26,5 @@ ATTACKS: dict[str, type] = {
     "adaptive-blend": AdaptiveBlend,
     "adaptive-patch": AdaptivePatch,
     "warp": Warp,
+    "file": File,
 }

@@ -1,4 +1,4 @@
-"""Values to the data sets of a log and back: a training run, a poisoning with its probe. No computation here."""
+"""Values to the data sets of a log and back: a training run, a probe (poison: `poisonbench.poison_file`). No computation here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poisonbench.contracts import CLEAN, Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
 from poisonbench.log import Record
@@ -34,26 +33,6 @@ class Probe:
     wanted: Tensor
     origin: Tensor
     group: Tensor
-
-
-def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
-    """Returns the ground truth: roles, origins, and the content of those rows alone that are not rows of the clean set."""
-    source = clean.take(poisoned.origin.clamp(min=0))
-    same = ((poisoned.train.x == source.x).flatten(1).all(1) & (poisoned.train.y == source.y)).cpu()
-    rows = (~same | (poisoned.origin < 0) | (poisoned.role != CLEAN)).nonzero().squeeze(1)
-    changed = poisoned.train.take(rows)
-    return {"role": poisoned.role, "origin": poisoned.origin, "rows": rows, "x": changed.x, "y": changed.y}
-
-
-def unpack_train(record: Record, clean: Dataset) -> Dataset:
-    """Returns the poisoned training set of a scene's log, given the clean one that it was made from."""
-    data = {key: torch.as_tensor(record.data[f"poison/{key}"]) for key in ("origin", "rows", "x", "y")}
-    if int(data["origin"].max()) >= len(clean) or data["x"].shape[1:] != clean.x.shape[1:]:
-        raise LogError(record.path, f"its rows do not fit the data set ({len(clean)} rows of shape {clean.shape})")
-    train = clean.take(data["origin"].clamp(min=0))
-    x, y = train.x.clone(), train.y.clone()
-    x[data["rows"]], y[data["rows"]] = data["x"].to(x), data["y"].to(y)
-    return Dataset(x, y, clean.classes)
 
 
 def pack_probe(probe: Probe) -> dict[str, Tensor]:

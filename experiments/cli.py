@@ -63,15 +63,25 @@ def main(debug: bool) -> None:
         sys.path.insert(0, here)  # so that `module:Class` finds a file beside the grid
 
 
-def _running(command: F) -> F:
-    """The options of every command that computes."""
+def _computing(command: F) -> F:
+    """The options of every command that reads data and computes."""
     options = [
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--data-root", type=FOLDER, help="Downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"),
+        click.option("--download", is_flag=True, help="Fetch a data set that is not on disk."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _running(command: F) -> F:
+    """The options of every command that runs a grid."""
+    options = [
         click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: in this one. [default: cores, or 1 on CUDA]"),
         click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Torch threads of each worker."),
         click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a scene may take."),
-        click.option("--data-root", type=FOLDER, help="Downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"),
-        click.option("--download", is_flag=True, help="Fetch a data set that is not on disk."),
+        _computing,
         click.option("--retry-failed", is_flag=True, help="Do failed cells again."),
     ]
     for option in reversed(options):
@@ -219,6 +229,28 @@ def _pictures(folder: Path, root: Path | None) -> None:
 
     for path in pictures(folder, root):
         click.echo(f"saved {path}")
+
+
+@main.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option(
+    "--targets",
+    type=click.Choice(["auto", "all", "probe"]),
+    default="auto",
+    show_default=True,
+    help="Attacked points: all (runs the attack again), those in the log (probe), or all if the attack repeats itself.",
+)
+@_computing
+def export(scene: Path, path: Path, targets: Any, device: str, data_root: Path | None, download: bool) -> None:
+    """Write the poison of a SCENE (its folder in a run, or its scene.h5) to a file, for the attack `file` of another grid."""
+    from experiments.export import export, told
+    from experiments.spec import Place
+
+    exported = export(scene, path, Place(Path(), _device(device), data_root, download), targets)
+    click.echo(told(exported))
+    if exported.problem:
+        click.echo(f"Warning: only the attacked points of the probe are in the file: {exported.problem}", err=True)
 
 
 @main.command()

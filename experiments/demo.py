@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from experiments.archive import unpack_train
 from experiments.plots import influence_panel, roc_curves
 from experiments.results import load_results
 from poisonbench import log
 from poisonbench.data import load
+from poisonbench.poison_file import unpack_train
 
 
 def pictures(folder: Path, root: Path | None) -> list[Path]:

@@ -14,12 +14,10 @@ from experiments.archive import (
     MATCHED,
     RANDOM,
     Probe,
-    pack_poison,
     pack_probe,
     pack_trace,
     unpack_probe,
     unpack_trace,
-    unpack_train,
 )
 from experiments.measure import measured, noted
 from experiments.spec import Place, ProbeSpec, Scene
@@ -28,6 +26,7 @@ from poisonbench import log
 from poisonbench.contracts import Poisoned, craft
 from poisonbench.data import Dataset, join, load, subset
 from poisonbench.notes import collecting
+from poisonbench.poison_file import pack_poison, unpack_train
 from poisonbench.seeding import derive, generator
 from poisonbench.trace import Trace
 from poisonbench.training import predict, train

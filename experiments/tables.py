@@ -70,6 +70,8 @@ def short(value: object) -> str:
     """Returns the value of a hyperparameter in few letters."""
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return value[:8]  # a sha256
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -80,9 +80,9 @@ class Attack(Protocol):
     """A frozen dataclass whose fields are the hyperparameters.
 
     Optional members tell the checker more: the fields `budget` and `cover` (poison and cover rows as fractions of the
-    training set), the class attribute `clean_label` (poison keeps its true label), and the field `eps` (the largest change of
-    a pixel of a poison row). An attack that lays a trigger over rows within eps has a method `covered(shape)`: a bool mask of
-    that shape, of the pixels that the trigger may change freely.
+    training set), the class attributes `clean_label` (poison keeps its true label) and `seeded` (False: equal poison for
+    every seed), and the field `eps` (the largest change of a pixel of a poison row). An attack that lays a trigger over rows
+    within eps has a method `covered(shape)`: a bool mask of that shape, of the pixels that the trigger may change freely.
     """
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -3,7 +3,9 @@
 import dataclasses
 import random
 import sys
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,19 +13,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks import ATTACKS, AdaptiveBlend, AdaptivePatch, Blend, LabelFlip, NoAttack, Patch, Sinusoid, TaCT, Warp
+from attacks import ATTACKS, AdaptiveBlend, AdaptivePatch, Blend, File, LabelFlip, NoAttack, Patch, Sinusoid, TaCT, Warp
 from poisonbench import training
 from poisonbench.contracts import CLEAN, COVER, POISON, Poisoned, count, craft
-from poisonbench.data import Dataset, subset
+from poisonbench.data import Dataset, load, subset
 from poisonbench.errors import ConfigError, PoisonError
+from poisonbench.poison_file import write_poison
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, predict, train
 
 QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)  # of surrogates, where only the form matters
 VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)  # a second or two, 97.5 % on the clean digits
 
+
+def small_digits() -> tuple[Dataset, Dataset]:
+    train, test = load("digits")
+    return subset(train, 300, 0), subset(test, 100, 0)
+
+
+def replayed() -> File:
+    """A poison file of the small digits, in a folder that goes with the process."""
+    path = Path(FOLDER.name) / "poison.h5"
+    write_poison(path, Patch(budget=0.05)(*small_digits(), QUICK, 0), *small_digits(), {"scene": {}, "claims": {"budget": 0.05}})
+    return File(str(path))
+
+
+FOLDER = tempfile.TemporaryDirectory()
 ROWS = [
     NoAttack(),
+    replayed(),
     LabelFlip(),
     LabelFlip(budget=0.3),
     LabelFlip("pair"),
@@ -55,15 +73,15 @@ ROWS = [
 ]
 TRIGGERS = [attack for attack in ROWS if hasattr(attack, "trigger")]
 PARTIAL = (AdaptiveBlend, AdaptivePatch)  # their poison rows show a part of the trigger: tested by the mask
-SEEDED = [attack for attack in ROWS if attack != NoAttack()]
+SEEDED = [attack for attack in ROWS if getattr(attack, "seeded", True)]
 every_attack = pytest.mark.parametrize("attack", ROWS, ids=repr)
 every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
 
 
 @pytest.fixture
-def small(digits, request) -> tuple[Dataset, Dataset]:
+def small(request) -> tuple[Dataset, Dataset]:
     """300 training and 100 test digits, at four times the size for attacks that need larger images."""
-    parts = subset(digits[0], 300, 0), subset(digits[1], 100, 0)
+    parts = small_digits()
     if not isinstance(getattr(request.node, "callspec", None) and request.node.callspec.params.get("attack"), Warp):
         return parts
     enlarged = [part.x.repeat_interleave(4, 2).repeat_interleave(4, 3) for part in parts]
