@@ -6,15 +6,15 @@ Cost: a forward pass over the n + m instances and O(m n d) for the similarities 
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from defenses.evidence import sound_influence
+from defenses.features import Layer, check_at_least, check_layer, features_of
 from poisonbench.contracts import Evidence
-from poisonbench.training import predict
 
 _BLOCK = 1 << 24  # similarities at a time
 
@@ -29,8 +29,7 @@ class SupportWithoutTheFew:
     Attributes:
         few: rows dropped, at most half of the label's; best not below the size of the poison set to be found.
         neighbours: nearest rows asked, of any label.
-        layer: "inner": what enters the last layer with parameters of the victim's `features`, where that is an nn.Sequential
-            with such a layer; "penultimate": what leaves `features`.
+        layer: see `defenses.features.encoder`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -40,14 +39,11 @@ class SupportWithoutTheFew:
 
     few: int = 60
     neighbours: int = 60
-    layer: Literal["inner", "penultimate"] = "inner"
+    layer: Layer = "inner"
 
     def __post_init__(self) -> None:
-        for name in ("few", "neighbours"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.layer not in ("inner", "penultimate"):
-            raise ValueError(f"layer must be 'inner' or 'penultimate', got {self.layer!r}")
+        check_at_least(self, 1, "few", "neighbours")
+        check_layer(self.layer)
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [0, 1]; NaN where an influence is not finite or there are too few training rows."""
@@ -61,8 +57,7 @@ class SupportWithoutTheFew:
         # of a small class at most half may go: with all of its rows gone no point of it could find support
         most = (torch.bincount(train.y, minlength=train.classes) // 2).clamp(max=self.few)[test.y]
         rank = torch.arange(self.few, device=test.y.device)
-        encode = _encoder(evidence.trace.model(), self.layer)
-        rows, points = (F.normalize(predict(encode, data.x).flatten(1)) for data in (train, test))
+        rows, points = (F.normalize(part) for part in features_of(evidence.trace, self.layer, train, test))
         for index in sound.nonzero().squeeze(1).split(max(1, _BLOCK // len(train))):
             other = train.y != test.y[index, None]  # (b, n)
             few = influence[index].masked_fill(other, -torch.inf).topk(self.few).indices
@@ -70,12 +65,3 @@ class SupportWithoutTheFew:
             nearest = (points[index] @ rows.T).masked_fill(gone, -torch.inf).topk(self.neighbours).indices
             scores[index] = other.gather(1, nearest).to(scores.dtype).mean(1)
         return scores
-
-
-def _encoder(model: nn.Module, layer: str) -> nn.Module:
-    """Returns the part of `model` whose outputs are compared."""
-    features = model.get_submodule("features")
-    if layer == "inner" and isinstance(features, nn.Sequential):
-        trained = [i for i, part in enumerate(features) if any(True for _ in part.parameters())]
-        return features[: trained[-1]] if trained else features
-    return features

@@ -55,18 +55,27 @@ def detect(
     """Scores every probe point and writes detect-EST-DET.h5.
 
     The flags are the scores above the 1 - alarm quantile of the calibration points; without a finite calibration score there
-    are none.
+    are none. A detector that is fitted to clean points gets half of them, and the other half sets its threshold: on the points
+    that it was fitted to its scores would be too low.
     """
     trace, device = victim.trace, victim.trace.train.x.device
-    evidence = Evidence(trace, victim.test, None if influence is None else influence.to(device))
+    calibration = victim.probe.group == CALIBRATION
+    trusted = calibration & (calibration.cumsum(0) <= calibration.sum() // 2)  # drawn at random, so any half will do
+    trusted &= "reference" in method.value.uses
+    evidence = Evidence(
+        trace,
+        victim.test,
+        None if influence is None else influence.to(device),
+        trusted.to(device) if "reference" in method.value.uses else None,
+    )
     with noted() as notes, measured(device) as cost:
         scores: Tensor = method.value(evidence)
     if tuple(scores.shape) != (len(victim.test),):
         raise ValueError(f"{method.name} returned scores of shape {tuple(scores.shape)}, not (m,) = ({len(victim.test)},)")
     scores = scores.to(device="cpu", dtype=torch.float64)
-    trusted = scores[victim.probe.group == CALIBRATION]
-    trusted = trusted[trusted.isfinite()]
-    threshold = float(trusted.quantile(1 - alarm, interpolation="higher")) if len(trusted) else torch.inf
+    clean = scores[calibration & ~trusted]
+    clean = clean[clean.isfinite()]
+    threshold = float(clean.quantile(1 - alarm, interpolation="higher")) if len(clean) else torch.inf
     methods = {"estimator": estimator and estimator.config, "detector": method.config}
     about: dict[str, float | str] = {"seconds": cost.seconds, "threshold": threshold, "alarm": alarm, "seed": scene.seed}
     about |= {"uses": ",".join(method.value.uses), "warnings": "\n".join(notes), "device": str(device)}

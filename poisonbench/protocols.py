@@ -50,13 +50,15 @@ class Evidence:
         test: the m probe points with the PREDICTED labels.
         influence: (m, n) influence of every training instance on every probe point, positive = helped the prediction;
             None for a defense that does not use it.
-        reference: a small held-out clean set with true labels, for a defense that declares `uses = ("reference", ...)`.
+        trusted: (m,) bool, the probe points known to be clean, for a defense that declares `uses = ("reference", ...)`.
+        role: (n,) uint8, the ground truth of the training rows, for a baseline that declares `uses = ("oracle", ...)`.
     """
 
     trace: Trace
     test: Dataset
     influence: Tensor | None = None
-    reference: Dataset | None = None
+    trusted: Tensor | None = None
+    role: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ class Estimator(Protocol):
 @runtime_checkable
 class Detector(Protocol):
     """Judges test points. `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
-    "reference" (clean data), "oracle" (ground truth).
+    "reference" (probe points known to be clean), "oracle" (ground truth).
     """
 
     @property

@@ -6,23 +6,22 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from conftest import random_data
+from planted import ATTACKED, POISONED, planted
 from scipy.stats import kstest
 from torch import Tensor, nn
 
 from defenses import DETECTORS
+from defenses.features import encoder
 from defenses.norm_only import NormOnly
 from defenses.random import RandomScores
 from defenses.scale import MAD_FACTOR, QN_FACTOR
-from defenses.support_without_the_few import SupportWithoutTheFew, _encoder
+from defenses.support_without_the_few import SupportWithoutTheFew
 from defenses.tail_heaviness import TailHeaviness
 from poisonbench.contracts import Detector, Evidence
-from poisonbench.data import Dataset
 from poisonbench.gradients import gradient_norms
 from poisonbench.models import build
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
-
-ATTACKED, POISON = 10, 12
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ ROWS = [
     Row(TailHeaviness(5, scope="all")),
     Row(TailHeaviness(5, standardise="two-way"), each=False),
     Row(TailHeaviness(5, scope="all", standardise="two-way"), each=False),
-    Row(SupportWithoutTheFew(few=POISON, neighbours=9)),
-    Row(SupportWithoutTheFew(few=POISON, neighbours=9, layer="penultimate")),
+    Row(SupportWithoutTheFew(few=POISONED, neighbours=9)),
+    Row(SupportWithoutTheFew(few=POISONED, neighbours=9, layer="penultimate")),
     Row(NormOnly(5)),
     Row(RandomScores(), sees=False, each=False),
 ]
@@ -56,25 +55,6 @@ BY_INFLUENCE = [row for row in ROWS if "influence" in row.detector.uses]
 
 def name(row: Row) -> str:
     return repr(row.detector)
-
-
-def planted() -> Evidence:
-    """Three clusters; 12 rows in the second bear label 0. The first 10 probe points lie there, predicted 0, resting on them."""
-    g = generator(0, "planted")
-    centres = 4 * torch.eye(3, 8, dtype=torch.float64)
-    true = torch.arange(3).repeat_interleave(40)
-    x = centres[torch.cat([true, torch.ones(POISON, dtype=torch.int64)])]
-    data = Dataset(
-        x + 0.3 * torch.randn(x.shape, generator=g, dtype=x.dtype), torch.cat([true, torch.zeros(POISON, dtype=torch.int64)]), 3
-    )
-    trace = train(data, Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2), seed=1)
-    cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), torch.tensor([1, 2]).repeat(15)])
-    points = centres[cluster] + 0.3 * torch.randn(len(cluster), 8, generator=g, dtype=x.dtype)
-    predicted = cluster.clone()
-    predicted[:ATTACKED] = 0
-    influence = torch.randn(len(points), len(data), generator=g, dtype=x.dtype)
-    influence[:ATTACKED, -POISON:] += 8
-    return Evidence(trace, Dataset(points, predicted, 3), influence)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +221,7 @@ def test_tail_heaviness_gives_no_score_to_a_label_with_fewer_than_k_rows(evidenc
 def test_tail_heaviness_floors_a_scale_of_zero_with_a_warning(scale, evidence: Evidence) -> None:
     influence = influence_of(evidence).clone()
     influence[0] = 0
-    influence[0, -POISON:] = 5.0  # all but 12 of the rows tie
+    influence[0, -POISONED:] = 5.0  # all but 12 of the rows tie
     influence[1] = 2.5  # constant
     tied = replace(evidence, influence=influence)
     with pytest.warns(UserWarning, match="more than half of the values tie in 2 of 10 rows"):
@@ -279,16 +259,16 @@ def test_support_without_the_few_is_its_definition_in_loops(few: int, layer, mon
 def test_inner_features_are_what_enters_the_last_layer_with_parameters() -> None:
     shape = (1, 8, 8)
     for model, width in (("linear", 64), ("mlp", 64), ("cnn", 128), ("resnet9", 512)):
-        encode = _encoder(build(model, shape, 10, 0), "inner")
+        encode = encoder(build(model, shape, 10, 0), "inner")
         assert encode(torch.zeros(2, *shape)).flatten(1).shape == (2, width)
     net = build("mlp", shape, 10, 0)
     features = net.features
     assert isinstance(features, nn.Sequential)
     x = torch.rand(2, *shape, generator=generator(0, "x"))
-    assert torch.equal(_encoder(net, "penultimate")(x), features(x))
-    assert torch.equal(features[4:](_encoder(net, "inner")(x)), features(x))
+    assert torch.equal(encoder(net, "penultimate")(x), features(x))
+    assert torch.equal(features[4:](encoder(net, "inner")(x)), features(x))
     net.features = nn.ModuleDict({"x": nn.Identity()})  # no nn.Sequential: nothing to cut
-    assert _encoder(net, "inner") is net.features
+    assert encoder(net, "inner") is net.features
 
 
 def test_support_without_the_few_leaves_half_of_a_small_class(evidence: Evidence) -> None:
