@@ -17,21 +17,25 @@ class Budget:
 
     Attributes:
         memory: bytes for test gradients; more test points are done in blocks, each with its own pass over the training set.
-        batch: training instances a pass. On a CPU larger ones only leave the cache.
+        batch: training instances a pass, at most.
+        gradients: bytes for the gradients of a pass; on a CPU what outgrows its cache is slower, so large models take small passes.
     """
 
     memory: int
     batch: int
+    gradients: int = 8 << 30
 
 
-CPU, CUDA = Budget(1 << 30, 64), Budget(8 << 30, 1024)
+CPU, CUDA = Budget(1 << 30, 256, 32 << 20), Budget(8 << 30, 1024)
+SMALLEST = 16  # instances a pass: below, the overhead of a call shows
 
 
 def room(data: Dataset, size: int, budget: Budget | None = None) -> tuple[int, int]:
     """Returns how many vectors of `size` entries fit into the budget, and the instances of a pass; None chooses by device."""
     budget = budget or (CUDA if data.x.is_cuda else CPU)
-    fit = max(1, budget.memory // (size * data.x.element_size()))
-    return fit, min(fit, budget.batch)
+    bytes_each = size * data.x.element_size()
+    fit = max(1, budget.memory // bytes_each)
+    return fit, min(fit, budget.batch, max(SMALLEST, budget.gradients // bytes_each))
 
 
 def batches(data: Dataset, size: int) -> list[Dataset]:
