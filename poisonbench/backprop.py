@@ -29,12 +29,14 @@ class Plan:
         rest: names of the remaining parameters, for `vmap(grad)`.
         names: of all parameters differentiated, in the model's order.
         size: number p of their entries.
+        pixelwise: images lie in memory pixel by pixel (channels last) during the passes.
     """
 
     hooked: dict[str, nn.Module]
     rest: tuple[str, ...]
     names: tuple[str, ...]
     size: int
+    pixelwise: bool
 
 
 def plan(model: nn.Module, layers: Layers, x: Tensor) -> Plan:
@@ -64,7 +66,19 @@ def plan(model: nn.Module, layers: Layers, x: Tensor) -> Plan:
     size = sum(p.numel() for name, p in model.named_parameters() if name in wanted)
     if not size:
         raise ValueError("the model has no parameter that requires a gradient")
-    return Plan(hooked, tuple(unique), names, size)
+    return Plan(hooked, tuple(unique), names, size, _pixelwise(model, x[:1]))
+
+
+def _pixelwise(model: nn.Module, x: Tensor) -> bool:
+    """Channels last on a CPU: pooling, and gathering patches, are faster there (measured: a fifth of a small CNN's time)."""
+    if x.dim() == 4 and not x.is_cuda and any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        try:
+            with torch.no_grad():
+                model(x.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:  # a model that asks for a view of its maps, which only the other layout gives
+            return False
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -124,7 +138,9 @@ def _passes(
     handles = [module.register_forward_hook(tap(name)) for name, module in how.hooked.items()]
     try:
         with torch.enable_grad(), _out_of_place(model):
-            logits: Tensor = functional_call(model, constants, (data.x,))
+            logits: Tensor = functional_call(
+                model, constants, (data.x.contiguous(memory_format=torch.channels_last) if how.pixelwise else data.x,)
+            )
     finally:
         for handle in handles:
             handle.remove()
@@ -169,7 +185,7 @@ def per_example(
     captured, rest = _passes(model, how, data, objective)
     for name, module in how.hooked.items():
         a, d = captured.pop(name)
-        yield layer_grad(module, a, d, ghost_is_cheaper(module, places(module, d), against), rescale)
+        yield layer_grad(module, a, d, ghost_is_cheaper(module, places(module, d), against), rescale, how.pixelwise)
     if rest is not None and rescale:
         scale = amax(rest.g)
         yield Dense(rest.g / scale[:, None]), scale.double()
@@ -192,8 +208,8 @@ def projections(model: nn.Module, how: Plan, data: Dataset, vectors: dict[str, T
     for name, module in how.hooked.items():
         a, d = captured.pop(name)
         own = {k: vectors[f"{name}.{k}" if name else k] for k, _ in module.named_parameters(recurse=False)}
-        gradient, _ = layer_grad(module, a, d, ghost=False, rescale=False)
-        parts.append(gradient.dot(layer_vectors(module, own, d)))
+        gradient, _ = layer_grad(module, a, d, False, False, how.pixelwise)
+        parts.append(gradient.dot(layer_vectors(module, own, d, how.pixelwise)))
     if rest is not None:
         parts.append(rest.dot(Dense(torch.cat([vectors[name].reshape(len(vectors[name]), -1) for name in how.rest], 1))))
     return torch.stack(parts).sum(0)

@@ -18,7 +18,7 @@ class Budget:
     Attributes:
         memory: bytes for test gradients; more test points are done in blocks, each with its own pass over the training set.
         batch: training instances a pass, at most.
-        gradients: bytes for the gradients of a pass; on a CPU what outgrows its cache is slower, so large models take small passes.
+        gradients: bytes for the gradients of a pass; on a CPU what outgrows its cache is slower.
     """
 
     memory: int

@@ -19,31 +19,42 @@ def padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
     return module.padding[1], module.padding[1], module.padding[0], module.padding[0]
 
 
-def patches(module: nn.Conv2d, a: Tensor) -> Tensor:
-    """Returns the patch of the input a (B, c, h, w) under every output pixel, (B, c kh kw, L)."""
+def patches(module: nn.Conv2d, a: Tensor, pixelwise: bool = False) -> Tensor:
+    """Returns the patch of the input a (B, c, h, w) under every output pixel, (B, L, p) or, not pixelwise, (B, p, L).
+
+    The p = c kh kw entries of a patch are in the order (kh, kw, c) if pixelwise, which is gathered fast from channels-last
+    images, else (c, kh, kw).
+    """
     a = F.pad(a, padding(module)) if any(padding(module)) else a
-    if module.dilation != (1, 1):
-        return F.unfold(a, module.kernel_size, module.dilation, 0, module.stride)
-    windows = a.unfold(2, module.kernel_size[0], module.stride[0]).unfold(3, module.kernel_size[1], module.stride[1])
-    return windows.permute(0, 1, 4, 5, 2, 3).reshape(len(a), -1, windows.shape[2] * windows.shape[3])
+    (kh, kw), (down, right), (sh, sw) = module.kernel_size, module.dilation, module.stride
+    windows = a.unfold(2, down * (kh - 1) + 1, sh).unfold(3, right * (kw - 1) + 1, sw)[..., ::down, ::right]
+    places = windows.shape[2] * windows.shape[3]
+    if pixelwise:
+        return windows.permute(0, 2, 3, 4, 5, 1).reshape(len(a), places, -1)
+    return windows.permute(0, 1, 4, 5, 2, 3).reshape(len(a), -1, places)
 
 
-def weight_gradient(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:
-    """Returns the per-example gradients of the weight, (B, p), in an order of the p entries that depends on the shapes alone.
+def weight_gradient(module: nn.Conv2d, a: Tensor, d: Tensor, pixelwise: bool) -> Tensor:
+    """Returns the per-example gradients of the weight, (B, p), their entries in the order of `in_gradient_order`.
 
     Args:
         module: the convolution, groups = 1.
         a: (B, c, h, w) inputs.
         d: (B, o, h', w') gradients at the outputs.
+        pixelwise: the way that is fast for images in channels-last layout; it is right for others too.
     """
     if _shifts(module, d):
-        return _by_shifts(module, a, d)
+        return (_by_views if pixelwise else _by_shifts)(module, a, d)
+    if pixelwise:
+        return torch.bmm(d.flatten(2), patches(module, a, pixelwise)).flatten(1)
     return torch.bmm(d.flatten(2), patches(module, a).mT).flatten(1)
 
 
-def in_gradient_order(module: nn.Conv2d, weights: Tensor, d: Tensor) -> Tensor:
-    """Returns weights (m, o, c, kh, kw) as (m, p), their entries in the order of `weight_gradient` for output gradients d."""
-    return (weights.permute(0, 3, 1, 4, 2) if _shifts(module, d) else weights).flatten(1)
+def in_gradient_order(module: nn.Conv2d, weights: Tensor, d: Tensor, pixelwise: bool) -> Tensor:
+    """Returns weights (m, o, c, kh, kw) as (m, p), their entries in the order of `weight_gradient` for such a d."""
+    if _shifts(module, d):
+        return weights.permute(*((0, 3, 4, 1, 2) if pixelwise else (0, 3, 1, 4, 2))).flatten(1)
+    return (weights.permute(0, 1, 3, 4, 2) if pixelwise else weights).flatten(1)
 
 
 def _shifts(module: nn.Conv2d, d: Tensor) -> bool:
@@ -51,17 +62,31 @@ def _shifts(module: nn.Conv2d, d: Tensor) -> bool:
     return plain and d[0, 0].numel() >= LARGE and module.in_channels >= WIDE
 
 
-def _by_shifts(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:
-    """Rows of padded images laid end to end: the image under kernel entry (i, j) is a shift by i rows and j pixels.
+def _laid_end_to_end(module: nn.Conv2d, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Returns padded inputs (B, c, .) and output gradients (B, o, h' w'') as rows of one length laid end to end, and that length.
 
-    The gradient at the outputs is padded with zeros to the same row length, so that what wraps around is multiplied by 0. Shifts
-    by rows are views; shifts by pixels are copied once.
+    So the image under kernel entry (i, j) is a shift by i rows and j pixels. The output gradients are padded with zeros to the
+    same length, so that what wraps around is multiplied by 0; the inputs have a row more for the last shift to end in.
     """
-    (kh, kw), (left, right, top, bottom) = module.kernel_size, padding(module)
-    flat = F.pad(a, (left, right, top, bottom + 1)).flatten(2)  # one more row for the last shift to end in
-    width = a.shape[3] + left + right
+    left, right, top, bottom = padding(module)
+    flat = F.pad(a, (left, right, top, bottom + 1)).flatten(2)
+    return flat, F.pad(d, (0, module.kernel_size[1] - 1)).flatten(2), a.shape[3] + left + right
+
+
+def _by_views(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:
+    """A product a kernel entry: in channels-last layout every shift is a view. Order (kh, kw, o, c)."""
+    (kh, kw), (flat, at, width) = module.kernel_size, _laid_end_to_end(module, a, d)
+    out = a.new_empty(len(a), kh * kw, d.shape[1], a.shape[1])
+    for k in range(kh * kw):
+        start = k // kw * width + k % kw
+        torch.bmm(at, flat[:, :, start : start + at.shape[2]].mT, out=out[:, k])
+    return out.flatten(1)
+
+
+def _by_shifts(module: nn.Conv2d, a: Tensor, d: Tensor) -> Tensor:
+    """A product a row of the kernel: shifts by rows are views, shifts by pixels are copied once. Order (kh, o, kw, c)."""
+    (kh, kw), (flat, at, width) = module.kernel_size, _laid_end_to_end(module, a, d)
     shifted = torch.cat([flat[:, :, j : flat.shape[2] - kw + 1 + j] for j in range(kw)], 1)  # (B, kw c, .)
-    at = F.pad(d, (0, kw - 1)).flatten(2)  # (B, o, h' width)
     out = a.new_empty(len(a), kh, d.shape[1], shifted.shape[1])
     for i in range(kh):
         torch.bmm(at, shifted[:, :, i * width : i * width + at.shape[2]].mT, out=out[:, i])

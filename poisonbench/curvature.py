@@ -67,7 +67,7 @@ def layout(model: nn.Module, how: Plan, data: Dataset, against: int) -> list[Ten
             columns = [own["weight"][0].flatten(1)] + ([own["bias"].mT] if "bias" in own else [])
             found.append(torch.cat(columns, 1).flatten())
         else:
-            dense = layer_vectors(module, own, outputs[name])
+            dense = layer_vectors(module, own, outputs[name], how.pixelwise)
             found.append(torch.cat([dense.g[0]] + ([] if dense.bias is None else [dense.bias[0]])))
     if how.rest:
         found.append(torch.cat([places[name].flatten() for name in how.rest]))

@@ -141,7 +141,9 @@ def _factors(module: nn.Module, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return a.reshape(len(a), -1, a.shape[-1]).mT, d.reshape(len(d), -1, d.shape[-1]).mT
 
 
-def layer_grad(module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bool) -> tuple[Grad, Tensor | None]:
+def layer_grad(
+    module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bool, pixelwise: bool
+) -> tuple[Grad, Tensor | None]:
     """Returns the per-example gradients of one layer's parameters, weight and bias together.
 
     Args:
@@ -150,6 +152,7 @@ def layer_grad(module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bo
         d: (B, ...) the gradients at its outputs.
         ghost: keep the factors instead of the gradient.
         rescale: divide every example's gradient by a factor that keeps its norm far from under- and overflow.
+        pixelwise: the entries of a convolution's gradient follow the channels-last layout, in which a and d should lie.
 
     Returns:
         The gradients, and the factors (B,) in float64 by which they were divided (None without `rescale`).
@@ -174,24 +177,25 @@ def layer_grad(module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bo
             inputs = torch.cat([inputs, one[:, None].expand(-1, 1, inputs.shape[2])], 1)
         return Ghost(inputs.mT, outputs.mT), scale
     if isinstance(module, nn.Conv2d):
-        weight, sums = weight_gradient(module, a, d), d.flatten(2).sum(2)
+        weight, sums = weight_gradient(module, a, d, pixelwise), d.flatten(2).sum(2)
     else:
         inputs, outputs = _factors(module, a, d)
         weight, sums = torch.bmm(outputs, inputs.mT).flatten(1), outputs.sum(2)
     return Dense(weight, None if module.bias is None else sums * one), scale
 
 
-def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], d: Tensor) -> Dense:
+def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], d: Tensor, pixelwise: bool) -> Dense:
     """Returns m vectors in the layer's parameter space as if they were gradients, to be multiplied with `Dense` ones.
 
     Args:
         module: a layer for which `supported` holds.
         vectors: "weight" (m, *weight.shape) and, where the layer has one, "bias" (m, *bias.shape).
         d: (B, ...) gradients at the layer's outputs, whose shape decides the order of a convolution's entries.
+        pixelwise: as for `layer_grad`.
     """
     weight, bias = vectors["weight"], vectors.get("bias")
     if isinstance(module, nn.Linear | nn.Conv2d):
-        flat = in_gradient_order(module, weight, d) if isinstance(module, nn.Conv2d) else weight.flatten(1)
+        flat = in_gradient_order(module, weight, d, pixelwise) if isinstance(module, nn.Conv2d) else weight.flatten(1)
         return Dense(flat, bias)
     return Dense(torch.cat([weight.flatten(1)] + ([] if bias is None else [bias.flatten(1)]), 1))
 

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from estimators.gas import GAS
 from estimators.tracin import TracIn
-from poisonbench.backprop import gradient_vectors
+from poisonbench.backprop import gradient_vectors, plan
 from poisonbench.blocks import Budget, halving
-from poisonbench.convolution import _by_shifts, weight_gradient
+from poisonbench.convolution import in_gradient_order, weight_gradient
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, checkpoint_sum, dot_products, gradient_norms, project
 from poisonbench.models import build
@@ -149,22 +149,50 @@ CONVOLUTIONS = [
     nn.Conv2d(2, 3, (2, 5), padding=(0, 2)),
     nn.Conv2d(2, 3, (4, 3), padding="same"),
     nn.Conv2d(2, 3, 7, padding="valid"),
+    nn.Conv2d(2, 3, 3, padding=1, dilation=2, stride=(1, 3)),
 ]
 
 
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("large", [1, 10_000], ids=["shifted images", "gathered patches"])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("pixelwise", [False, True])
 @pytest.mark.parametrize("module", CONVOLUTIONS, ids=repr)
-def test_shifted_images_and_gathered_patches_give_the_weight_gradients_of_autograd(module: nn.Conv2d):
+def test_weight_gradients_of_convolutions_are_those_of_autograd(module: nn.Conv2d, layout, pixelwise, large, monkeypatch):
+    monkeypatch.setattr("poisonbench.convolution.WIDE", 1)
+    monkeypatch.setattr("poisonbench.convolution.LARGE", large)
     g = torch.Generator().manual_seed(0)
-    a = torch.rand((3, 2, 9, 11), generator=g, dtype=torch.float64)
+    a = torch.rand((3, 2, 9, 11), generator=g, dtype=torch.float64).contiguous(memory_format=layout)
     weight = torch.rand(module.weight.shape, generator=g, dtype=torch.float64, requires_grad=True)
-    out = F.conv2d(a, weight, padding=module.padding)
-    d = torch.rand(out.shape, generator=g, dtype=torch.float64)
+    out = F.conv2d(a, weight, None, module.stride, module.padding, module.dilation)
+    d = torch.rand(out.shape, generator=g, dtype=torch.float64).contiguous(memory_format=layout)
     want = torch.stack([torch.autograd.grad(out[i], weight, d[i], retain_graph=True)[0] for i in range(3)])
-    kh, kw = module.kernel_size
-    shifts = _by_shifts(module, a, d).view(3, kh, 3, kw, 2).permute(0, 2, 4, 1, 3)
-    torch.testing.assert_close(shifts, want, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(weight_gradient(module, a, d), want.flatten(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        weight_gradient(module, a, d, pixelwise), in_gradient_order(module, want, d, pixelwise), rtol=1e-12, atol=1e-12
+    )
+
+
+class Viewer(nn.Module):
+    """Asks for a view of its maps, as many models from elsewhere do; no view of channels-last maps exists."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 26 * 22, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.conv(x)
+        return self.head(maps.view(len(maps), -1))
+
+
+def test_a_model_that_needs_the_plain_layout_gets_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("poisonbench.convolution.WIDE", 1)
+    model, x = Viewer().double().eval(), random_data(3, (3, 28, 24), 5, seed=1)
+    assert not plan(model, "all", x.x).pixelwise
+    assert plan(build("cnn", (3, 28, 24), 5, 0).double(), "all", x.x).pixelwise
+    torch.testing.assert_close(dot_products(model, x, x), expected(model, x, x, Form()), rtol=1e-10, atol=1e-10)
 
 
 def test_engine_leaves_the_model_as_it_was():
