@@ -33,3 +33,5 @@ FILTERS: dict[str, type] = {
     "spectral-signatures": SpectralSignatures,
     "spectre": Spectre,
 }
+CERTIFIERS: dict[str, type] = {}
+MITIGATIONS: dict[str, type] = {}

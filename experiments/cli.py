@@ -11,6 +11,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ["table", "csv", "json", "markdown", "latex"]
+KINDS = ["attacks", "estimators", "detectors", "filters", "certifiers", "mitigations", "models", "datasets"]
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -94,9 +95,9 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     import torch
 
     from experiments.grid import parse
+    from experiments.plan import jobs
     from experiments.run import Options, run
     from experiments.spec import Place
-    from experiments.worker import jobs
 
     grid = parse(raw)
     device = _device(how["device"])
@@ -189,8 +190,8 @@ def status(folder: Path) -> None:
     """Show what is done, missing and failed in a folder of logs."""
     from experiments.grid import parse
     from experiments.gridfile import read
+    from experiments.plan import jobs
     from experiments.spec import Place
-    from experiments.worker import jobs
 
     grid = parse(read(folder / "grid.toml"))
     click.echo(_plan(grid.name, jobs(grid, Place(folder), 1)))
@@ -264,7 +265,7 @@ def show(files: tuple[Path, ...]) -> None:
 
 
 @main.command(name="list")
-@click.argument("kind", required=False, type=click.Choice(["attacks", "estimators", "detectors", "models", "datasets"]))
+@click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(kind: str | None) -> None:
     """List what a grid can name, with hyperparameters and defaults."""
     from experiments.show import catalogue

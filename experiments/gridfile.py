@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from experiments.grid import settable
+from experiments.axes import settable
 from experiments.spec import Grid, Method, Scene
 from poisonbench.errors import ConfigError
 
@@ -87,5 +87,8 @@ def resolved(grid: Grid) -> str:
         "attack": listed(tuple(distinct(lambda s: s.attack))),
         "estimator": listed(grid.estimators),
         "detector": listed(grid.detectors),
+        "filter": listed(grid.filters),
+        "certifier": listed(grid.certifiers),
+        "mitigation": [{**listed((r.method,))[0], **{kind: list(names) for kind, names in r.of}} for r in grid.mitigations],
     }
     return tomli_w.dumps({k: v for k, v in document.items() if v != []})

@@ -35,6 +35,7 @@ class Sample:
     controls: Array
     matched: NDArray[np.bool_]
     failed: int = 0
+    noun: str = "attacked points"
 
     def against(self, matched: bool) -> Array:
         """Scores of the matched controls, or of all."""
@@ -45,9 +46,9 @@ class Sample:
         controls = self.against(matched)
         scores = np.concatenate([self.attacked, controls])
         if not len(self.attacked):
-            return f"none of {self.failed} attacks succeeded" if self.failed else "no attacked points"
+            return f"none of {self.failed} attacks succeeded" if self.failed else f"no {self.noun}"
         if not len(controls):
-            return "no matched controls" if matched else "no controls"
+            return "no matched controls" if matched else "no controls" if self.noun == "attacked points" else "no clean rows"
         if bad := int((~np.isfinite(scores)).sum()):
             return f"{bad} non-finite scores"
         return "constant scores" if (scores == scores[0]).all() else ""

@@ -18,8 +18,8 @@ from sklearn.metrics import roc_curve
 
 from experiments.evaluate import Row, aggregate, scene_rows
 from experiments.metrics import Sample
+from experiments.naming import in_order, naming, natural
 from experiments.results import Results
-from experiments.tables import in_order, naming, natural
 from poisonbench.log import Record
 
 Array = NDArray[np.float64]

@@ -11,8 +11,9 @@ from itertools import groupby, zip_longest
 from typing import Any
 
 from experiments.evaluate import Row
+from experiments.naming import Table, short
 from experiments.results import Results
-from experiments.tables import Summary, Table, short, summarise, tables
+from experiments.tables import Summary, summarise, tables
 
 WIDTH = 110  # columns of the terminal
 _LATEX = {**{c: f"\\{c}" for c in "&%$#_{}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

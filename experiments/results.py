@@ -3,6 +3,7 @@
 Cost: reading every log once.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 from poisonbench import log
 from poisonbench.errors import ConfigError, LogError
 
-STAGES = {"scene": "scene", "trace": "trace", "influence": "influence", "detect": "detect", "failed": "failure"}
+STAGES = {
+    **{kind: kind for kind in ("scene", "trace", "influence", "detect", "filter", "certify", "mitigate")},
+    "failed": "failure",
+}
+PARTS = ("estimator", "detector", "filter", "certifier", "mitigation")  # what a stage's configuration names
+JUDGED = {"influence": "estimator", "detect": "detector", "filter": "filter"}  # stages judged by their scene -> what they name
 NEEDED = {
     "scene": (
         *("probe/group", "probe/predicted", "probe/wanted"),
-        *("targets/predicted", "targets/wanted", "clean/correct", "clean/size"),
+        *("targets/predicted", "targets/wanted", "clean/correct", "clean/size", "poison/role"),
     ),
     "detect": ("score", "flag"),
+    "filter": ("score",),
     "failure": ("reason",),
 }
 
@@ -37,7 +44,7 @@ class Results:
 def settings(record: log.Record) -> tuple[dict[str, Any], int]:
     """Returns what names the rows of a log (dataset, recipe, attack, ..., estimator, detector), and the seed."""
     scene = record.config.get("scene", record.config)
-    own = {name: record.config[name] for name in ("estimator", "detector") if name in record.config}
+    own = {name: record.config[name] for name in PARTS if name in record.config}
     return {**{name: value for name, value in scene.items() if name != "seed"}, **own}, int(scene["seed"])
 
 
@@ -63,7 +70,7 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
             record = _read(path, verify)
             if record.kind == "scene":
                 scenes[path.parent] = record
-            elif record.kind in ("influence", "detect"):
+            elif record.kind in JUDGED:
                 _fits(record, scenes.get(path.parent))
             records.setdefault(record.kind, []).append(record)
         except LogError as error:
@@ -77,23 +84,25 @@ def _read(path: Path, verify: bool) -> log.Record:
     needed = NEEDED.get(record.kind, ())
     if lacking := [key for key in needed if key not in record.data]:
         raise LogError(path, f"has no data set {lacking[0]!r}")
-    if record.kind in ("scene", "influence", "detect"):
-        try:
-            named = [
-                value["name"]
-                for key, value in settings(record)[0].items()
-                if key in ("attack", "estimator", "detector") and value
-            ]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise LogError(path, f"its configuration is not one of kind {record.kind!r}: {error!r}") from error
-        if len(named) < (record.kind != "scene") + 1 or not all(isinstance(name, str) for name in named):
-            raise LogError(path, "its configuration names no attack, estimator or detector")
+    if record.kind == "scene" or record.kind in JUDGED:
+        _check_names(record, ("attack", *([JUDGED[record.kind]] if record.kind in JUDGED else [])))
     _check_data(record)
     return replace(record, data={key: record.data[key] for key in needed})
 
 
+def _check_names(record: log.Record, needed: Collection[str]) -> None:
+    """The configuration of each part that is there names it, and all of `needed` are there."""
+    try:
+        found = {key: value["name"] for key, value in settings(record)[0].items() if key in ("attack", *PARTS) and value}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LogError(record.path, f"its configuration is not one of kind {record.kind!r}: {error!r}") from error
+    lacking = [part for part in needed if part not in found]
+    if lacking or not all(isinstance(name, str) for name in found.values()):
+        raise LogError(record.path, f"its configuration names no {' and no '.join(lacking or found)}")
+
+
 def _check_data(record: log.Record) -> None:
-    for keys in ("probe/group probe/predicted probe/wanted", "targets/predicted targets/wanted", "score flag"):
+    for keys in ("probe/group probe/predicted probe/wanted", "targets/predicted targets/wanted", "score flag", "poison/role"):
         shapes = {record.data[key].shape for key in keys.split() if key in record.data}
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
             raise LogError(record.path, f"{', '.join(keys.split())} are not vectors of one length")
@@ -109,5 +118,9 @@ def _fits(record: log.Record, scene: log.Record | None) -> None:
         raise LogError(record.path, "cannot be judged: scene.h5 beside it is missing or damaged")
     if record.config.get("scene") != scene.config:
         raise LogError(record.path, "belongs to another scene than scene.h5 beside it")
-    if record.kind == "detect" and record.data["score"].shape != scene.data["probe/group"].shape:
-        raise LogError(record.path, f"has {len(record.data['score'])} scores for {len(scene.data['probe/group'])} probe points")
+    owners = {"detect": ("score", "probe/group", "probe points"), "filter": ("score", "poison/role", "training rows")}
+    if record.kind in owners:
+        own, theirs, what = owners[record.kind]
+        have, want = len(record.data[own]), len(scene.data[theirs])
+        if have != want:
+            raise LogError(record.path, f"has {have} scores for {want} {what}")

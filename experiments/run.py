@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from experiments.gridfile import resolved
 from experiments.guard import FatalError, ending_signals, exclusive
+from experiments.plan import Job, jobs
 from experiments.scene import check_scene
 from experiments.spec import Grid, Place
-from experiments.worker import Job, Outcome, jobs, record_failure, run_job, start_worker
+from experiments.worker import Outcome, record_failure, run_job, start_worker
 from poisonbench import log
 
 

@@ -34,10 +34,21 @@ from poisonbench.training import predict, train
 
 @dataclass(frozen=True, eq=False)
 class Victim:
-    """What the stages after training work on."""
+    """What the stages after training work on.
+
+    Attributes:
+        trace: the training run.
+        probe: the points on which it is judged.
+        role: (n,) uint8 on the CPU, the ground truth of the training instances.
+        clean_test: the scene's clean test set.
+        poisoned: what the attack returned, None where the victim was read back from its files.
+    """
 
     trace: Trace
     probe: Probe
+    role: Tensor
+    clean_test: Dataset
+    poisoned: Poisoned | None = None
 
     @property
     def test(self) -> Dataset:
@@ -140,7 +151,8 @@ def make_victim(scene: Scene, place: Place) -> Victim:
         record = log.read(folder / "scene.h5", "scene")
         poisoned_set = unpack_train(record, train_set)
         trace = unpack_trace(log.read(folder / "trace.h5", "trace"), poisoned_set, scene.recipe, scene.seed)
-        return Victim(trace, unpack_probe(record, train_set.classes))
+        probe, role = unpack_probe(record, train_set.classes), torch.as_tensor(record.data["poison/role"])
+        return Victim(trace, probe, role, test_set)
     device = torch.device(place.device)
     with measured(device) as start_cost:
         recipe = replace(scene.recipe, start=make_start(scene, data.pretraining))
@@ -163,4 +175,4 @@ def make_victim(scene: Scene, place: Place) -> Victim:
     about |= {"seconds_pretrain": start_cost.seconds} if scene.transfer else {}
     about |= {"device": place.device, "threads": torch.get_num_threads(), "seed": scene.seed, "warnings": "\n".join(notes)}
     log.write(folder / "scene.h5", "scene", config=scene.config, data=data_sets, attributes=about)
-    return Victim(trace, probe)
+    return Victim(trace, probe, poisoned.role.cpu(), test_set, poisoned)

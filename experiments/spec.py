@@ -24,7 +24,7 @@ def configuration(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Method:
-    """An attack, estimator or detector under the name by which the grid calls it.
+    """An attack, an estimator or a defense under the name by which the grid calls it.
 
     Attributes:
         name: a name of its table, or package.module:Class.
@@ -38,6 +38,10 @@ class Method:
     def config(self) -> dict[str, Any]:
         """The name and all hyperparameters, defaults included."""
         return {"name": self.name, **configuration(self.value)}
+
+    def reads(self, what: str) -> bool:
+        """Whether it declares in `uses` that it reads "influence", "reference", "oracle", ..."""
+        return what in getattr(self.value, "uses", ())
 
 
 @dataclass(frozen=True)
@@ -153,14 +157,34 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """A mitigation, and on whose verdicts it works.
+
+    Attributes:
+        method: the mitigation.
+        of: kind ("estimator", "detector", "filter") -> names of methods of the grid; of a kind not named it takes all.
+    """
+
+    method: Method
+    of: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def takes(self, kind: str, method: Method) -> bool:
+        """Whether it works on this method's results."""
+        return method.name in dict(self.of).get(kind, (method.name,))
+
+
+@dataclass(frozen=True)
 class Grid:
     """All scenes of a run, and the methods applied to each."""
 
     name: str
     scenes: tuple[Scene, ...]
-    estimators: tuple[Method, ...]
-    detectors: tuple[Method, ...]
-    alarm: float
+    estimators: tuple[Method, ...] = ()
+    detectors: tuple[Method, ...] = ()
+    alarm: float = 0.05
+    filters: tuple[Method, ...] = ()
+    certifiers: tuple[Method, ...] = ()
+    mitigations: tuple[Remedy, ...] = ()
 
 
 def canonical(config: object) -> str:
@@ -172,10 +196,14 @@ def canonical(config: object) -> str:
     return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def slug(label: str, most: int = 60) -> str:
+    """Returns at most `most` of [a-z0-9-] that tell of `label`."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:most].rstrip("-")
+
+
 def identifier(label: str, config: object) -> str:
     """Returns a slug of `label` (at most 60 of [a-z0-9.-]) and 8 hex digits of the configuration's sha256."""
-    slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:60].rstrip("-")
-    return f"{slug}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
+    return f"{slug(label)}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
 
 
 def key(method: Method | None) -> str:
@@ -211,3 +239,18 @@ class Place:
         """The file of a detector's scores."""
         name = identifier(detector.name, {**detector.config, "alarm": alarm})
         return self.scene(scene) / f"detect-{key(estimator)}-{name}.h5"
+
+    def filter(self, scene: Scene, estimator: Method | None, sieve: Method) -> Path:
+        """The file of a filter's scores."""
+        return self.scene(scene) / f"filter-{key(estimator)}-{key(sieve)}.h5"
+
+    def certify(self, scene: Scene, certifier: Method) -> Path:
+        """The file of a certifier's labels and radii."""
+        return self.scene(scene) / f"certify-{key(certifier)}.h5"
+
+    def mitigate(self, scene: Scene, methods: tuple[tuple[str, Method | None], ...], alarm: float) -> Path:
+        """The file of a mitigation that works on the verdict of a detector or filter, which may use an estimator."""
+        used = {part: method for part, method in methods if method is not None}
+        name = identifier(used["mitigation"].name, {**{part: method.config for part, method in used.items()}, "alarm": alarm})
+        judge = used.get("detector", used.get("filter"))
+        return self.scene(scene) / f"mitigate-{key(used.get('estimator'))}-{slug(judge.name, 40) if judge else 'none'}-{name}.h5"

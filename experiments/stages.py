@@ -1,89 +1,155 @@
-"""The stages after training: influence of every training instance on the probe, and a detector's verdict on it."""
+"""The stages after training: influence of every training instance on the probe, and what detectors and filters say of it."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from experiments.archive import CALIBRATION
-from experiments.measure import measured, noted
+from experiments.measure import Cost, measured, noted
+from experiments.plan import Stage
 from experiments.scene import Victim
 from experiments.spec import Method, Place, Scene, key
 from poisonbench import log
 from poisonbench.contracts import Evidence
-from poisonbench.notes import collecting
+from poisonbench.notes import Notes, collecting
 
 
-def estimate(scene: Scene, method: Method, victim: Victim, place: Place) -> Tensor:
-    """Returns the influence (m, n) of every training instance on every probe point, and writes influence-EST.h5."""
-    device = victim.trace.train.x.device
-    trace = replace(victim.trace, scratch=place.scene(scene) / "scratch" / key(method))
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A stage about to be done, with all that it may read.
+
+    Attributes:
+        scene: of which it is a part.
+        place: where the scene lies.
+        stage: what is to be done, and with which methods.
+        victim: the scene's training run, probe and ground truth.
+        kept: the influence matrix read or made last, by estimator; one at a time.
+        alarm: share of the calibration points that a detector may flag.
+    """
+
+    scene: Scene
+    place: Place
+    stage: Stage
+    victim: Victim
+    kept: dict[Method, Tensor]
+    alarm: float
+
+    def method(self, part: str) -> Method:
+        """The method of a part that the stage must have."""
+        found = dict(self.stage.methods)[part]
+        assert found is not None, part
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        """Where the victim was trained."""
+        return self.victim.trace.train.x.device
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for the restart blocks of this stage."""
+        return self.place.scene(self.scene) / "scratch" / self.stage.path.stem
+
+    def influence(self) -> Tensor | None:
+        """The influence (m, n) of the stage's estimator, on the CPU; None without one."""
+        estimator = dict(self.stage.methods).get("estimator")
+        if estimator is None:
+            return None
+        if estimator not in self.kept:
+            record = log.read(self.place.influence(self.scene, estimator), "influence")
+            self.kept.clear()
+            self.kept[estimator] = torch.as_tensor(record.data["influence"])
+        return self.kept[estimator]
+
+    def trusted(self, method: Method) -> Tensor:
+        """The probe points (m,) bool on the CPU that `method` may know to be clean: none, or the first half of the calibration.
+
+        The calibration points were drawn at random, so any half will do; the other sets a detector's threshold.
+        """
+        calibration = self.victim.probe.group == CALIBRATION
+        return calibration & (calibration.cumsum(0) <= int(calibration.sum()) // 2) & method.reads("reference")
+
+    def evidence(self, method: Method) -> Evidence:
+        """What `method` may see: points known to be clean and the ground truth only if it declares their use."""
+        victim, influence = self.victim, self.influence() if method.reads("influence") else None
+        return Evidence(
+            victim.trace,
+            victim.test,
+            None if influence is None else influence.to(self.device),
+            self.trusted(method).to(self.device) if method.reads("reference") else None,
+            victim.role.to(self.device) if method.reads("oracle") else None,
+        )
+
+    def write(self, data: Mapping[str, Tensor], about: Mapping[str, float | str], told: Notes, **config: float) -> None:
+        """Writes the file in which the stage ends."""
+        attributes = {f"note_{k}": v for k, v in told.figures.items()} | {**about, "device": str(self.device)}
+        log.write(
+            self.stage.path,
+            self.stage.kind,
+            config={"scene": self.scene.config, **self.stage.config, **config},
+            data={**told.arrays, **data},
+            attributes={**attributes, "seed": self.scene.seed},
+        )
+
+
+def estimate(cell: Cell) -> None:
+    """Writes the influence (m, n) of every training instance on every probe point, and keeps it for the stages that follow."""
+    method, victim = cell.method("estimator"), cell.victim
+    trace = replace(victim.trace, scratch=cell.place.scene(cell.scene) / "scratch" / key(method))
     with noted() as notes, collecting() as told:
-        with measured(device) as fit:
+        with measured(cell.device) as fit:
             scorer = method.value.fit(trace)
-        with measured(device) as score:
+        with measured(cell.device) as score:
             influence: Tensor = scorer(victim.test)
-    want = (len(victim.test), len(victim.trace.train))
-    if tuple(influence.shape) != want:
-        raise ValueError(f"{method.name} returned influence of shape {tuple(influence.shape)}, not (m, n) = {want}")
+    _check_shape(method, "influence", influence, (len(victim.test), len(victim.trace.train)), "(m, n)")
     influence = influence.to(device="cpu", dtype=torch.float32)
-    attributes = {"fit_seconds": fit.seconds, "score_seconds": score.seconds, "peak_bytes": max(fit.peak_bytes, score.peak_bytes)}
-    log.write(
-        place.influence(scene, method),
-        "influence",
-        config={"scene": scene.config, "estimator": method.config},
-        data={**told.arrays, "influence": influence},
-        attributes={
-            **{f"note_{k}": v for k, v in told.figures.items()},
-            **attributes,
-            "warnings": "\n".join(notes),
-            "device": str(device),
-            "seed": scene.seed,
-        },
-    )
-    return influence
+    about: dict[str, float | str] = {"fit_seconds": fit.seconds, "score_seconds": score.seconds}
+    about |= {"peak_bytes": max(fit.peak_bytes, score.peak_bytes), "warnings": "\n".join(notes)}
+    cell.write({"influence": influence}, about, told)
+    cell.kept.clear()
+    cell.kept[method] = influence
 
 
-def read_influence(scene: Scene, method: Method, place: Place) -> Tensor:
-    """Returns the influence (m, n) that `estimate` wrote."""
-    return torch.as_tensor(log.read(place.influence(scene, method), "influence").data["influence"])
-
-
-def detect(
-    scene: Scene, estimator: Method | None, method: Method, victim: Victim, influence: Tensor | None, place: Place, alarm: float
-) -> None:
+def detect(cell: Cell) -> None:
     """Scores every probe point and writes detect-EST-DET.h5.
 
     The flags are the scores above the 1 - alarm quantile of the calibration points; without a finite calibration score there
     are none. A detector that is fitted to clean points gets half of them, and the other half sets its threshold: on the points
     that it was fitted to its scores would be too low.
     """
-    trace, device = victim.trace, victim.trace.train.x.device
-    calibration = victim.probe.group == CALIBRATION
-    trusted = calibration & (calibration.cumsum(0) <= calibration.sum() // 2)  # drawn at random, so any half will do
-    trusted &= "reference" in method.value.uses
-    evidence = Evidence(
-        trace,
-        victim.test,
-        None if influence is None else influence.to(device),
-        trusted.to(device) if "reference" in method.value.uses else None,
-    )
-    with noted() as notes, measured(device) as cost:
-        scores: Tensor = method.value(evidence)
-    if tuple(scores.shape) != (len(victim.test),):
-        raise ValueError(f"{method.name} returned scores of shape {tuple(scores.shape)}, not (m,) = ({len(victim.test)},)")
-    scores = scores.to(device="cpu", dtype=torch.float64)
-    clean = scores[calibration & ~trusted]
+    method = cell.method("detector")
+    scores, about, told = _judge(cell, method, len(cell.victim.test), "(m,)")
+    clean = scores[(cell.victim.probe.group == CALIBRATION) & ~cell.trusted(method)]
     clean = clean[clean.isfinite()]
-    threshold = float(clean.quantile(1 - alarm, interpolation="higher")) if len(clean) else torch.inf
-    methods = {"estimator": estimator and estimator.config, "detector": method.config}
-    about: dict[str, float | str] = {"seconds": cost.seconds, "threshold": threshold, "alarm": alarm, "seed": scene.seed}
-    about |= {"uses": ",".join(method.value.uses), "warnings": "\n".join(notes), "device": str(device)}
-    methods = {"estimator": estimator and estimator.config, "detector": method.config}
-    log.write(
-        place.detect(scene, estimator, method, alarm),
-        "detect",
-        config={"scene": scene.config, **methods, "alarm": alarm},
-        data={"score": scores, "flag": scores > threshold},
-        attributes=about,
-    )
+    threshold = float(clean.quantile(1 - cell.alarm, interpolation="higher")) if len(clean) else torch.inf
+    about |= {"threshold": threshold, "alarm": cell.alarm}
+    cell.write({"score": scores, "flag": scores > threshold}, about, told, alarm=cell.alarm)
+
+
+def sift(cell: Cell) -> None:
+    """Scores every training instance and writes filter-EST-FIL.h5."""
+    scores, about, told = _judge(cell, cell.method("filter"), len(cell.victim.trace.train), "(n,)")
+    cell.write({"score": scores}, about, told)
+
+
+def _judge(cell: Cell, method: Method, size: int, letters: str) -> tuple[Tensor, dict[str, float | str], Notes]:
+    """Returns the scores of a detector or filter, (size,) float64 on the CPU, and what its log tells about them."""
+    evidence = cell.evidence(method)
+    with noted() as notes, collecting() as told, measured(cell.device) as cost:
+        scores: Tensor = method.value(evidence)
+    _check_shape(method, "scores", scores, (size,), letters)
+    return scores.to(device="cpu", dtype=torch.float64), about_run(method, cost, notes), told
+
+
+def about_run(method: Method, cost: Cost, notes: list[str]) -> dict[str, float | str]:
+    """Returns the attributes that tell how a defense ran and what it took beyond the victim."""
+    return {"seconds": cost.seconds, "uses": ",".join(method.value.uses), "warnings": "\n".join(notes)}
+
+
+def _check_shape(method: Method, what: str, value: Tensor, want: tuple[int, ...], letters: str) -> None:
+    if tuple(value.shape) != want:
+        told = f"({want[0]},)" if len(want) == 1 else str(want)
+        raise ValueError(f"{method.name} returned {what} of shape {tuple(value.shape)}, not {letters} = {told}")

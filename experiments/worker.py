@@ -6,76 +6,24 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 
+from experiments.plan import Job, Stage
 from experiments.scene import Victim, make_victim
-from experiments.spec import Grid, Method, Place, Scene
-from experiments.stages import detect, estimate, read_influence
+from experiments.spec import Method
+from experiments.stages import Cell, detect, estimate, sift
 from poisonbench import log
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A cell of the grid.
-
-    Attributes:
-        path: the file in which it ends.
-        estimator: None for the scene itself and for detectors without influence.
-        detector: None for the scene itself and for influence.
-    """
-
-    path: Path
-    estimator: Method | None = None
-    detector: Method | None = None
-
-    @property
-    def failure(self) -> Path:
-        """The file that stands for it when it failed."""
-        return self.path.with_name(f"failed-{self.path.name}")
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing left to do: done or failed."""
-        return self.path.exists() or self.failure.exists()
-
-
-@dataclass(frozen=True)
-class Job:
-    """A scene with all of its stages."""
-
-    scene: Scene
-    place: Place
-    stages: tuple[Stage, ...]
-    alarm: float
-    threads: int
-
-    @property
-    def open(self) -> tuple[Stage, ...]:
-        """The stages still to do; those that need a failed one are not among them."""
-        if self.stages[0].failure.exists():
-            return ()
-        failed = {s.estimator for s in self.stages if s.estimator and not s.detector and s.failure.exists()}
-        return tuple(s for s in self.stages if not s.ended and not (s.detector and s.estimator in failed))
-
-
-def jobs(grid: Grid, place: Place, threads: int) -> list[Job]:
-    """Returns a job a scene, its stages in the order in which they can be done."""
-    out = []
-    for scene in grid.scenes:
-        stages = [Stage(place.scene(scene) / "scene.h5")]
-        plain = [d for d in grid.detectors if "influence" not in d.value.uses]
-        stages += [Stage(place.detect(scene, None, d, grid.alarm), None, d) for d in plain]
-        for estimator in grid.estimators:
-            stages.append(Stage(place.influence(scene, estimator), estimator))
-            judges = [d for d in grid.detectors if d not in plain]
-            stages += [Stage(place.detect(scene, estimator, d, grid.alarm), estimator, d) for d in judges]
-        out.append(Job(scene, place, tuple(stages), grid.alarm, threads))
-    return out
+DO: Mapping[str, Callable[[Cell], None]] = {
+    "scene": lambda _: None,  # making the victim is the stage
+    "influence": estimate,
+    "detect": detect,
+    "filter": sift,
+}
 
 
 @dataclass
@@ -95,10 +43,7 @@ class Outcome:
 
 def record_failure(job: Job, stage: Stage, reason: str, trace: str = "") -> None:
     """Writes the file that stands for a failed stage."""
-    config: dict[str, Any] = {"scene": job.scene.config}
-    for name, method in (("estimator", stage.estimator), ("detector", stage.detector)):
-        if method is not None:
-            config[name] = method.config
+    config = {"scene": job.scene.config, **stage.config}
     log.write(
         stage.failure, "failure", config=config, data={"reason": reason[:2000], "traceback": trace[-100_000:]}, attributes={}
     )
@@ -114,14 +59,14 @@ def run_job(job: Job) -> Outcome:
         stage = job.open[0]
         try:
             victim = victim or make_victim(job.scene, job.place)
-            _do(job, stage, victim, influence)
+            DO[stage.kind](Cell(job.scene, job.place, stage, victim, influence, job.alarm))
         except (LogWriteError, MemoryError) as error:
             outcome.fatal = str(error) or "out of memory"
             return outcome
         except LogError as error:
             outcome.damaged = str(error)
             return outcome
-        except Exception as error:  # an attack, estimator or detector may raise anything
+        except Exception as error:  # an attack, an estimator or a defense may raise anything
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, DivergedError):
                 reason = f"diverged in epoch {error.epoch}"
@@ -130,23 +75,6 @@ def run_job(job: Job) -> Outcome:
             record_failure(job, stage, reason, traceback.format_exc())
             outcome.failed.append(f"{job.scene.id}/{stage.path.stem}: {reason}")
     return outcome
-
-
-def _do(job: Job, stage: Stage, victim: Victim, influence: dict[Method, torch.Tensor]) -> None:
-    if stage.path.name == "scene.h5":
-        return  # making the victim was the stage
-    if stage.detector is None:
-        assert stage.estimator is not None
-        influence.clear()  # one matrix at a time
-        influence[stage.estimator] = estimate(job.scene, stage.estimator, victim, job.place)
-        return
-    matrix = None
-    if stage.estimator is not None:
-        if stage.estimator not in influence:
-            influence.clear()
-            influence[stage.estimator] = read_influence(job.scene, stage.estimator, job.place)
-        matrix = influence[stage.estimator]
-    detect(job.scene, stage.estimator, stage.detector, victim, matrix, job.place, job.alarm)
 
 
 def start_worker(parent: int, path: list[str]) -> None:

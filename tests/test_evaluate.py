@@ -35,7 +35,7 @@ def write_scene(folder: Path, config: dict[str, Any], groups=GROUPS, won=None, t
         predicted[attacked] = np.where(won, 1, 5)
     data = {"probe/group": group, "probe/predicted": predicted, "probe/wanted": wanted}
     data |= {"targets/predicted": (np.arange(targets[1]) < targets[0]).astype(int), "targets/wanted": np.ones(targets[1], int)}
-    data |= {"clean/correct": np.array(90), "clean/size": np.array(100)}
+    data |= {"clean/correct": np.array(90), "clean/size": np.array(100), "poison/role": np.array([1, 1, 0, 0, 0, 0, 2], np.uint8)}
     name = f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
     place = folder / "scenes" / name
     log.write(place / "scene.h5", "scene", config=config, data=data, attributes={"seconds_train": 1.0})

@@ -15,9 +15,9 @@ from estimators import ESTIMATORS
 from experiments import stages
 from experiments.grid import parse
 from experiments.guard import BusyError, FatalError, exclusive
+from experiments.plan import jobs
 from experiments.run import Options, run
 from experiments.spec import Grid, Place
-from experiments.worker import jobs
 from poisonbench import log
 from poisonbench.errors import DataError, LogWriteError
 

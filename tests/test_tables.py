@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
 
+from experiments.naming import Table, short_names
 from experiments.render import render, to_latex, to_markdown, to_text
 from experiments.results import Results, load_results
-from experiments.tables import Table, short_names, summarise, tables
+from experiments.tables import summarise, tables
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
