@@ -9,6 +9,8 @@ from attacks.adaptive_blend import AdaptiveBlend
 from attacks.adaptive_patch import AdaptivePatch
 from attacks.blend import Blend
 from attacks.file import File
+from attacks.hidden_trigger import HiddenTrigger
+from attacks.label_consistent import LabelConsistent
 from attacks.label_flip import LabelFlip
 from attacks.none import NoAttack
 from attacks.patch import Patch
@@ -27,4 +29,6 @@ ATTACKS: dict[str, type] = {
     "adaptive-patch": AdaptivePatch,
     "warp": Warp,
     "file": File,
+    "label-consistent": LabelConsistent,
+    "hidden-trigger": HiddenTrigger,
 }

@@ -109,7 +109,15 @@ def dirty_label(
 
 
 def clean_label(
-    train: Dataset, test: Dataset, trigger: Trigger, *, target: int, budget: float, seed: int, harden: Trigger | None = None
+    train: Dataset,
+    test: Dataset,
+    trigger: Trigger,
+    *,
+    target: int,
+    budget: float,
+    seed: int,
+    source: int | None = None,
+    poison: Trigger | None = None,
 ) -> Poisoned:
     """Triggers rows of the target class, which keep their labels; attacks all test points of the other classes.
 
@@ -120,16 +128,17 @@ def clean_label(
         target: the label that the attacker wants.
         budget: poisoned rows as a fraction of n; no more than the class has.
         seed: of the choice of rows.
-        harden: what is done to the rows before they get the trigger.
+        source: the one class that is attacked; None for all but the target.
+        poison: what the poison rows get instead, for attacks that harden them first or hide the trigger in them.
 
     Raises:
-        PoisonError: rule "label", `target` is no class.
+        PoisonError: rule "label", `target` or `source` is no class.
         ConfigError: no training row is of the target class.
     """
     check_class("target", target, train.classes)
     rows = draw(train.y == target, budget, seed)
-    x = train.x[rows] if harden is None else harden(train.x[rows])
-    return Poisoned(*replace(train, rows, trigger(x), train.y[rows]), *_attacked(test, trigger, target, None))
+    changed = replace(train, rows, (poison or trigger)(train.x[rows]), train.y[rows])
+    return Poisoned(*changed, *_attacked(test, trigger, target, source))
 
 
 def _eligible(data: Dataset, target: Target, source: int | None) -> Tensor:

@@ -13,7 +13,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks import ATTACKS, AdaptiveBlend, AdaptivePatch, Blend, File, LabelFlip, NoAttack, Patch, Sinusoid, TaCT, Warp
+from attacks import (
+    ATTACKS,
+    AdaptiveBlend,
+    AdaptivePatch,
+    Blend,
+    File,
+    HiddenTrigger,
+    LabelConsistent,
+    LabelFlip,
+    NoAttack,
+    Patch,
+    Sinusoid,
+    TaCT,
+    Warp,
+)
 from poisonbench import training
 from poisonbench.contracts import CLEAN, COVER, POISON, Poisoned, count, craft
 from poisonbench.data import Dataset, load, subset
@@ -70,9 +84,13 @@ ROWS = [
     AdaptivePatch(target=3, budget=0.1, cover=0.05, size=3, opacity=1),
     Warp(),
     Warp(target=5, budget=0.05, cover=0, grid=6, strength=2),
+    LabelConsistent(steps=3),
+    LabelConsistent(target=4, eps=0.3, steps=3, place="corners", value=0.5, surrogate=Recipe("linear", epochs=2)),
+    HiddenTrigger(steps=3),
+    HiddenTrigger(target=4, source=None, eps=0.3, steps=3, place="random", surrogate=Recipe("linear", epochs=2)),
 ]
 TRIGGERS = [attack for attack in ROWS if hasattr(attack, "trigger")]
-PARTIAL = (AdaptiveBlend, AdaptivePatch)  # their poison rows show a part of the trigger: tested by the mask
+OTHERWISE = (AdaptiveBlend, AdaptivePatch, LabelConsistent, HiddenTrigger)  # their poison is more, or less, than the trigger
 SEEDED = [attack for attack in ROWS if getattr(attack, "seeded", True)]
 every_attack = pytest.mark.parametrize("attack", ROWS, ids=repr)
 every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
@@ -169,7 +187,7 @@ def test_poison_lies_where_the_data_lies(attack, small):
     assert all(t.is_cuda for t in tensors(p))
 
 
-@pytest.mark.parametrize("attack", [attack for attack in TRIGGERS if not isinstance(attack, PARTIAL)], ids=repr)
+@pytest.mark.parametrize("attack", [attack for attack in TRIGGERS if not isinstance(attack, OTHERWISE)], ids=repr)
 def test_one_trigger_poisons_and_attacks(attack, small):
     clean, test = small
     p = attack(clean, test, QUICK, 5)
@@ -352,6 +370,11 @@ def test_neighbour_keeps_to_its_source_and_target(small):
         (lambda: AdaptivePatch(opacity=0), r"opacity must lie in \(0, 1\], got 0"),
         (lambda: Warp(grid=1), "grid must be at least 2, got 1"),
         (lambda: Warp(strength=-1), "strength must be non-negative and finite, got -1"),
+        (lambda: LabelConsistent(eps=0), r"eps must lie in \(0, 1\), got 0"),
+        (lambda: LabelConsistent(steps=0), "steps must be at least 1, got 0"),
+        (lambda: LabelConsistent(place="random"), "place must be one of top-left, .*, corners, got 'random'"),
+        (lambda: HiddenTrigger(source=0), "source and target must differ, got 0 for both"),
+        (lambda: HiddenTrigger(eps=1.0), r"eps must lie in \(0, 1\), got 1.0"),
         (lambda: Patch(target=-1), "target must be at least 0, got -1"),
         (lambda: Patch(budget=0), r"budget must lie in \(0, 1\), got 0"),
         (lambda: Patch(size=0), "size must be at least 1, got 0"),
@@ -384,6 +407,10 @@ def test_a_trigger_on_vectors_is_refused(attack):
         (AdaptiveBlend(pieces=5), ConfigError, "pieces must be at most 4 on images of 5x4, got 5"),
         (AdaptivePatch(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
         (Warp(), ConfigError, "a smooth warp of a fraction of a pixel needs images of 28x28 at least, got 5x4"),
+        (LabelConsistent(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (LabelConsistent(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
+        (HiddenTrigger(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (HiddenTrigger(source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
         (Patch(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
         (Blend(target=9), PoisonError, r"label: target must lie in \[0, 4\), got 9"),
         (LabelFlip("pair", source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
@@ -391,7 +418,8 @@ def test_a_trigger_on_vectors_is_refused(attack):
     ],
     ids=repr,
 )
-def test_what_does_not_fit_the_data_is_refused(attack, error, message):
+def test_what_does_not_fit_the_data_is_refused_before_anything_is_trained(attack, error, message, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *args: pytest.fail("trained"))
     with pytest.raises(error, match=message):
         attack(MIXED, MIXED, QUICK, 0)
 

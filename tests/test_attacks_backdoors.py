@@ -1,14 +1,19 @@
 """Every backdoor's own form, exactly where that is possible, and what it is known for; the contract is in test_attacks.py."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from attacks import AdaptiveBlend, AdaptivePatch, Blend, Patch, Sinusoid, TaCT, Warp
+from attacks import AdaptiveBlend, AdaptivePatch, Blend, HiddenTrigger, LabelConsistent, Patch, Sinusoid, TaCT, Warp
+from attacks._craft import project, signed_descent
+from poisonbench import training
 from poisonbench.contracts import COVER, POISON, Poisoned, craft
-from poisonbench.data import Dataset
-from poisonbench.seeding import generator
+from poisonbench.data import Dataset, subset
+from poisonbench.errors import ConfigError
+from poisonbench.notes import collecting
+from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, predict, train
 
 VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)  # a second or two, 97.5 % on the clean digits
@@ -153,6 +158,80 @@ def test_cover_rows_are_warped_otherwise_than_poison():
     away = (p.train.x[cover] - attack.trigger(data.x[cover], 0)).abs().flatten(1).amax(1)
     assert (away > 0.05).all()
     assert not torch.equal(p.train.x[cover], data.x[cover])
+
+
+# --- crafted poison: descent in the ball, hardened rows, hidden features ---
+
+
+def test_projection_keeps_to_the_ball_and_to_the_pixels_and_leaves_what_lies_inside():
+    clean, x = noise(5, 1, 4, 4), torch.randn((5, 1, 4, 4), generator=generator(0, "away"))
+    inside = project(x, clean, 0.2)
+    assert ((inside - clean).abs() <= 0.2 + 1e-6).all()
+    assert 0 <= inside.min() <= inside.max() <= 1
+    assert torch.equal(project(inside, clean, 0.2), inside)
+    distance = (x - inside).abs()
+    for other in (clean, (clean + 0.2).clamp(0, 1), (clean - 0.2).clamp(0, 1)):
+        assert (distance <= (x - other).abs() + 1e-6).all()
+
+
+def test_signed_descent_on_a_linear_objective_ends_at_the_corner_of_the_ball():
+    clean, weight = noise(5, 1, 4, 4).double(), torch.randn((1, 4, 4), generator=generator(0, "weight"), dtype=torch.float64)
+    found = signed_descent(lambda x: (x * weight).flatten(1).sum(1), clean, eps=0.1, steps=7)
+    torch.testing.assert_close(found, (clean - 0.1 * weight.sign()).clamp(0, 1))
+
+
+def test_signed_descent_with_decay_settles_on_a_minimum_inside_the_ball():
+    clean = torch.full((2, 1, 3, 3), 0.5, dtype=torch.float64)
+    goal = clean + 0.17 * torch.linspace(-1, 1, 18, dtype=torch.float64).view_as(clean)
+    found = signed_descent(lambda x: (x - goal).square().flatten(1).sum(1), clean, eps=0.2, steps=400, step=0.01, decay=True)
+    assert (found - goal).abs().max() < 1e-3
+
+
+LINEAR = Recipe(model="linear", epochs=5, batch_size=64)
+
+
+@pytest.mark.parametrize("attack", [LabelConsistent(steps=2), HiddenTrigger(steps=2)], ids=repr)
+def test_the_surrogate_is_trained_on_clean_rows_by_its_own_recipe_or_the_victims(attack, digits, monkeypatch):
+    clean, test = subset(digits[0], 200, 0), subset(digits[1], 20, 0)
+    calls = []
+    monkeypatch.setattr(training, "train", lambda *args: calls.append(args) or train(*args))
+    attack(clean, test, LINEAR, 3)
+    dataclasses.replace(attack, surrogate=Recipe("mlp", epochs=1))(clean, test, LINEAR, 3)
+    assert [call[1].model for call in calls] == ["linear", "mlp"]
+    assert all(call[0] is clean for call in calls)
+    assert all(call[2] == derive(3, "surrogate") for call in calls)
+
+
+def test_label_consistent_hardens_each_row_as_far_as_a_linear_surrogate_allows(digits):
+    """Two classes and a linear model: the loss is monotone in one linear form, so PGD must end at the corner of the ball."""
+    clean = digits[0].take((digits[0].y < 2).nonzero().squeeze(1))
+    clean = Dataset(clean.x, clean.y, 2)
+    attack = LabelConsistent(eps=0.1, steps=10)
+    p = craft(attack, clean, clean, LINEAR, 0)
+    weight = train(clean, LINEAR, derive(0, "surrogate")).model().head.weight
+    rows = p.role == POISON
+    corner = (clean.x[rows] - 0.1 * (weight[0] - weight[1]).sign().view(1, 1, 8, 8)).clamp(0, 1)
+    torch.testing.assert_close(p.train.x[rows], attack.trigger(corner))
+
+
+def test_a_hidden_trigger_brings_poison_near_patched_sources_in_feature_space_and_keeps_to_eps(digits):
+    attack = HiddenTrigger(budget=0.02, eps=0.3, steps=100)
+    with collecting() as told:
+        p = craft(attack, *digits, VICTIM, 0)
+    clean, features = digits[0], train(digits[0], VICTIM, derive(0, "surrogate")).model().get_submodule("features")
+    goals = predict(features, attack.trigger(clean.x[clean.y == 1], 0))
+    rows = p.role == POISON
+    before, after = (torch.cdist(predict(features, x[rows]), goals).amin(1) for x in (clean.x, p.train.x))
+    assert (after < before).all()
+    assert after.mean() < 0.6 * before.mean()
+    assert told.figures["feature_distance_poison"] == pytest.approx(float(after.mean()), rel=1e-4)
+    assert (p.targets.y == 1).all()
+
+
+def test_no_rows_of_the_source_class_are_refused(digits):
+    alone = digits[0].take((digits[0].y == 0).nonzero().squeeze(1))
+    with pytest.raises(ConfigError, match="no training row is of class 1"):
+        HiddenTrigger()(alone, digits[1], VICTIM, 0)
 
 
 # --- the facts ---

@@ -1,0 +1,116 @@
+"""Label-consistent backdoor (Turner, Tsipras & Madry, 2019, arXiv 1912.02771). Hardened rows of the target class and a patch.
+
+Rows of the target class are made hard to recognise by an adversarial perturbation, so that the victim needs the patch on them to
+tell their class; no label is wrong. Cost: one surrogate training, steps x budget n backward passes.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from attacks._backdoor import check_images, clean_label
+from attacks._common import check_at_least, check_choice, check_class, check_fraction
+from attacks._craft import BLOCK, project, signed_descent, surrogate
+from attacks._square import Place, check_unit, square, stamp
+from poisonbench.contracts import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.notes import note
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe, predict
+
+PLACES = tuple(place for place in get_args(Place) if place != "random")  # the contract checks eps outside a known square
+
+
+@dataclass(frozen=True)
+class LabelConsistent:
+    """Hardens rows of class `target`, stamps a square on them, and on the test points to attack.
+
+    The paper's surrogate is trained adversarially; here it follows a recipe. On 8x8 digits eps=.3 hardens, 16/255 hardly does.
+
+    Attributes:
+        target: the label t that the attacker wants.
+        budget: poisoned rows as a fraction of the training set; .05 is half of one of ten equal classes.
+        eps: radius of the max-norm ball in which a row is hardened, in pixel values of [0, 1]; the square lies on top.
+        steps: of projected gradient descent, from a random point of the ball.
+        size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
+        place: of the square, as in `patch`, but not "random"; "corners" survives a victim that flips its images.
+        value: of the square's pixels, in all channels.
+        surrogate: the recipe of the attacker's model; None: the victim's (white box).
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    clean_label = True
+
+    target: int = 0
+    budget: float = 0.05
+    eps: float = 16 / 255
+    steps: int = 100
+    size: int | None = None
+    place: Place = "bottom-right"
+    value: float = 1.0
+    surrogate: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("target", self.target, 0)
+        check_fraction("budget", self.budget)
+        check_fraction("eps", self.eps)
+        check_at_least("steps", self.steps, 1)
+        check_at_least("size", self.size, 1)
+        check_choice("place", self.place, PLACES)
+        check_unit("value", self.value)
+
+    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
+        """Returns a copy of x, (k, channels, height, width), with the square stamped; it is the same for every seed.
+
+        Raises:
+            ConfigError: the square does not fit.
+        """
+        return stamp(x, self.size, self.place, self.value, seed)
+
+    def covered(self, shape: tuple[int, ...]) -> Tensor:
+        """Returns a bool mask of `shape`: the pixels of the square, which eps does not bound."""
+        return square(shape, self.size, self.place).expand(shape)
+
+    def harden(self, x: Tensor, model: nn.Module, seed: int) -> Tensor:
+        """Returns the rows x, (k, *shape), of the target class moved within eps to where the model's loss is large."""
+        noise = torch.rand(x.shape, generator=generator(seed, "start"), dtype=torch.float32).to(x) * 2 - 1
+
+        def odds(part: Tensor) -> Tensor:
+            # section 4.2 maximises the loss log(1 + exp(-odds)): the same signs, but it underflows where the model is sure
+            logits = model(part)
+            others = logits.index_fill(1, torch.tensor([self.target], device=part.device), -torch.inf)
+            log_odds: Tensor = logits[:, self.target] - others.logsumexp(1)
+            return log_odds
+
+        parts = zip(x.split(BLOCK), noise.split(BLOCK), strict=True)
+        crafted = [
+            signed_descent(odds, part, eps=self.eps, steps=self.steps, start=project(part + self.eps * away, part, self.eps))
+            for part, away in parts
+        ]
+        hard = torch.cat(crafted)
+        for name, rows in (("clean", x), ("hardened", hard)):
+            note(f"share_recognised_{name}", float((predict(model, rows).argmax(1) == self.target).float().mean()))
+        return hard
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        """Poisons `train`.
+
+        Raises:
+            ConfigError: the instances are no images or are smaller than the square, or none is of the target class.
+            PoisonError: rule "label", `target` is no class.
+        """
+        check_images(train, self)
+        check_class("target", self.target, train.classes)
+        self.trigger(train.x[:1])  # refused before anything is trained
+        model = surrogate(train, self.surrogate, recipe, seed)
+
+        def poison(x: Tensor) -> Tensor:
+            return self.trigger(self.harden(x, model, seed))
+
+        trigger = partial(self.trigger, seed=seed)
+        return clean_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison)
