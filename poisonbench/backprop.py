@@ -209,7 +209,7 @@ def projections(model: nn.Module, how: Plan, data: Dataset, vectors: dict[str, T
         a, d = captured.pop(name)
         own = {k: vectors[f"{name}.{k}" if name else k] for k, _ in module.named_parameters(recurse=False)}
         gradient, _ = layer_grad(module, a, d, False, False, how.pixelwise)
-        parts.append(gradient.dot(layer_vectors(module, own, d, how.pixelwise)))
+        parts.append(gradient.dot(layer_vectors(module, own, how.pixelwise)))
     if rest is not None:
         parts.append(rest.dot(Dense(torch.cat([vectors[name].reshape(len(vectors[name]), -1) for name in how.rest], 1))))
     return torch.stack(parts).sum(0)

@@ -47,19 +47,7 @@ def layout(model: nn.Module, how: Plan, data: Dataset, against: int) -> list[Ten
         if name in how.names:
             places[name] = torch.arange(start, start + parameter.numel()).view(1, *parameter.shape)
             start += parameter.numel()
-    outputs: dict[str, Tensor] = {}
-
-    def watch(name: str) -> Callable[..., None]:
-        return lambda _, args, out: outputs.update({name: out})  # noqa: ARG005 - the signature of a hook
-
     one = data.take(torch.zeros(1, dtype=torch.int64))
-    handles = [module.register_forward_hook(watch(name)) for name, module in how.hooked.items()]
-    try:
-        with torch.no_grad():
-            model(one.x)
-    finally:
-        for handle in handles:
-            handle.remove()
     found, forms = [], [grads for grads, _ in per_example(model, how, one, "loss", against, rescale=False)]
     for form, (name, module) in zip(forms, how.hooked.items(), strict=False):  # without that of the remaining parameters
         own = {k: places[f"{name}.{k}" if name else k] for k, _ in module.named_parameters(recurse=False)}
@@ -67,7 +55,7 @@ def layout(model: nn.Module, how: Plan, data: Dataset, against: int) -> list[Ten
             columns = [own["weight"][0].flatten(1)] + ([own["bias"].mT] if "bias" in own else [])
             found.append(torch.cat(columns, 1).flatten())
         else:
-            dense = layer_vectors(module, own, outputs[name], how.pixelwise)
+            dense = layer_vectors(module, own, how.pixelwise)
             found.append(torch.cat([dense.g[0]] + ([] if dense.bias is None else [dense.bias[0]])))
     if how.rest:
         found.append(torch.cat([places[name].flatten() for name in how.rest]))

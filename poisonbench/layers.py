@@ -184,18 +184,17 @@ def layer_grad(
     return Dense(weight, None if module.bias is None else sums * one), scale
 
 
-def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], d: Tensor, pixelwise: bool) -> Dense:
+def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], pixelwise: bool) -> Dense:
     """Returns m vectors in the layer's parameter space as if they were gradients, to be multiplied with `Dense` ones.
 
     Args:
         module: a layer for which `supported` holds.
         vectors: "weight" (m, *weight.shape) and, where the layer has one, "bias" (m, *bias.shape).
-        d: (B, ...) gradients at the layer's outputs, whose shape decides the order of a convolution's entries.
         pixelwise: as for `layer_grad`.
     """
     weight, bias = vectors["weight"], vectors.get("bias")
     if isinstance(module, nn.Linear | nn.Conv2d):
-        flat = in_gradient_order(module, weight, d, pixelwise) if isinstance(module, nn.Conv2d) else weight.flatten(1)
+        flat = in_gradient_order(weight, pixelwise) if isinstance(module, nn.Conv2d) else weight.flatten(1)
         return Dense(flat, bias)
     return Dense(torch.cat([weight.flatten(1)] + ([] if bias is None else [bias.flatten(1)]), 1))
 
