@@ -26,7 +26,10 @@ class Faults:
 
 def typed_as(value: Any, hint: Any) -> tuple[Any, str]:
     """Returns the value in the type `hint` and "", or (None, what is wrong). Strict: no number from a string."""
-    adapter = TypeAdapter(hint)
+    try:
+        adapter = TypeAdapter(hint)
+    except Exception:  # pydantic raises several types on a type that it does not know, such as a tensor
+        return None, f"a grid file cannot set a field of type {hint!r}"
     try:
         return adapter.validate_python(value, strict=True), ""
     except ValidationError as strict:
@@ -74,8 +77,12 @@ def _inner(hint: Any) -> type | None:
 
 def expand(cls: type, table: Mapping[str, Any], path: str, faults: Faults) -> Iterator[Any]:
     """Yields the instances of the dataclass `cls` over the product of all lists of `table`."""
-    hints, known = get_type_hints(cls), settable(cls)
-    before = len(faults.lines)
+    before, known = len(faults.lines), settable(cls)
+    try:
+        hints = get_type_hints(cls)
+    except Exception as error:  # a class from outside the tree may name types that are not there
+        faults.add(path, f"the annotations of {cls.__name__} cannot be read: {type(error).__name__}: {error}")
+        return
     for name in table:
         if name not in known:
             allowed = ", ".join(known) or "none"
@@ -88,9 +95,12 @@ def expand(cls: type, table: Mapping[str, Any], path: str, faults: Faults) -> It
         return
     for values in itertools.product(*axes.values()):
         try:
-            yield cls(**dict(zip(axes, values, strict=True)))
-        except (ValueError, TypeError) as error:
-            faults.add(path, str(error))
+            made = cls(**dict(zip(axes, values, strict=True)))
+            hash(made)  # a grid tells methods apart by their values
+        except Exception as error:  # a class from outside the tree may check its fields by any means
+            faults.add(path, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+        else:
+            yield made
 
 
 def is_model(recipe: Recipe, path: str, faults: Faults) -> bool:

@@ -3,9 +3,10 @@
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -60,8 +61,25 @@ def main(debug: bool) -> None:
     Start with `poisonbench demo`: a whole grid on embedded data in a minute or so.
     """
     del debug  # read by the group when a command fails
+    warnings.showwarning = _warn
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # so that `module:Class` finds a file beside the grid
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows what a person is to know in one line, and other warnings as Python does."""
+    from poisonbench.errors import PluginWarning
+
+    told = issubclass(category, PluginWarning)
+    text = f"Warning: {message}\n" if told else warnings.formatwarning(message, category, filename, lineno, line)
+    click.echo(text, nl=False, file=file, err=True)
 
 
 def _computing(command: F) -> F:

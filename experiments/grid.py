@@ -12,10 +12,11 @@ from experiments.axes import Faults, axis, expand, is_model, known_name, typed_a
 from experiments.spec import DataSpec, Grid, Method, ProbeSpec, Remedy, Scene, TransferSpec
 from poisonbench.data import DATASETS
 from poisonbench.errors import ConfigError
+from poisonbench.plugins import Table
 from poisonbench.registry import nearest
 from poisonbench.training import Recipe
 
-TABLES: dict[str, Mapping[str, type]] = {
+BUILT_IN: dict[str, Mapping[str, type]] = {
     "attack": ATTACKS,
     "estimator": ESTIMATORS,
     "detector": DETECTORS,
@@ -23,8 +24,14 @@ TABLES: dict[str, Mapping[str, type]] = {
     "certifier": CERTIFIERS,
     "mitigation": MITIGATIONS,
 }
+TABLES = {kind: Table(table, f"poisonbench.{kind}s") for kind, table in BUILT_IN.items()}
 JUDGES = ("estimator", "detector", "filter")  # a mitigation's table may name those on whose results it works
 KEYS = ("name", "seeds", "dataset", "recipe", "transfer", "probe", "alarm", *TABLES)
+
+
+def is_method(thing: object) -> bool:
+    """Whether it is a class whose instances are values: a frozen dataclass."""
+    return isinstance(thing, type) and is_dataclass(thing) and bool(getattr(thing, "__dataclass_params__").frozen)  # noqa: B009
 
 
 def _tables(raw: Mapping[str, Any], kind: str, faults: Faults) -> list[dict[str, Any]]:
@@ -41,8 +48,8 @@ def _values(table: Mapping[str, Any], kind: str, path: str, faults: Faults) -> l
     cls = known_name(TABLES[kind], name, kind, f"{path}.name", faults)
     if cls is None:
         return []
-    if not (isinstance(cls, type) and is_dataclass(cls)):
-        what = "is no dataclass: a method is a frozen dataclass whose fields are its hyperparameters"
+    if not is_method(cls):
+        what = "is no frozen dataclass: a method is a frozen dataclass whose fields are its hyperparameters"
         faults.add(f"{path}.name", f"{name} {what}")
         return []
     rest = {k: v for k, v in table.items() if k != "name"}

@@ -14,6 +14,7 @@ from experiments.grid import TABLES
 from poisonbench.data import DATASETS
 from poisonbench.log import Array, Record
 from poisonbench.models import MODELS
+from poisonbench.plugins import Broken
 
 WIDTH, MARGIN = 110, 28  # columns of a catalogue, and of its names
 
@@ -53,7 +54,7 @@ def _summary(value: Array) -> str:
 
 def catalogue(kind: str | None) -> str:
     """Returns every name of `kind` (None: of all kinds), what it is and costs, and its hyperparameters with their defaults."""
-    methods = {f"{name}s": table for name, table in TABLES.items()}
+    methods: dict[str, Mapping[str, Any]] = {f"{name}s": table for name, table in TABLES.items()}
     plain: dict[str, Mapping[str, Any]] = {"models": MODELS, "datasets": DATASETS}
     blocks: list[str] = []
     for title in [kind] if kind else [*methods, *plain]:
@@ -71,8 +72,10 @@ def _entry(name: str, texts: list[str]) -> str:
     return f"  {name:{MARGIN - 3}} " + lines[0][MARGIN:] + "".join("\n" + line for line in lines[1:])
 
 
-def _about(cls: type) -> list[str]:
-    """What the module's head says (the class's where it has none), its cost, and the fields."""
+def _about(cls: type | Broken) -> list[str]:
+    """Why a plug-in cannot be used, or what the module's head says (the class's where it has none), its cost, and the fields."""
+    if isinstance(cls, Broken):
+        return [f"Cannot be used: {cls.reason}"]
     paragraphs = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").split("\n\n")
     told = [part for part in paragraphs[1:] if part.startswith(("Needs:", "Cost"))]
     return [" ".join(part.split()) for part in (paragraphs[0], *told)] + ([_fields(cls)] if fields(cls) else [])

@@ -72,3 +72,7 @@ class LogError(PoisonbenchError):
 
 class LogWriteError(LogError):
     """A log cannot be written: the disk is full, or the system refuses. What was there before stays whole."""
+
+
+class PluginWarning(UserWarning):
+    """A plug-in of another distribution is left out; everything else is as it was."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from poisonbench.errors import ConfigError
+from poisonbench.plugins import Broken
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
+def lookup(table: Mapping[str, T | Broken], name: str, kind: str) -> T:
     """Finds `name` in `table`, or imports it when it has the form `package.module:attribute`.
 
     Args:
@@ -25,10 +26,13 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         kind: what the table holds, for the error: "attack", "model", ...
 
     Raises:
-        ConfigError: no such name, module or attribute.
+        ConfigError: no such name, module or attribute, or a plug-in that cannot be loaded.
     """
     if name in table:
-        return table[name]
+        found = table[name]
+        if isinstance(found, Broken):
+            raise ConfigError([f"{kind} {name!r} cannot be used: {found.reason}"], found.hint)
+        return found
     if ":" in name:
         thing: T = _imported(name, kind)
         return thing

@@ -97,7 +97,12 @@ def test_all_faults_are_told_at_once_with_path_value_and_nearest_name():
         ({**BASE, "seeds": [-1]}, "at least 0, got -1"),
         ({**BASE, "detector": [{"name": "tail-heaviness"}]}, "at least one [[estimator]]"),
         ({"attack": [{"name": "no_such_module:Attack"}]}, "cannot import"),
-        ({"attack": [{"name": "toy_attack:generator"}]}, "is no dataclass"),
+        ({"attack": [{"name": "toy_attack:generator"}]}, "is no frozen dataclass"),
+        ({"attack": [{"name": "test_contracts:Broken"}]}, "is no frozen dataclass"),
+        ({"attack": [{"name": "toy_attack:Unhashable"}]}, "unhashable type"),
+        ({"attack": [{"name": "toy_attack:Unreadable"}]}, "annotations of Unreadable cannot be read: NameError"),
+        ({"attack": [{"name": "toy_attack:Unsettable", "image": 1}]}, "cannot set a field of type"),
+        ({"attack": [{"name": "toy_attack:Asserts"}]}, "AssertionError: only one"),
     ],
     ids=str,
 )

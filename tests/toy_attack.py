@@ -1,6 +1,6 @@
 """An attack outside the tree, named `toy_attack:Invert` in a grid: inverted images of other classes, labelled as the target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -55,3 +55,24 @@ class Hangs(Invert):
 class OverBudget(Invert):
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         return Invert(self.target, min(0.9, 2 * self.budget))(train, test, recipe, seed)
+
+
+@dataclass(frozen=True)
+class Unhashable(Invert):
+    colours: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Unreadable(Invert):
+    colour: "NoSuchType" = None  # noqa: F821
+
+
+@dataclass(frozen=True)
+class Unsettable(Invert):
+    image: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Asserts(Invert):
+    def __post_init__(self) -> None:
+        assert self.target == 1, "only one"
