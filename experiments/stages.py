@@ -1,5 +1,6 @@
 """The stages after training: influence of every training instance on the probe, and what detectors and filters say of it."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from experiments.archive import CALIBRATION
 from experiments.measure import Cost, measured, noted
 from experiments.plan import Stage
 from experiments.scene import Victim
-from experiments.spec import Method, Place, Scene, key
+from experiments.spec import Method, Place, Scene
 from poisonbench import log
 from poisonbench.contracts import Evidence
 from poisonbench.notes import Notes, collecting
@@ -84,7 +85,7 @@ class Cell:
         )
 
     def write(self, data: Mapping[str, Tensor], about: Mapping[str, float | str], told: Notes, **config: float) -> None:
-        """Writes the file in which the stage ends."""
+        """Writes the file in which the stage ends, and removes the restart blocks that led to it."""
         attributes = {f"note_{k}": v for k, v in told.figures.items()} | {**about, "device": str(self.device)}
         log.write(
             self.stage.path,
@@ -93,12 +94,13 @@ class Cell:
             data={**told.arrays, **data},
             attributes={**attributes, "seed": self.scene.seed},
         )
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def estimate(cell: Cell) -> None:
     """Writes the influence (m, n) of every training instance on every probe point, and keeps it for the stages that follow."""
     method, victim = cell.method("estimator"), cell.victim
-    trace = replace(victim.trace, scratch=cell.place.scene(cell.scene) / "scratch" / key(method))
+    trace = replace(victim.trace, scratch=cell.scratch)
     with noted() as notes, collecting() as told:
         with measured(cell.device) as fit:
             scorer = method.value.fit(trace)

@@ -5,9 +5,11 @@ import torch
 from conftest import random_data
 
 from estimators import ESTIMATORS
+from estimators.downsampling import Downsampling
 from estimators.gas import GAS
 from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
+from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.tracin import TracIn
 from poisonbench.contracts import Estimator
@@ -27,6 +29,10 @@ ROWS: list[Estimator] = [
     InfluenceFunctions(solver="explicit", damping=0.1),
     InfluenceFunctions(solver="ekfac", damping=0.1),
     InfluenceFunctions(solver="explicit", damping=0.1, renormalize=True),
+    LeaveOneOut(repeats=2),
+    LeaveOneOut(repeats=1, convention="A", measure="margin"),
+    Downsampling(models=60),
+    Downsampling(models=60, fraction=0.7, sampling="bernoulli", measure="margin"),
     RepresenterPoint(),
     RepresenterPoint(renormalize=True),
 ]

@@ -1,0 +1,121 @@
+"""Downsampling (Feldman & Zhang, NeurIPS 2020, arXiv 2008.03703): influence from models trained on random subsets.
+
+Needs: retrained models, K on subsets.
+
+Cost: O(K T) steps at the size of the subsets, O(K p) memory or disk; m new test points O(K m p + K m n), without retraining.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from estimators._retraining import check_measure, smaller_kept, with_and_without
+from poisonbench.contracts import Scorer
+from poisonbench.data import Dataset
+from poisonbench.notes import attach, note
+from poisonbench.objectives import Measure
+from poisonbench.seeding import derive, generator
+from poisonbench.trace import Trace
+from poisonbench.training import Ensemble, train_many
+
+Sampling = Literal["fixed", "bernoulli"]
+
+ROUNDS = 12  # of trades, after which a subset has met 2^12 others
+
+
+@dataclass(frozen=True)
+class Downsampling:
+    """Scores the mean of F over models with i minus that over models without, F = the measure at the test point (eq. 2).
+
+    The standard error of every score goes into the log beside it. Self-influence is the memorisation of an instance (eq. 1).
+
+    Attributes:
+        models: K.
+        fraction: r, share of the training set on which a model trains.
+        sampling: "fixed": subsets of rn instances that hold every instance equally often, up to one; scores then estimate
+            E[LOO] at that size up to centring, and sum to 0 over the instances where the design is exact. "bernoulli": every
+            instance with probability r on its own; with r = .5 scores are estimates of the Banzhaf value.
+        measure: F: "loss": minus the cross entropy; "margin": of the logits; "correct": 1 or 0.
+        seed: of the subsets and of the models' training, with the trace's.
+
+    Raises:
+        ValueError: a field out of its range; in `fit`, a fraction of no instances or of all.
+    """
+
+    models: int = 500
+    fraction: float = 0.5
+    sampling: Sampling = "fixed"
+    measure: Measure = "loss"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_measure(self.measure)
+        if self.models < 2:
+            raise ValueError(f"models must be at least 2, got {self.models}")
+        if not 0 < self.fraction < 1:
+            raise ValueError(f"fraction must lie in (0, 1), got {self.fraction}")
+        if self.sampling not in get_args(Sampling):
+            raise ValueError(f"sampling must be one of {', '.join(get_args(Sampling))}, got {self.sampling!r}")
+
+    def fit(self, trace: Trace) -> Scorer:
+        """Returns the scorer (m rows) -> (m, n), after training K models."""
+        ensemble = self._ensemble(trace, None)
+
+        def score(test: Dataset) -> Tensor:
+            scores, errors = with_and_without(ensemble.utility(test, self.measure), ensemble.masks)
+            attach("standard_error", errors.float())
+            note("share_below_two_standard_errors", float((scores.abs() < 2 * errors).double().mean()))
+            return scores.to(trace.train.x.dtype)
+
+        return score
+
+    def self_influence(self, trace: Trace) -> Tensor:
+        """Returns each training instance's influence on itself, its memorisation, (n,)."""
+        ensemble = self._ensemble(trace, smaller_kept(trace))
+        scores, _ = with_and_without(ensemble.utility(trace.train, self.measure), ensemble.masks, paired=True)
+        return scores.to(trace.train.x.dtype)
+
+    def masks(self, n: int, seed: int) -> Tensor:
+        """Returns the subsets (K, n) bool of a training set of n instances, for a trace's seed.
+
+        Raises:
+            ValueError: a subset of no instances or of all.
+        """
+        g, size = generator(seed, "downsampling", self.seed), round(self.fraction * n)
+        if self.sampling == "bernoulli":
+            return torch.rand((self.models, n), generator=g) < self.fraction
+        if not 0 < size < n:
+            raise ValueError(f"fraction must leave 1 to {n - 1} of {n} instances, got {self.fraction}, which leaves {size}")
+        return balanced(self.models, n, size, g)
+
+    def _ensemble(self, trace: Trace, points: Dataset | None) -> Ensemble:
+        seeds = [derive(trace.seed, "downsampling", self.seed, k) for k in range(self.models)]
+        masks = self.masks(len(trace.train), trace.seed)
+        ensemble = train_many(trace.train, masks, trace.recipe, seeds, points=points, scratch=trace.scratch)
+        note("diverged_models", int(ensemble.diverged.sum()))
+        kept = masks[~ensemble.diverged]
+        if lost := int((kept.all(0) | ~kept.any(0)).sum()):
+            warnings.warn(f"{lost} instances are in none or in all of {len(kept)} models: NaN; train more models", stacklevel=2)
+        return ensemble
+
+
+def balanced(K: int, n: int, size: int, g: torch.Generator) -> Tensor:
+    """Draws K subsets (K, n) bool of `size` instances, every instance in equally many, up to one where K size / n is no integer.
+
+    Not in complementary pairs: where utility adds up over the instances a complement tells nothing new, and pairs would double
+    the variance. Instead subsets trade what they do not share (the curveball of Strona et al. 2014), which keeps all margins.
+    """
+    places = torch.arange(K * size).view(K, size) % n  # windows of a circle: balanced, but all alike
+    masks = torch.zeros(K, n, dtype=torch.bool).scatter_(1, places, True)[:, torch.randperm(n, generator=g)]
+    for _ in range(ROUNDS):
+        order = torch.randperm(K, generator=g)
+        one, other = order[: K // 2], order[K // 2 : K // 2 * 2]
+        traded = masks[one] ^ masks[other]
+        mine = (masks[one] & traded).sum(1, keepdim=True)
+        draw = torch.rand(traded.shape, generator=g).masked_fill_(~traded, 2.0)
+        chosen = draw.argsort(1).argsort(1) < mine
+        masks[one], masks[other] = torch.where(traded, chosen, masks[one]), torch.where(traded, ~chosen, masks[other])
+    return masks
