@@ -22,7 +22,7 @@ from poisonbench.layers import Dense, Ghost, Grad, layer_vectors
 from poisonbench.training import exact_arithmetic
 
 Kind = Literal["hessian", "gauss-newton"]
-CHUNK = 64  # vectors that second derivatives take together: more leave the cache
+CHUNK = 16  # vectors that second derivatives take together: more leave the cache
 
 
 def flatten(vectors: dict[str, Tensor]) -> Tensor:
