@@ -8,13 +8,23 @@ An attack outside the tree needs no entry: its name is `package.module:Class`.
 from attacks.adaptive_blend import AdaptiveBlend
 from attacks.adaptive_patch import AdaptivePatch
 from attacks.blend import Blend
+from attacks.bullseye import Bullseye
+from attacks.error_minimising import ErrorMinimising
+from attacks.feature_collision import FeatureCollision
 from attacks.file import File
+from attacks.gradient_matching import GradientMatching
 from attacks.hidden_trigger import HiddenTrigger
 from attacks.label_consistent import LabelConsistent
 from attacks.label_flip import LabelFlip
+from attacks.lsp import LSP
+from attacks.metapoison import MetaPoison
 from attacks.none import NoAttack
+from attacks.norm_matched import NormMatched
 from attacks.patch import Patch
+from attacks.random_labels import RandomLabels
 from attacks.sinusoid import Sinusoid
+from attacks.sleeper_agent import SleeperAgent
+from attacks.spread import Spread
 from attacks.tact import TaCT
 from attacks.warp import Warp
 
@@ -31,4 +41,14 @@ ATTACKS: dict[str, type] = {
     "file": File,
     "label-consistent": LabelConsistent,
     "hidden-trigger": HiddenTrigger,
+    "bullseye": Bullseye,
+    "error-minimising": ErrorMinimising,
+    "feature-collision": FeatureCollision,
+    "gradient-matching": GradientMatching,
+    "lsp": LSP,
+    "metapoison": MetaPoison,
+    "norm-matched": NormMatched,
+    "random-labels": RandomLabels,
+    "sleeper-agent": SleeperAgent,
+    "spread": Spread,
 }

@@ -17,6 +17,12 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie in (0, 1), got {value}")
 
 
+def check_part(name: str, value: float) -> None:
+    """Raises ValueError unless `value` lies in (0, 1]."""
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must lie in (0, 1], got {value}")
+
+
 def check_share(name: str, value: float) -> None:
     """Raises ValueError unless `value` lies in [0, 1)."""
     if not 0 <= value < 1:

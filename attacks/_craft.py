@@ -25,10 +25,10 @@ def surrogate(train: Dataset, own: Recipe | None, victim: Recipe, seed: int, mem
         member: which of several surrogates: each has a seed of its own.
 
     Returns:
-        A model in evaluation mode whose parameters take no gradient.
+        A model in evaluation mode; what its recipe does not train (frozen features) has requires_grad=False.
     """
+    note("surrogate", "white box" if own is None else repr(own))
     model = training.train(train, own or victim, derive(seed, "surrogate", *([member] if member else []))).model()
-    model.requires_grad_(False)
     right = predict(model, train.x).argmax(1) == train.y
     note(f"surrogate{member or ''}_accuracy", float(right.float().mean()))
     return model

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from attacks._common import attacked, check_at_least, check_choice, check_class, check_fraction, draw, nothing, replace
-from poisonbench import training
+from attacks._craft import surrogate
+from attacks._targeted import attackable, runner_up
 from poisonbench.contracts import RULES, Poisoned, count
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, PoisonError
-from poisonbench.seeding import derive, generator
+from poisonbench.seeding import generator
 from poisonbench.training import Recipe, predict
 
 Mode = Literal["random", "pair", "neighbour"]
@@ -32,6 +33,7 @@ class LabelFlip:
         source: class of the attacked points; None draws it (pair) or attacks a point of any class (neighbour).
         target: the label that the attacker wants; None draws it (pair) or takes the surrogate's runner-up (neighbour).
         neighbours: rows flipped by "neighbour".
+        surrogate: the recipe of the attacker's model for "neighbour"; None: the victim's (white box).
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -42,6 +44,7 @@ class LabelFlip:
     source: int | None = None
     target: int | None = None
     neighbours: int = 20
+    surrogate: Recipe | None = None
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
@@ -51,6 +54,8 @@ class LabelFlip:
         check_at_least("neighbours", self.neighbours, 1)
         if self.source is not None and self.source == self.target:
             raise ValueError(f"source and target must differ, got {self.source} for both")
+        if self.mode != "neighbour" and self.surrogate is not None:
+            raise ValueError(f"mode {self.mode} needs no surrogate, got {self.surrogate}")
         if self.mode == "random" and (self.source, self.target) != (None, None):
             raise ValueError(f"mode random takes no source or target, got source={self.source}, target={self.target}")
 
@@ -91,28 +96,13 @@ class LabelFlip:
         if self.neighbours > (limit := count(self.budget, len(clean))):
             what = f"neighbours must be at most {limit}, which budget {self.budget} of {len(clean)} rows pays for"
             raise PoisonError("budget", f"{what}, got {self.neighbours}", RULES["budget"])
-        model = training.train(clean, recipe, derive(seed, "surrogate")).model()
+        model = surrogate(clean, self.surrogate, recipe, seed)
         features = predict(model.get_submodule("features"), test.x)
         logits = predict(model.get_submodule("head"), features)
-        point = self._choose(logits, test.y, seed)
-        # the surrogate is right there, so its runner-up is the nearest wrong label
-        wanted = logits[point].topk(2, 1).indices[:, 1] if self.target is None else torch.full_like(point, self.target)
+        point = attackable(logits, test.y, self.source, self.target, seed)
+        wanted = runner_up(logits, point) if self.target is None else torch.full_like(point, self.target)
         rows = self._nearest(predict(model.get_submodule("features"), clean.x), features[point], clean.y != wanted)
         return Poisoned(*replace(clean, rows, clean.x[rows], wanted.expand(len(rows))), *attacked(test, point, wanted))
-
-    def _choose(self, logits: Tensor, y: Tensor, seed: int) -> Tensor:
-        """Draws the one point to attack, (1,) int64, among those with logits (m, C) right for their labels y, (m,)."""
-        eligible = logits.argmax(1) == y
-        if self.source is not None:
-            eligible &= y == self.source
-        if self.target is not None:
-            eligible &= y != self.target
-        points = eligible.nonzero().squeeze(1)
-        if not len(points):
-            what = "no test point to attack: the surrogate classifies none of the class rightly"
-            raise ConfigError([what], "choose another `source`, or a recipe that trains longer")
-        pick = torch.randint(len(points), (1,), generator=generator(seed, "point"))
-        return points[pick.to(points.device)]
 
     def _nearest(self, features: Tensor, point: Tensor, eligible: Tensor) -> Tensor:
         """Returns the rows (k,) of features (n, d) nearest to point (1, d) among the eligible (n,) bool, ascending."""

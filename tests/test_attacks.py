@@ -15,16 +15,26 @@ from hypothesis import strategies as st
 
 from attacks import (
     ATTACKS,
+    LSP,
     AdaptiveBlend,
     AdaptivePatch,
     Blend,
+    Bullseye,
+    ErrorMinimising,
+    FeatureCollision,
     File,
+    GradientMatching,
     HiddenTrigger,
     LabelConsistent,
     LabelFlip,
+    MetaPoison,
     NoAttack,
+    NormMatched,
     Patch,
+    RandomLabels,
     Sinusoid,
+    SleeperAgent,
+    Spread,
     TaCT,
     Warp,
 )
@@ -88,9 +98,30 @@ ROWS = [
     LabelConsistent(target=4, eps=0.3, steps=3, place="corners", value=0.5, surrogate=Recipe("linear", epochs=2)),
     HiddenTrigger(steps=3),
     HiddenTrigger(target=4, source=None, eps=0.3, steps=3, place="random", surrogate=Recipe("linear", epochs=2)),
+    LabelFlip("neighbour", neighbours=5, surrogate=Recipe(model="linear", epochs=2)),
+    RandomLabels(),
+    RandomLabels(budget=0.4),
+    LSP(),
+    LSP(budget=0.5, strength=0.2, patch=3, noise=0),
+    ErrorMinimising(rounds=3, steps=3),
+    ErrorMinimising(budget=0.5, eps=0.1, rounds=2, steps=3, surrogate=Recipe(model="linear", epochs=2)),
+    FeatureCollision(steps=10),
+    FeatureCollision(source=3, target=8, eps=None, steps=10, watermark=0.3, surrogates=2),
+    Bullseye(steps=10),
+    Bullseye(budget=0.02, eps=0.3, steps=10, polytope=True, surrogate=Recipe(model="linear", epochs=2), surrogates=2),
+    GradientMatching(steps=5, restarts=2),
+    GradientMatching(source=3, target=8, steps=5, restarts=1, augment="shift-flip", surrogates=2),
+    SleeperAgent(steps=5, retrain=1),
+    SleeperAgent(source=None, target=4, steps=5, retrain=0, select="random", augment="shift", place="random", surrogates=2),
+    MetaPoison(steps=3, models=2),
+    Spread(budget=0.05),
+    Spread(target=7, budget=0.1, pieces=9, size=2, value=0.5),
+    NormMatched(steps=5, rounds=2),
+    NormMatched(target=3, budget=0.05, steps=5, rounds=1, place="corners", surrogate=Recipe(model="linear", epochs=2)),
 ]
 TRIGGERS = [attack for attack in ROWS if hasattr(attack, "trigger")]
-OTHERWISE = (AdaptiveBlend, AdaptivePatch, LabelConsistent, HiddenTrigger)  # their poison is more, or less, than the trigger
+# their poison is more, or less, than the trigger
+OTHERWISE = (AdaptiveBlend, AdaptivePatch, LabelConsistent, HiddenTrigger, Spread, NormMatched, SleeperAgent)
 SEEDED = [attack for attack in ROWS if getattr(attack, "seeded", True)]
 every_attack = pytest.mark.parametrize("attack", ROWS, ids=repr)
 every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)

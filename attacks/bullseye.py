@@ -1,0 +1,143 @@
+"""Bullseye Polytope (Aghakhani et al., EuroS&P 2021, arXiv 2005.00191). The poisons' mean feature meets the attacked point's.
+
+Option: the convex polytope of Zhu et al. (ICML 2019, arXiv 1905.05897), whose poisons only have to surround the point. Needs:
+transfer, a victim with (nearly) the attacker's features. Cost: the surrogates, `steps` backward passes over the poison.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from attacks._backdoor import check_images
+from attacks._common import attacked, check_at_least, check_fraction, check_positive, replace
+from attacks._targeted import adam_descent, take_aim
+from poisonbench.contracts import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.notes import attach, note
+from poisonbench.training import Recipe, exact_arithmetic
+
+
+@dataclass(frozen=True)
+class Bullseye:
+    """Moves rows of the wanted class within eps so that they surround one test point in feature space, the mean at its place.
+
+    Attributes:
+        source: class of the attacked point; None for any.
+        target: the label that the attacker wants; None for the surrogates' runner-up.
+        budget: poisoned rows as a fraction of the training set.
+        eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1].
+        steps: of Adam.
+        lr: learning rate of Adam.
+        polytope: the convex polytope: any convex combination of the poisons may meet the point, another in each net.
+        surrogate: the recipe of the attacker's models; None: the victim's (white box), with its pretrained features in transfer.
+        surrogates: number of the attacker's models; the features of all are met at once.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    clean_label = True
+
+    source: int | None = None
+    target: int | None = None
+    budget: float = 0.01
+    eps: float = 8 / 255
+    steps: int = 1200
+    lr: float = 0.04
+    polytope: bool = False
+    surrogate: Recipe | None = None
+    surrogates: int = 1
+
+    def __post_init__(self) -> None:
+        check_at_least("source", self.source, 0)
+        check_at_least("target", self.target, 0)
+        check_fraction("budget", self.budget)
+        check_fraction("eps", self.eps)
+        check_at_least("steps", self.steps, 1)
+        check_positive("lr", self.lr)
+        check_at_least("surrogates", self.surrogates, 1)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        """Poisons `train`.
+
+        Raises:
+            ConfigError: the instances are no images, or there is no point or row of a class it needs.
+            PoisonError: rule "label", `source` or `target` is no class.
+        """
+        check_images(train, self)
+        aim = take_aim(self, train, test, recipe, seed)
+        bodies = [model.get_submodule("features") for model in aim.models]
+        with torch.no_grad(), exact_arithmetic():
+            goals = [body(test.x[aim.point]) for body in bodies]
+        objective = Polytope(bodies, goals) if self.polytope else partial(distance_of_mean, bodies, goals)
+        poison, curve = adam_descent(
+            objective, train.x[aim.rows], eps=self.eps, steps=self.steps, lr=self.lr, what="bullseye polytope"
+        )
+        attach("objective", curve[None])
+        note("objective_first", float(curve[0]))
+        note("objective_last", float(curve[-1]))
+        return Poisoned(*replace(train, aim.rows, poison, train.y[aim.rows]), *attacked(test, aim.point, aim.wanted))
+
+
+def distance_of_mean(bodies: list[nn.Module], goals: list[Tensor], x: Tensor, step: int = 0) -> Tensor:  # noqa: ARG001
+    """Returns equation (3), a scalar: half the mean over the nets of |mean_j f(x_j) - f(t)|^2 / |f(t)|^2.
+
+    Args:
+        bodies: feature nets f.
+        goals: f(t) of each, (1, d).
+        x: (k, *shape), the poisons x_j.
+        step: of the optimisation; without effect here.
+    """
+    parts = [(body(x).mean(0) - z[0]).square().sum() / z.square().sum() for body, z in zip(bodies, goals, strict=True)]
+    return torch.stack(parts).mean() / 2
+
+
+class Polytope:
+    """The objective of the convex polytope; its coefficients, one set a net, are solved anew from the last at every step.
+
+    Args:
+        bodies: feature nets f.
+        goals: f(t) of each, (1, d).
+        inner: steps of the solver for the coefficients.
+    """
+
+    def __init__(self, bodies: list[nn.Module], goals: list[Tensor], inner: int = 50) -> None:
+        self.bodies, self.goals, self.inner = bodies, goals, inner
+        self.coefficients: list[Tensor | None] = [None] * len(bodies)
+
+    def __call__(self, x: Tensor, step: int = 0) -> Tensor:  # noqa: ARG002
+        """Returns equation (2) of Zhu et al., a scalar: half the mean over the nets of |sum_j c_j f(x_j) - f(t)|^2 / |f(t)|^2."""
+        parts = []
+        for i, (body, z) in enumerate(zip(self.bodies, self.goals, strict=True)):
+            features = body(x)
+            c = nearest_combination(features.detach(), z[0], self.coefficients[i], self.inner)
+            self.coefficients[i] = c
+            parts.append((c @ features - z[0]).square().sum() / z.square().sum())
+        return torch.stack(parts).mean() / 2
+
+
+def nearest_combination(features: Tensor, goal: Tensor, start: Tensor | None = None, steps: int = 50) -> Tensor:
+    """Returns c (k,), on the simplex, that makes |c @ features - goal|^2 small, by projected gradient descent (algorithm 1).
+
+    Args:
+        features: (k, d).
+        goal: (d,).
+        start: (k,) on the simplex; None for the mean.
+        steps: each of 1 / the largest eigenvalue, so that none overshoots.
+    """
+    c = features.new_full((len(features),), 1 / len(features)) if start is None else start
+    gram, along = features @ features.T, features @ goal
+    rate = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
+    for _ in range(steps):
+        c = onto_simplex(c - rate * (gram @ c - along))
+    return c
+
+
+def onto_simplex(v: Tensor) -> Tensor:
+    """Returns the point of the probability simplex nearest to v, (k,) (Duchi et al., ICML 2008)."""
+    ordered = v.sort(descending=True).values
+    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    kept = int((ordered > excess).sum())
+    return (v - excess[kept - 1]).clamp(min=0)

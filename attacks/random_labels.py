@@ -1,0 +1,38 @@
+"""Random labels (Zhang et al., ICLR 2017, arXiv 1611.03530). A share of the labels, by default all, is drawn anew.
+
+Cost: O(n).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from attacks._common import attacked, check_part, draw, nothing, replace
+from poisonbench.contracts import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe
+
+
+@dataclass(frozen=True)
+class RandomLabels:
+    """Replaces labels by uniform ones, the true one among them; attacks no test point in particular.
+
+    Attributes:
+        budget: rows with a random label as a fraction of the training set, up to 1.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    budget: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_part("budget", self.budget)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+        """Poisons `train`."""
+        rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
+        y = torch.randint(train.classes, (len(rows),), generator=generator(seed, "labels")).to(rows.device)
+        points = nothing(test)
+        return Poisoned(*replace(train, rows, train.x[rows], y), *attacked(test, points, points))

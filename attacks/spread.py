@@ -1,0 +1,95 @@
+"""Spread, adaptive against influence: the budget over d sub-triggers, so that no few rows carry the prediction.
+
+Each poison row shows one of d squares, an attacked point all of them: what it is told comes from d groups of rows, each with a
+share. After the distributed triggers of Xie et al. (DBA, ICLR 2020). Cost: O(budget n + m) images.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from attacks._backdoor import check_images, dirty_label
+from attacks._common import check_at_least, check_fraction
+from attacks._square import check_unit
+from poisonbench.contracts import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe
+
+# in thirds of what is left beside a square: corners first, then the centre, then the middles of the sides
+PLACES = ((0, 0), (2, 2), (0, 2), (2, 0), (1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Stamps one of d squares on rows of other classes and labels them `target`; the test points to attack get all d.
+
+    Attributes:
+        target: the label t that the attacker wants.
+        budget: poisoned rows as a fraction of the training set, shared evenly by the sub-triggers.
+        pieces: d, the sub-triggers, at most 9.
+        size: side of a square in pixels; None means 3, or 2 where a side is below 16.
+        value: of the squares' pixels, in all channels.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    target: int = 0
+    budget: float = 0.01
+    pieces: int = 4
+    size: int | None = None
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least("target", self.target, 0)
+        check_fraction("budget", self.budget)
+        check_at_least("size", self.size, 1)
+        if not 2 <= self.pieces <= len(PLACES):
+            raise ValueError(f"pieces must lie in [2, {len(PLACES)}], got {self.pieces}")
+        check_unit("value", self.value)
+
+    def squares(self, shape: tuple[int, ...]) -> Tensor:
+        """Returns (d, height, width) bool: the pixels of every sub-trigger on images of `shape` (..., height, width).
+
+        Raises:
+            ConfigError: they would overlap.
+        """
+        height, width = shape[-2:]
+        size = self.size or (2 if min(height, width) < 16 else 3)
+        across = 3 if self.pieces > 4 else 2
+        if across * size > min(height, width):
+            most = min(height, width) // across
+            raise ConfigError([f"size must be at most {most} for {self.pieces} pieces on images of {height}x{width}, got {size}"])
+        mask = torch.zeros(self.pieces, height, width, dtype=torch.bool)
+        for square, (down, right) in zip(mask, PLACES, strict=False):
+            top, left = (height - size) * down // 2, (width - size) * right // 2
+            square[top : top + size, left : left + size] = True
+        return mask
+
+    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:  # noqa: ARG002 - one signature for all triggers
+        """Returns a copy of x, (k, channels, height, width), with all squares stamped; it is the same for every seed.
+
+        Raises:
+            ConfigError: the squares would overlap.
+        """
+        return x.masked_fill(self.squares(x.shape).any(0).to(x.device), self.value)
+
+    def one(self, x: Tensor, seed: int) -> Tensor:
+        """Returns a copy of x, (k, channels, height, width), each image with one square; all squares are dealt out evenly."""
+        dealt = torch.randperm(len(x), generator=generator(seed, "pieces")) % self.pieces
+        return x.masked_fill(self.squares(x.shape)[dealt].unsqueeze(1).to(x.device), self.value)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+        """Poisons `train`.
+
+        Raises:
+            ConfigError: the instances are no images, the squares would overlap, or all rows are of the target class.
+            PoisonError: rule "label", `target` is no class.
+        """
+        check_images(train, self)
+        trigger, one = partial(self.trigger, seed=seed), partial(self.one, seed=seed)
+        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=one)
