@@ -243,6 +243,20 @@ def _tables(folder: Path, form: str) -> bool:
     return bool(results.damaged)
 
 
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), required=True, help=".png, .pdf or .svg."
+)
+@click.option("--axis", default="budget", show_default=True, help="Numeric hyperparameter of the attacks, e.g. budget or alpha.")
+def curve(folder: Path, path: Path, axis: str) -> None:
+    """Plot attack success and clean accuracy against the budget, or another hyperparameter, from the logs alone."""
+    from experiments.curves import curve
+    from experiments.results import load_results
+
+    click.echo(f"saved {curve(load_results(folder, verify=False), path, axis)}")
+
+
 def _pictures(folder: Path, root: Path | None) -> None:
     from experiments.demo import pictures
 

@@ -42,12 +42,13 @@ def detection(record: Record, scene: Record) -> Row:
 
 
 def victim(scene: Record) -> Row:
-    """Returns clean accuracy and attack success rate over all attacked test points, with Wilson intervals."""
+    """Returns clean accuracy and attack success rate over all attacked test points, with Wilson intervals, and the seconds."""
     hits = scene.data["targets/predicted"] == scene.data["targets/wanted"]
     correct, size = int(scene.data["clean/correct"]), int(scene.data["clean/size"])
     name, seed = settings(scene)
     clean = Metric(correct / size) if size else Metric(None, "empty test set", defined=0)
     metrics = {"clean_accuracy": clean, "asr": rate(hits, "no attacked points")}
+    metrics |= {f"{stage}_seconds": number(scene, f"seconds_{stage}") for stage in ("attack", "train")}
     row = Row(name, (seed,), metrics, {"clean": size, "targets": len(hits), "successful": int(hits.sum())})
     return replace(row, metrics=with_wilson(metrics, [row]))
 

@@ -67,8 +67,9 @@ def _victims(rows: list[Row], names: Names) -> Table:
     cell, body = Cells(), list[tuple[str, ...]]()
     for row in rows:
         rates = cell(row.metrics["clean_accuracy"], row.metrics["asr"])
-        body.append((names(row)[0], *rates, str(row.counts["targets"]), str(len(row.seeds))))
-    head = ("attack", "clean accuracy", "attack success rate", "n", "seeds")
+        seconds = cell(row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g")
+        body.append((names(row)[0], *rates, str(row.counts["targets"]), str(len(row.seeds)), *seconds))
+    head = ("attack", "clean accuracy", "attack success rate", "n", "seeds", "attack s", "train s")
     return Table("VICTIMS", "[95 % interval]; n: attacked test points", head, body, 1, cell.notes())
 
 

@@ -1,0 +1,77 @@
+"""The curve of attack success: what is drawn is what the logs say, in the order of the axis."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_evaluate import scene_config, write_scene
+
+from experiments.cli import main
+from experiments.curves import curve, curve_figure, curves
+from experiments.evaluate import scene_rows
+from experiments.results import load_results
+from experiments.rows import Row, aggregate
+from poisonbench.errors import ConfigError
+
+RATES = {0.05: (7, 9), 0.01: (2, 4), 0.1: (10, 10)}  # budget -> successes of ten points in either seed
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for seed in (0, 1):
+        write_scene(tmp_path, scene_config({"name": "none"}, seed), targets=(0, 0))
+        write_scene(tmp_path, scene_config({"name": "blend", "alpha": 0.2, "budget": 0.05}, seed))
+        for budget, hits in RATES.items():
+            write_scene(tmp_path, scene_config({"name": "patch", "budget": budget, "size": 2}, seed), targets=(hits[seed], 10))
+            write_scene(tmp_path, scene_config({"name": "patch", "budget": budget, "size": 3}, seed), targets=(10, 10))
+    return tmp_path
+
+
+def rows(folder: Path) -> list[Row]:
+    return aggregate(scene_rows(load_results(folder))[0])
+
+
+def test_a_curve_holds_the_values_of_its_axis_ascending_and_differs_from_others_in_its_name(run):
+    found = curves(rows(run), "budget")
+    assert list(found) == ["patch size=2", "patch size=3"]  # one value of blend is no curve
+    assert [x for x, _ in found["patch size=2"]] == [0.01, 0.05, 0.1]
+    assert [row.metrics["asr"].value for _, row in found["patch size=2"]] == pytest.approx([0.3, 0.8, 1.0])
+
+
+def test_any_numeric_hyperparameter_may_be_the_axis(run):
+    assert list(curves(rows(run), "size")) == ["patch budget=0.01", "patch budget=0.05", "patch budget=0.1"]
+
+
+def test_an_axis_without_a_curve_is_refused_with_those_that_there_are(run):
+    with pytest.raises(ConfigError, match="no attack in the logs has two values of 'alpha'") as error:
+        curves(rows(run), "alpha")
+    assert error.value.hint == "numeric hyperparameters: alpha, budget, size"
+
+
+def test_the_figure_draws_the_means_their_bands_and_the_victims_without_poison(run):
+    figure = curve_figure(rows(run))
+    upper, lower = figure.axes
+    line = next(line for line in upper.lines if line.get_label() == "patch size=2")
+    np.testing.assert_allclose(line.get_xydata(), [(0.01, 0.3), (0.05, 0.8), (0.1, 1.0)])
+    low, high = curves(rows(run), "budget")["patch size=2"][1][1].metrics["asr"].interval
+    outline = upper.collections[0].get_paths()[0].vertices
+    assert {y for x, y in outline.tolist() if x == 0.05} == {low, high}
+    assert low < 0.8 < high
+    assert [float(y) for line in lower.lines if line.get_label() == "no poison" for y in line.get_ydata()] == [0.9, 0.9]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(legend) == ["no poison", "patch size=2", "patch size=3"]
+
+
+def test_the_command_saves_the_picture_and_names_what_is_missing(run, tmp_path, capsys):
+    path = tmp_path / "pictures" / "asr.png"
+    main(["curve", str(run), "-o", str(path)], standalone_mode=False)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit) as code:
+        main(["curve", str(run), "-o", str(path), "--axis", "alpha"])
+    assert code.value.code == 2
+    assert "Error: no attack in the logs has two values of 'alpha'" in capsys.readouterr().err
+
+
+def test_equal_logs_give_equal_pictures(run, tmp_path):
+    first, second = (curve(load_results(run), tmp_path / f"{i}.svg").read_text() for i in (1, 2))
+    assert first.count("<path") == second.count("<path") > 10
