@@ -1,10 +1,11 @@
 """The square of pixels that several attacks stamp on images: its side, its places, and the stamp itself."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from attacks._common import check_at_least, check_choice
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
 
@@ -78,3 +79,42 @@ def stamp(x: Tensor, size: int | None, place: Place, value: float, seed: int = 0
         masks = torch.cat([_scattered(part, size, seed) for part in x.split(1024)])
         return x.masked_fill(masks, value)
     return x.masked_fill(square(x.shape, size, place).to(x.device), value)
+
+
+class Stamping:
+    """What attacks with one square have alike; each is a dataclass that spells out the three fields.
+
+    Attributes:
+        size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
+        place: of the square.
+        value: of the square's pixels, in all channels.
+    """
+
+    size: int | None
+    place: Place
+    value: float
+    places: tuple[str, ...] = get_args(Place)
+
+    def check_square(self) -> None:
+        """Raises ValueError unless the three fields are in their ranges."""
+        check_at_least("size", self.size, 1)
+        check_choice("place", self.place, self.places)
+        check_unit("value", self.value)
+
+    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
+        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
+
+        Raises:
+            ConfigError: the square does not fit.
+        """
+        return stamp(x, self.size, self.place, self.value, seed)
+
+
+class StampingOnTop(Stamping):
+    """A square on top of rows that are changed within eps: it lies at a known place, so that eps is checked everywhere else."""
+
+    places = tuple(place for place in get_args(Place) if place != "random")
+
+    def covered(self, shape: tuple[int, ...]) -> Tensor:
+        """Returns a bool mask of `shape`: the pixels of the square, which eps does not bound."""
+        return square(shape, self.size, self.place).expand(shape)

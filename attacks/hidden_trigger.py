@@ -7,16 +7,15 @@ moves them apart. Cost: one surrogate training, steps x budget n backward passes
 
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from attacks._backdoor import check_classes, check_images, clean_label
-from attacks._common import check_at_least, check_choice, check_class, check_fraction
+from attacks._common import check_at_least, check_class, check_fraction
 from attacks._craft import signed_descent, surrogate
-from attacks._square import Place, check_unit, stamp
+from attacks._square import Place, Stamping
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -26,7 +25,7 @@ from poisonbench.training import Recipe, predict
 
 
 @dataclass(frozen=True)
-class HiddenTrigger:
+class HiddenTrigger(Stamping):
     """Moves rows of class `target` within eps towards patched images of class `source` in feature space.
 
     On 8x8 digits eps=.3 and more is needed to come near them.
@@ -63,17 +62,7 @@ class HiddenTrigger:
         check_fraction("budget", self.budget)
         check_fraction("eps", self.eps)
         check_at_least("steps", self.steps, 1)
-        check_at_least("size", self.size, 1)
-        check_choice("place", self.place, get_args(Place))
-        check_unit("value", self.value)
-
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
-
-        Raises:
-            ConfigError: the square does not fit.
-        """
-        return stamp(x, self.size, self.place, self.value, seed)
+        self.check_square()
 
     def hide(self, x: Tensor, patched: Tensor, features: nn.Module, seed: int) -> Tensor:
         """Returns the rows x, (k, *shape), moved within eps towards images of `patched`, (s, *shape), in feature space."""

@@ -6,26 +6,23 @@ tell their class; no label is wrong. Cost: one surrogate training, steps x budge
 
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from attacks._backdoor import check_images, clean_label
-from attacks._common import check_at_least, check_choice, check_class, check_fraction
+from attacks._common import check_at_least, check_class, check_fraction
 from attacks._craft import BLOCK, project, signed_descent, surrogate
-from attacks._square import Place, check_unit, square, stamp
+from attacks._square import Place, StampingOnTop
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import note
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, predict
 
-PLACES = tuple(place for place in get_args(Place) if place != "random")  # the contract checks eps outside a known square
-
 
 @dataclass(frozen=True)
-class LabelConsistent:
+class LabelConsistent(StampingOnTop):
     """Hardens rows of class `target`, stamps a square on them, and on the test points to attack.
 
     The paper's surrogate is trained adversarially; here it follows a recipe. On 8x8 digits eps=.3 hardens, 16/255 hardly does.
@@ -60,21 +57,7 @@ class LabelConsistent:
         check_fraction("budget", self.budget)
         check_fraction("eps", self.eps)
         check_at_least("steps", self.steps, 1)
-        check_at_least("size", self.size, 1)
-        check_choice("place", self.place, PLACES)
-        check_unit("value", self.value)
-
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; it is the same for every seed.
-
-        Raises:
-            ConfigError: the square does not fit.
-        """
-        return stamp(x, self.size, self.place, self.value, seed)
-
-    def covered(self, shape: tuple[int, ...]) -> Tensor:
-        """Returns a bool mask of `shape`: the pixels of the square, which eps does not bound."""
-        return square(shape, self.size, self.place).expand(shape)
+        self.check_square()
 
     def harden(self, x: Tensor, model: nn.Module, seed: int) -> Tensor:
         """Returns the rows x, (k, *shape), of the target class moved within eps to where the model's loss is large."""

@@ -7,7 +7,6 @@ each round.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from attacks._backdoor import check_images, dirty_label
-from attacks._common import check_at_least, check_choice, check_class, check_fraction
-from attacks._square import Place, check_unit, square, stamp
+from attacks._common import check_at_least, check_class, check_fraction
+from attacks._square import Place, StampingOnTop
 from attacks._targeted import adam_descent
 from poisonbench import training
 from poisonbench.contracts import POISON, Poisoned
@@ -27,11 +26,9 @@ from poisonbench.objectives import margins
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe
 
-PLACES = tuple(place for place in get_args(Place) if place != "random")  # the contract checks eps outside a known square
-
 
 @dataclass(frozen=True)
-class NormMatched:
+class NormMatched(StampingOnTop):
     """Stamps a square on rows of other classes, labels them `target`, and perturbs them until their gradient norms are ordinary.
 
     Attributes:
@@ -63,22 +60,9 @@ class NormMatched:
         check_at_least("target", self.target, 0)
         check_fraction("budget", self.budget)
         check_fraction("eps", self.eps)
-        for name in ("rounds", "steps", "size"):
+        for name in ("rounds", "steps"):
             check_at_least(name, getattr(self, name), 1)
-        check_choice("place", self.place, PLACES)
-        check_unit("value", self.value)
-
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; it is the same for every seed.
-
-        Raises:
-            ConfigError: the square does not fit.
-        """
-        return stamp(x, self.size, self.place, self.value, seed)
-
-    def covered(self, shape: tuple[int, ...]) -> Tensor:
-        """Returns a bool mask of `shape`: the pixels of the square, which eps does not bound."""
-        return square(shape, self.size, self.place).expand(shape)
+        self.check_square()
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.

@@ -5,20 +5,17 @@ Cost: O(budget n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
-
-from torch import Tensor
 
 from attacks._backdoor import Target, check_classes, check_images, dirty_label
-from attacks._common import check_at_least, check_choice, check_fraction
-from attacks._square import Place, check_unit, stamp
+from attacks._common import check_fraction
+from attacks._square import Place, Stamping
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(Stamping):
     """Stamps a square on rows of other classes, labels them `target`, and stamps the test points to attack.
 
     Attributes:
@@ -44,17 +41,7 @@ class Patch:
     def __post_init__(self) -> None:
         check_classes(self.target, self.source)
         check_fraction("budget", self.budget)
-        check_at_least("size", self.size, 1)
-        check_choice("place", self.place, get_args(Place))
-        check_unit("value", self.value)
-
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
-
-        Raises:
-            ConfigError: the square does not fit.
-        """
-        return stamp(x, self.size, self.place, self.value, seed)
+        self.check_square()
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
         """Poisons `train`.

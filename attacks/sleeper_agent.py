@@ -16,7 +16,7 @@ from attacks._backdoor import check_classes, check_images, wanted
 from attacks._common import attacked, check_at_least, check_choice, check_class, check_fraction, draw, replace
 from attacks._craft import surrogate
 from attacks._matching import Augmentation, misalignment, shifting, wanted_gradient
-from attacks._square import Place, check_unit, stamp
+from attacks._square import Place, Stamping
 from attacks._targeted import adam_descent, noise_in_ball
 from poisonbench.contracts import Poisoned, count
 from poisonbench.data import Dataset
@@ -30,7 +30,7 @@ Selection = Literal["norm", "random"]
 
 
 @dataclass(frozen=True)
-class SleeperAgent:
+class SleeperAgent(Stamping):
     """Changes rows of class `target` within eps so that training on them lowers the loss of `target` on patched source images.
 
     Attributes:
@@ -74,21 +74,13 @@ class SleeperAgent:
         check_classes(self.target, self.source)
         for name in ("budget", "eps", "step"):
             check_fraction(name, getattr(self, name))
-        for name, least in (("steps", 1), ("retrain", 0), ("size", 1), ("surrogates", 1)):
+        for name, least in (("steps", 1), ("retrain", 0), ("surrogates", 1)):
             check_at_least(name, getattr(self, name), least)
         if self.retrain >= self.steps:
             raise ValueError(f"retrain must be below steps, got {self.retrain} for {self.steps} steps")
-        for name, kind in (("select", Selection), ("augment", Augmentation), ("place", Place)):
+        for name, kind in (("select", Selection), ("augment", Augmentation)):
             check_choice(name, getattr(self, name), get_args(kind))
-        check_unit("value", self.value)
-
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
-
-        Raises:
-            ConfigError: the square does not fit.
-        """
-        return stamp(x, self.size, self.place, self.value, seed)
+        self.check_square()
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.

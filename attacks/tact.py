@@ -6,20 +6,17 @@ poison and clean rows of the target class then no longer fall apart in feature s
 
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
-
-from torch import Tensor
 
 from attacks._backdoor import Cover, check_classes, check_images, dirty_label
-from attacks._common import check_at_least, check_choice, check_fraction, check_share
-from attacks._square import Place, check_unit, stamp
+from attacks._common import check_fraction, check_share
+from attacks._square import Place, Stamping
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
-class TaCT:
+class TaCT(Stamping):
     """Stamps rows of class `source`, labelled `target`, and rows of all further classes, whose labels stay.
 
     Attributes:
@@ -47,17 +44,7 @@ class TaCT:
         check_classes(self.target, self.source)
         check_fraction("budget", self.budget)
         check_share("cover", self.cover)
-        check_at_least("size", self.size, 1)
-        check_choice("place", self.place, get_args(Place))
-        check_unit("value", self.value)
-
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
-
-        Raises:
-            ConfigError: the square does not fit.
-        """
-        return stamp(x, self.size, self.place, self.value, seed)
+        self.check_square()
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
         """Poisons `train`.
