@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from experiments.check.method import METHOD, Subject
-from experiments.check.planted import ATTACKED, POISONED, planted
+from experiments.check.planted import ATTACKED, POISONED, planted, triggered
 from experiments.check.verdict import Check, FindingError, require, skip
 from poisonbench.contracts import Evidence
+from poisonbench.errors import ConfigError
 from poisonbench.global_state import global_state, restore
 
 USES = ("influence", "probe", "reference", "features", "gradients", "oracle")
@@ -21,7 +22,11 @@ class DetectorSubject(Subject):
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The planted example, one for each subject: a detector may change it."""
+        """The planted example, one for each subject: a detector may change it. Images for one that refuses anything else."""
+        try:
+            self.value(planted())
+        except Exception as error:  # it may raise anything; the checks tell
+            return triggered() if isinstance(error, ConfigError) else planted()
         return planted()
 
     def scores(self, evidence: Evidence | None = None) -> Tensor:
