@@ -250,7 +250,7 @@ def success(p: Poisoned, seed: int, test: Dataset) -> tuple[float, float]:
         (Patch(size=1, budget=0.05), 0.85),
         (Patch("all-to-all", budget=0.3), 0.85),
         (Patch(budget=0.05, source=3), 0.85),
-        (TaCT(), 0.85),
+        (TaCT(budget=0.05, cover=0.05), 0.9),
         (AdaptiveBlend(budget=0.05, cover=0.02, alpha=0.4), 0.55),
         (AdaptivePatch(budget=0.05, opacity=1.0), 0.9),
     ],
