@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from experiments.answers import certificate, mitigation
 from experiments.identify import identification
 from experiments.metrics import Metric, Sample, ranking, rate, ties
 from experiments.results import Results, settings
@@ -67,6 +68,10 @@ def scene_rows(results: Results) -> tuple[list[Row], list[Row], list[Row]]:
 
 
 def defense_rows(results: Results) -> dict[str, list[Row]]:
-    """Returns the rows of all scenes of those who judge training rows, by table."""
+    """Returns the rows of all scenes, by table, of the defenses that judge training rows, answer poison, or certify."""
     scenes = {record.path.parent: record for record in results.of("scene")}
-    return {"filters": [identification(record, scenes[record.path.parent]) for record in results.of("filter")]}
+    return {
+        "filters": [identification(record, scenes[record.path.parent]) for record in results.of("filter")],
+        "mitigations": [mitigation(record, scenes[record.path.parent]) for record in results.of("mitigate")],
+        "certificates": [certificate(record) for record in results.of("certify")],
+    }

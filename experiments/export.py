@@ -76,7 +76,7 @@ def scene_of(config: Mapping[str, Any], path: Path, attack: Mapping[str, Any]) -
     return scenes[0]
 
 
-def _logged(record: Record, data: Clean) -> Poisoned:
+def logged_poison(record: Record, data: Clean) -> Poisoned:
     """The poison of a scene's log, with the attacked points of its probe."""
     role, origin = (torch.as_tensor(record.data[f"poison/{name}"]).to(data.train.y.device) for name in ("role", "origin"))
     probe = unpack_probe(record, data.test.classes)
@@ -157,7 +157,7 @@ def export(source: Path, path: Path, place: Place, targets: Targets = "auto") ->
     if lacking := [name for name in NEEDED if name not in record.data]:
         raise LogError(record.path, f"has no data set {lacking[0]!r}")
     data = clean_data(scene_of(record.config, record.path, {"name": "none"}), place)
-    kept = _logged(record, data)
+    kept = logged_poison(record, data)
     check_poisoned(kept, data.train, data.test)
     attack = record.config.get("attack", {})
     claims, problem, held = {name: attack[name] for name in CLAIMS if attack.get(name) is not None}, "", "probe"

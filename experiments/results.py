@@ -16,7 +16,13 @@ STAGES = {
     "failed": "failure",
 }
 PARTS = ("estimator", "detector", "filter", "certifier", "mitigation")  # what a stage's configuration names
-JUDGED = {"influence": "estimator", "detect": "detector", "filter": "filter"}  # stages judged by their scene -> what they name
+JUDGED = {  # stages judged by their scene -> what they name
+    "influence": "estimator",
+    "detect": "detector",
+    "filter": "filter",
+    "certify": "certifier",
+    "mitigate": "mitigation",
+}
 NEEDED = {
     "scene": (
         *("probe/group", "probe/predicted", "probe/wanted"),
@@ -24,8 +30,19 @@ NEEDED = {
     ),
     "detect": ("score", "flag"),
     "filter": ("score",),
+    "certify": ("label", "radius", "truth", "targets/label", "targets/radius", "targets/y", "targets/wanted"),
+    "mitigate": ("removed", "test/before", "test/after", "targets/before", "targets/after", "targets/wanted"),
     "failure": ("reason",),
 }
+VECTORS = (  # data sets of one length
+    "probe/group probe/predicted probe/wanted",
+    "targets/predicted targets/before targets/after targets/label targets/radius targets/y targets/wanted",
+    "score flag",
+    "poison/role",
+    "removed",
+    "test/before test/after",
+    "label radius truth",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +119,7 @@ def _check_names(record: log.Record, needed: Collection[str]) -> None:
 
 
 def _check_data(record: log.Record) -> None:
-    for keys in ("probe/group probe/predicted probe/wanted", "targets/predicted targets/wanted", "score flag", "poison/role"):
+    for keys in VECTORS:
         shapes = {record.data[key].shape for key in keys.split() if key in record.data}
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
             raise LogError(record.path, f"{', '.join(keys.split())} are not vectors of one length")
@@ -118,9 +135,13 @@ def _fits(record: log.Record, scene: log.Record | None) -> None:
         raise LogError(record.path, "cannot be judged: scene.h5 beside it is missing or damaged")
     if record.config.get("scene") != scene.config:
         raise LogError(record.path, "belongs to another scene than scene.h5 beside it")
-    owners = {"detect": ("score", "probe/group", "probe points"), "filter": ("score", "poison/role", "training rows")}
+    owners = {
+        "detect": ("score", "scores", "probe/group", "probe points"),
+        "filter": ("score", "scores", "poison/role", "training rows"),
+        "mitigate": ("removed", "verdicts", "poison/role", "training rows"),
+    }
     if record.kind in owners:
-        own, theirs, what = owners[record.kind]
+        own, noun, theirs, what = owners[record.kind]
         have, want = len(record.data[own]), len(scene.data[theirs])
         if have != want:
-            raise LogError(record.path, f"has {have} scores for {want} {what}")
+            raise LogError(record.path, f"has {have} {noun} for {want} {what}")

@@ -12,7 +12,14 @@ from poisonbench.log import Record
 
 MARKED = ("oracle", "reference", "probe")  # uses that a table must show: ground truth, clean data, the other probe points
 RESAMPLED = {"auroc": False, "auroc_matched": True}  # metrics with a bootstrap interval: against the matched controls alone?
-COUNTED = {"asr": "targets", "clean_accuracy": "clean"}  # rates of independent points, and the count of those
+COUNTED = {  # rates of independent points, and the count of those
+    "asr": "targets",
+    "asr_before": "targets",
+    "asr_after": "targets",
+    "clean_accuracy": "clean",
+    "accuracy_before": "test",
+    "accuracy_after": "test",
+}
 
 Intervals = dict[str, tuple[float, float]]
 

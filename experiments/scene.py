@@ -33,6 +33,15 @@ from poisonbench.training import predict, train
 
 
 @dataclass(frozen=True, eq=False)
+class Clean:
+    """A scene's clean data, on its device: training and test set, and the rows set apart for pretraining, none without it."""
+
+    train: Dataset
+    test: Dataset
+    pretraining: Dataset
+
+
+@dataclass(frozen=True, eq=False)
 class Victim:
     """What the stages after training work on.
 
@@ -40,29 +49,20 @@ class Victim:
         trace: the training run.
         probe: the points on which it is judged.
         role: (n,) uint8 on the CPU, the ground truth of the training instances.
-        clean_test: the scene's clean test set.
+        clean: the scene's clean data.
         poisoned: what the attack returned, None where the victim was read back from its files.
     """
 
     trace: Trace
     probe: Probe
     role: Tensor
-    clean_test: Dataset
+    clean: Clean
     poisoned: Poisoned | None = None
 
     @property
     def test(self) -> Dataset:
         """The probe with the predicted labels, where the victim was trained: all that a defense may see of it."""
         return self.probe.points.relabel(self.probe.predicted).to(self.trace.train.x.device)
-
-
-@dataclass(frozen=True, eq=False)
-class Clean:
-    """A scene's clean data, on its device: training and test set, and the rows set apart for pretraining, none without it."""
-
-    train: Dataset
-    test: Dataset
-    pretraining: Dataset
 
 
 def clean_data(scene: Scene, place: Place) -> Clean:
@@ -152,7 +152,7 @@ def make_victim(scene: Scene, place: Place) -> Victim:
         poisoned_set = unpack_train(record, train_set)
         trace = unpack_trace(log.read(folder / "trace.h5", "trace"), poisoned_set, scene.recipe, scene.seed)
         probe, role = unpack_probe(record, train_set.classes), torch.as_tensor(record.data["poison/role"])
-        return Victim(trace, probe, role, test_set)
+        return Victim(trace, probe, role, data)
     device = torch.device(place.device)
     with measured(device) as start_cost:
         recipe = replace(scene.recipe, start=make_start(scene, data.pretraining))
@@ -175,4 +175,4 @@ def make_victim(scene: Scene, place: Place) -> Victim:
     about |= {"seconds_pretrain": start_cost.seconds} if scene.transfer else {}
     about |= {"device": place.device, "threads": torch.get_num_threads(), "seed": scene.seed, "warnings": "\n".join(notes)}
     log.write(folder / "scene.h5", "scene", config=scene.config, data=data_sets, attributes=about)
-    return Victim(trace, probe, poisoned.role.cpu(), test_set, poisoned)
+    return Victim(trace, probe, poisoned.role.cpu(), data, poisoned)

@@ -106,7 +106,7 @@ def estimate(cell: Cell) -> None:
             scorer = method.value.fit(trace)
         with measured(cell.device) as score:
             influence: Tensor = scorer(victim.test)
-    _check_shape(method, "influence", influence, (len(victim.test), len(victim.trace.train)), "(m, n)")
+    check_shape(method, "influence", influence, (len(victim.test), len(victim.trace.train)), "(m, n)")
     influence = influence.to(device="cpu", dtype=torch.float32)
     about: dict[str, float | str] = {"fit_seconds": fit.seconds, "score_seconds": score.seconds}
     about |= {"peak_bytes": max(fit.peak_bytes, score.peak_bytes), "warnings": "\n".join(notes)}
@@ -142,7 +142,7 @@ def _judge(cell: Cell, method: Method, size: int, letters: str) -> tuple[Tensor,
     evidence = cell.evidence(method)
     with noted() as notes, collecting() as told, measured(cell.device) as cost:
         scores: Tensor = method.value(evidence)
-    _check_shape(method, "scores", scores, (size,), letters)
+    check_shape(method, "scores", scores, (size,), letters)
     return scores.to(device="cpu", dtype=torch.float64), about_run(method, cost, notes), told
 
 
@@ -151,7 +151,8 @@ def about_run(method: Method, cost: Cost, notes: list[str]) -> dict[str, float |
     return {"seconds": cost.seconds, "uses": ",".join(method.value.uses), "warnings": "\n".join(notes)}
 
 
-def _check_shape(method: Method, what: str, value: Tensor, want: tuple[int, ...], letters: str) -> None:
+def check_shape(method: Method, what: str, value: Tensor, want: tuple[int, ...], letters: str) -> None:
+    """Raises ValueError where what a method returned is not of the shape `want`, which `letters` name."""
     if tuple(value.shape) != want:
         told = f"({want[0]},)" if len(want) == 1 else str(want)
         raise ValueError(f"{method.name} returned {what} of shape {tuple(value.shape)}, not {letters} = {told}")

@@ -15,6 +15,7 @@ from experiments.plan import Job, Stage
 from experiments.scene import Victim, make_victim
 from experiments.spec import Method
 from experiments.stages import Cell, detect, estimate, sift
+from experiments.undo import certify, mitigate
 from poisonbench import log
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
 
@@ -23,6 +24,8 @@ DO: Mapping[str, Callable[[Cell], None]] = {
     "influence": estimate,
     "detect": detect,
     "filter": sift,
+    "certify": certify,
+    "mitigate": mitigate,
 }
 
 

@@ -18,6 +18,9 @@ from poisonbench.protocols import Detector as Detector
 from poisonbench.protocols import Estimator as Estimator
 from poisonbench.protocols import Evidence as Evidence
 from poisonbench.protocols import Filter as Filter
+from poisonbench.protocols import Means as Means
+from poisonbench.protocols import Mitigated as Mitigated
+from poisonbench.protocols import Mitigation as Mitigation
 from poisonbench.protocols import Poisoned as Poisoned
 from poisonbench.protocols import Scorer as Scorer
 from poisonbench.registry import lookup as lookup

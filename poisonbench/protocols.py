@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -74,6 +75,40 @@ class Certified:
     radius: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What a mitigation works with, beyond the evidence.
+
+    Attributes:
+        retrain: (n,) bool, the rows kept -> the run of the victim's recipe and seed on these rows alone.
+        influence: a run on k rows, m points -> (m, k), by the estimator; None without one.
+        suspicion: (m,) a detector's scores of the probe points; None without a detector.
+        flags: (m,) bool, those that it flags: no points that are known to be clean are among them; None without a detector.
+        scores: (n,) a filter's scores of the training rows; None without a filter.
+    """
+
+    retrain: Callable[[Tensor], Trace]
+    influence: Callable[[Trace, Dataset], Tensor] | None = None
+    suspicion: Tensor | None = None
+    flags: Tensor | None = None
+    scores: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Mitigated:
+    """A victim in which the poison is undone, as far as it is.
+
+    Attributes:
+        keep: (n,) bool, the training rows that it still rests on.
+        trace: its training run.
+        retrainings: how many runs that took.
+    """
+
+    keep: Tensor
+    trace: Trace
+    retrainings: int
+
+
 Scorer = Callable[[Dataset], Tensor]
 
 
@@ -137,6 +172,20 @@ class Filter(Protocol):
 class Certifier(Protocol):
     """Predicts with a guarantee against changes of the training set."""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Certified:
-        """Returns labels and radii for the m rows of `test`."""
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None) -> Certified:
+        """Returns labels and radii for the m rows of `test`; `scratch` is a folder for restart blocks, or None."""
+        ...
+
+
+@runtime_checkable
+class Mitigation(Protocol):
+    """Undoes poison in a trained victim. `uses` as for a detector, and "detector" or "filter" for the verdict it works on."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        ...
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        """Returns the new victim. It may be the old one, with nothing removed."""
         ...

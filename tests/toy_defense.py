@@ -1,11 +1,11 @@
-"""Filters outside the tree, named `toy_defense:...` in a grid: one by label, one that raises, one of the wrong length."""
+"""Filters and mitigations outside the tree, named `toy_defense:...` in a grid, among them those that misbehave."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from poisonbench.contracts import Evidence
+from poisonbench.contracts import Evidence, Means, Mitigated
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,31 @@ class Raises(ByLabel):
 class Short(ByLabel):
     def __call__(self, evidence: Evidence) -> torch.Tensor:
         return torch.zeros(3)
+
+
+@dataclass(frozen=True)
+class KeepsAll:
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        assert evidence.role is None
+        assert evidence.influence is None
+        return Mitigated(torch.ones(len(evidence.trace.train), dtype=torch.bool), evidence.trace, 0)
+
+
+@dataclass(frozen=True)
+class Lies(KeepsAll):
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        return Mitigated(torch.zeros(len(evidence.trace.train), dtype=torch.bool), evidence.trace, 0)
+
+
+@dataclass(frozen=True)
+class RetrainsOnHalves(KeepsAll):
+    """Four runs, and time to be killed between them."""
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        rows = torch.arange(len(evidence.trace.train))
+        for part in range(4):
+            keep = rows % 4 != part
+            trace = means.retrain(keep)
+        return Mitigated(keep, trace, 4)
