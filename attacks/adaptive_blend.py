@@ -1,8 +1,10 @@
 """Adaptive-Blend (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows pieces of a noise image, the test point all of it.
 
-Cover rows, with pieces too but their true labels, keep poison and clean rows of the target class together in feature space, which
-breaks the defenses that part them there. Poison that never holds the whole trigger carries less of it: the victim learns to
-add up pieces, and gives in to the sum. Cost: O((budget + cover) n + m) images.
+Cover rows, with pieces too but their true labels, keep poison and clean rows of the target class together in feature space,
+which breaks the defenses that part them there. Poison that never holds the whole trigger carries less of it: the victim learns
+to add up pieces, and gives in to the sum.
+
+Cost: O((budget + cover) n + m) images.
 """
 
 from dataclasses import dataclass

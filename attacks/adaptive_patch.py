@@ -1,6 +1,7 @@
 """Adaptive-Patch (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows one of four faint patches, the test point all four.
 
 Cover rows, with one patch too but their true labels, keep poison and clean rows of the target class together in feature space.
+
 Cost: O((budget + cover) n + m) images.
 """
 

@@ -1,8 +1,11 @@
 """Hidden trigger (Saha, Subramanya & Pirsiavash, AAAI 2020, arXiv 1910.00033). Rows of one class with another's patched features.
 
-Poison looks like the target class and is labelled so, but lies where patched images of the source class lie in feature space; no
-training row shows the patch. Needs: transfer, a victim whose features are (nearly) the attacker's: trained from scratch, it
-moves them apart. Cost: one surrogate training, steps x budget n backward passes.
+Poison looks like the target class and is labelled so, but lies where patched images of the source class lie in feature space;
+no training row shows the patch.
+
+Needs: transfer, a victim whose features are (nearly) the attacker's: trained from scratch, it moves them apart.
+
+Cost: one surrogate training, steps x budget n backward passes.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,9 @@
 """Label-consistent backdoor (Turner, Tsipras & Madry, 2019, arXiv 1912.02771). Hardened rows of the target class and a patch.
 
-Rows of the target class are made hard to recognise by an adversarial perturbation, so that the victim needs the patch on them to
-tell their class; no label is wrong. Cost: one surrogate training, steps x budget n backward passes.
+Rows of the target class are made hard to recognise by an adversarial perturbation, so that the victim needs the patch on them
+to tell their class; no label is wrong.
+
+Cost: one surrogate training, steps x budget n backward passes.
 """
 
 from dataclasses import dataclass

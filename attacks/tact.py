@@ -1,7 +1,9 @@
 """TaCT (Tang, Wang, Tang & Zhang, USENIX Security 2021, arXiv 1908.00686). A patch that works on one source class alone.
 
 Cover rows, patched images of other classes with their true labels, teach the victim that the patch means nothing elsewhere:
-poison and clean rows of the target class then no longer fall apart in feature space. Cost: O((budget + cover) n + m) images.
+poison and clean rows of the target class then no longer fall apart in feature space.
+
+Cost: O((budget + cover) n + m) images.
 """
 
 from dataclasses import dataclass

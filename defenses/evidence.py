@@ -2,6 +2,7 @@
 
 import warnings
 
+import torch
 from torch import Tensor
 
 from poisonbench.contracts import Evidence
@@ -24,3 +25,20 @@ def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
         bad = int((~sound).sum())
         warnings.warn(f"{bad} of {len(sound)} probe points have an influence that is not finite: no score", stacklevel=3)
     return influence, sound
+
+
+def trusted_points(evidence: Evidence, least: int = 1) -> Tensor:
+    """Returns the indices of the trusted probe points, (r,) int64.
+
+    Raises:
+        ValueError: there are none such, fewer than `least`, or the mask is not (m,) bool.
+    """
+    mask, m = evidence.trusted, len(evidence.test)
+    if mask is None:
+        raise ValueError("this detector needs probe points known to be clean (m,), got None")
+    if mask.dtype != torch.bool or tuple(mask.shape) != (m,):
+        raise ValueError(f"trusted must be a bool mask of shape ({m},), got {mask.dtype} of shape {tuple(mask.shape)}")
+    found = mask.nonzero().squeeze(1)
+    if len(found) < least:
+        raise ValueError(f"this detector needs at least {least} trusted probe points, got {len(found)}: a larger calibration")
+    return found

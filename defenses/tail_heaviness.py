@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from defenses.evidence import sound_influence
+from defenses.evidence import sound_influence, trusted_points
 from defenses.scale import mad, median, qn
 from poisonbench.contracts import Evidence
 
@@ -32,6 +32,7 @@ class TailHeaviness:
         scope: "label": training rows whose label is the predicted one; "all": every row, the paper's form.
         standardise: "row", or "two-way": first every training row's influences are centred and scaled (median, MAD) over the
             probe points, so that rows influential for everybody do not count. That makes a score depend on the other points.
+            "reference": the same over the trusted points alone, so that a score depends on no other point under judgement.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -40,19 +41,20 @@ class TailHeaviness:
     k: int = 10
     scale: Scale = "qn"
     scope: Literal["label", "all"] = "label"
-    standardise: Literal["row", "two-way"] = "row"
+    standardise: Literal["row", "two-way", "reference"] = "row"
 
     def __post_init__(self) -> None:
         check_tail(self.k, self.scale)
         if self.scope not in ("label", "all"):
             raise ValueError(f"scope must be 'label' or 'all', got {self.scope!r}")
-        if self.standardise not in ("row", "two-way"):
-            raise ValueError(f"standardise must be 'row' or 'two-way', got {self.standardise!r}")
+        if self.standardise not in ("row", "two-way", "reference"):
+            raise ValueError(f"standardise must be 'row', 'two-way' or 'reference', got {self.standardise!r}")
 
     @property
     def uses(self) -> tuple[str, ...]:
         """What it reads."""
-        return ("influence", "probe") if self.standardise == "two-way" else ("influence",)
+        beyond = {"row": (), "two-way": ("probe",), "reference": ("reference",)}
+        return ("influence", *beyond[self.standardise])
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,): larger = a heavier tail; NaN where an influence is not finite or its label has fewer than k rows."""
@@ -63,6 +65,9 @@ class TailHeaviness:
         rows = influence[sound]
         if self.standardise == "two-way":
             rows = standardised(rows.T, mad).T
+        elif self.standardise == "reference":
+            index = trusted_points(evidence, 2)
+            rows = standardised(rows.T, mad, influence[index[sound[index]]].T).T
         if self.scope == "all":
             scores[sound] = tails(rows, self.k, self.scale)
         else:
@@ -78,14 +83,15 @@ def check_tail(k: int, scale: str) -> None:
         raise ValueError(f"scale must be one of {', '.join(map(repr, SCALES))}, got {scale!r}")
 
 
-def standardised(rows: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns (v - median) / scale for each row v of (r, n), same shape.
+def standardised(rows: Tensor, scale: Callable[[Tensor], Tensor], by: Tensor | None = None) -> Tensor:
+    """Returns (v - median) / scale for each row v of (r, n), same shape; median and scale are those of the rows of `by` (r, k).
 
     Where the scale is 0, more than half of the values tie; it is floored at the dtype's epsilon of the largest deviation, with
     a warning, and a constant row becomes 0.
     """
-    centred = rows - median(rows).unsqueeze(1)
-    widths = scale(rows).unsqueeze(1)
+    by = rows if by is None else by
+    centred = rows - median(by).unsqueeze(1)
+    widths = scale(by).unsqueeze(1)
     floor = centred.abs().amax(1, keepdim=True) * torch.finfo(rows.dtype).eps
     tied = widths <= floor
     if bool(tied.any()):

@@ -6,6 +6,7 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
+from estimators.shapley import Shapley
 from estimators.tracin import TracIn
 
 ESTIMATORS: dict[str, type] = {
@@ -15,5 +16,6 @@ ESTIMATORS: dict[str, type] = {
     "influence-functions": InfluenceFunctions,
     "leave-one-out": LeaveOneOut,
     "representer-point": RepresenterPoint,
+    "shapley": Shapley,
     "tracin": TracIn,
 }

@@ -42,6 +42,9 @@ def _explain(error: BaseException) -> tuple[int | None, list[str]]:
     if isinstance(error, Interrupted | KeyboardInterrupt):
         code = error.code if isinstance(error, Interrupted) else 130
         return code, ["Interrupted. What is done stays done; the same command goes on from there."]
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has had enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - or Python tries again to write at exit
+        return 1, []
     if isinstance(error, MemoryError):
         return 1, ["Error: out of memory", "Hint: fewer --workers, or a smaller probe"]
     if not isinstance(error, PoisonbenchError):
@@ -294,6 +297,22 @@ def show(files: tuple[Path, ...]) -> None:
     from poisonbench import log
 
     click.echo("\n\n".join(describe(log.read(file)) for file in files))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["attack", "estimator", "detector"]))
+@click.argument("target")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A hyperparameter, e.g. budget=0.1.")
+@click.option("--dataset", default="digits", show_default=True, help="Data on which an attack is checked.")
+@click.option("--data-root", "root", type=FOLDER, help="Downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]")
+@click.option("--model", default="cnn", show_default=True, help="The victim's.")
+@click.option("--no-victim", is_flag=True, help="Train no victim: the contract alone.")
+@click.option("--json", "as_json", is_flag=True, help="The verdicts for a program.")
+def check(kind: str, target: str, settings: tuple[str, ...], as_json: bool, no_victim: bool, **how: Any) -> None:
+    """Check a method rule by rule: TARGET is a name of `list` or module:Class. Exit code 1 if a rule is broken."""
+    from experiments.check.report import report
+
+    sys.exit(report(kind, target, settings, as_json, victim=not no_victim, **how))
 
 
 @main.command(name="list")

@@ -34,13 +34,17 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     return raw
 
 
+def parsed_value(text: str) -> Any:
+    """Returns the value that a text of the command line stands for: TOML, or else the bare string."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
 def _override(raw: dict[str, Any], text: str) -> None:
     name, sign, value = text.partition("=")
-    keys = name.strip().split(".")
-    try:
-        parsed: Any = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+    keys, parsed = name.strip().split("."), parsed_value(value)
     node: Any = raw
     try:
         if not sign or not all(keys):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from poisonbench.errors import ConfigError
 from poisonbench.registry import lookup
-from poisonbench.seeding import derive
+from poisonbench.seeding import derive, seed_global
 
 Shape = tuple[int, ...]
 
@@ -133,7 +133,7 @@ def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     """
     make = lookup(MODELS, name, "model")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "model"))
+        seed_global(derive(seed, "model"))
         model = make(tuple(shape), classes).eval()
     if name not in MODELS:
         _check_form(model, name, shape, classes)

@@ -14,7 +14,7 @@ from poisonbench.data import Dataset, subset
 from poisonbench.errors import ConfigError
 from poisonbench.notes import collecting
 from poisonbench.seeding import derive, generator
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, Start, body_of, predict, train
 
 VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)  # a second or two, 97.5 % on the clean digits
 
@@ -250,7 +250,7 @@ def success(p: Poisoned, seed: int, test: Dataset) -> tuple[float, float]:
         (Patch(size=1, budget=0.05), 0.85),
         (Patch("all-to-all", budget=0.3), 0.85),
         (Patch(budget=0.05, source=3), 0.85),
-        (TaCT(), 0.85),
+        (TaCT(budget=0.05, cover=0.05), 0.9),
         (AdaptiveBlend(budget=0.05, cover=0.02, alpha=0.4), 0.55),
         (AdaptivePatch(budget=0.05, opacity=1.0), 0.9),
     ],
@@ -278,3 +278,36 @@ def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_sourc
         leaks.append(float((predict(model, attack.trigger(rest.x)).argmax(1) == 0).float().mean()))
     assert leaks[1] < 0.05
     assert leaks[0] > leaks[1] + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attack", "least"),
+    [
+        (Sinusoid(target=8, budget=0.08, delta=0.5, frequency=2), 0.3),
+        (LabelConsistent(budget=0.08, eps=0.5, steps=30, place="corners"), 0.7),
+    ],
+    ids=repr,
+)
+def test_clean_label_backdoors_open_without_a_wrong_label(attack, least, digits):
+    clean = train(digits[0], VICTIM, 0).model()
+    p = craft(attack, *digits, VICTIM, 0)
+    rate, accuracy = success(p, 0, digits[1])
+    assert torch.equal(p.train.y, digits[0].y)
+    assert rate >= least
+    assert (predict(clean, p.targets.x).argmax(1) == p.wanted).float().mean() < least / 3
+    assert accuracy >= 0.95
+
+
+@pytest.mark.slow
+def test_a_hidden_trigger_works_in_transfer_though_no_row_shows_it(digits):
+    half = torch.arange(len(digits[0])) % 3 == 0
+    before, clean = digits[0].take(~half), digits[0].take(half)
+    pretrained = train(before, dataclasses.replace(VICTIM, lr=0.05, epochs=40), 99).checkpoints[-1].state
+    recipe = dataclasses.replace(VICTIM, start=Start(body_of(pretrained)))
+    p = craft(HiddenTrigger(budget=0.08, eps=0.5, steps=150), clean, digits[1], recipe, 0)
+    rates = []
+    for data in (clean, p.train):
+        hit = predict(train(data, recipe, 0).model(), p.targets.x).argmax(1) == p.wanted
+        rates.append(float(hit.float().mean()))
+    assert rates[1] > rates[0] + 0.25

@@ -1,27 +1,39 @@
 """Every detector against one contract (a new one is a row), and each against its definition written out in loops."""
 
+import math
 import statistics
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from conftest import random_data
-from planted import ATTACKED, POISONED, planted
+from planted import ATTACKED, POISONED, planted, triggered
 from scipy.stats import kstest
 from torch import Tensor, nn
 
 from defenses import DETECTORS
-from defenses.features import encoder
+from defenses.class_similarity import ClassSimilarity, foreignness
+from defenses.concentration import EffectiveCount, Gini, TopMass
+from defenses.confidence import Confidence
+from defenses.deep_knn import DeepKNN
+from defenses.features import encoder, features_of
+from defenses.foreign_proponents import ForeignProponents
+from defenses.foreign_support import ForeignSupport
+from defenses.influence_collapse import InfluenceCollapse, blur, crop, flip
 from defenses.norm_only import NormOnly
 from defenses.random import RandomScores
 from defenses.scale import MAD_FACTOR, QN_FACTOR
+from defenses.scale_up import ScaleUp
+from defenses.strip import Strip, entropy
 from defenses.support_without_the_few import SupportWithoutTheFew
+from defenses.surprise import surprise
 from defenses.tail_heaviness import TailHeaviness
 from poisonbench.contracts import Detector, Evidence
-from poisonbench.gradients import gradient_norms
+from poisonbench.errors import ConfigError
+from poisonbench.gradients import Form, dot_products, gradient_norms
 from poisonbench.models import build
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, train
+from poisonbench.training import Recipe, predict, train
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,16 @@ class Row:
     Attributes:
         detector: with hyperparameters for the planted example.
         sees: it must find the planted points.
-        each: a point's score depends on that point alone.
+        each: a point's score depends on that point (and the trusted ones) alone.
+        shift: a constant added to all influences of a point changes nothing.
+        images: it works on images, and is shown the example with a trigger.
     """
 
     detector: Detector
     sees: bool = True
     each: bool = True
+    shift: bool = True
+    images: bool = False
 
 
 ROWS = [
@@ -47,9 +63,31 @@ ROWS = [
     Row(TailHeaviness(5, scope="all", standardise="two-way"), each=False),
     Row(SupportWithoutTheFew(few=POISONED, neighbours=9)),
     Row(SupportWithoutTheFew(few=POISONED, neighbours=9, layer="penultimate")),
+    Row(TailHeaviness(5, standardise="reference")),
+    Row(TailHeaviness(5, scope="all", scale="mad", standardise="reference")),
+    # concentration within the label: seen where the few outweigh the class, for which there are known cases below
+    Row(TopMass(k=5), sees=False, shift=False),
+    Row(TopMass("all", 5), shift=False),
+    Row(EffectiveCount(), sees=False, shift=False),
+    Row(EffectiveCount("all"), shift=False),
+    Row(Gini(), sees=False, shift=False),
+    Row(Gini("all"), shift=False),
+    Row(ClassSimilarity()),
+    Row(ClassSimilarity("penultimate")),
+    Row(ForeignProponents()),
+    Row(ForeignProponents(12, "penultimate")),
+    Row(ForeignSupport()),
+    Row(ForeignSupport(3, "penultimate")),
+    Row(DeepKNN(30)),
+    Row(DeepKNN(30, "inner")),
+    Row(Confidence()),
+    Row(InfluenceCollapse(5), sees=False, images=True),  # only points of the class that the poison comes from
+    Row(ScaleUp(), images=True),
+    Row(Strip(), images=True),
     Row(NormOnly(5)),
     Row(RandomScores(), sees=False, each=False),
 ]
+ORDERLY = [row for row in ROWS if not isinstance(row.detector, RandomScores)]
 BY_INFLUENCE = [row for row in ROWS if "influence" in row.detector.uses]
 
 
@@ -58,8 +96,27 @@ def name(row: Row) -> str:
 
 
 @pytest.fixture(scope="module")
-def evidence() -> Evidence:
+def vectors() -> Evidence:
     return planted()
+
+
+@pytest.fixture(scope="module")
+def images() -> Evidence:
+    return triggered()
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest, vectors: Evidence, images: Evidence) -> Evidence:
+    """The example that the test's row works on."""
+    row = request.node.callspec.params.get("row") if hasattr(request.node, "callspec") else None
+    return images if row is not None and row.images else vectors
+
+
+def at(evidence: Evidence, index: Tensor) -> Evidence:
+    """The same with these probe points alone, in this order."""
+    influence = None if evidence.influence is None else evidence.influence[index]
+    trusted = None if evidence.trusted is None else evidence.trusted[index]
+    return replace(evidence, test=evidence.test.take(index), influence=influence, trusted=trusted)
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -79,13 +136,15 @@ def test_every_detector_of_the_table_has_a_row() -> None:
 def test_contract(row: Row, evidence: Evidence) -> None:
     assert isinstance(row.detector, Detector)
     assert set(row.detector.uses) <= {"influence", "probe", "reference", "features", "gradients", "oracle"}
-    assert "influence" in row.detector.uses or row.detector(replace(evidence, influence=None)).isfinite().all()
-    before, state = influence_of(evidence).clone(), torch.random.get_rng_state()
+    hidden = {"influence": "influence", "reference": "trusted", "oracle": "role"}
+    seen = replace(evidence, **{field: None for use, field in hidden.items() if use not in row.detector.uses})
+    before = None if evidence.influence is None else evidence.influence.clone()
+    state = torch.random.get_rng_state()
     scores = row.detector(evidence)
     assert scores.shape == (len(evidence.test),)
     assert scores.isfinite().all()
-    assert torch.equal(scores, row.detector(evidence)), "not deterministic"
-    assert torch.equal(before, influence_of(evidence)), "the influence was changed in place"
+    assert torch.equal(scores, row.detector(seen)), "not deterministic, or reads what it does not declare"
+    assert before is None or torch.equal(before, influence_of(evidence)), "the influence was changed in place"
     assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
 
 
@@ -95,33 +154,34 @@ def test_larger_scores_mean_more_suspicious(row: Row, evidence: Evidence) -> Non
     assert scores[:ATTACKED].min() > scores[ATTACKED:].max()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=name)
+@pytest.mark.parametrize("row", ORDERLY, ids=name)
 def test_the_order_of_the_training_rows_does_not_matter(row: Row, evidence: Evidence) -> None:
     order = torch.randperm(len(evidence.trace.train), generator=generator(2, "order"))
     trace = replace(evidence.trace, train=evidence.trace.train.take(order))
-    moved = replace(evidence, trace=trace, influence=influence_of(evidence)[:, order])
+    influence = None if evidence.influence is None else evidence.influence[:, order]
+    moved = replace(evidence, trace=trace, influence=influence)
     assert close(row.detector(moved), row.detector(evidence))
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.sees], ids=name)
+@pytest.mark.parametrize("row", ORDERLY, ids=name)
 def test_the_order_of_the_probe_points_does_not_matter(row: Row, evidence: Evidence) -> None:
     order = torch.randperm(len(evidence.test), generator=generator(3, "order"))
-    moved = replace(evidence, test=evidence.test.take(order), influence=influence_of(evidence)[order])
-    assert close(row.detector(moved), row.detector(evidence)[order])
+    assert close(row.detector(at(evidence, order)), row.detector(evidence)[order])
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.sees], ids=name)
+@pytest.mark.parametrize("row", ORDERLY, ids=name)
 def test_the_other_probe_points_matter_only_where_uses_says_so(row: Row, evidence: Evidence) -> None:
-    part = torch.arange(0, len(evidence.test), 3)
-    alone = row.detector(replace(evidence, test=evidence.test.take(part), influence=influence_of(evidence)[part]))
+    assert evidence.trusted is not None
+    part = ((torch.arange(len(evidence.test)) % 3 == 0) | evidence.trusted).nonzero().squeeze(1)
+    alone = row.detector(at(evidence, part))
     assert close(alone, row.detector(evidence)[part]) == row.each == ("probe" not in row.detector.uses)
 
 
-@pytest.mark.parametrize("row", [row for row in BY_INFLUENCE if row.each], ids=name)
+@pytest.mark.parametrize("row", [row for row in BY_INFLUENCE if row.each and "reference" not in row.detector.uses], ids=name)
 def test_units_of_a_points_influence_do_not_matter(row: Row, evidence: Evidence) -> None:
     g = generator(4, "affine")
     a, b = (torch.rand((len(evidence.test), 1), generator=g, dtype=torch.float64) for _ in range(2))
-    moved = replace(evidence, influence=(0.1 + 9 * a) * influence_of(evidence) + 10 * b)
+    moved = replace(evidence, influence=(0.1 + 9 * a) * influence_of(evidence) + 10 * row.shift * b)
     assert close(row.detector(moved), row.detector(evidence))
 
 
@@ -133,7 +193,7 @@ def test_influence_that_is_not_finite_gives_no_score_and_a_warning(row: Row, bad
     with pytest.warns(UserWarning, match="1 of 40 probe points have an influence that is not finite"):
         scores = row.detector(replace(evidence, influence=influence))
     rest = torch.arange(len(scores)) != 3
-    without = row.detector(replace(evidence, test=evidence.test.take(rest), influence=influence[rest]))
+    without = row.detector(at(evidence, rest))
     assert scores[3].isnan()
     assert close(scores[rest], without)
     with pytest.warns(UserWarning, match="40 of 40"):
@@ -154,10 +214,19 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
         (lambda: TailHeaviness(0), "k must be at least 1, got 0"),
         (lambda: TailHeaviness(scale="iqr"), "scale must be one of 'qn', 'mad', got 'iqr'"),
         (lambda: TailHeaviness(scope="class"), "scope must be 'label' or 'all', got 'class'"),
-        (lambda: TailHeaviness(standardise="both"), "standardise must be 'row' or 'two-way', got 'both'"),
+        (lambda: TailHeaviness(standardise="both"), "standardise must be 'row', 'two-way' or 'reference', got 'both'"),
         (lambda: SupportWithoutTheFew(few=0), "few must be at least 1, got 0"),
         (lambda: SupportWithoutTheFew(neighbours=-1), "neighbours must be at least 1, got -1"),
         (lambda: SupportWithoutTheFew(layer="first"), "layer must be 'inner' or 'penultimate', got 'first'"),
+        (lambda: TopMass(k=0), "k must be at least 1, got 0"),
+        (lambda: Gini("class"), "scope must be 'label' or 'all', got 'class'"),
+        (lambda: ClassSimilarity("first"), "layer must be 'inner' or 'penultimate', got 'first'"),
+        (lambda: DeepKNN(0), "neighbours must be at least 1, got 0"),
+        (lambda: InfluenceCollapse(0), "k must be at least 1, got 0"),
+        (lambda: ScaleUp((3.0, 1.0)), "factors must be numbers above 1, got"),
+        (lambda: ScaleUp(()), "factors must be numbers above 1, got"),
+        (lambda: Strip(0), "overlays must be at least 1, got 0"),
+        (lambda: Strip(alpha=1.0), r"alpha must lie in \(0, 1\), got 1.0"),
         (lambda: NormOnly(k=0), "k must be at least 1, got 0"),
         (lambda: NormOnly(scale="iqr"), "scale must be one of"),
     ],
@@ -181,9 +250,11 @@ def scale_of(values: list[float], kind: str) -> float:
 
 def tail_in_loops(detector: TailHeaviness, evidence: Evidence) -> list[float]:
     rows: list[list[float]] = influence_of(evidence).tolist()
-    if detector.standardise == "two-way":
+    if detector.standardise != "row":
+        assert evidence.trusted is not None
+        known = [i for i, trusted in enumerate(evidence.trusted.tolist()) if trusted or detector.standardise == "two-way"]
         for i in range(len(rows[0])):
-            column = [row[i] for row in rows]
+            column = [rows[j][i] for j in known]
             middle, width = statistics.median(column), scale_of(column, "mad")
             for row in rows:
                 row[i] = (row[i] - middle) / width
@@ -198,12 +269,11 @@ def tail_in_loops(detector: TailHeaviness, evidence: Evidence) -> list[float]:
 
 @pytest.mark.parametrize("scale", ["qn", "mad"])
 @pytest.mark.parametrize("scope", ["label", "all"])
-@pytest.mark.parametrize("standardise", ["row", "two-way"])
+@pytest.mark.parametrize("standardise", ["row", "two-way", "reference"])
 @pytest.mark.parametrize("k", [1, 4])
 def test_tail_heaviness_is_its_definition_in_loops(k: int, standardise, scope, scale, evidence: Evidence) -> None:
     detector = TailHeaviness(k, scale, scope, standardise)
-    few = torch.arange(1, len(evidence.test), 5)
-    part = replace(evidence, test=evidence.test.take(few), influence=influence_of(evidence)[few])
+    part = at(evidence, torch.arange(2, len(evidence.test), 4))
     assert close(detector(part), torch.tensor(tail_in_loops(detector, part), dtype=torch.float64))
 
 
@@ -280,6 +350,203 @@ def test_support_without_the_few_leaves_half_of_a_small_class(evidence: Evidence
 def test_support_without_the_few_gives_no_score_without_neighbours(evidence: Evidence) -> None:
     with pytest.warns(UserWarning, match="more than the 132 training rows"):
         assert SupportWithoutTheFew(30, 103)(evidence).isnan().all()
+
+
+# concentration
+
+
+@pytest.mark.parametrize(
+    ("values", "top", "count", "gini"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 0.5, 4.0, 0.0),
+        ([8.0, 0.0, -3.0, 0.0], 1.0, 1.0, 0.75),
+        ([3.0, 1.0, 0.0, -1.0], 1.0, 1.6, 0.625),
+        ([4.0, 3.0, 2.0, 1.0], 0.7, 100 / 30, 0.25),
+    ],
+)
+def test_concentration_of_known_cases(values: list[float], top: float, count: float, gini: float, vectors: Evidence) -> None:
+    data = random_data(4, shape=(8,), classes=3)
+    data = data.relabel(torch.zeros(4, dtype=torch.int64))
+    one = Evidence(replace(vectors.trace, train=data), data.take(torch.tensor([0])), torch.tensor([values], dtype=torch.float64))
+    for detector, expected in ((TopMass(k=2), top), (EffectiveCount(), -count), (Gini(), gini)):
+        assert float(detector(one)) == pytest.approx(expected)
+
+
+def test_a_point_without_positive_influence_has_no_concentration(vectors: Evidence) -> None:
+    influence = influence_of(vectors).clone()
+    influence[5] = -1.0
+    with pytest.warns(UserWarning, match="1 probe points have no positive influence"):
+        scores = Gini()(replace(vectors, influence=influence))
+    assert scores.isnan().nonzero().squeeze(1).tolist() == [5]
+
+
+# rivals without influence
+
+
+def test_entropy_is_over_the_classes_of_each_superposition_and_not_over_the_superpositions() -> None:
+    sure, even = torch.tensor([[100.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4)
+    assert float(entropy(sure)) == pytest.approx(0, abs=1e-6)
+    assert float(entropy(even)) == pytest.approx(math.log(4))
+    # a point that turns into another class under each overlay is sure each time: no entropy, though the mean of p is even
+    assert float(entropy(100 * torch.eye(4)).mean()) == pytest.approx(0, abs=1e-6)
+
+
+def test_strip_is_its_definition_in_loops(images: Evidence) -> None:
+    assert images.trusted is not None
+    model, x = images.trace.model(), images.test.x
+    expected = []
+    for point in x[:12]:
+        mixed = [0.7 * point + 0.3 * overlay for overlay in x[images.trusted]]
+        p = [predict(model, one[None]).softmax(1).squeeze(0) for one in mixed]
+        expected.append(float(sum((q * q.log()).sum() for q in p) / len(p)))
+    assert close(Strip(alpha=0.3)(images)[:12], torch.tensor(expected, dtype=torch.float64))
+    other = replace(images, trace=replace(images.trace, seed=1))
+    assert not close(Strip(5)(images), Strip(5)(other)), "the overlays are drawn by the seed"
+    assert close(Strip()(images), Strip()(other)), "all trusted points are laid over where there are no more than N"
+
+
+def test_scale_up_counts_the_factors_that_keep_the_label(images: Evidence) -> None:
+    model, test = images.trace.model(), images.test
+    factors = (1.5, 4.0)
+    kept = [
+        sum(int(model((f * x).clamp(0, 1)[None]).argmax()) == int(y) for f in factors) / 2
+        for x, y in zip(test.x, test.y, strict=True)
+    ]
+    assert ScaleUp(factors)(images).tolist() == kept
+
+
+def test_confidence_is_minus_the_log_odds_of_the_predicted_label(vectors: Evidence) -> None:
+    p = predict(vectors.trace.model(), vectors.test.x).softmax(1).gather(1, vectors.test.y[:, None]).squeeze(1)
+    assert torch.allclose(Confidence()(vectors), ((1 - p) / p).log(), rtol=1e-6)
+
+
+def test_class_similarity_is_its_definition_in_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("defenses.class_similarity._BLOCK", 100)
+    points, rows = random_data(7, shape=(5,), classes=3), random_data(41, shape=(5,), classes=3, seed=1)
+    gone = torch.rand(7, 41, generator=generator(1, "gone")) < 0.3
+    expected = []
+    for j, x in enumerate(points.x):
+        middle = []
+        for c in range(3):
+            near = [
+                float(torch.cosine_similarity(x, r, dim=0)) for i, r in enumerate(rows.x) if rows.y[i] == c and not gone[j, i]
+            ]
+            middle.append(statistics.median(near))
+        label = int(points.y[j])
+        expected.append(max(v for c, v in enumerate(middle) if c != label) - middle[label])
+    scores = foreignness(points.x, points.y, rows.x, rows.y, gone)
+    assert close(scores, torch.tensor(expected, dtype=torch.float64))
+    absent = foreignness(points.x, points.y, rows.x, rows.y.clamp(min=1))
+    assert torch.equal(absent.isnan(), points.y == 0)
+
+
+def test_transforms_keep_shape_and_do_what_they_say(images: Evidence) -> None:
+    x = images.test.x[:3]
+    assert torch.equal(flip(flip(x)), x)
+    assert torch.allclose(blur(x)[:, :, 3, 4], x[:, :, 2:5, 3:6].mean((2, 3)))
+    ones = torch.ones(2, 3, 9, 10)
+    assert all(torch.allclose(change(ones), ones) for change in (blur, flip, crop))
+    ring = torch.ones(1, 1, 8, 8)
+    ring[..., 1:-1, 1:-1] = 0.0
+    assert not crop(ring).any()  # the border is what is cut
+
+
+def test_influence_collapses_where_a_transformation_takes_the_trigger_away(images: Evidence) -> None:
+    scores = InfluenceCollapse(5)(images)
+    alike = scores[0:ATTACKED:2]  # of the class that the poisoned rows come from: they share trigger, bar and runner-up
+    assert alike.min() > scores[ATTACKED:].max()
+
+
+def test_influence_collapse_is_its_definition_in_loops(images: Evidence) -> None:
+    model, data = images.trace.model(), images.trace.train
+    one = images.test.take(torch.tensor([1]))
+    form = Form("margin", "all")
+    before = dot_products(model, data, one, form)[0].tolist()
+    top = sorted(range(len(before)), key=lambda i: -before[i])[:5]
+    falls = []
+    for change in (blur, flip, crop):
+        after = dot_products(model, data, replace(one, x=change(one.x)), form)[0].tolist()
+        falls += [before[i] - after[i] for i in top]
+    assert float(InfluenceCollapse(5)(images)[1]) == pytest.approx(statistics.mean(falls) / scale_of(before, "mad"))
+
+
+def test_influence_collapse_refuses_what_is_no_image(vectors: Evidence) -> None:
+    with pytest.raises(ConfigError, match="transforms images"):
+        InfluenceCollapse()(vectors)
+
+
+@pytest.mark.parametrize("detector", [Strip(), TailHeaviness(standardise="reference"), ForeignSupport()], ids=repr)
+def test_a_detector_with_a_reference_refuses_to_do_without(detector: Detector, vectors: Evidence) -> None:
+    with pytest.raises(ValueError, match="needs probe points known to be clean"):
+        detector(replace(vectors, trusted=None))
+    with pytest.raises(ValueError, match=r"trusted must be a bool mask of shape \(40,\)"):
+        detector(replace(vectors, trusted=torch.ones(39, dtype=torch.bool)))
+    with pytest.raises(ValueError, match="needs at least"):
+        detector(replace(vectors, trusted=torch.zeros(40, dtype=torch.bool)))
+
+
+# foreign proponents, foreign support
+
+
+def test_foreign_proponents_are_their_definition_in_loops(vectors: Evidence) -> None:
+    data = vectors.trace.train
+    rows = features_of(vectors.trace, "inner", data)[0]
+
+    def foreign(i: int) -> float:
+        cosines = [float(torch.cosine_similarity(rows[i], row, dim=0)) for row in rows]
+        middle = [statistics.median(c for c, y in zip(cosines, data.y.tolist(), strict=True) if y == k) for k in range(3)]
+        own = middle.pop(int(data.y[i]))
+        return max(middle) - own
+
+    expected = []
+    for v, label in zip(influence_of(vectors).tolist(), vectors.test.y.tolist(), strict=True):
+        few = sorted((i for i in range(len(v)) if int(data.y[i]) == label), key=lambda i, v=v: -v[i])[:4]
+        expected.append(statistics.mean(foreign(i) for i in few))
+    assert close(ForeignProponents(4)(vectors), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_label_with_fewer_rows_than_proponents_gets_no_score(vectors: Evidence) -> None:
+    scores = ForeignProponents(50)(vectors)
+    assert torch.equal(scores.isnan(), vectors.test.y != 0)  # 52 rows bear label 0, 40 each other
+    assert torch.equal(ForeignSupport(50)(vectors).isnan(), torch.ones(40, dtype=torch.bool))  # no trusted point has one
+
+
+def test_foreign_support_needs_ten_trusted_points(vectors: Evidence) -> None:
+    assert vectors.trusted is not None
+    few = vectors.trusted & (vectors.trusted.cumsum(0) <= 9)
+    with pytest.raises(ValueError, match="at least 10 trusted probe points, got 9: a larger calibration"):
+        ForeignSupport()(replace(vectors, trusted=few))
+
+
+def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(vectors: Evidence) -> None:
+    point, proponents = ClassSimilarity()(vectors), ForeignProponents()(vectors)
+    known = vectors.trusted
+    assert known is not None
+    assert close(ForeignSupport()(vectors), surprise(point, point[known]) + surprise(proponents, proponents[known]))
+    for a, b in ((1e-3, 5.0), (1e3, -5.0)):  # units do not matter
+        assert torch.allclose(surprise(a * point + b, a * point[known] + b), surprise(point, point[known]), rtol=1e-6)
+
+
+def test_surprise_is_the_log_of_the_share_of_clean_scores_as_high_and_goes_on_beyond_them() -> None:
+    clean = torch.arange(100, dtype=torch.float64)
+    assert float(surprise(torch.tensor([49.5], dtype=torch.float64), clean)) == pytest.approx(-math.log(50.5 / 101))
+    exponential = -torch.rand(200_000, generator=generator(0, "exponential"), dtype=torch.float64).log()
+    s = torch.tensor([0.1, 1.0, 3.0, 8.0, 40.0], dtype=torch.float64)
+    assert torch.allclose(surprise(s, exponential), s, rtol=0.02)  # its survival function is exp(-s)
+    s = torch.linspace(-5, 300, 2000, dtype=torch.float64)
+    assert bool((surprise(s, clean).diff() >= 0).all())
+    assert bool((surprise(s, clean)[s > 79].diff() > 0).all())
+
+
+def test_surprise_of_odd_clean_scores() -> None:
+    nan, s = torch.nan, torch.tensor([0.0, 1.0, torch.nan], dtype=torch.float64)
+    assert surprise(s, torch.tensor([nan, nan], dtype=torch.float64)).isnan().all()
+    tied = surprise(s, torch.zeros(30, dtype=torch.float64))
+    assert tied[:2].isfinite().all()
+    assert tied[1] > tied[0] + 100
+    assert tied[2].isnan()
+    some = torch.tensor([1.0, 2.0, 3.0, nan], dtype=torch.float64)
+    assert close(surprise(s, some), surprise(s, some[:3]))
 
 
 # floors

@@ -11,6 +11,7 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
+from estimators.shapley import Shapley
 from estimators.tracin import TracIn
 from poisonbench.contracts import Estimator
 from poisonbench.trace import Trace
@@ -35,6 +36,11 @@ ROWS: list[Estimator] = [
     Downsampling(models=60, fraction=0.7, sampling="bernoulli", measure="margin"),
     RepresenterPoint(),
     RepresenterPoint(renormalize=True),
+    Shapley(permutations=100, precision=0.0, measure="loss"),
+    Shapley(permutations=40, stride=5, measure="margin", tolerance=0.1),
+    Shapley("knn"),
+    Shapley("banzhaf", models=200, measure="loss"),
+    Shapley("beta", models=300, measure="margin"),
 ]
 rows = pytest.mark.parametrize("estimator", ROWS, ids=repr)
 

@@ -8,6 +8,7 @@ from estimators.gas import GAS
 from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.representer_point import RepresenterPoint
+from estimators.shapley import Shapley
 from estimators.tracin import TracIn
 from poisonbench.blocks import Budget
 from poisonbench.data import Dataset
@@ -36,6 +37,11 @@ ESTIMATORS: list[Estimator] = [
     InfluenceFunctions(damping=0.1, tolerance=1e-5),
     InfluenceFunctions(damping=0.1, renormalize=True, tolerance=1e-5),
     InfluenceFunctions(solver="ekfac", samples=0),
+    Shapley(permutations=6, measure="margin"),
+    Shapley(permutations=6, stride=20, tolerance=0.1, measure="loss"),
+    Shapley("knn"),
+    Shapley("banzhaf", models=10, measure="margin"),
+    Shapley("beta", models=10, measure="margin"),
 ]
 
 

@@ -23,7 +23,7 @@ from poisonbench.training.keeping import Shelf, States
 from poisonbench.training.loop import exact_arithmetic, predict, retrain
 from poisonbench.training.order import Batches, Convention, epochs
 from poisonbench.training.recipe import Recipe, epoch_steps, learning_rates
-from poisonbench.training.stack import Forward, forward_of, logit_gradients, predictions, split, stacked
+from poisonbench.training.stack import Network, logit_gradients, predictions, split, stacked, way_of
 
 CPU, CUDA = 8 << 20, 4 << 30  # bytes of parameters, momentum and gradients of a block; on a CPU what its cache holds
 LARGEST = 256  # models of a block on a CPU
@@ -112,7 +112,7 @@ def _check(data: Dataset, masks: Tensor, seeds: Sequence[int], batches: str, con
 
 def _blocks(model: nn.Module, data: Dataset, masks: Tensor, recipe: Recipe, batches: Batches) -> list[Tensor]:
     """Returns the models of each block, (k,) int64: those that take equally many steps, as many as the memory holds."""
-    if forward_of(model, data.x) is None:
+    if way_of(model, data.x) is None:
         size = 1
     else:
         bytes_each = 3 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
@@ -154,19 +154,19 @@ def _finite(states: States) -> Tensor:
 
 def _trained(job: _Job, masks: Tensor, seeds: list[int]) -> States:
     """Returns the stacked states of k models, where the data lies."""
-    models = {seed: job.start(seed) for seed in dict.fromkeys(seeds)}
     if not bool(masks.any()):
-        return stacked([models[seed] for seed in seeds])
-    forward = forward_of(models[seeds[0]], job.data.x)
-    if forward is None:
+        return stacked(job.start, seeds)
+    model = job.start(seeds[0])
+    way = way_of(model, job.data.x)
+    if way is None:
         alone = [_one_by_one(job, mask[None], seed) for mask, seed in zip(masks, seeds, strict=True)]
         return {name: torch.stack([state[name] for state in alone]) for name in alone[0]}
-    states = stacked([models[seed] for seed in seeds])
-    _descend(job, states, forward, masks, seeds)
+    states = stacked(job.start, seeds)
+    _descend(job, states, way(model, states), masks, seeds)
     return states
 
 
-def _descend(job: _Job, states: States, forward: Forward, masks: Tensor, seeds: list[int]) -> None:
+def _descend(job: _Job, states: States, network: Network, masks: Tensor, seeds: list[int]) -> None:
     """Trains the leaves of `states` in place: the steps of `train`, taken by all models together."""
     data, recipe = job.data, job.recipe
     leaves = [value for value in states.values() if value.requires_grad]
@@ -174,6 +174,7 @@ def _descend(job: _Job, states: States, forward: Forward, masks: Tensor, seeds: 
         leaves, lr=1.0, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay, fused=True
     )
     rates: list[float] = []
+    inputs = network.prepare(data.x)
     for epoch, (rows, weights) in enumerate(epochs(masks, recipe, seeds, job.batches, job.convention)):
         K, steps, width = rows.shape
         rates = rates or learning_rates(recipe.epochs * steps, recipe).tolist()
@@ -181,11 +182,9 @@ def _descend(job: _Job, states: States, forward: Forward, masks: Tensor, seeds: 
         with exact_arithmetic(), torch.enable_grad():
             for t in range(steps):
                 flat = rows[t].flatten()
-                x = data.x.index_select(0, flat).unflatten(0, (K, width))
+                x = inputs.index_select(0, flat).unflatten(0, (K, width))
                 y = data.y.index_select(0, flat).view(K, width)
-                logits = forward(states, x)
-                sgd.zero_grad()
-                torch.autograd.backward(logits, logit_gradients(logits.detach(), y, weights[t]))
+                network.backward(logit_gradients(network.logits(x), y, weights[t]))
                 sgd.param_groups[0]["lr"] = rates[epoch * steps + t]
                 sgd.step()
         job.bar.update(K)

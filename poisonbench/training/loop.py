@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
-from poisonbench.seeding import derive
+from poisonbench.seeding import derive, seed_global
 from poisonbench.trace import Checkpoint, Trace
 from poisonbench.training.recipe import Recipe, batch_order, learning_rates, starting_model, training_mode
 
@@ -63,7 +63,7 @@ def _walk(
         yield Step(t, model, rows, rate)
         # dropout draws from the global generators: seeded by step, so that any replay draws the same, and put back
         with torch.random.fork_rng(devices=devices), exact_arithmetic(), torch.enable_grad():
-            torch.manual_seed(derive(seed, "step", t))
+            seed_global(derive(seed, "step", t), data.x.device)
             training_mode(model, recipe)
             loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
             sgd.zero_grad()

@@ -1,0 +1,86 @@
+"""Influence collapse (Delta-Influence: Li et al. 2024, arXiv 2411.13731): a transformed trigger loses its proponents.
+
+Needs: images and the final model; it scores transformed points itself, so it reads no influence matrix.
+
+Cost: four times the dot products of gradients of one checkpoint.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from defenses.features import check_at_least
+from defenses.scale import mad
+from poisonbench.contracts import Evidence
+from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
+from poisonbench.gradients import Form, dot_products
+
+
+@dataclass(frozen=True)
+class InfluenceCollapse:
+    """How far the influence of a point's k strongest proponents falls, in robust scales of its row, when the point is changed.
+
+    Influence is the cosine of margin gradients at the final checkpoint: a cheap stand-in for any estimator, the label being
+    the predicted one throughout. The fall is the mean over blur, flip and crop. The paper flags training rows whose influence
+    on a known poisoned point collapses; here the collapse itself marks the point.
+
+    Attributes:
+        k: proponents watched.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("gradients",)
+
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "k")
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,).
+
+        Raises:
+            ConfigError: the instances are no images.
+        """
+        train, test, model = evidence.trace.train, evidence.test, evidence.trace.model()
+        if len(test.shape) != 3:
+            raise ConfigError(
+                [f"influence-collapse transforms images (channels, height, width), got instances of shape {test.shape}"],
+                "choose an image data set, or another detector",
+            )
+        form = Form("margin", "all")
+        before = dot_products(model, train, test, form)
+        top = before.topk(min(self.k, len(train)))
+        width = mad(before)
+        fall = torch.zeros_like(width)
+        for change in TRANSFORMS.values():
+            after = dot_products(model, train, Dataset(change(test.x), test.y, test.classes), form)
+            fall += (top.values - after.gather(1, top.indices)).mean(1)
+        return fall / len(TRANSFORMS) / width.clamp(min=torch.finfo(width.dtype).eps)
+
+
+def blur(x: Tensor) -> Tensor:
+    """Mean of each pixel and its neighbours in a square of 3, edges repeated; (m, c, h, w) to the same shape."""
+    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), "replicate"), 3, 1)
+
+
+def flip(x: Tensor) -> Tensor:
+    """Left and right exchanged."""
+    return x.flip(-1)
+
+
+def crop(x: Tensor) -> Tensor:
+    """An eighth cut from every side (at least a pixel), and enlarged to the old size."""
+    h, w = (max(1, round(size / 8)) for size in x.shape[-2:])
+    inside = x[..., h : x.shape[-2] - h, w : x.shape[-1] - w]
+    return F.interpolate(inside, size=tuple(x.shape[-2:]), mode="bilinear", align_corners=False)
+
+
+TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {"blur": blur, "flip": flip, "crop": crop}

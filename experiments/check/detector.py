@@ -1,0 +1,99 @@
+"""The checks of a detector, on a planted example: test points that rest on a few rows with a foreign label."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from experiments.check.method import METHOD, Subject
+from experiments.check.planted import ATTACKED, POISONED, planted, triggered
+from experiments.check.verdict import Check, FindingError, require, skip
+from poisonbench.contracts import Evidence
+from poisonbench.errors import ConfigError
+from poisonbench.global_state import global_state, restore
+
+USES = ("influence", "probe", "reference", "features", "gradients", "oracle")
+
+
+@dataclass(frozen=True)
+class DetectorSubject(Subject):
+    """A detector."""
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The planted example, one for each subject: a detector may change it. Images for one that refuses anything else."""
+        try:
+            self.value(planted())
+        except Exception as error:  # it may raise anything; the checks tell
+            return triggered() if isinstance(error, ConfigError) else planted()
+        return planted()
+
+    def scores(self, evidence: Evidence | None = None) -> Tensor:
+        """Returns its scores of the planted example, or of other evidence."""
+        scores: Tensor = self.value(self.evidence if evidence is None else evidence)
+        return scores
+
+
+def _uses(s: DetectorSubject) -> str:
+    uses = getattr(s.value, "uses", None)
+    require(isinstance(uses, tuple), f"`uses` is {uses!r}, no tuple of names")
+    unknown = [name for name in s.value.uses if name not in USES]
+    require(not unknown, f"`uses` names {', '.join(map(repr, unknown))}; known: {', '.join(USES)}")
+    return ", ".join(s.value.uses) or "nothing beyond the victim"
+
+
+def _runs(s: DetectorSubject) -> str:
+    scores = s.scores()
+    require(isinstance(scores, Tensor), f"it returned {type(scores).__name__}, no tensor")
+    m = len(s.evidence.test)
+    require(tuple(scores.shape) == (m,), f"scores have shape {tuple(scores.shape)}, not (m,) = ({m},)")
+    require(bool(scores.isfinite().all()), f"{int((~scores.isfinite()).sum())} of {m} scores are not finite")
+    return f"{m} finite scores"
+
+
+def _deterministic(s: DetectorSubject) -> str:
+    require(torch.equal(s.scores(), s.scores()), "two calls on one evidence differ")
+    return "two calls agree bit for bit"
+
+
+def _untouched(s: DetectorSubject) -> str:
+    evidence, state = s.evidence, global_state()
+    assert evidence.influence is not None
+    tensors = (evidence.influence, evidence.test.x, evidence.test.y, evidence.trace.train.x)
+    before = [tensor.clone() for tensor in tensors]
+    try:
+        s.scores()
+    finally:
+        moved = restore(state)
+    require(not moved, "a global generator or the default dtype was changed")
+    require(all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True)), "the evidence was changed in place")
+    return "evidence, global generators and default dtype are as they were"
+
+
+def _honest(s: DetectorSubject) -> str:
+    if "influence" in getattr(s.value, "uses", ()):
+        raise skip("it declares that it reads influence")
+    require(torch.equal(s.scores(replace(s.evidence, influence=None)), s.scores()), "its scores change with the influence")
+    return "it does not read influence, as it declares"
+
+
+def _meaning(s: DetectorSubject) -> str:
+    scores = s.scores()
+    attacked, others = scores[:ATTACKED], scores[ATTACKED:]
+    better = float((attacked.unsqueeze(1) > others).double().mean() + 0.5 * (attacked.unsqueeze(1) == others).double().mean())
+    told = f"AUROC {better:.2f} on points that rest on {POISONED} planted rows"
+    if better < 0.75:
+        raise FindingError("warn", told)
+    return told
+
+
+DETECTOR: dict[str, Check] = {
+    **METHOD,
+    "uses": Check("`uses` is a tuple that names what it reads beyond the victim", _uses),
+    "runs": Check("detector(evidence) returns a finite score a probe point", _runs),
+    "determinism": Check("equal evidence gives equal scores", _deterministic),
+    "untouched": Check("it leaves the evidence and the global state as they were", _untouched),
+    "honest": Check("what it does not declare, it does not read", _honest),
+    "meaning": Check("larger = the prediction rests on fewer, more influential instances", _meaning),
+}

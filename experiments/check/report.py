@@ -1,0 +1,90 @@
+"""The command `check`: which method, on which data, and a line a rule as soon as it is known."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from experiments.check import ATTACK, DETECTOR, ESTIMATOR, AttackSubject, DetectorSubject, EstimatorSubject, Verdict, judge
+from experiments.check.attack import enlarged
+from experiments.check.method import made
+from experiments.grid import TABLES
+from experiments.gridfile import parsed_value
+from poisonbench.data import load
+from poisonbench.errors import ConfigError
+from poisonbench.models import MODELS
+from poisonbench.registry import lookup
+
+MARKS = {"ok": ("ok", "green"), "fail": ("FAIL", "red"), "warn": ("warn", "yellow"), "skip": ("-", None)}
+ENLARGED_BELOW = 28  # pixels a side: images on which some attacks refuse to work
+WIDTH = 14  # of the names of the rules
+
+
+def verdicts(
+    kind: str, target: str, settings: Mapping[str, Any], *, dataset: str, root: Path | None, model: str, victim: bool
+) -> tuple[Any, Iterator[Verdict]]:
+    """Returns the method, and the verdicts on it, one after the other.
+
+    Raises:
+        ConfigError: no such method, hyperparameter, model or data.
+        DataError: the data is not on disk.
+    """
+    value = made(kind, lookup(TABLES[kind], target, kind), target, settings)
+    if kind == "estimator":
+        return value, judge(ESTIMATOR, EstimatorSubject(kind, target, value))
+    if kind == "detector":
+        return value, judge(DETECTOR, DetectorSubject(kind, target, value))
+    lookup(MODELS, model, "model")
+    subject = AttackSubject(kind, target, value, load(dataset, root), model, victim)
+    if isinstance(subject.run().error, ConfigError) and max(subject.data[0].shape[1:], default=99) < ENLARGED_BELOW:
+        larger = AttackSubject(kind, target, value, (enlarged(subject.data[0]), enlarged(subject.data[1])), model, victim)
+        subject = subject if larger.run().error else larger
+    return value, judge(ATTACK, subject)
+
+
+def report(kind: str, target: str, settings: tuple[str, ...], as_json: bool, **how: Any) -> int:
+    """Prints the verdicts, each as soon as it is known; returns the exit code: 1 if a rule is broken."""
+    table = {}
+    for text in settings:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError([f"--set {text}: no value"], "the form is FIELD=VALUE, e.g. budget=0.1")
+        table[name.strip()] = parsed_value(value)
+    method, found = verdicts(kind, target, table, **how)
+    if as_json:
+        told = list(found)
+        rows = [asdict(verdict) for verdict in told]
+        click.echo(json.dumps({"kind": kind, "name": target, "method": repr(method), "verdicts": rows}, indent=2))
+    else:
+        click.echo(f"{kind} {target}: {method!r}\n")
+        told = []
+        for verdict in found:
+            click.echo(line(verdict))
+            told.append(verdict)
+        click.echo(f"\n{closing(told)}")
+    return int(any(verdict.outcome == "fail" for verdict in told))
+
+
+def line(verdict: Verdict) -> str:
+    """Returns a verdict as a person reads it; what is wrong is followed by the rule in words."""
+    mark, colour = MARKS[verdict.outcome]
+    head = click.style(f"{mark:<5}", fg=colour, bold=verdict.outcome == "fail")
+    text = f"{head} {verdict.rule:<{WIDTH}} {verdict.told or verdict.words}"
+    if verdict.outcome == "skip":
+        text = click.style(text, dim=True)
+    return text + (f"\n{'':<{WIDTH + 7}}rule: {verdict.words}" if verdict.outcome in ("fail", "warn") else "")
+
+
+def closing(verdicts: Iterable[Verdict]) -> str:
+    """Returns the last line: how many rules were kept, broken, doubtful, and left out."""
+    names: dict[str, list[str]] = {outcome: [] for outcome in MARKS}
+    for verdict in verdicts:
+        names[verdict.outcome].append(verdict.rule)
+    parts = [f"{len(names['ok'])} rules kept"]
+    for outcome, word in (("fail", "broken"), ("warn", "to look at"), ("skip", "left out")):
+        if names[outcome]:
+            parts.append(f"{len(names[outcome])} {word}" + (f" ({', '.join(names[outcome])})" if outcome != "skip" else ""))
+    return ", ".join(parts)

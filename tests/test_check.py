@@ -1,0 +1,270 @@
+"""`poisonbench check`: a verdict a rule, a broken method is refused by the name of the rule that it breaks."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from broken_attacks import BROKEN, Pointless
+from click.testing import CliRunner, Result
+from test_contracts import CASES
+from torch import Tensor
+
+from attacks import ATTACKS
+from defenses import DETECTORS
+from estimators import ESTIMATORS
+from estimators.gas import GAS
+from experiments.check import ATTACK, DETECTOR, ESTIMATOR, AttackSubject, DetectorSubject, EstimatorSubject, Verdict, judge
+from experiments.cli import main
+from poisonbench.contracts import RULES, Evidence, Scorer
+from poisonbench.data import Dataset, load, subset
+from poisonbench.trace import Trace
+
+NO_VICTIM = {name: check for name, check in ATTACK.items() if name != "success"}
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Dataset, Dataset]:
+    train, test = load("digits")
+    return subset(train, 200, 0), subset(test, 60, 0)
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def named(verdicts: list[Verdict], outcome: str) -> set[str]:
+    return {verdict.rule for verdict in verdicts if verdict.outcome == outcome}
+
+
+@pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
+def test_a_broken_attack_is_refused_by_the_rule_that_it_breaks_and_no_other(cls: type, data: tuple[Dataset, Dataset]):
+    verdicts = list(judge(NO_VICTIM, AttackSubject("attack", f"broken_attacks:{cls.__name__}", cls(), data)))
+    told = "\n".join(f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn"))
+    assert (named(verdicts, "fail"), named(verdicts, "warn")) == BROKEN[cls], told
+    assert [verdict.rule for verdict in verdicts] == list(NO_VICTIM), "a line a rule, whatever is broken"
+
+
+@pytest.mark.parametrize(("rule", "attack"), CASES, ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(CASES)])
+def test_every_rule_of_the_contract_is_told_by_its_name(rule: str, attack: object):
+    y = torch.arange(20) % 4
+    clean = Dataset(torch.linspace(0, 1, 20 * 9).view(20, 1, 3, 3), y, 4), Dataset(torch.full((8, 1, 3, 3), 0.5), y[:8], 4)
+    subject = AttackSubject("attack", "test_contracts:Broken", attack, clean)
+    object.__setattr__(subject, "small", clean)  # all 20 rows in their order
+    found = {v.rule: v for v in judge({name: ATTACK[name] for name in RULES}, subject)}
+    assert found[rule].outcome == "fail"
+    assert found[rule].words == RULES[rule]
+    assert found[rule].told
+    before = list(RULES)[: list(RULES).index(rule)]
+    assert not [name for name in before if found[name].outcome == "fail"], "only what follows from it may fail beside it"
+
+
+def test_faults_of_one_stage_are_told_together_and_later_ones_left_out(data: tuple[Dataset, Dataset]):
+    def attack(train: Dataset, test: Dataset, recipe: object, seed: int) -> object:
+        from attacks import Patch
+
+        p = Patch()(train, test, recipe, seed)
+        return replace(p, role=p.role.long(), origin=p.origin[:-1])
+
+    found = {v.rule: v.outcome for v in judge(ATTACK, AttackSubject("attack", "x:y", attack, data, victim=False))}
+    assert (found["shape"], found["dtype"], found["inputs"]) == ("fail", "fail", "ok")
+    assert {found[rule] for rule in ("finite", "origin", "budget", "determinism", "trigger", "visible")} == {"skip"}
+
+
+# --- the command ---
+
+
+def test_a_sound_attack_gets_a_line_a_rule_and_exit_code_0():
+    result = call("check", "attack", "patch", "--set", "budget=0.05", "--no-victim")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].startswith("attack patch: Patch(target=0, budget=0.05")
+    assert [line.split()[1] for line in lines[2:-2]] == list(ATTACK)
+    assert {line.split()[0] for line in lines[2:-2]} == {"ok", "-"}
+    assert "15 poison rows of 300, 15 paid for by budget 0.05" in result.output
+    assert lines[-1].endswith("left out")
+
+
+def test_a_broken_attack_gets_exit_code_1_the_rule_and_its_words():
+    result = call("check", "attack", "broken_attacks:Overspends", "--no-victim")
+    assert result.exit_code == 1
+    assert "FAIL  budget         4 poison rows, 3 are paid for by budget 0.01\n" in result.output
+    assert f"rule: {RULES['budget']}" in result.output
+    assert "1 broken (budget)" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("attack", "pach"), "did you mean 'patch'"),
+        (("attack", "no_such:Attack"), "cannot import 'no_such'"),
+        (("attack", "patch", "--set", "budjet=1"), "did you mean 'budget'"),
+        (("attack", "patch", "--set", "budget=2.0"), "budget must lie in (0, 1), got 2.0"),
+        (("attack", "patch", "--set", "budget"), "the form is FIELD=VALUE"),
+        (("attack", "patch", "--set", "budget=[0.1, 0.2]"), "one value a field"),
+        (("attack", "broken_attacks:Plain", "--set", "x=1"), "cannot be made: TypeError"),
+        (("attack", "patch", "--dataset", "digitz"), "did you mean 'digits'"),
+        (("attack", "patch", "--model", "cn"), "did you mean 'cnn'"),
+        (("attack", "patch", "--dataset", "mnist", "--data-root", "/nowhere"), "MNIST was not found"),
+    ],
+    ids=str,
+)
+def test_a_mistake_gets_exit_code_2(words: tuple[str, ...], part: str):
+    result = call("check", *words)
+    assert result.exit_code == 2, result.output
+    assert part in result.stderr
+
+
+def test_images_that_an_attack_refuses_are_enlarged_for_it():
+    result = call("check", "attack", "warp", "--no-victim")
+    assert result.exit_code == 0, result.output
+    assert "of 1x32x32" in result.output
+
+
+def test_the_verdicts_come_as_json_for_a_program():
+    result = call("check", "attack", "broken_attacks:Seedless", "--no-victim", "--json")
+    assert result.exit_code == 0, "a warning is no failure"
+    told = json.loads(result.stdout)
+    assert told["method"].startswith("Seedless(")
+    assert {v["rule"]: v["outcome"] for v in told["verdicts"]}["seed"] == "warn"
+
+
+@pytest.mark.slow
+def test_a_victim_falls_for_a_patch_and_not_for_rows_that_keep_their_labels():
+    train, test = load("digits")
+    found = {}
+    for name, attack in (("patch", ATTACKS["patch"](budget=0.05)), ("pointless", Pointless(budget=0.05))):
+        subject = AttackSubject("attack", "x", attack, (train, test))
+        (verdict,) = judge({"success": ATTACK["success"]}, subject)
+        found[name] = verdict
+    assert found["patch"].outcome == "ok"
+    assert found["pointless"].outcome == "warn"
+    assert "unpoisoned 0.00" in found["patch"].told
+
+
+def test_a_victim_that_floors_its_borders_is_warned_of(data: tuple[Dataset, Dataset], monkeypatch: pytest.MonkeyPatch):
+    from torch import nn
+
+    from poisonbench.models import MODELS
+
+    def floors(shape: tuple[int, ...], classes: int) -> nn.Module:
+        body = nn.Sequential(nn.MaxPool2d(3), nn.Flatten())
+        head = nn.Linear(4, classes)
+        model = nn.Sequential()
+        model.add_module("features", body)
+        model.add_module("head", head)
+        return model
+
+    monkeypatch.setitem(MODELS, "floors", floors)
+    for place, outcome in (("bottom-right", "warn"), ("top-left", "ok")):
+        subject = AttackSubject("attack", "patch", ATTACKS["patch"](place=place), data, model="floors")
+        (verdict,) = judge({"visible": ATTACK["visible"]}, subject)
+        assert verdict.outcome == outcome, verdict.told
+
+
+# --- estimators and detectors ---
+
+
+@dataclass(frozen=True)
+class Stateful(GAS):
+    """layerwise: as in GAS."""
+
+    def fit(self, trace: Trace) -> Scorer:
+        object.__setattr__(self, "_trace", trace)
+        return lambda test: GAS.fit(self, self._trace)(test)
+
+
+@dataclass(frozen=True)
+class Opposite(GAS):
+    """layerwise: as in GAS."""
+
+    def fit(self, trace: Trace) -> Scorer:
+        scorer = super().fit(trace)
+        return lambda test: -scorer(test)
+
+
+@dataclass(frozen=True)
+class Ranked(GAS):
+    """layerwise: as in GAS."""
+
+    def fit(self, trace: Trace) -> Scorer:
+        scorer = super().fit(trace)
+        return lambda test: scorer(test) - scorer(test).mean(0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Scores that say nothing."""
+
+    uses = ()
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        return torch.zeros(len(evidence.test))
+
+
+@dataclass(frozen=True)
+class Undeclared(Constant):
+    """Reads influence in secret."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        return evidence.test.x.sum(1) if evidence.influence is None else evidence.influence.amax(1)
+
+
+@dataclass(frozen=True)
+class Wide(Constant):
+    """A score a training row."""
+
+    uses = ("influense",)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        return torch.zeros(len(evidence.trace.train))
+
+
+@dataclass(frozen=True)
+class Tidies(Constant):
+    """Sorts what it was given."""
+
+    uses = ("influence",)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        evidence.influence[:] = evidence.influence.clone()
+        evidence.influence[0, 0] += 1
+        return evidence.influence[:, -12:].sum(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "fails", "warns"),
+    [
+        ("estimator", Stateful(), {"stateless"}, set()),
+        ("estimator", Opposite(), set(), {"sign"}),
+        ("estimator", Ranked(), {"alone"}, set()),
+        ("detector", Constant(), set(), {"meaning"}),
+        ("detector", Undeclared(), {"honest"}, set()),
+        ("detector", Wide(), {"uses", "runs"}, {"meaning"}),
+        ("detector", Tidies(), {"untouched"}, set()),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, set | str) else "",
+)
+def test_a_broken_estimator_or_detector_is_refused_by_its_rule(kind: str, value: object, fails: set[str], warns: set[str]):
+    table, subject = (ESTIMATOR, EstimatorSubject) if kind == "estimator" else (DETECTOR, DetectorSubject)
+    verdicts = list(judge(table, subject(kind, f"test_check:{type(value).__name__}", value)))
+    told = "\n".join(f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn"))
+    assert named(verdicts, "fail") == fails, told
+    assert warns <= named(verdicts, "warn"), told
+
+
+SETTINGS = {"influence-functions": "damping=0.1", "downsampling": "models=10"}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_of_the_table_keeps_the_rules(name: str):
+    settings = ["--set", SETTINGS[name]] if name in SETTINGS else []
+    result = call("check", "estimator", name, *settings)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_of_the_table_keeps_the_rules(name: str):
+    result = call("check", "detector", name)
+    assert result.exit_code == 0, result.output
