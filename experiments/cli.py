@@ -301,6 +301,17 @@ def show(files: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.argument("kind", type=click.Choice(["attack", "estimator", "detector"]))
+@click.argument("name")
+@click.option("--folder", type=FOLDER, default=Path(), show_default=True, help="Where to write.")
+def new(kind: str, name: str, folder: Path) -> None:
+    """Write a new method that runs at once, its test and a grid, and say what to do next."""
+    from experiments.new import new
+
+    click.echo(new(kind, name, folder))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["attack", "estimator", "detector"]))
 @click.argument("target")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A hyperparameter, e.g. budget=0.1.")
 @click.option("--dataset", default="digits", show_default=True, help="Data on which an attack is checked.")

@@ -4,9 +4,11 @@ A check is a row of a table: the name of its rule, the rule in words, and a func
 `FindingError`. Tests of the built-in methods use the same tables.
 """
 
-from experiments.check.attack import ATTACK, AttackSubject
+from experiments.check.attack import ATTACK
 from experiments.check.detector import DETECTOR, DetectorSubject
 from experiments.check.estimator import ESTIMATOR, EstimatorSubject
+from experiments.check.runs import AttackSubject
+from experiments.check.target import verdicts
 from experiments.check.verdict import Check, Verdict, judge
 
 __all__ = [
@@ -19,4 +21,5 @@ __all__ = [
     "EstimatorSubject",
     "Verdict",
     "judge",
+    "verdicts",
 ]

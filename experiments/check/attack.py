@@ -1,105 +1,19 @@
 """The checks of an attack: its contract rule by rule, what a run of a grid needs of it, and whether a victim falls for it."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from experiments.check.method import METHOD, Subject
+from experiments.check.method import METHOD
+from experiments.check.runs import STAGES, AttackSubject, same, tensors
 from experiments.check.verdict import Check, FindingError, require, skip
-from experiments.metrics import wilson
-from poisonbench.blind import share_seen
-from poisonbench.contracts import COVER, POISON, RULES, Poisoned, attempt, broken_rules, count
-from poisonbench.data import Dataset, subset
-from poisonbench.errors import ConfigError, PoisonError
-from poisonbench.training import Recipe, predict, train
+from experiments.check.victim import VICTIM_CHECKS
+from poisonbench.contracts import COVER, POISON, RULES, Poisoned, count
+from poisonbench.errors import ConfigError
 
-ROWS, POINTS = 300, 100  # of the small data on which the contract is checked
 SLOW = 30.0  # seconds on the small data
-QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)  # of surrogates, where only the form matters
-VICTIM = Recipe(epochs=20, batch_size=64, lr=0.1)
-STAGES = (("type",), ("shape", "dtype"), ("finite", "range", "label", "role", "origin"))  # none is judged after one broken before
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One call of the attack: what it returned, the rules that it broke, the seconds it took, or the error that it raised."""
-
-    returned: object
-    faults: list[PoisonError]
-    seconds: float
-    error: Exception | None = None
-
-
-@dataclass(frozen=True)
-class AttackSubject(Subject):
-    """An attack, the data on which it is checked, and its runs, each done once.
-
-    Attributes:
-        data: whole training and test set.
-        model: of the victim.
-        victim: whether to train one.
-        runs: done so far.
-    """
-
-    data: tuple[Dataset, Dataset]
-    model: str = "cnn"
-    victim: bool = True
-    runs: dict[tuple[int, str, torch.dtype], Run] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def small(self) -> tuple[Dataset, Dataset]:
-        """300 training and 100 test rows."""
-        whole, test = self.data
-        return subset(whole, min(ROWS, len(whole)), 0), subset(test, min(POINTS, len(test)), 0)
-
-    def run(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Run:
-        """Returns the run of this seed on the small data, in this place and type."""
-        key = seed, device, dtype
-        if key not in self.runs:
-            clean, test = (part.to(device, dtype) for part in self.small)
-            self.runs[key] = self.once(clean, test, seed)
-        return self.runs[key]
-
-    def once(self, clean: Dataset, test: Dataset, seed: int) -> Run:
-        """Returns a run that is not kept."""
-        start = time.perf_counter()
-        try:
-            returned, faults = attempt(self.value, clean, test, QUICK, seed)
-        except Exception as error:  # an attack may raise anything
-            return Run(None, [], 0.0, error)
-        seconds = time.perf_counter() - start
-        if isinstance(returned, Poisoned):
-            faults += broken_rules(returned.to(clean.x.device), clean, test, self.value)
-        return Run(returned, faults, seconds)
-
-    def poisoned(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Poisoned:
-        """Returns what the attack returned in that run; a `FindingError` that skips where there is no such thing."""
-        run = self.run(seed, device, dtype)
-        if run.error is not None:
-            raise skip("it does not run")
-        if not isinstance(run.returned, Poisoned) or any(f.rule in STAGES[1] for f in run.faults):
-            raise skip("it does not return a Poisoned of the right form")
-        return run.returned
-
-
-def enlarged(data: Dataset) -> Dataset:
-    """Returns images at four times the size, pixel by pixel: for attacks that refuse small ones."""
-    return Dataset(data.x.repeat_interleave(4, 2).repeat_interleave(4, 3), data.y, data.classes)
-
-
-def tensors(p: Poisoned) -> list[Tensor]:
-    """Returns every tensor of a poisoning."""
-    return [p.train.x, p.train.y, p.role, p.origin, p.targets.x, p.targets.y, p.wanted, p.target_origin]
-
-
-def same(a: Poisoned, b: Poisoned) -> bool:
-    """Whether two poisonings agree bit for bit."""
-    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
 
 
 def _runs(s: AttackSubject) -> str:
@@ -249,38 +163,6 @@ def _fast(s: AttackSubject) -> str:
     return told
 
 
-def _visible(s: AttackSubject) -> str:
-    p = s.poisoned()
-    if s.run().faults:
-        raise skip("not judged while a rule is broken")
-    share = share_seen(s.model, p, s.small[1])
-    if share is None:
-        raise skip("no attacked point differs from the test row it comes from: no trigger")
-    if share == 0:
-        raise FindingError("warn", f"{s.model} sees none of the changed pixels: it is blind to the trigger at any budget")
-    return f"{s.model} sees {share:.0%} of the changed pixels"
-
-
-def _fooled(s: AttackSubject) -> str:
-    if not s.victim:
-        raise skip("no victim asked for")
-    if not len(s.poisoned().targets) or s.run().faults:
-        raise skip("no attacked test points" if not s.run().faults else "not judged while a rule is broken")
-    clean, test = s.data
-    recipe = Recipe(**{**VICTIM.__dict__, "model": s.model})
-    p = s.value(clean, test, recipe, 0)
-    victim, control = (train(part, recipe, 0).model() for part in (p.train, clean))
-    hits, base = (int((predict(m, p.targets.x).argmax(1) == p.wanted).sum()) for m in (victim, control))
-    right, before = (float((predict(m, test.x).argmax(1) == test.y).float().mean()) for m in (victim, control))
-    m = len(p.targets)
-    low, high = wilson([hits / m], m)
-    told = f"{s.model}: attack success {hits / m:.2f} [{low:.2f}, {high:.2f}] of {m}, unpoisoned {base / m:.2f}; "
-    told += f"clean accuracy {right:.3f}, unpoisoned {before:.3f}"
-    if low <= base / m:
-        raise FindingError("warn", told)
-    return told
-
-
 ATTACK: dict[str, Check] = {
     **METHOD,
     "runs": Check("attack(train, test, recipe, seed) returns", _runs),
@@ -292,6 +174,5 @@ ATTACK: dict[str, Check] = {
     "memory": Check("the result shares no memory with the clean data", _apart),
     "trigger": Check("what poisons and what is shown at test time is one function, `trigger(x, seed)`", _one_trigger),
     "seconds": Check(f"a small set takes at most {SLOW:.0f} s", _fast),
-    "visible": Check("the victim can see the trigger", _visible),
-    "success": Check("a quick victim falls for it more often than an unpoisoned one", _fooled),
+    **VICTIM_CHECKS,
 }

@@ -1,48 +1,19 @@
 """The command `check`: which method, on which data, and a line a rule as soon as it is known."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from experiments.check import ATTACK, DETECTOR, ESTIMATOR, AttackSubject, DetectorSubject, EstimatorSubject, Verdict, judge
-from experiments.check.attack import enlarged
-from experiments.check.method import made
-from experiments.grid import TABLES
+from experiments.check.target import verdicts
+from experiments.check.verdict import Verdict
 from experiments.gridfile import parsed_value
-from poisonbench.data import load
 from poisonbench.errors import ConfigError
-from poisonbench.models import MODELS
-from poisonbench.registry import lookup
 
 MARKS = {"ok": ("ok", "green"), "fail": ("FAIL", "red"), "warn": ("warn", "yellow"), "skip": ("-", None)}
-ENLARGED_BELOW = 28  # pixels a side: images on which some attacks refuse to work
 WIDTH = 14  # of the names of the rules
-
-
-def verdicts(
-    kind: str, target: str, settings: Mapping[str, Any], *, dataset: str, root: Path | None, model: str, victim: bool
-) -> tuple[Any, Iterator[Verdict]]:
-    """Returns the method, and the verdicts on it, one after the other.
-
-    Raises:
-        ConfigError: no such method, hyperparameter, model or data.
-        DataError: the data is not on disk.
-    """
-    value = made(kind, lookup(TABLES[kind], target, kind), target, settings)
-    if kind == "estimator":
-        return value, judge(ESTIMATOR, EstimatorSubject(kind, target, value))
-    if kind == "detector":
-        return value, judge(DETECTOR, DetectorSubject(kind, target, value))
-    lookup(MODELS, model, "model")
-    subject = AttackSubject(kind, target, value, load(dataset, root), model, victim)
-    if isinstance(subject.run().error, ConfigError) and max(subject.data[0].shape[1:], default=99) < ENLARGED_BELOW:
-        larger = AttackSubject(kind, target, value, (enlarged(subject.data[0]), enlarged(subject.data[1])), model, victim)
-        subject = subject if larger.run().error else larger
-    return value, judge(ATTACK, subject)
 
 
 def report(kind: str, target: str, settings: tuple[str, ...], as_json: bool, **how: Any) -> int:

@@ -1,0 +1,57 @@
+"""From the name of a method to the verdicts on it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.check.attack import ATTACK
+from experiments.check.detector import DETECTOR, DetectorSubject
+from experiments.check.estimator import ESTIMATOR, EstimatorSubject
+from experiments.check.method import made
+from experiments.check.runs import AttackSubject, enlarged
+from experiments.check.verdict import Verdict, judge
+from experiments.grid import TABLES
+from poisonbench.data import load
+from poisonbench.errors import ConfigError
+from poisonbench.models import MODELS
+from poisonbench.registry import lookup
+
+ENLARGED_BELOW = 28  # pixels a side: images on which some attacks refuse to work
+
+
+def verdicts(
+    kind: str,
+    target: str,
+    settings: Mapping[str, Any] = {},
+    *,
+    dataset: str = "digits",
+    root: Path | None = None,
+    model: str = "cnn",
+    victim: bool = True,
+) -> tuple[Any, Iterator[Verdict]]:
+    """Returns the method, and the verdicts on it, one after the other.
+
+    Args:
+        kind: "attack", "estimator" or "detector".
+        target: a name of its table, or package.module:Class.
+        settings: its hyperparameters, where they are not the defaults.
+        dataset: on which an attack is checked; small images that it refuses are enlarged.
+        root: folder of downloaded data.
+        model: of an attack's victim.
+        victim: whether to train one.
+
+    Raises:
+        ConfigError: no such method, hyperparameter, model or data.
+        DataError: the data is not on disk.
+    """
+    value = made(kind, lookup(TABLES[kind], target, kind), target, settings)
+    if kind == "estimator":
+        return value, judge(ESTIMATOR, EstimatorSubject(kind, target, value))
+    if kind == "detector":
+        return value, judge(DETECTOR, DetectorSubject(kind, target, value))
+    lookup(MODELS, model, "model")
+    subject = AttackSubject(kind, target, value, load(dataset, root), model, victim)
+    if isinstance(subject.run().error, ConfigError) and max(subject.data[0].shape[1:], default=99) < ENLARGED_BELOW:
+        larger = AttackSubject(kind, target, value, (enlarged(subject.data[0]), enlarged(subject.data[1])), model, victim)
+        subject = subject if larger.run().error else larger
+    return value, judge(ATTACK, subject)
