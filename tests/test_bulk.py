@@ -1,5 +1,9 @@
 """Bulk training: many models together are what `train` gives one by one, whatever the sizes, orders, and interruptions."""
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,8 @@ from poisonbench.data import Dataset
 from poisonbench.models import build
 from poisonbench.objectives import utility
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, Start, batch_order, body_of, learning_rates, predict, train, train_many
+from poisonbench.training import Recipe, Start, batch_order, body_of, bulk, learning_rates, predict, stack, train, train_many
+from poisonbench.training.stack import Mapped
 
 SETTINGS = [
     {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"},
@@ -88,6 +93,23 @@ def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_al
         torch.testing.assert_close(ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10)
     few = train_many(data, masks, recipe, [3, 4, 4, 5], points=test)
     torch.testing.assert_close(few.logits(), ensemble.logits(test))
+
+
+@pytest.mark.parametrize("way", [Mapped, None], ids=["vmap", "one by one"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("resnet9", marks=pytest.mark.slow)])
+def test_every_way_gives_the_same_models(model: str, way: type[Mapped] | None, monkeypatch: pytest.MonkeyPatch):
+    """`vmap` over convolutions is what a GPU takes; here it is slow, but must be right."""
+    data, masks = random_data(12), random_masks(2, 12, 8)
+    recipe = recipe_of(model, epochs=1)
+    for where in (bulk, stack):
+        monkeypatch.setattr(where, "way_of", lambda *_: way)
+    ensemble = train_many(data, masks, recipe, [3, 4], batches="full", convention="A")
+    for k, mask in enumerate(masks):
+        for name, value in paired_by_hand(data, mask, recipe, 3 + k, "A").items():
+            torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-9, atol=1e-10)
+    alone = build(model, data.shape, 10, 0).to(data.x)
+    alone.load_state_dict(ensemble.state(1))
+    torch.testing.assert_close(ensemble.logits(data)[1], predict(alone, data.x), rtol=1e-9, atol=1e-10)
 
 
 def paired_by_hand(data: Dataset, mask: torch.Tensor, recipe: Recipe, seed: int, convention: str) -> dict[str, torch.Tensor]:
@@ -173,8 +195,6 @@ def test_predictions_alone_are_those_of_the_models(model: str):
 
 
 def test_finished_blocks_are_found_again_and_another_job_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from poisonbench.training import bulk
-
     monkeypatch.setattr(bulk, "LARGEST", 4)
     data, masks, seeds = random_data(30), random_masks(9, 30, 12), list(range(9))
     trained = []
@@ -244,3 +264,46 @@ def test_bulk_training_leaves_the_global_generator_alone():
     for model in MODELS:
         train_many(random_data(20), random_masks(2, 20), recipe_of(model), [0, 1])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+FIT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from conftest import random_data
+from estimators.leave_one_out import LeaveOneOut
+from poisonbench.training import bulk, stack
+from poisonbench.training.stack import Mapped
+from poisonbench.training import Recipe, train
+data = random_data(200, dtype=torch.float32)
+trace = train(data, Recipe(model="mlp", epochs=8, batch_size=8, checkpoints=1), 0)
+scores = LeaveOneOut(repeats=2).fit(replace(trace, scratch=Path(sys.argv[1])))(random_data(5, seed=1, dtype=torch.float32))
+torch.save(scores, sys.argv[2])
+"""
+
+
+def fitting(scratch: Path, result: Path) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    return subprocess.Popen([sys.executable, "-c", FIT, str(scratch), str(result)], env=environment)
+
+
+@pytest.mark.slow
+def test_a_killed_fit_goes_on_from_its_finished_blocks_to_the_same_bits(tmp_path: Path):
+    scratch = tmp_path / "killed"
+    process = fitting(scratch, tmp_path / "never.pt")
+    end = time.monotonic() + 120
+    while len(list(scratch.glob("models-*.h5"))) < 2 and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9
+    before = {path: path.stat().st_mtime_ns for path in scratch.glob("models-*.h5")}
+    assert fitting(scratch, tmp_path / "again.pt").wait(120) == 0
+    assert fitting(tmp_path / "undisturbed", tmp_path / "want.pt").wait(120) == 0
+    assert torch.equal(torch.load(tmp_path / "again.pt"), torch.load(tmp_path / "want.pt"))
+    after = {path: path.stat().st_mtime_ns for path in scratch.iterdir()}
+    assert 2 <= len(before) < len(after)
+    assert all(after[path] == when for path, when in before.items()), "a finished block was trained again"
+    assert {path.name for path in after} == {path.name for path in (tmp_path / "undisturbed").iterdir()}

@@ -4,9 +4,11 @@ import pytest
 import torch
 from conftest import random_data
 
+from estimators.downsampling import Downsampling
 from estimators.gas import GAS
 from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
+from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.shapley import Shapley
 from estimators.tracin import TracIn
@@ -16,7 +18,7 @@ from poisonbench.gradients import Form, dot_products
 from poisonbench.models import build
 from poisonbench.protocols import Estimator
 from poisonbench.trace import Checkpoint, Trace
-from poisonbench.training import Recipe, train
+from poisonbench.training import Recipe, train, train_many
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -62,6 +64,27 @@ def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimato
     got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
     assert got.is_cuda
     torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("estimator", [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)], ids=repr)
+def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_float64(estimator: Estimator):
+    trace, test = train(random_data(60), RECIPE, 0), random_data(7, seed=1)
+    got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
+    assert got.is_cuda
+    torch.testing.assert_close(got.cpu(), estimator.fit(trace)(test), rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
+def test_models_trained_together_on_the_device_are_those_trained_one_by_one(model: str):
+    """In float64: products with patches, and grouped convolutions by `vmap`, against one convolution after another."""
+    data = random_data(24).to("cuda")
+    masks = torch.rand((3, 24), generator=torch.Generator().manual_seed(0)).argsort(1) < 16
+    recipe = Recipe(model=model, epochs=2, batch_size=8, lr=0.02, checkpoints=1)
+    ensemble = train_many(data, masks, recipe, [1, 2, 3])
+    for k, mask in enumerate(masks):
+        for name, value in train(data.take(mask), recipe, k + 1).checkpoints[-1].state.items():
+            torch.testing.assert_close(ensemble.state(k)[name], value.cpu(), rtol=1e-8, atol=1e-9)
+    assert ensemble.logits(data).is_cuda
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])

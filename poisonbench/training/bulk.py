@@ -112,7 +112,7 @@ def _check(data: Dataset, masks: Tensor, seeds: Sequence[int], batches: str, con
 
 def _blocks(model: nn.Module, data: Dataset, masks: Tensor, recipe: Recipe, batches: Batches) -> list[Tensor]:
     """Returns the models of each block, (k,) int64: those that take equally many steps, as many as the memory holds."""
-    if way_of(model, data.x) is None:
+    if way_of(model, data.x, recipe.batch_size) is None:
         size = 1
     else:
         bytes_each = 3 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
@@ -157,7 +157,7 @@ def _trained(job: _Job, masks: Tensor, seeds: list[int]) -> States:
     if not bool(masks.any()):
         return stacked(job.start, seeds)
     model = job.start(seeds[0])
-    way = way_of(model, job.data.x)
+    way = way_of(model, job.data.x, job.recipe.batch_size)
     if way is None:
         alone = [_one_by_one(job, mask[None], seed) for mask, seed in zip(masks, seeds, strict=True)]
         return {name: torch.stack([state[name] for state in alone]) for name in alone[0]}

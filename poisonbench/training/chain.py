@@ -227,6 +227,23 @@ def is_chain(model: nn.Module) -> bool:
     return start < len(modules) and all(_is_known(module, i < start) for i, module in enumerate(modules))
 
 
+def patch_entries(model: nn.Module, x: Tensor) -> int:
+    """Returns how many numbers the patches of all convolutions hold for one instance of x (m, *shape)."""
+    sizes = []
+
+    def count(module: nn.Module, _: object, out: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        sizes.append(out[0, 0].numel() * module.weight[0].numel())
+
+    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if hooks:
+        with torch.no_grad():
+            model(x[:1])
+    for hook in hooks:
+        hook.remove()
+    return sum(sizes)
+
+
 def _is_known(module: nn.Module, before: bool) -> bool:
     if type(module) is nn.Flatten:
         return (module.start_dim, module.end_dim) == (1, -1)

@@ -13,10 +13,11 @@ from torch.func import functional_call, vmap
 from poisonbench.blocks import halving
 from poisonbench.data import Dataset
 from poisonbench.models import Classifier
-from poisonbench.training.chain import Chain, is_chain
+from poisonbench.training.chain import Chain, is_chain, patch_entries
 from poisonbench.training.loop import exact_arithmetic, predict
 from poisonbench.training.recipe import Recipe, starting_model
 
+PATCHES = 3 << 19  # bytes of patches of a model's batch up to which products with them are faster than convolutions (measured)
 PREDICTIONS = 1 << 15  # instances x models a pass
 
 
@@ -77,18 +78,19 @@ def _survives_vmap(model: nn.Module, x: Tensor) -> bool:
     return torch.allclose(moody, calm, equal_nan=True) and torch.allclose(calm[0], alone, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-def way_of(model: nn.Module, x: Tensor) -> Callable[[nn.Module, Mapping[str, Tensor]], Network] | None:
+def way_of(model: nn.Module, x: Tensor, batch: int) -> Callable[[nn.Module, Mapping[str, Tensor]], Network] | None:
     """Returns the fastest exact way through K models of this kind at once, or None where one after another is best.
 
-    The one place of this choice, measured on a CPU: `Chain` for linear layers, convolutions, rectifiers and pooling in a row;
-    `vmap` for other models; one by one for others with convolutions, which `vmap` turns into grouped ones, slow on a CPU, and
-    for those with dropout or statistics of the batch, which are no function of state and instances.
+    The one place of this choice, measured on a CPU: `Chain` for linear layers, rectifiers, pooling and convolutions of small
+    images in a row; `vmap` for other models; on a CPU one by one for others with convolutions, which `vmap` turns into grouped
+    ones, slow there; and for those with dropout or statistics of the batch, which are no function of state and instances.
 
     Args:
         model: in evaluation mode, on its device.
         x: (m, *shape) some instances, to try the model on.
+        batch: instances a pass.
     """
-    if is_chain(model):
+    if is_chain(model) and batch * patch_entries(model, x) * x.element_size() <= PATCHES:
         return Chain
     if not x.is_cuda and any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
         return None
@@ -131,7 +133,7 @@ def predictions(model: nn.Module, states: Mapping[str, Tensor], x: Tensor) -> Te
     """
     k = len(next(iter(states.values())))
     there = {name: value.to(x.device) for name, value in states.items()}
-    way = way_of(model, x)
+    way = way_of(model, x, len(x)) if len(x) else None
     if way is None:
         return torch.stack([predict(_with_state(model, there, row), x) for row in range(k)])
 
