@@ -70,5 +70,26 @@ def hydra(n: int, m: int, rounds: int, threads: int, device: str, output: Path |
     save(bench.bench(n, m, rounds, torch.device(device)), output)
 
 
+@main.command()
+@click.option("-k", "models", default=256, show_default=True, help="Models trained together.")
+@click.option("-m", default=100, show_default=True, help="Test instances of the second part.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--part", "parts", multiple=True, type=click.Choice(["speed", "whole"]), default=("speed", "whole"))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def retraining(models: int, m: int, rounds: int, parts: tuple[str, ...], output: Path | None) -> None:
+    """Bulk training against one by one (one thread), and the estimators that retrain on the whole of the digits (two)."""
+    import torch
+
+    from experiments.bench import retraining as bench
+    from experiments.bench.gradients import save
+
+    texts = []
+    for part, threads in (("speed", 1), ("whole", 2)):
+        if part in parts:
+            torch.set_num_threads(threads)
+            texts.append(bench.speeds(models, rounds) if part == "speed" else bench.whole(m))
+    save("\n".join(texts), output)
+
+
 if __name__ == "__main__":
     main()

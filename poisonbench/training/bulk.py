@@ -13,6 +13,7 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 from tqdm import tqdm
 
 from poisonbench.blocks import halving
@@ -121,7 +122,7 @@ def _blocks(model: nn.Module, data: Dataset, masks: Tensor, recipe: Recipe, batc
     full = torch.full_like(counts, len(data)) if batches == "full" else counts
     steps = torch.tensor([epoch_steps(n, recipe) if own else 0 for n, own in zip(full.tolist(), counts.tolist(), strict=True)])
     groups = [(steps == s).nonzero().squeeze(1) for s in steps.unique().tolist()]
-    return [part for group in groups for part in group.split(size)]
+    return [part for group in groups for part in group.tensor_split(-(-len(group) // size))]
 
 
 def _train_block(job: _Job, masks: Tensor, seeds: list[int]) -> States:
@@ -170,8 +171,17 @@ def _descend(job: _Job, states: States, network: Network, masks: Tensor, seeds: 
     """Trains the leaves of `states` in place: the steps of `train`, taken by all models together."""
     data, recipe = job.data, job.recipe
     leaves = [value for value in states.values() if value.requires_grad]
-    sgd = torch.optim.SGD(
-        leaves, lr=1.0, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay, fused=True
+    momentum: list[Tensor | None] = [None] * len(leaves)
+    update = partial(
+        sgd,
+        leaves,
+        momentum_buffer_list=momentum,
+        fused=True,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        dampening=0.0,
+        nesterov=recipe.nesterov,
+        maximize=False,
     )
     rates: list[float] = []
     inputs = network.prepare(data.x)
@@ -179,14 +189,13 @@ def _descend(job: _Job, states: States, network: Network, masks: Tensor, seeds: 
         K, steps, width = rows.shape
         rates = rates or learning_rates(recipe.epochs * steps, recipe).tolist()
         rows, weights = rows.transpose(0, 1).to(data.y.device).contiguous(), weights.transpose(0, 1).to(data.x).contiguous()
-        with exact_arithmetic(), torch.enable_grad():
+        with exact_arithmetic(), torch.no_grad():
             for t in range(steps):
                 flat = rows[t].flatten()
                 x = inputs.index_select(0, flat).unflatten(0, (K, width))
                 y = data.y.index_select(0, flat).view(K, width)
                 network.backward(logit_gradients(network.logits(x), y, weights[t]))
-                sgd.param_groups[0]["lr"] = rates[epoch * steps + t]
-                sgd.step()
+                update([leaf.grad for leaf in leaves if leaf.grad is not None], lr=rates[epoch * steps + t])
         job.bar.update(K)
 
 

@@ -49,7 +49,8 @@ class Mapped:
 
     def logits(self, prepared: Tensor) -> Tensor:
         """See `Network`."""
-        logits: Tensor = vmap(lambda state, rows: functional_call(self.model, state, (rows,)))(self.states, prepared)
+        with torch.enable_grad():
+            logits: Tensor = vmap(lambda state, rows: functional_call(self.model, state, (rows,)))(self.states, prepared)
         self.last = logits
         return logits.detach()
 
@@ -119,8 +120,8 @@ def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> dict[str
 def logit_gradients(logits: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     """Returns d / d logits of the sum of weights x cross entropy, (K, B, C) for logits (K, B, C), y and weights (K, B)."""
     p = logits.mT.contiguous().softmax(1)  # classes before instances: a softmax over few entries is slow in the last dimension
-    p.scatter_add_(1, y[:, None], torch.full_like(p[:, :1], -1.0))
-    return p.mul_(weights[:, None]).mT
+    weights = weights[:, None]
+    return p.mul_(weights).scatter_add_(1, y[:, None], -weights).mT
 
 
 def predictions(model: nn.Module, states: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -1,0 +1,88 @@
+"""Bulk training against one model after another, and the estimators that retrain on the whole of the digits."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from estimators.downsampling import Downsampling
+from estimators.leave_one_out import LeaveOneOut
+from estimators.shapley import Shapley
+from experiments.bench.timing import Timing, machine, race, ratio, table
+from experiments.measure import measured
+from poisonbench.contracts import Estimator
+from poisonbench.data import load
+from poisonbench.notes import collecting
+from poisonbench.seeding import generator
+from poisonbench.trace import Trace
+from poisonbench.training import Recipe, predict, train, train_many
+
+ALONE = 4  # models trained one by one; their seconds are taken for all
+ESTIMATORS: tuple[Estimator, ...] = (
+    LeaveOneOut(repeats=1),
+    LeaveOneOut(),
+    Downsampling(models=1000),
+    Shapley(method="permutation", permutations=100, precision=0.0),
+    Shapley(method="banzhaf", models=1000),
+)
+
+
+def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) -> list[str]:
+    """Returns a row: models a second together and one by one on halves of the digits, and how far their accuracies differ."""
+    data, test = load("digits")
+    recipe = Recipe(model=model, epochs=epochs, batch_size=batch, lr=0.05, checkpoints=1)
+    masks = torch.rand((K, len(data)), generator=generator(0, "halves")).argsort(1).argsort(1) < len(data) // 2
+    found: dict[str, Tensor] = {}
+
+    def together() -> None:
+        found["together"] = train_many(data, masks, recipe, range(K)).logits(test)
+
+    def alone() -> None:
+        models = [train(data.take(masks[k]), recipe, k).model() for k in range(ALONE)]
+        found["alone"] = torch.stack([predict(one, test.x) for one in models])
+
+    runs: dict[str, Callable[[], object]] = {"one by one": alone, "together": together}
+    timings = race(runs, rounds, data.x.device, warm=0)
+    each = {name: _each(timings[name], size) for name, size in (("one by one", ALONE), ("together", K))}
+    accuracy = {name: float((logits[:ALONE].argmax(2) == test.y).float().mean()) for name, logits in found.items()}
+    difference = float((found["together"][:ALONE] - found["alone"]).abs().max())
+    rates = [f"{1 / each[name].median:.1f}" for name in each]
+    peak = f"{timings['together'].peak_bytes / 2**20:.0f}"
+    shown = [f"{accuracy[name]:.4f}" for name in ("alone", "together")]
+    return [model, str(batch), str(K), *rates, ratio(each["one by one"], each["together"]), *shown, f"{difference:.1e}", peak]
+
+
+def _each(timing: Timing, models: int) -> Timing:
+    return Timing(timing.name, tuple(seconds / models for seconds in timing.seconds), timing.peak_bytes)
+
+
+def speeds(K: int, rounds: int) -> str:
+    """Returns the table of `speed`."""
+    rows = [speed("linear", K, rounds), speed("mlp", K, rounds), speed("cnn", max(1, K // 8), rounds)]
+    rows.append(speed("cnn", max(1, K // 8), rounds, batch=128))
+    head = ("model", "batch", "K", "models/s one by one", "models/s together", "times as fast", "accuracy", "together")
+    about = f"halves of the digits, 20 epochs, {rounds} rounds. {machine(torch.device('cpu'))}."
+    return f"Bulk training: {about}\n\n{table((*head, 'largest logit difference', 'peak MiB'), rows)}\n"
+
+
+def whole(m: int) -> str:
+    """Returns seconds and peak memory of each estimator on all of the digits, self-contained fits of the perceptron."""
+    data, points = load("digits")
+    trace = train(data, Recipe(model="mlp", epochs=20, batch_size=32, lr=0.05, checkpoints=1), 0)
+    test = points.take(torch.arange(m))
+    rows = [_measured(estimator, trace, m) for estimator in ESTIMATORS]
+    head = ("estimator", "fit, s", f"scores of {m} points, s", "peak MiB", "median |score| / standard error")
+    return f"The whole of the digits: mlp, n = {len(data)}, m = {len(test)}. {machine(data.x.device)}.\n\n{table(head, rows)}\n"
+
+
+def _measured(estimator: Estimator, trace: Trace, m: int) -> list[str]:
+    test = load("digits")[1].take(torch.arange(m))
+    with collecting() as notes:
+        with measured(trace.train.x.device) as fit:
+            scorer = estimator.fit(trace)
+        with measured(trace.train.x.device) as score:
+            scores = scorer(test)
+    errors = notes.arrays.get("standard_error")
+    clear = "" if errors is None else f"{float((scores.abs() / errors).nanmedian()):.2f}"
+    peak = max(fit.peak_bytes, score.peak_bytes) / 2**20
+    return [f"`{estimator!r}`", f"{fit.seconds:.0f}", f"{score.seconds:.2f}", f"{peak:.0f}", clear]
