@@ -223,12 +223,13 @@ def status(folder: Path) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json", "markdown", "latex"]), default="table", show_default=True
 )
-def evaluate(folder: Path, form: str) -> None:
+@click.option("--against", metavar="DETECTOR", help="Add paired AUROC differences to this detector, as the tables call it.")
+def evaluate(folder: Path, form: str, against: str | None) -> None:
     """Print attack success and detection metrics, from the logs alone."""
-    sys.exit(3 if _tables(folder, form) else 0)
+    sys.exit(3 if _tables(folder, form, against) else 0)
 
 
-def _tables(folder: Path, form: str) -> bool:
+def _tables(folder: Path, form: str, against: str | None = None) -> bool:
     """Prints the tables; returns whether a log was damaged."""
     from experiments.render import render
     from experiments.results import load_results
@@ -237,7 +238,7 @@ def _tables(folder: Path, form: str) -> bool:
     if not (folder / "scenes").is_dir():
         raise ConfigError([f"{folder} holds no logs"], "fill it with: poisonbench run GRID.toml -o " + str(folder))
     results = load_results(folder)
-    click.echo(render(results, form))
+    click.echo(render(results, form, against))
     if form != "table":  # its damaged files stand at its end; the other forms go to a file or a program
         for fault in results.damaged:
             click.echo(f"Error: {fault.message}", err=True)

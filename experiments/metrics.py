@@ -113,9 +113,14 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()  # looks through all loaded libraries, hence once
 
 
-def _resampled(attacked: Array, controls: Array, size: int, rng: np.random.Generator) -> Array:
-    """AUROC of `size` resamples of one scene, (size,): counts x wins x counts, no sorting."""
-    wins = (attacked[:, None] > controls) + 0.5 * (attacked[:, None] == controls)
+def _wins(attacked: Array, controls: Array) -> Array:
+    """Which attacked point outscores which control, (a, c): 1, or 0.5 for a tie; its mean is the AUROC."""
+    result: Array = (attacked[:, None] > controls) + 0.5 * (attacked[:, None] == controls)
+    return result
+
+
+def _resampled(wins: Array, size: int, rng: np.random.Generator) -> Array:
+    """Mean of `wins` (a, c) in `size` resamples of its rows and columns, (size,): counts x wins x counts, no sorting."""
     drawn = []
     for n in wins.shape:  # multinomial counts: how often each point was drawn
         cell = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
@@ -135,13 +140,31 @@ def bootstrap(groups: Sequence[Sequence[tuple[Array, Array]]], draws: int = 2000
         draws: resamples.
         seed: of the generator; equal seeds give equal intervals.
     """
+    return _interval([[_wins(*scene) for scene in scenes] for scenes in groups], draws, seed)
+
+
+def paired_bootstrap(
+    groups: Sequence[Sequence[tuple[tuple[Array, Array], tuple[Array, Array]]]], draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The same for the difference of two detectors' AUROC, with every draw of scenes and points shared by both.
+
+    Args:
+        groups: for each group its scenes: the scores of one detector, (a,) and (c,), and of the other on the same points.
+        draws: resamples.
+        seed: of the generator.
+    """
+    return _interval([[_wins(*one) - _wins(*other) for one, other in scenes] for scenes in groups], draws, seed)
+
+
+def _interval(groups: Sequence[Sequence[Array]], draws: int, seed: int) -> tuple[float, float]:
+    """The bootstrap itself, of the mean over groups of the mean over scenes of the mean of a scene's matrix (a, c)."""
     rng, total = np.random.default_rng(seed), np.zeros(draws)
     with _libraries().limit(limits=1, user_api="blas"):  # products so small cost more to share among threads than to do
         for scenes in groups:
             pick = rng.integers(len(scenes), size=(draws, len(scenes)))
             value = np.empty(pick.shape)
-            for s, (attacked, controls) in enumerate(scenes):
-                value[pick == s] = _resampled(attacked, controls, int((pick == s).sum()), rng)
+            for s, wins in enumerate(scenes):
+                value[pick == s] = _resampled(wins, int((pick == s).sum()), rng)
             total += value.mean(1)
     low, high = np.quantile(total / len(groups), (0.025, 0.975))
     return float(low), float(high)

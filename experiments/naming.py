@@ -103,15 +103,15 @@ class Cells:
     def __init__(self) -> None:
         self.reasons: dict[str, int] = {}
 
-    def __call__(self, *metrics: Metric, form: str = ".3f") -> list[str]:
-        """Returns a cell for each metric of a row."""
+    def __call__(self, *metrics: Metric, form: str = ".3f", ends: str = ".2f") -> list[str]:
+        """Returns a cell for each metric of a row; `form` writes the values, `ends` the ends of the intervals."""
         marked: set[str] = {""}
         cells = []
         for metric in metrics:
-            ends = [f"{end:.2f}".removeprefix("0").replace("1.00", "1.0") for end in metric.interval or ()]
+            bounds = [f"{end:{ends}}".removeprefix("0").replace("1.00", "1.0") for end in metric.interval or ()]
             value = "-" if metric.value is None else f"{metric.value:{form}}"
             number = self.reasons.setdefault(metric.reason, len(self.reasons) + 1) if metric.reason else 0
-            cells.append(value + f" [{', '.join(ends)}]" * bool(ends) + f" ({number})" * (metric.reason not in marked))
+            cells.append(value + f" [{', '.join(bounds)}]" * bool(bounds) + f" ({number})" * (metric.reason not in marked))
             marked.add(metric.reason)
         return cells
 

@@ -20,14 +20,20 @@ _LATEX = {**{c: f"\\{c}" for c in "&%$#_{}"}, "\\": r"\textbackslash{}", "~": r"
 _LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}"}
 
 
-def render(results: Results, form: str = "table") -> str:
+def render(results: Results, form: str = "table", against: str | None = None) -> str:
     """Returns the results as `form`: "table" (for the terminal), "markdown", "latex", "csv" or "json".
+
+    Args:
+        results: of a run.
+        form: see above.
+        against: a detector that the others are held against, with paired intervals (`paired.py`).
 
     Raises:
         ValueError: there is no such form.
+        ConfigError: `against` names no detector of the results, or several.
     """
     forms = {"table": to_text, "markdown": to_markdown, "latex": to_latex}
-    summary = summarise(results)
+    summary = summarise(results, against)
     if form in ("csv", "json"):
         return to_csv(summary) if form == "csv" else to_json(summary)
     if form not in forms:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from experiments.defense_tables import defense_tables
 from experiments.evaluate import Row, aggregate, defense_rows, mean_over, scene_rows
 from experiments.naming import Cells, Table, in_order, naming
+from experiments.paired import difference_table, differences
 from experiments.results import Results
 
 Names = Callable[[Row], tuple[str, ...]]
@@ -24,15 +25,22 @@ class Summary:
     scenes: dict[str, list[Row]]
     failures: list[tuple[str, str]]
     damaged: list[tuple[str, str]]
+    differences: list[Row] = field(default_factory=list)
+    against: str = ""
 
     def rows(self) -> dict[str, list[Row]]:
         """All rows by table: over seeds, over attacks, and of single scenes."""
         merged = {"victims": self.victims, "detections": self.detections, "means": self.means, "costs": self.costs}
+        merged |= {"differences": self.differences} if self.against else {}
         return merged | self.defenses | {f"scene-{name}": rows for name, rows in self.scenes.items()}
 
 
-def summarise(results: Results) -> Summary:
-    """Returns all rows of the results, those over seeds sorted by name; the means are over the attacks with a defined AUROC."""
+def summarise(results: Results, against: str | None = None) -> Summary:
+    """Returns all rows of the results, those over seeds sorted by name; the means are over the attacks with a defined AUROC.
+
+    Raises:
+        ConfigError: `against` names no detector of the results, or several.
+    """
     victims, detections, costs = scene_rows(results)
     merged = in_order(aggregate(detections))
     able = [json.dumps(row.settings["attack"]) for row in merged if row.metrics["auroc"].value is not None]
@@ -45,7 +53,10 @@ def summarise(results: Results) -> Summary:
     scenes = {"victims": victims, "detections": detections, "costs": costs, **defenses}
     over_all = in_order(aggregate(costs, drop=("attack",)))
     over_seeds = {name: in_order(aggregate(rows)) for name, rows in defenses.items()}
-    return Summary(in_order(aggregate(victims)), merged, means, over_all, over_seeds, scenes, failures, damaged)
+    held = differences(detections, against) if against else []
+    return Summary(
+        in_order(aggregate(victims)), merged, means, over_all, over_seeds, scenes, failures, damaged, held, against or ""
+    )
 
 
 def tables(summary: Summary) -> list[Table]:
@@ -55,6 +66,7 @@ def tables(summary: Summary) -> list[Table]:
     made = [
         _victims(summary.victims, names),
         _detection([*summary.detections, *summary.means], names),
+        difference_table(summary.differences, summary.against, names),
         *defense_tables(summary.defenses),
         _costs(summary.costs, names),
         Table("FAILED", "These stages failed; each may be run again.", faults, summary.failures, 2, grouped=True),
