@@ -1,8 +1,8 @@
 """Norm-matched, adaptive against influence: patched rows whose gradients are as long as those of their class, by a penalty.
 
-Mislabelled rows have long gradients, and so much raw influence. A perturbation within eps brings each back to the median of the
-class that it is labelled as. Cost: `rounds` surrogates with their checkpoints, `steps` second derivatives of the poison's loss in
-each round.
+Mislabelled rows have long gradients, and so much raw influence. A perturbation within eps brings each towards the median of the
+class that it is labelled as, and keeps the gradients pointing where the backdoor needs them. Cost: `rounds` surrogates with their
+checkpoints, and `steps` second derivatives of the poison's loss at each checkpoint in each round; O(k p) memory for k rows.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from attacks._backdoor import check_images, dirty_label
-from attacks._common import check_at_least, check_class, check_fraction
+from attacks._common import check_at_least, check_class, check_fraction, check_positive
+from attacks._matching import wanted_gradient
 from attacks._square import Place, StampingOnTop
 from attacks._targeted import adam_descent
 from poisonbench import training
@@ -24,7 +25,10 @@ from poisonbench.gradients import gradient_norms
 from poisonbench.notes import attach, note
 from poisonbench.objectives import margins
 from poisonbench.seeding import derive
+from poisonbench.trace import Trace
 from poisonbench.training import Recipe
+
+WISHES = 256  # patched rows whose gradient is wanted
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class NormMatched(StampingOnTop):
         target: the label t that the attacker wants.
         budget: poisoned rows as a fraction of the training set.
         eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1]; the square lies on top.
+        weight: of the penalty, beside the cosine that keeps the poison's gradients those of a backdoor.
         rounds: of training the attacker's model on the poison so far, and matching the norms at its checkpoints.
         steps: of Adam, in a round.
         size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
@@ -49,6 +54,7 @@ class NormMatched(StampingOnTop):
     target: int = 0
     budget: float = 0.01
     eps: float = 0.1
+    weight: float = 0.1
     rounds: int = 2
     steps: int = 60
     size: int | None = None
@@ -60,6 +66,7 @@ class NormMatched(StampingOnTop):
         check_at_least("target", self.target, 0)
         check_fraction("budget", self.budget)
         check_fraction("eps", self.eps)
+        check_positive("weight", self.weight)
         for name in ("rounds", "steps"):
             check_at_least(name, getattr(self, name), 1)
         self.check_square()
@@ -81,41 +88,51 @@ class NormMatched(StampingOnTop):
         for k in range(self.rounds):
             data = Dataset(train.x.index_copy(0, rows, moved), poisoned.train.y, train.classes)
             trace = training.train(data, self.surrogate or recipe, derive(seed, "surrogate", k))
-            models = [trace.model(i) for i in range(len(trace.checkpoints))]
-            penalty = _Penalty(models, data, rows, self)
-            moved, curve = adam_descent(
-                penalty, train.x[rows], eps=self.eps, steps=self.steps, lr=self.eps / 10, start=moved, what="matching norms"
-            )
+            how = partial(adam_descent, eps=self.eps, steps=self.steps, lr=self.eps / 10, start=moved)
+            moved, curve = how(_Objective(trace, rows, self), train.x[rows], what="matching norms")
             moved = self.trigger(moved)
             curves.append(curve)
         attach("objective", torch.stack(curves))
         return who(target=self.target, budget=self.budget, seed=seed, poison=lambda _: moved)
 
 
-class _Penalty:
-    """The mean over checkpoints and rows of (log of the gradient norm - log of the class median)^2."""
+class _Objective:
+    """How far the poison's gradient is turned from what the backdoor needs, and the penalty on its length.
 
-    def __init__(self, models: list[nn.Module], data: Dataset, rows: Tensor, attack: NormMatched) -> None:
-        self.models, self.attack, self.y = models, attack, data.y[rows]
-        honest = data.y == attack.target
-        honest[rows] = False
-        clean = data.take(honest) if bool(honest.any()) else data
-        self.medians = [gradient_norms(model, clean).median() for model in models]
-        own = gradient_norms(models[-1], data.take(rows)).median()
-        note("norm_ratio", float(own / self.medians[-1]))
+    At every checkpoint, weighted by its learning rate as in TracIn: 1 - cos(mean gradient of the poison, gradient of patched rows
+    with the wanted label) + weight x mean |log(gradient norm / class median)|.
+    """
+
+    def __init__(self, trace: Trace, rows: Tensor, attack: NormMatched) -> None:
+        data = trace.train
+        self.attack, self.y = attack, data.y[rows]
+        self.models = [trace.model(k) for k in range(len(trace.checkpoints))]
+        honest = torch.ones_like(data.y, dtype=torch.bool).index_fill(0, rows, False)
+        own = data.take(honest & (data.y == attack.target)) if bool((honest & (data.y == attack.target)).any()) else data
+        others = data.take((honest & (data.y != attack.target)).nonzero().squeeze(1)[:WISHES])
+        others = others if len(others) else data.take(rows)
+        wish = Dataset(attack.trigger(others.x), torch.full_like(others.y, attack.target), data.classes)
+        self.goals = [torch.cat([g.flatten() for g in wanted_gradient(model, wish)]) for model in self.models]
+        self.medians = [gradient_norms(model, own).median() for model in self.models]
+        rates = torch.tensor([c.lr for c in trace.checkpoints])
+        self.weights = (rates / rates.sum()).tolist()
 
     def __call__(self, x: Tensor, step: int) -> Tensor:  # noqa: ARG002
-        """Returns the penalty of the rows x, (k, *shape), with the square stamped on top; a scalar."""
-        stamped = self.attack.trigger(x)
+        """Returns the objective of the rows x, (k, *shape), with the square stamped on top; a scalar."""
+        stamped, tiny = self.attack.trigger(x), torch.finfo(x.dtype).tiny
         parts = []
-        for model, median in zip(self.models, self.medians, strict=True):
-            tiny = torch.finfo(x.dtype).tiny
-            parts.append((norms_of(model, stamped, self.y).clamp(min=tiny).log() - median.clamp(min=tiny).log()).square().mean())
-        return torch.stack(parts).mean()
+        for model, goal, median, weight in zip(self.models, self.goals, self.medians, self.weights, strict=True):
+            gradients = gradients_of(model, stamped, self.y)
+            norms = torch.linalg.vector_norm(gradients, dim=1).clamp(min=tiny)
+            mean = gradients.mean(0)
+            aside = 1 - (mean @ goal) / torch.linalg.vector_norm(mean).clamp(min=tiny)
+            penalty = (norms.log() - median.clamp(min=tiny).log()).abs().mean()
+            parts.append(weight * (aside + self.attack.weight * penalty))
+        return torch.stack(parts).sum()
 
 
-def norms_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Returns the loss gradients' norms in the trained parameters, (k,), differentiable in x, (k, *shape); y are labels, (k,)."""
+def gradients_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Returns each row's loss gradient in the trained parameters, (k, p), differentiable in x, (k, *shape); y (k,) are labels."""
     everything = {name: p.detach() for name, p in model.named_parameters()}
     trained = {name: everything[name] for name, p in model.named_parameters() if p.requires_grad}
 
@@ -124,5 +141,4 @@ def norms_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return F.softplus(-margins(logits, label[None])).sum()
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))(trained, x, y)
-    norms: Tensor = torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients.values()], 1), dim=1)
-    return norms
+    return torch.cat([g.flatten(1) for g in gradients.values()], 1)

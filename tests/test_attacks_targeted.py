@@ -1,0 +1,510 @@
+"""Targeted, indiscriminate and influence-aware attacks: closed forms, derivatives against differences, and the facts."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import random_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from attacks import (
+    LSP,
+    Bullseye,
+    ErrorMinimising,
+    FeatureCollision,
+    GradientMatching,
+    LabelFlip,
+    MetaPoison,
+    NormMatched,
+    RandomLabels,
+    SleeperAgent,
+    Spread,
+)
+from attacks._matching import mean_gradient, misalignment, shifting, wanted_gradient
+from attacks._targeted import adam_descent, take_aim
+from attacks.bullseye import Polytope, distance_of_mean, nearest_combination, onto_simplex
+from attacks.feature_collision import backward_step
+from attacks.metapoison import _LookAhead, carlini_wagner
+from attacks.norm_matched import gradients_of
+from experiments.evaluate import scene_rows
+from experiments.grid import parse
+from experiments.results import load_results
+from experiments.run import Options, run
+from experiments.spec import Place
+from poisonbench import log
+from poisonbench.contracts import POISON, Poisoned, craft
+from poisonbench.data import Dataset, subset
+from poisonbench.errors import ConfigError
+from poisonbench.gradients import dot_products, gradient_norms
+from poisonbench.models import build
+from poisonbench.notes import collecting
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe, Start, body_of, predict, train
+
+VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)
+QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)
+LINEAR = Recipe(model="linear", epochs=4, batch_size=32, lr=0.1)
+WIDE = torch.float64
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=generator(seed, "images"), dtype=WIDE)
+
+
+def model_of(name: str, seed: int = 0) -> torch.nn.Module:
+    return build(name, (1, 8, 8), 10, seed).double()
+
+
+def told(attack, data: tuple[Dataset, Dataset], recipe: Recipe, seed: int = 0) -> tuple[Poisoned, dict, dict]:
+    with collecting() as notes:
+        poisoned = craft(attack, *data, recipe, seed)
+    return poisoned, notes.arrays, notes.figures
+
+
+@pytest.fixture(scope="module")
+def small(digits) -> tuple[Dataset, Dataset]:
+    return subset(digits[0], 300, 0), subset(digits[1], 100, 0)
+
+
+# --- geometry of the polytope ---
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
+def test_the_projection_onto_the_simplex_is_on_it_and_no_point_of_it_is_nearer(values: list[float]):
+    v = torch.tensor(values, dtype=WIDE)
+    p = onto_simplex(v)
+    assert bool((p >= 0).all())
+    assert float(p.sum()) == pytest.approx(1, abs=1e-12)
+    # optimality: <v - p, q - p> <= 0 for every corner q
+    assert bool(((v - p) - (v - p) @ p <= 1e-9).all())
+
+
+def test_the_coefficients_of_the_polytope_are_the_nearest_of_all_on_the_simplex():
+    features, goal = noise(3, 5), noise(5, seed=1)
+    c = nearest_combination(features, goal, steps=3000)
+    a, b = torch.meshgrid(torch.linspace(0, 1, 101, dtype=WIDE), torch.linspace(0, 1, 101, dtype=WIDE), indexing="ij")
+    grid = torch.stack([a, b, 1 - a - b], -1).view(-1, 3)
+    grid = grid[grid[:, 2] >= 0]
+    best = (grid @ features - goal).square().sum(1).min()
+    assert float((c @ features - goal).square().sum()) <= float(best) + 1e-9
+    inside = torch.tensor([0.2, 0.5, 0.3], dtype=WIDE) @ features
+    torch.testing.assert_close(nearest_combination(features, inside, steps=4000) @ features, inside, rtol=0, atol=1e-6)
+
+
+def test_the_gradient_of_bullseye_is_the_closed_form_where_features_are_linear():
+    body, x, point = model_of("linear").features, noise(4, 1, 8, 8).requires_grad_(), noise(1, 1, 8, 8, seed=1)
+    goal = body(point)
+    (got,) = torch.autograd.grad(distance_of_mean([body], [goal], x), x)
+    want = 4 * (body(x).mean(0) - goal[0]) / (4 * goal.square().sum())  # d feature / d pixel is 4, and there are 4 poisons
+    torch.testing.assert_close(got, want.view(1, 1, 8, 8).expand(4, 1, 8, 8).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_polytope_is_met_by_any_combination_where_bullseye_asks_for_the_mean():
+    body, x = model_of("linear").features, noise(3, 1, 8, 8)
+    weights = torch.tensor([0.7, 0.2, 0.1], dtype=WIDE)
+    goal = (weights @ body(x))[None]
+    polytope = Polytope([body], [goal], inner=4000)
+    assert float(polytope(x)) < 1e-9 < float(distance_of_mean([body], [goal], x))
+    assert polytope.coefficients[0] is not None
+    torch.testing.assert_close(polytope.coefficients[0], weights, rtol=0, atol=1e-4)
+
+
+# --- feature collision ---
+
+
+def test_the_backward_step_is_the_minimiser_of_its_two_distances():
+    x, base, weight = noise(5), noise(5, seed=1), 0.7
+    z = backward_step(x, base, torch.tensor(weight, dtype=WIDE)).requires_grad_()
+    ((z - x).square().sum() + weight * (z - base).square().sum()).backward()
+    torch.testing.assert_close(z.grad, torch.zeros_like(z), rtol=0, atol=1e-12)
+
+
+def test_feature_collision_ends_at_the_closed_form_where_features_are_linear():
+    body, base, goal = model_of("linear").features, noise(3, 1, 8, 8), noise(1, 1, 8, 8, seed=1)
+    attack = FeatureCollision(eps=None, steps=200, beta=2.0)
+    with collecting() as notes:
+        x = attack.collide(base, base, goal, [body])
+    torch.testing.assert_close(x, (16 * goal + 2 * base) / 18, rtol=0, atol=1e-6)  # of |4 (x - t)|^2 + 2 |x - b|^2
+    assert bool((notes.arrays["objective"][0].diff() <= 0).all())
+
+
+def test_feature_collision_never_raises_its_objective_and_keeps_to_its_ball(small):
+    p, arrays, figures = told(FeatureCollision(budget=0.03, eps=0.2, steps=40), small, QUICK)
+    curve = arrays["objective"]
+    assert curve.shape == (1, 41)
+    assert bool((curve.diff() <= 1e-4).all())
+    assert float(curve[0, -1]) < 0.5 * float(curve[0, 0])
+    assert figures["feature_distance_poison"] < figures["feature_distance_clean"]
+    assert figures["surrogate"] == "white box"
+    rows = p.role == POISON
+    assert float((p.train.x[rows] - small[0].x[rows]).abs().max()) <= 0.2 + 1e-6
+
+
+def test_a_watermark_shows_the_attacked_point_on_the_rows(small):
+    p = craft(FeatureCollision(eps=None, steps=1, lr=1e-9, watermark=0.3), *small, QUICK, 0)
+    rows = p.role == POISON
+    torch.testing.assert_close(p.train.x[rows], 0.7 * small[0].x[rows] + 0.3 * p.targets.x, rtol=0, atol=1e-5)
+
+
+# --- gradient matching ---
+
+
+def test_the_wanted_gradient_is_the_engines_of_norm_one():
+    model, data = model_of("mlp"), random_data(7)
+    goal = torch.cat([g.flatten() for g in wanted_gradient(model, data, batch=3)])
+    assert float(goal.norm()) == pytest.approx(1, abs=1e-12)
+    total = dot_products(model, data, data)
+    other = torch.cat([g.flatten() for g in mean_gradient(model, data.x, data.y)])
+    assert float(other.norm()) == pytest.approx(float(total.mean().sqrt()), rel=1e-9)
+    torch.testing.assert_close(goal, other / other.norm(), rtol=1e-9, atol=1e-12)
+
+
+def test_poison_that_is_the_wish_itself_is_aligned_with_it():
+    model, data = model_of("mlp"), random_data(5)
+    goal = wanted_gradient(model, data)
+    for sign, want in ((1, 0.0), (-1, 2.0)):
+        got = misalignment([model], [[sign * g for g in goal]], data.x, data.y)
+        assert float(got.detach()) == pytest.approx(want, abs=1e-12)
+
+
+def test_the_gradient_of_the_misalignment_is_its_slope():
+    model, data, x = model_of("mlp"), random_data(3, seed=1), noise(2, 1, 8, 8, seed=5).requires_grad_()
+    goal, y = [wanted_gradient(model, data)], torch.tensor([1, 2])
+    (got,) = torch.autograd.grad(misalignment([model], goal, x, y), x)
+    along = noise(2, 1, 8, 8, seed=6) - 0.5
+    ends = [float(misalignment([model], goal, (x + h * along).detach(), y).detach()) for h in (1e-6, -1e-6)]
+    assert float((got * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4)
+
+
+def test_confident_models_keep_the_direction_of_the_gradient_in_float32():
+    wide = model_of("linear")
+    with torch.no_grad():
+        wide.head.weight.mul_(20)
+    x = noise(4, 1, 8, 8)
+    y = wide(x).argmax(1)
+    narrow = build("linear", (1, 8, 8), 10, 0)
+    narrow.load_state_dict(wide.state_dict())
+    a, b = (torch.cat([g.flatten() for g in mean_gradient(m, x.to(t), y)]) for m, t in ((wide, WIDE), (narrow, torch.float32)))
+    assert float(F.cosine_similarity(a, b.double() * (a.norm() / b.double().norm()), dim=0)) > 1 - 1e-6
+
+
+def test_an_augmentation_leaves_flat_images_alone_and_follows_from_seed_and_step():
+    augment, x = shifting(0, flip=True), noise(6, 1, 8, 8)
+    flat = torch.full((6, 1, 8, 8), 0.3, dtype=WIDE)
+    torch.testing.assert_close(augment(flat, 4), flat)
+    assert torch.equal(augment(x, 4), augment(x, 4))
+    assert not torch.equal(augment(x, 4), augment(x, 5))
+    assert not torch.equal(augment(x, 4), x)
+    x.requires_grad_()
+    assert float(torch.autograd.grad(augment(x, 4).sum(), x)[0].abs().sum()) > 0
+
+
+def test_descent_keeps_to_the_ball_and_reports_the_objective_before_each_step():
+    clean, goal = noise(3, 1, 4, 4), noise(3, 1, 4, 4, seed=1)
+    x, curve = adam_descent(lambda z, t: (z - goal).square().sum(), clean, eps=0.1, steps=300, lr=0.02)
+    torch.testing.assert_close(x, torch.minimum(torch.maximum(goal, clean - 0.1), clean + 0.1), rtol=0, atol=1e-4)
+    assert float(curve[0]) == pytest.approx(float((clean - goal).square().sum()))
+
+
+@pytest.mark.parametrize(
+    ("attack", "fall"),
+    [
+        (GradientMatching(budget=0.03, eps=0.3, steps=40, restarts=2), 0.15),
+        (GradientMatching(budget=0.03, eps=0.3, steps=40, restarts=1, surrogates=2), 0.1),
+        (SleeperAgent(budget=0.05, eps=0.3, steps=40, retrain=0), 0.1),
+        (MetaPoison(budget=0.05, eps=0.3, steps=40, models=3), 0.1),
+        (NormMatched(budget=0.05, eps=0.2, steps=40, rounds=1), 0.1),
+    ],
+    ids=repr,
+)
+def test_the_objective_falls_by_a_share_of_itself(attack, fall, small):
+    p, arrays, figures = told(attack, small, QUICK)
+    for curve in arrays["objective"]:
+        assert float(curve[-5:].mean()) < (1 - fall) * float(curve[:5].mean())
+    rows, covered = p.role == POISON, getattr(attack, "covered", None)
+    moved = (p.train.x - small[0].x)[rows].abs()
+    if covered:
+        moved = moved[..., ~covered((8, 8))]
+    assert 0.9 * attack.eps < float(moved.max()) <= attack.eps + 1e-6
+    assert figures["surrogate"] == "white box"
+
+
+def test_sleeper_agent_takes_the_rows_with_the_largest_gradients_and_shows_no_trigger(small):
+    attack = SleeperAgent(target=2, source=3, budget=0.03, steps=3, retrain=1)
+    p = craft(attack, *small, QUICK, 0)
+    model = train(small[0], QUICK, 0).model()
+    rows = p.role == POISON
+    assert small[0].y[rows].unique().tolist() == [2]
+    models = attack._models(small[0], QUICK, 0, 0)
+    norms = gradient_norms(models[0], small[0])
+    others = (small[0].y == 2) & ~rows
+    assert float(norms[rows].min()) >= float(norms[others].max())
+    assert torch.equal(p.targets.x, attack.trigger(small[1].x[small[1].y == 3]))
+    assert model is not models[0]
+
+
+# --- metapoison ---
+
+
+def test_the_carlini_wagner_loss_is_the_missing_lead():
+    logits = torch.tensor([[1.0, 4.0, 2.0], [5.0, 1.0, 0.0]])
+    assert float(carlini_wagner(logits, torch.tensor([2, 0]))) == 1.0  # 4 - 2, and nothing where it leads
+
+
+def test_metapoison_differentiates_through_training(small):
+    data = tuple(part.to(dtype=WIDE) for part in small)
+    attack = MetaPoison(budget=0.02, models=2)
+    aim = take_aim(attack, *data, LINEAR, 0)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return _LookAhead(attack, data[0], data[1].x[aim.point], aim, LINEAR, 0)(x, 0)
+
+    x = data[0].x[aim.rows].clone().requires_grad_()
+    (got,) = torch.autograd.grad(loss(x), x)
+    along = torch.rand(x.shape, generator=generator(1, "along"), dtype=WIDE) - 0.5
+    ends = [float(loss((x + h * along).detach()).detach()) for h in (1e-5, -1e-5)]
+    assert float(got.abs().sum()) > 0
+    assert float((got * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+
+
+# --- adaptive against influence ---
+
+
+@pytest.mark.parametrize(("pieces", "size"), [(2, 2), (4, 3), (5, 2), (9, 2)])
+def test_sub_triggers_do_not_overlap_and_are_dealt_out_evenly(pieces: int, size: int):
+    attack, shape = Spread(pieces=pieces, size=size, value=1.0), (1, 8, 8)
+    squares = attack.squares(shape)
+    assert squares.sum((1, 2)).tolist() == [size**2] * pieces
+    assert int(squares.any(0).sum()) == pieces * size**2
+    black = torch.zeros(2 * pieces + 1, *shape)
+    shown = attack.one(black, 0)[:, 0].bool()
+    dealt = (shown[:, None] == squares).all(3).all(2)  # image x piece
+    assert dealt.sum(1).tolist() == [1] * len(black)
+    assert set(dealt.sum(0).tolist()) <= {2, 3}
+    assert torch.equal(attack.trigger(black[:1])[0, 0].bool(), squares.any(0))
+
+
+def test_spread_poison_shows_one_sub_trigger_and_attacked_points_all(small):
+    attack = Spread(budget=0.1)
+    p = craft(attack, *small, QUICK, 3)
+    rows = p.role == POISON
+    assert torch.equal(p.train.x[rows], attack.one(small[0].x[rows], 3))
+    assert torch.equal(p.targets.x, attack.trigger(small[1].x[p.target_origin]))
+
+
+def test_gradients_to_be_matched_are_the_engines():
+    model, data = model_of("cnn"), random_data(6)
+    for frozen in (False, True):
+        model.features.requires_grad_(not frozen)
+        g = gradients_of(model, data.x, data.y)
+        torch.testing.assert_close(g @ g.T, dot_products(model, data, data), rtol=1e-9, atol=1e-12)
+
+
+# --- whole-set attacks ---
+
+
+def test_lsp_adds_one_coarse_pattern_a_class_that_a_linear_model_learns_alone():
+    attack = LSP(strength=0.2, noise=0.1)
+    y = torch.arange(200) % 10
+    patterns = attack.patterns((3, 9, 10), y, 10, 0)
+    assert patterns.shape == (200, 3, 9, 10)
+    torch.testing.assert_close(patterns.square().flatten(1).mean(1), torch.full((200,), 0.04), rtol=1e-4, atol=1e-6)
+    assert torch.equal(patterns[:, :, ::2, ::2], patterns[:, :, 1::2, 1::2].new_zeros(200, 3, 5, 5) + patterns[:, :, ::2, ::2])
+    assert torch.equal(patterns[:, :, :8:2, ::2], patterns[:, :, 1:8:2, 1::2])
+    data = Dataset(patterns, y, 10)
+    model = train(data, dataclasses.replace(LINEAR, epochs=20), 0).model()
+    other = attack.patterns((3, 9, 10), y, 10, 0)
+    assert bool((predict(model, other).argmax(1) == y).all())
+    exact = LSP(noise=0.0).patterns((1, 8, 8), y, 10, 0)
+    assert len({tuple(row.flatten().tolist()) for row in exact}) == 10
+
+
+def test_random_labels_are_uniform_and_may_be_right():
+    data = random_data(5000, (2,))
+    p = craft(RandomLabels(), data, data, QUICK, 0)
+    assert bool((p.role == POISON).all())
+    assert len(p.targets) == 0
+    counts = torch.bincount(p.train.y, minlength=10).double()
+    assert float(((counts - 500) ** 2 / 500).sum()) < 30  # chi squared of 9 degrees of freedom: 1 in 2,000
+    assert 0.07 < float((p.train.y == data.y).double().mean()) < 0.13
+
+
+def accuracy(p: Poisoned, test: Dataset) -> float:
+    return float((predict(train(p.train, VICTIM, 0).model(), test.x).argmax(1) == test.y).float().mean())
+
+
+@pytest.mark.parametrize(("attack", "most"), [(RandomLabels(), 0.3), (LSP(strength=0.5), 0.6)], ids=repr)
+def test_clean_accuracy_falls(attack, most, digits):
+    assert accuracy(craft(attack, *digits, VICTIM, 0), digits[1]) < most  # .97 without
+
+
+def test_error_minimising_noise_leaves_the_attackers_model_nothing_to_learn(small):
+    _, arrays, _ = told(ErrorMinimising(eps=0.25, rounds=10, steps=10), small, QUICK)
+    curve = arrays["objective"][0]
+    assert float(curve[-1]) < 0.2 * float(curve[0])
+
+
+# --- what works in transfer ---
+
+
+@pytest.fixture(scope="module")
+def transfer(digits) -> tuple[Dataset, Dataset, Recipe]:
+    """200 training rows for the head, behind features trained on 1,000 others."""
+    order = torch.randperm(len(digits[0]), generator=generator(0, "split"))
+    state = train(digits[0].take(order[:1000]), dataclasses.replace(VICTIM, checkpoints=1), 7).checkpoints[-1].state
+    recipe = dataclasses.replace(VICTIM, lr=0.05, start=Start(body_of(state)))
+    return digits[0].take(order[1000:1200]), digits[1], recipe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack", [Bullseye(budget=0.05, eps=0.5, steps=150), FeatureCollision(budget=0.05, eps=0.5, beta=0.05)], ids=repr
+)
+def test_feature_attacks_turn_their_point_in_transfer_and_clean_accuracy_stays(attack, transfer):
+    clean, test, recipe = transfer
+    hits, right = 0, []
+    for seed in range(6):
+        p = craft(attack, clean, test, recipe, seed)
+        model = train(p.train, recipe, seed).model()
+        hits += int(predict(model, p.targets.x).argmax(1) == p.wanted)
+        right.append(float((predict(model, test.x).argmax(1) == test.y).float().mean()))
+    assert hits >= 4
+    assert min(right) > 0.88
+
+
+@pytest.mark.slow
+def test_neighbour_flips_turn_their_target_in_transfer(transfer):
+    clean, test, recipe = transfer
+    attack = LabelFlip("neighbour", budget=0.05, neighbours=10)
+    hits = 0
+    for seed in range(6):
+        p = craft(attack, clean, test, recipe, seed)
+        hits += int(predict(train(p.train, recipe, seed).model(), p.targets.x).argmax(1) == p.wanted)
+    assert hits >= 4
+
+
+# --- grids and logs ---
+
+GRID = {
+    "dataset": {"name": "digits", "train": 200},
+    "recipe": {"model": "mlp", "epochs": 3, "batch_size": 32, "checkpoints": 2},
+    "probe": {"attacked": 10, "controls": 20, "calibration": 20},
+}
+
+
+def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_not_available(tmp_path: Path):
+    attacks = [{"name": "random-labels"}, {"name": "lsp"}, {"name": "error-minimising", "rounds": 2}]
+    methods = {"estimator": [{"name": "tracin"}], "detector": [{"name": "tail-heaviness"}, {"name": "random"}]}
+    summary = run(parse({**GRID, **methods, "attack": attacks}), Place(tmp_path), Options(workers=0))
+    assert not summary.failed
+    assert summary.done == 3 * 4
+    results = load_results(tmp_path)
+    assert not results.damaged
+    victims, detections = scene_rows(results)[:2]
+    assert len(victims) == 3
+    assert all(row.metrics["auroc"].value is None for row in detections)
+
+
+def test_the_objective_and_the_surrogate_of_an_attack_lie_in_the_log_of_its_scene(tmp_path: Path):
+    attack = {"name": "gradient-matching", "steps": 4, "restarts": 2, "surrogate": {"model": "linear", "epochs": 1}}
+    grid = parse({**GRID, "attack": [attack]})
+    run(grid, Place(tmp_path), Options(workers=0))
+    record = log.read(next(tmp_path.glob("scenes/*/scene.h5")))
+    assert record.data["attack/objective"].shape == (2, 4)
+    assert str(record.attributes["note_surrogate"]).startswith("Recipe(model='linear', epochs=1")
+    assert 0 <= float(record.attributes["note_surrogate_accuracy"]) <= 1
+    assert record.config["attack"]["surrogate"]["model"] == "linear"
+    assert "start" not in record.config["attack"]["surrogate"]
+
+
+def test_a_surrogate_is_a_table_inside_the_attack_and_its_lists_are_axes():
+    table = {"name": "bullseye", "surrogate": {"model": "mlp", "lr": [0.1, 0.2]}, "surrogates": 3}
+    found = [scene.attack.value for scene in parse({"attack": [table]}).scenes]
+    assert [attack.surrogate for attack in found] == [Recipe(model="mlp", lr=0.1), Recipe(model="mlp", lr=0.2)]
+    assert {attack.surrogates for attack in found} == {3}
+    assert len({scene.id for scene in parse({"attack": [table]}).scenes}) == 2
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "message"),
+    [
+        ({"epoch": 3}, r"attack\[0\]\.surrogate\.epoch: unknown key; did you mean 'epochs'"),
+        ({"model": "cn"}, r"attack\[0\]\.surrogate\.model: unknown model 'cn'; did you mean 'cnn'"),
+        ({"lr": -1.0}, r"attack\[0\]\.surrogate: lr must be positive"),
+        (3, r"attack\[0\]\.surrogate: is a table"),
+    ],
+)
+def test_a_wrong_surrogate_is_told_with_the_path_of_its_key(surrogate: object, message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse({"attack": [{"name": "bullseye", "surrogate": surrogate}]})
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RandomLabels(budget=1.1), r"budget must lie in \(0, 1\], got 1.1"),
+        (lambda: LSP(noise=-1), "noise must be non-negative and finite, got -1"),
+        (lambda: LSP(patch=0), "patch must be at least 1, got 0"),
+        (lambda: ErrorMinimising(rounds=0), "rounds must be at least 1, got 0"),
+        (lambda: FeatureCollision(watermark=0.3), "a watermark leaves every ball around the rows: it needs eps=None, got 0.03"),
+        (lambda: FeatureCollision(beta=0), "beta must be positive and finite, got 0"),
+        (lambda: Bullseye(surrogates=0), "surrogates must be at least 1, got 0"),
+        (lambda: Bullseye(eps=1.5), r"eps must lie in \(0, 1\), got 1.5"),
+        (lambda: GradientMatching(augment="crop"), "augment must be one of none, shift, shift-flip, got 'crop'"),
+        (lambda: SleeperAgent(source=0), "source and target must differ, got 0 for both"),
+        (lambda: SleeperAgent(steps=4), "retrain must be below steps, got 4 for 4 steps"),
+        (lambda: MetaPoison(unroll=0), "unroll must be at least 1, got 0"),
+        (lambda: Spread(pieces=10), r"pieces must lie in \[2, 9\], got 10"),
+        (lambda: NormMatched(place="random"), "place must be one of top-left, .*, corners, got 'random'"),
+        (lambda: LabelFlip("pair", surrogate=QUICK), "mode pair needs no surrogate"),
+    ],
+)
+def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+FLAT = Dataset(torch.rand(20, 6, generator=generator(0, "flat")), torch.arange(20) % 4, 4)
+TINY = Dataset(torch.rand(20, 1, 4, 4, generator=generator(0, "tiny")), torch.arange(20) % 4, 4)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [LSP(), ErrorMinimising(), FeatureCollision(), Bullseye(), GradientMatching(), SleeperAgent(), MetaPoison(), Spread()],
+    ids=repr,
+)
+def test_attacks_on_pixels_refuse_vectors(attack):
+    with pytest.raises(ConfigError, match="works on images"):
+        attack(FLAT, FLAT, QUICK, 0)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (LSP(patch=4), "1 squares make no 4 patterns"),
+        (Spread(size=3), "size must be at most 2 for 4 pieces on images of 4x4, got 3"),
+        (Spread(pieces=5), "size must be at most 1 for 5 pieces on images of 4x4, got 2"),
+    ],
+    ids=repr,
+)
+def test_what_does_not_fit_the_images_is_refused(attack, message):
+    with pytest.raises(ConfigError, match=message):
+        attack(TINY, TINY, QUICK, 0)
+
+
+def test_classes_without_rows_or_points_are_refused():
+    alone = Dataset(TINY.x, torch.zeros_like(TINY.y), 4)
+    for attack in (SleeperAgent(target=2, source=0), SleeperAgent(target=0, source=2)):
+        with pytest.raises(ConfigError, match="no training row is of class 2"):
+            attack(alone, TINY, QUICK, 0)
+    with pytest.raises(ConfigError, match="no test point to attack"):
+        Bullseye(source=2)(alone, TINY, QUICK, 0)
+    with pytest.raises(ConfigError, match="two classes or more"):
+        Bullseye()(Dataset(TINY.x, torch.zeros_like(TINY.y), 1), TINY, QUICK, 0)
