@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
-from attacks._common import check_class, draw
+from attacks._common import check_at_least, check_class, check_fraction, draw
 from attacks._craft import project, surrogate
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -35,12 +35,29 @@ class Targeted(Protocol):
         """Poisoned rows as a fraction of the training set."""
 
     @property
+    def eps(self) -> float | None:
+        """Radius of the max-norm ball around the clean rows, where there is one."""
+
+    @property
     def surrogate(self) -> Recipe | None:
         """The recipe of the attacker's models; None for the victim's."""
 
     @property
     def surrogates(self) -> int:
         """Number of the attacker's models."""
+
+
+def check_targeted(attack: Targeted, *counts: str) -> None:
+    """Raises ValueError unless the fields that these attacks have in common, and the `counts` from 1 on, are in their ranges."""
+    check_at_least("source", attack.source, 0)
+    check_at_least("target", attack.target, 0)
+    check_fraction("budget", attack.budget)
+    if attack.eps is not None:
+        check_fraction("eps", attack.eps)
+    for name in ("steps", "surrogates", *counts):
+        check_at_least(name, getattr(attack, name), 1)
+    if attack.source is not None and attack.source == attack.target:
+        raise ValueError(f"source and target must differ, got {attack.source} for both")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks._backdoor import check_images
-from attacks._common import attacked, check_at_least, check_fraction, check_positive, replace
-from attacks._targeted import adam_descent, take_aim
+from attacks._common import attacked, check_positive, replace
+from attacks._targeted import adam_descent, check_targeted, take_aim
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
@@ -51,13 +51,8 @@ class Bullseye:
     surrogates: int = 1
 
     def __post_init__(self) -> None:
-        check_at_least("source", self.source, 0)
-        check_at_least("target", self.target, 0)
-        check_fraction("budget", self.budget)
-        check_fraction("eps", self.eps)
-        check_at_least("steps", self.steps, 1)
+        check_targeted(self)
         check_positive("lr", self.lr)
-        check_at_least("surrogates", self.surrogates, 1)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
@@ -139,5 +134,5 @@ def onto_simplex(v: Tensor) -> Tensor:
     """Returns the point of the probability simplex nearest to v, (k,) (Duchi et al., ICML 2008)."""
     ordered = v.sort(descending=True).values
     excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
-    kept = int((ordered > excess).sum())
-    return (v - excess[kept - 1]).clamp(min=0)
+    kept = (ordered > excess).sum()
+    return (v - excess.gather(0, kept[None] - 1)).clamp(min=0)

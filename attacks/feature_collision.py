@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from attacks._backdoor import check_images
-from attacks._common import attacked, check_at_least, check_fraction, check_positive, check_share, replace
+from attacks._common import attacked, check_positive, check_share, replace
 from attacks._craft import project
-from attacks._targeted import steps_of, take_aim
+from attacks._targeted import check_targeted, steps_of, take_aim
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
@@ -55,16 +55,10 @@ class FeatureCollision:
     surrogates: int = 1
 
     def __post_init__(self) -> None:
-        check_at_least("source", self.source, 0)
-        check_at_least("target", self.target, 0)
-        check_fraction("budget", self.budget)
-        if self.eps is not None:
-            check_fraction("eps", self.eps)
-        check_at_least("steps", self.steps, 1)
+        check_targeted(self)
         check_positive("beta", self.beta)
         check_positive("lr", self.lr)
         check_share("watermark", self.watermark)
-        check_at_least("surrogates", self.surrogates, 1)
         if self.watermark and self.eps is not None:
             raise ValueError(f"a watermark leaves every ball around the rows: it needs eps=None, got {self.eps}")
 

@@ -12,9 +12,9 @@ from typing import get_args
 from torch import Tensor
 
 from attacks._backdoor import check_images
-from attacks._common import attacked, check_at_least, check_choice, check_fraction, replace
+from attacks._common import attacked, check_choice, check_fraction, replace
 from attacks._matching import Augmentation, misalignment, shifting, wanted_gradient
-from attacks._targeted import adam_descent, noise_in_ball, restarted, take_aim
+from attacks._targeted import adam_descent, check_targeted, noise_in_ball, restarted, take_aim
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import derive
@@ -55,12 +55,8 @@ class GradientMatching:
     surrogates: int = 1
 
     def __post_init__(self) -> None:
-        check_at_least("source", self.source, 0)
-        check_at_least("target", self.target, 0)
-        for name in ("budget", "eps", "step"):
-            check_fraction(name, getattr(self, name))
-        for name in ("steps", "restarts", "surrogates"):
-            check_at_least(name, getattr(self, name), 1)
+        check_targeted(self, "restarts")
+        check_fraction("step", self.step)
         check_choice("augment", self.augment, get_args(Augmentation))
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -12,3 +12,9 @@ from attacks._common import check_fraction as check_fraction
 from attacks._common import draw as draw
 from attacks._common import nothing as nothing
 from attacks._common import replace as replace
+from attacks._craft import project as project
+from attacks._craft import signed_descent as signed_descent
+from attacks._craft import surrogate as surrogate
+from attacks._targeted import Aim as Aim
+from attacks._targeted import adam_descent as adam_descent
+from attacks._targeted import take_aim as take_aim

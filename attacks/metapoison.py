@@ -13,8 +13,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from attacks._backdoor import check_images
-from attacks._common import attacked, check_at_least, check_fraction, replace
-from attacks._targeted import Aim, adam_descent, take_aim
+from attacks._common import attacked, check_fraction, replace
+from attacks._targeted import Aim, adam_descent, check_targeted, take_aim
 from poisonbench import training
 from poisonbench.contracts import Poisoned
 from poisonbench.data import Dataset
@@ -58,12 +58,8 @@ class MetaPoison:
     surrogate: Recipe | None = None
 
     def __post_init__(self) -> None:
-        check_at_least("source", self.source, 0)
-        check_at_least("target", self.target, 0)
-        for name in ("budget", "eps", "lr"):
-            check_fraction(name, getattr(self, name))
-        for name in ("steps", "unroll", "models"):
-            check_at_least(name, getattr(self, name), 1)
+        check_targeted(self, "unroll", "models")
+        check_fraction("lr", self.lr)
 
     @property
     def surrogates(self) -> int:

@@ -86,7 +86,7 @@ def resolved(grid: Grid) -> str:
         "dataset": [plain(d) for d in distinct(lambda s: s.dataset)],
         "recipe": merged(distinct(lambda s: s.recipe)),
         # no transfer is written as rows = 0 beside the values of the others
-        "transfer": merged([*([replace(used[0], rows=0, state=None)] if None in transfers else []), *used]) if used else [],
+        "transfer": merged([t or replace(used[0], rows=0, state=None) for t in transfers]) if used else [],
         "probe": merged(distinct(lambda s: s.probe)),
         "attack": listed(tuple(distinct(lambda s: s.attack))),
         "estimator": listed(grid.estimators),

@@ -455,6 +455,7 @@ def test_a_wrong_surrogate_is_told_with_the_path_of_its_key(surrogate: object, m
         (lambda: ErrorMinimising(rounds=0), "rounds must be at least 1, got 0"),
         (lambda: FeatureCollision(watermark=0.3), "a watermark leaves every ball around the rows: it needs eps=None, got 0.03"),
         (lambda: FeatureCollision(beta=0), "beta must be positive and finite, got 0"),
+        (lambda: Bullseye(source=3, target=3), "source and target must differ, got 3 for both"),
         (lambda: Bullseye(surrogates=0), "surrogates must be at least 1, got 0"),
         (lambda: Bullseye(eps=1.5), r"eps must lie in \(0, 1\), got 1.5"),
         (lambda: GradientMatching(augment="crop"), "augment must be one of none, shift, shift-flip, got 'crop'"),

@@ -237,12 +237,14 @@ def test_a_wrong_transfer_table_is_told_with_its_key(transfer: dict, message: st
         parse({**GRID, "transfer": transfer})
 
 
-def test_no_rows_is_training_from_scratch_and_the_resolved_grid_says_the_same(tmp_path: Path):
-    grid = parse({**GRID, "transfer": {"rows": [0, 300], "trained": "all"}})
-    assert [scene.transfer and scene.transfer.rows for scene in grid.scenes] == [None, 300]
+@pytest.mark.parametrize("rows", [[0, 300], [300, 0]])
+def test_no_rows_is_training_from_scratch_and_the_resolved_grid_says_the_same(rows: list[int], tmp_path: Path):
+    grid = parse({**GRID, "transfer": {"rows": rows, "trained": "all"}})
+    assert [scene.transfer and scene.transfer.rows for scene in grid.scenes] == [row or None for row in rows]
     alone = {key: value for key, value in GRID.items() if key != "transfer"}
-    assert grid.scenes[0] == scene_of(alone)
-    assert "transfer" not in grid.scenes[0].config
+    scratch = grid.scenes[rows.index(0)]
+    assert scratch == scene_of(alone)
+    assert "transfer" not in scratch.config
     (tmp_path / "grid.toml").write_text(resolved(grid))
     assert parse(read(tmp_path / "grid.toml")) == grid
     with pytest.raises(ConfigError, match="unknown key"):
