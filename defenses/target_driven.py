@@ -42,10 +42,10 @@ class TargetDriven:
 
     uses: ClassVar[tuple[str, ...]] = ("influence", "detector")
 
-    cutoff: float = 2.0
-    lower: float = 1.0
+    cutoff: float = 2.5
+    lower: float = 0.9
     rounds: int = 10
-    stay: float = 0.05
+    stay: float = 0.1
     least: int = 3
     most: float = 0.5
     scale: Scale = "qn"
