@@ -18,6 +18,7 @@ from defenses.norm_only import NormOnly
 from defenses.perfect_filter import PerfectFilter
 from defenses.random import RandomScores
 from defenses.random_filter import RandomFilter
+from defenses.removal_support import RemovalSupport
 from defenses.scale_up import ScaleUp
 from defenses.self_influence import SelfInfluence
 from defenses.spectral_signatures import SpectralSignatures
@@ -38,6 +39,7 @@ DETECTORS: dict[str, type] = {
     "influence-collapse": InfluenceCollapse,
     "norm-only": NormOnly,
     "random": RandomScores,
+    "removal-support": RemovalSupport,
     "scale-up": ScaleUp,
     "strip": Strip,
     "support-without-the-few": SupportWithoutTheFew,

@@ -22,6 +22,7 @@ from defenses.foreign_support import ForeignSupport
 from defenses.influence_collapse import InfluenceCollapse, blur, crop, flip
 from defenses.norm_only import NormOnly
 from defenses.random import RandomScores
+from defenses.removal_support import RemovalSupport
 from defenses.scale import MAD_FACTOR, QN_FACTOR
 from defenses.scale_up import ScaleUp
 from defenses.strip import Strip, entropy
@@ -72,6 +73,8 @@ ROWS = [
     Row(EffectiveCount("all"), shift=False),
     Row(Gini(), sees=False, shift=False),
     Row(Gini("all"), shift=False),
+    Row(RemovalSupport(), shift=False),
+    Row(RemovalSupport("margin"), shift=False),
     Row(ClassSimilarity()),
     Row(ClassSimilarity("penultimate")),
     Row(ForeignProponents()),
