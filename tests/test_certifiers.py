@@ -1,19 +1,34 @@
 """Certificates by partition: no insertion or deletion within the radius ever moves a label, checked one by one."""
 
 import itertools
+import subprocess
+import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_evaluate import scene_config, write_scene
+from test_run import PATCH, SMALL, assert_same, command, environment, results, start
 from torch import Tensor
 
 from defenses import CERTIFIERS, deep_partition_aggregation, finite_aggregation
 from defenses.deep_partition_aggregation import DeepPartitionAggregation
 from defenses.finite_aggregation import FiniteAggregation
 from defenses.partition import in_order, plurality, row_hash
+from experiments.answers import RADII
+from experiments.certified_plot import certified_curves, certified_figure, curve
+from experiments.evaluate import defense_rows
+from experiments.grid import parse
+from experiments.render import render
+from experiments.results import load_results
+from experiments.run import Options, run
+from experiments.spec import Grid, Place
+from poisonbench import log
 from poisonbench.contracts import Certified, Certifier
 from poisonbench.data import Dataset, join
 from poisonbench.training import Recipe
@@ -214,3 +229,92 @@ def test_a_changed_label_counts_once() -> None:
 def test_a_bad_value_is_named(make, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         make()
+
+
+# ---- the stage
+
+
+def certifying(*certifiers: dict, **more: object) -> Grid:
+    plain = {"estimator": [], "detector": []}
+    return parse({**SMALL, **plain, "attack": [PATCH], "certifier": list(certifiers), **more})
+
+
+DPA = {"name": "deep-partition-aggregation", "parts": 5, "epochs": 2}
+
+
+def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(tmp_path: Path) -> None:
+    both = certifying(DPA, {"name": "finite-aggregation", "k": 3, "d": 2, "epochs": 2})
+    assert run(both, Place(tmp_path), Options(workers=0)).failed == []
+    for record in (log.read(p) for p in tmp_path.rglob("certify-*.h5")):
+        assert len(record.data["label"]) == 150
+        scene = log.read(record.path.parent / "scene.h5")
+        assert np.array_equal(record.data["targets/wanted"], scene.data["targets/wanted"])
+    rows = defense_rows(load_results(tmp_path))["certificates"]
+    assert len(rows) == 2
+    for row in rows:
+        certified_at = [row.metrics[f"certified_{r}"].value for r in RADII]
+        assert certified_at == sorted(certified_at, reverse=True)
+        assert certified_at[0] == row.metrics["accuracy"].value
+    assert "CERTIFIED" in render(load_results(tmp_path))
+    assert not list(tmp_path.rglob("models-*.h5")), "restart blocks go when the stage is done"
+    picture = certified_curves(load_results(tmp_path), tmp_path / "certified.png")
+    assert picture.stat().st_size > 5000
+    before = results(tmp_path)
+    for path in tmp_path.rglob("certify-*.h5"):
+        path.unlink()
+    run(both, Place(tmp_path), Options(workers=0))
+    assert_same(results(tmp_path), before)
+
+
+def write_certificate(folder: Path, **changes: np.ndarray) -> Path:
+    place = write_scene(folder, scene_config({"name": "patch"}))
+    data = {"label": np.array([0, 1, 1, 2]), "radius": np.array([3, 0, 9, 1]), "truth": np.array([0, 1, 0, 2])}
+    data |= {"targets/label": np.array([1, 0]), "targets/radius": np.zeros(2, int), "targets/y": np.array([0, 0])}
+    data |= {"targets/wanted": np.array([1, 1])}
+    config = {"scene": log.read(place / "scene.h5").config, "certifier": {"name": "toy"}}
+    log.write(place / "certify-toy.h5", "certify", config=config, data={**data, **changes}, attributes={"seconds": 1.0})
+    return place / "certify-toy.h5"
+
+
+def test_certified_accuracy_counted_by_hand(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    [row] = defense_rows(load_results(tmp_path))["certificates"]
+    values = {key: metric.value for key, metric in row.metrics.items()}
+    assert [values[f"certified_{r}"] for r in (0, 1, 2, 4)] == [0.75, 0.5, 0.25, 0], "a wrong label is never certified"
+    assert (values["median_radius"], values["asr"]) == (2, 0.5)
+    [record] = load_results(tmp_path).of("certify")
+    assert curve(record, 4).tolist() == [0.75, 0.5, 0.25, 0.25, 0]
+    assert certified_figure([record]).axes[0].get_ylabel() == "certified accuracy"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"radius": np.zeros(3, int)}, {"targets/label": np.zeros((2, 1), int)}], ids=["short", "matrix"]
+)
+def test_a_certificate_that_does_not_fit_is_damaged(tmp_path: Path, changes: dict) -> None:
+    write_certificate(tmp_path, **changes)
+    [error] = load_results(tmp_path).damaged
+    assert "are not vectors of one length" in error.reason
+
+
+@pytest.mark.slow
+def test_killed_among_its_models_a_certifier_goes_on_to_the_same_log(tmp_path: Path) -> None:
+    text = (
+        'dataset = {name = "digits", train = 300, test = 100}\n[recipe]\nmodel = "cnn"\nepochs = 2\n'
+        "[probe]\nattacked = 10\ncontrols = 20\ncalibration = 20\n"
+        '[[attack]]\nname = "patch"\nbudget = 0.05\n'
+        '[[certifier]]\nname = "deep-partition-aggregation"\nparts = 40\nepochs = 12\n'
+    )
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "g.toml").write_text(text)
+    whole, killed = (tmp_path / folder / "logs" for folder in ("whole", "killed"))
+    assert subprocess.run(command(whole), env=environment(), check=False, capture_output=True).returncode == 0
+    process, end = start(killed, "--workers", "0"), time.monotonic() + 120
+    while not list(killed.rglob("models-*.h5")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert list(killed.rglob("models-*.h5")), "killed too late"
+    assert not list(killed.rglob("certify-*.h5"))
+    assert subprocess.run(command(killed), env=environment(), check=False, capture_output=True).returncode == 0
+    assert_same(results(killed), results(whole))

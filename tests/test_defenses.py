@@ -46,6 +46,7 @@ class Row:
         sees: it must find the planted points.
         each: a point's score depends on that point (and the trusted ones) alone.
         shift: a constant added to all influences of a point changes nothing.
+        free: of the units of influence: a positive factor on all influences of a point changes nothing.
         images: it works on images, and is shown the example with a trigger.
     """
 
@@ -53,6 +54,7 @@ class Row:
     sees: bool = True
     each: bool = True
     shift: bool = True
+    free: bool = True
     images: bool = False
 
 
@@ -73,8 +75,8 @@ ROWS = [
     Row(EffectiveCount("all"), shift=False),
     Row(Gini(), sees=False, shift=False),
     Row(Gini("all"), shift=False),
-    Row(RemovalSupport(), shift=False),
-    Row(RemovalSupport("margin"), shift=False),
+    Row(RemovalSupport(), shift=False, free=False),
+    Row(RemovalSupport("margin"), shift=False, free=False),
     Row(ClassSimilarity()),
     Row(ClassSimilarity("penultimate")),
     Row(ForeignProponents()),
@@ -180,7 +182,9 @@ def test_the_other_probe_points_matter_only_where_uses_says_so(row: Row, evidenc
     assert close(alone, row.detector(evidence)[part]) == row.each == ("probe" not in row.detector.uses)
 
 
-@pytest.mark.parametrize("row", [row for row in BY_INFLUENCE if row.each and "reference" not in row.detector.uses], ids=name)
+@pytest.mark.parametrize(
+    "row", [row for row in BY_INFLUENCE if row.each and row.free and "reference" not in row.detector.uses], ids=name
+)
 def test_units_of_a_points_influence_do_not_matter(row: Row, evidence: Evidence) -> None:
     g = generator(4, "affine")
     a, b = (torch.rand((len(evidence.test), 1), generator=g, dtype=torch.float64) for _ in range(2))
