@@ -1,7 +1,10 @@
 """Bullseye Polytope (Aghakhani et al., EuroS&P 2021, arXiv 2005.00191). The poisons' mean feature meets the attacked point's.
 
-Option: the convex polytope of Zhu et al. (ICML 2019, arXiv 1905.05897), whose poisons only have to surround the point. Needs:
-transfer, a victim with (nearly) the attacker's features. Cost: the surrogates, `steps` backward passes over the poison.
+Option: the convex polytope of Zhu et al. (ICML 2019, arXiv 1905.05897), whose poisons only have to surround the point.
+
+Needs: transfer, a victim with (nearly) the attacker's features.
+
+Cost: the surrogates, `steps` backward passes over the poison.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Error-minimising noise (Huang, Ma, Erfani, Bailey & Wang, ICLR 2021, arXiv 2101.04898). Rows with nothing left to learn.
 
 Each row gets the small noise that makes the training loss least, so that a victim learns the noise and not the images.
+
 Cost: a round is `train_steps` steps of training and `steps` backward passes over the poisoned rows.
 """
 

@@ -1,8 +1,10 @@
 """Feature collision, Poison Frogs (Shafahi et al., NeurIPS 2018, arXiv 1804.00792). Rows of one class with a point's features.
 
-Each poison lies next to the attacked point in feature space and keeps the label of the wanted class. Needs: transfer, a victim
-with (nearly) the attacker's features: trained from scratch, it moves the two apart. Cost: the surrogates and `steps` backward
-passes.
+Each poison lies next to the attacked point in feature space and keeps the label of the wanted class.
+
+Needs: transfer, a victim with (nearly) the attacker's features: trained from scratch, it moves the two apart.
+
+Cost: the surrogates and `steps` backward passes.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """Gradient matching, Witches' Brew (Geiping et al., ICLR 2021, arXiv 2009.02276). Poison whose gradient teaches the wrong label.
 
-The gradient of the poison's own loss is turned towards that of the attacked point with the wanted label, so that each step on the
-poison is a step on the attack; made for victims trained from scratch. Cost: the surrogates, and
-`restarts` x `steps` second derivatives of the poison's loss.
+The gradient of the poison's own loss is turned towards that of the attacked point with the wanted label, so that each step on
+the poison is a step on the attack; made for victims trained from scratch.
+
+Cost: the surrogates, and `restarts` x `steps` second derivatives of the poison's loss.
 """
 
 from dataclasses import dataclass

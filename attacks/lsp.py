@@ -1,7 +1,9 @@
 """LSP, linearly separable perturbations (Yu et al., KDD 2022, arXiv 2111.00898). A pattern a class, which is learnt first.
 
 The victim learns the patterns, which separate the classes linearly, in place of the images, which it then cannot tell at test
-time. Cost: O(budget n) images.
+time.
+
+Cost: O(budget n) images.
 """
 
 from dataclasses import dataclass

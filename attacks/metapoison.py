@@ -2,7 +2,9 @@
 
 The loss of the wanted label after `unroll` steps on the poison is lowered, over an ensemble of models of staggered ages that go
 on training on the poison meanwhile. Experimental: published for victims trained from scratch on CIFAR-10; on small models its
-success is uncertain. Cost: `steps` x `models` derivatives through `unroll` + 1 backward passes.
+success is uncertain.
+
+Cost: `steps` x `models` derivatives through `unroll` + 1 backward passes.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,10 @@
 """Norm-matched, adaptive against influence: patched rows whose gradients are as long as those of their class, by a penalty.
 
 Mislabelled rows have long gradients, and so much raw influence. A perturbation within eps brings each towards the median of the
-class that it is labelled as, and keeps the gradients pointing where the backdoor needs them. Cost: `rounds` surrogates with their
-checkpoints, and `steps` second derivatives of the poison's loss at each checkpoint in each round; O(k p) memory for k rows.
+class that it is labelled as, and keeps the gradients pointing where the backdoor needs them.
+
+Cost: `rounds` surrogates with their checkpoints, and `steps` second derivatives of the poison's loss at each checkpoint in each
+round; O(k p) memory for k rows.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """Sleeper Agent (Souri et al., NeurIPS 2022, arXiv 2106.08970). A backdoor by gradient matching: no row shows the trigger.
 
-The poison's gradient is turned towards that of patched source images with the wanted label; the attacker's model is retrained on
-the way, and the rows are those with the largest gradients. Made for victims trained from scratch. Cost: the surrogates, 1 +
-`retrain` times, and `steps` second derivatives of the poison's loss.
+The poison's gradient is turned towards that of patched source images with the wanted label; the attacker's model is retrained
+on the way, and the rows are those with the largest gradients. Made for victims trained from scratch.
+
+Cost: the surrogates, 1 + `retrain` times, and `steps` second derivatives of the poison's loss.
 """
 
 from dataclasses import dataclass

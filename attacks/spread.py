@@ -1,7 +1,9 @@
 """Spread, adaptive against influence: the budget over d sub-triggers, so that no few rows carry the prediction.
 
 Each poison row shows one of d squares, an attacked point all of them: what it is told comes from d groups of rows, each with a
-share. After the distributed triggers of Xie et al. (DBA, ICLR 2020). Cost: O(budget n + m) images.
+share. After the distributed triggers of Xie et al. (DBA, ICLR 2020).
+
+Cost: O(budget n + m) images.
 """
 
 from dataclasses import dataclass
