@@ -14,7 +14,8 @@ is unbiased for any strides and any level l_k that does not depend on the permut
 of every permutation, and is the marginal contribution itself where p = 1. What strides cost is variance, from the players that
 a block is shared with; what they save is values of v. Where values are about as noisy as those of models trained on other data,
 a permutation has a variance of (2/n) sum_k var v(S_k) whatever its strides, so that long ones are the better bargain, and
-those that grow with the prefix, as a model costs as much as it has instances.
+those that grow with the prefix, as a model costs as much as it has instances. (Only towards D must they become shorter again:
+few players are missing there, and each would get a cut's whole weight.)
 """
 
 from collections.abc import Callable, Iterable
@@ -23,13 +24,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+TAIL = 0.1  # models nearly on D are the dearest: 0 spares them and gives few heavy outliers, 1 doubles the cost of a permutation
+
 Ask = Callable[[Tensor], Tensor]  # masks (K, players) bool -> values (K, m)
 
 
 def frequencies(players: int, stride: int | None) -> Tensor:
-    """Returns p_k for k = 1..n-1: 1 / stride, or for None 1 / k, which about doubles every prefix."""
+    """Returns p_k for k = 1..n-1: 1 / stride, or for None `growing(n)`."""
+    return growing(players) if stride is None else torch.full((players - 1,), 1 / stride, dtype=torch.float64)
+
+
+def growing(players: int) -> Tensor:
+    """Returns min(1, 1 / k + TAIL / (n - k)) for k = 1..n-1: strides as long as the prefix, shorter again close to n."""
     k = torch.arange(1, players, dtype=torch.float64)
-    return 1 / k if stride is None else torch.full_like(k, 1 / stride)
+    return (1 / k + TAIL / (players - k)).clamp(max=1)
 
 
 def cuts_at(u: Tensor, p: Tensor) -> Tensor:

@@ -58,13 +58,12 @@ class Tally:
         variance = self.squares.clamp(min=0) / max(1, self.pairs - 1)
         return (variance / self.pairs).sqrt() if self.pairs > 1 else torch.full_like(self.mean, torch.nan)
 
-    def precision(self, own: Tensor | None = None) -> float:
-        """Returns the largest standard error over the range of the values; `own` (m,) names an entry a row to leave out."""
-        kept = torch.ones_like(self.mean, dtype=torch.bool)
+    def largest_error(self, own: Tensor | None = None) -> float:
+        """Returns the largest standard error; `own`, (m,), names an entry a row to leave out. NaN below two pairs."""
+        errors = self.standard_error
         if own is not None:
-            kept[torch.arange(len(own)), own] = False
-        values, errors = self.mean[kept], self.standard_error[kept]
-        return float(errors.max() / (values.max() - values.min()).clamp(min=torch.finfo(values.dtype).tiny))
+            errors = errors.scatter(1, own.to(errors.device)[:, None], 0.0)
+        return float(errors.max())
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Rule:
 
     Attributes:
         permutations: at most so many.
-        precision: from `ROUND` permutations on, stop where the largest standard error is at most this part of the range of the
-            values. 0 goes on to the end.
+        precision: from `ROUND` permutations on, stop where the largest standard error is at most this part of what is shared
+            out, the largest |v(D) - v(empty)|. 0 goes on to the end.
         stride: players between two prefixes; None: about as many as the prefix has.
         tolerance: of the truncation, see `follow`.
     """
@@ -98,14 +97,14 @@ def sample(ask: Ask, players: int, empty: Tensor, full: Tensor, rule: Rule, seed
         own: (m,) int64 or None, in each column a player whose value is not judged.
     """
     rounds: list[Round] = []
-    tally = Tally.of(full, players)
+    tally, goal = Tally.of(full, players), rule.precision * float((full - empty).abs().max())
     while (done := sum(len(r.walk.cuts) for r in rounds)) < rule.permutations:
         pairs = (min(ROUND, rule.permutations - done) + 1) // 2
         walk = draw(pairs, frequencies(players, rule.stride), generator(seed, "permutations", len(rounds)))
         visits, values = follow(walk, ask, full, rule.tolerance)
         rounds.append(Round(walk, visits))
         tally.add(walk, fill(rounds[-1], values, empty, full, rule.tolerance))
-        if done + 2 * pairs >= ROUND and tally.precision(own) <= rule.precision:
+        if done + 2 * pairs >= ROUND and tally.largest_error(own) <= goal:
             return Sample(rounds, tally, "precision")
     return Sample(rounds, tally, "permutations")
 

@@ -12,6 +12,8 @@ Cost: as many values of v as subsets, for all players together; the estimate is 
 import torch
 from torch import Tensor
 
+from estimators._permutations import growing
+
 Estimate = tuple[Tensor, Tensor]  # values and standard errors, each (m, n) float64
 
 BIN = 16  # subsets of about one size whose mean is the level that their values are compared with
@@ -37,11 +39,11 @@ def contrasts(weights: Tensor) -> Tensor:
 
 
 def size_distribution(weights: Tensor) -> Tensor:
-    """Returns the probabilities of k = 1..n-1, (n-1,), at which sizes are drawn: c_k / k.
+    """Returns the probabilities of k = 1..n-1, (n-1,), at which sizes are drawn: c_k times the frequencies of growing strides.
 
-    The variance at a cost is least there if a model costs as much as it has instances and the variance of v falls as n - k.
+    Small subsets are the cheapest to train a model on, and the noisiest; the variance of v falls towards D, about as n - k.
     """
-    q = contrasts(weights) / torch.arange(1, len(weights), dtype=torch.float64)
+    q = contrasts(weights) * growing(len(weights))
     return q / q.sum()
 
 

@@ -2,7 +2,7 @@
 
 Needs: models retrained on subsets of the training set; with method="knn" the final model alone, with penultimate features.
 
-Cost: permutation log2(n) or n / stride models a permutation, some of half the instances, "banzhaf" and "beta" `models` of them;
+Cost: permutation about log(n), or n / stride, models a permutation, "banzhaf" and "beta" `models` of them;
 new test points O(K) predictions and O(m n K) products for K models, kept in the scratch folder. "knn": O(n d + n log n) a point.
 """
 
@@ -48,13 +48,14 @@ class Shapley:
             "beta": Beta(alpha, beta)-Shapley (Kwon & Zou 2022) from subsets that serve all instances at once; with
             alpha = beta = 1 these are Shapley values from other samples than permutations.
         permutations: at most so many, in pairs.
-        precision: permutation sampling ends where the largest standard error is at most this part of the range of the values on
-            `PROBES` training instances (their influence on themselves left out), from 100 permutations on; 0 never.
+        precision: permutation sampling ends where the largest standard error is at most this part of what is shared out, the
+            largest |v(D) - v(empty)|, on `PROBES` training instances (their influence on themselves left out), from 100
+            permutations on; 0 never. Values are of the order of 1 / n of it: to rank single instances takes more.
         tolerance: truncation (TMC): a prefix with |v(D) - v(prefix)| below it counts as D, and so do all longer ones; a
-            permutation ends where that holds for all probes. No marginal contribution moves by more than twice the tolerance
-            where no longer prefix would have left it again, which nothing but the game can promise. 0: none.
-        stride: instances between two prefixes; 1 gives the marginal contributions of the definition, None strides as long as
-            the prefix, which is then asked about log2(n) times.
+            permutation ends where that holds for all probes. At stride 1 no marginal contribution moves by more than twice the
+            tolerance if no longer prefix would have left it again, which only the game can promise. 0: none.
+        stride: instances between two prefixes; 1 gives the marginal contributions of the definition, None strides about as
+            long as the prefix, so that a permutation costs log(n) models, most of them small.
         models: of "banzhaf" and "beta".
         alpha, beta: alpha above beta weighs small subsets more.
         neighbours: K of "knn"; its utility is the share of the K votes for test.y, and `measure` plays no part.
@@ -68,8 +69,8 @@ class Shapley:
     """
 
     method: Literal["permutation", "knn", "banzhaf", "beta"] = "permutation"
-    permutations: int = 500
-    precision: float = 0.05
+    permutations: int = 2000
+    precision: float = 0.02
     tolerance: float = 0.0
     stride: int | None = None
     models: int = 2000
@@ -113,7 +114,8 @@ class Shapley:
                 return test.x.new_zeros(0, len(trace.train))
             values, errors = (part[:, player.to(part.device)].to(test.x.dtype) for part in estimate(test))
             attach("standard_error", errors)
-            note("precision", float(errors.max() / (values.max() - values.min())))
+            note("largest_standard_error", float(errors.max()))
+            note("share_below_two_standard_errors", float((values.abs() < 2 * errors).double().mean()))
             return values
 
         return score
