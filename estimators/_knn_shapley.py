@@ -46,4 +46,4 @@ def recursion(agrees: Tensor, K: int) -> Tensor:
     j = torch.arange(1, n, device=agrees.device, dtype=torch.float64)
     weights = (j.clamp(max=K) / (K * j)).to(agrees.dtype)
     steps = torch.cat([(agrees[:, :-1] - agrees[:, 1:]) * weights, agrees[:, -1:] / max(K, n)], 1)
-    return steps.flip(1).cumsum(1).flip(1)
+    return steps.flip(1).cumsum(1, dtype=torch.float64).flip(1).to(agrees.dtype)

@@ -91,5 +91,31 @@ def retraining(models: int, m: int, rounds: int, parts: tuple[str, ...], output:
     save("\n".join(texts), output)
 
 
+@main.command()
+@click.option("-n", default=1000, show_default=True, help="Training instances of the neighbours.")
+@click.option("-m", default=500, show_default=True, help="Test instances of the neighbours.")
+@click.option("-d", default=64, show_default=True, help="Features.")
+@click.option("--neighbours", "k", default=5, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--part", type=click.Choice(["both", "neighbours", "retraining"]), default="both", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def shapley(n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str, output: Path | None) -> None:
+    """Shapley values: nearest neighbours against peers, and retraining on the whole of the digits to the stop rule."""
+    import torch
+
+    from estimators.shapley import Shapley
+    from experiments.bench import shapley as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    parts = [] if part == "retraining" else [bench.neighbours(n, m, d, k, rounds)]
+    if part != "neighbours":
+        few = Shapley(permutations=100, stride=64)
+        rows = [Shapley(), few, Shapley("beta", alpha=1.0, models=5000), Shapley("beta", models=5000), Shapley("banzhaf")]
+        parts.append(bench.retraining(rows, 60))
+    save("\n".join(parts), output)
+
+
 if __name__ == "__main__":
     main()
