@@ -16,7 +16,7 @@ from poisonbench.log import Array, Record
 from poisonbench.models import MODELS
 from poisonbench.plugins import Broken
 
-WIDTH, MARGIN = 110, 28  # columns of a catalogue, and of its names
+WIDTH, MARGIN = 110, 30  # columns of a catalogue, and of its names
 
 
 def describe(record: Record) -> str:

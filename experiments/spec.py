@@ -1,25 +1,17 @@
 """What a grid is made of: frozen values with a canonical configuration, and the file names that follow from it."""
 
 import hashlib
-import json
-import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from experiments.identity import canonical as canonical
+from experiments.identity import configuration as configuration
+from experiments.identity import identifier as identifier
+from experiments.place import Place as Place
+from experiments.place import key as key
 from poisonbench.training import Recipe
 from poisonbench.training.start import Trained
-
-
-def configuration(value: Any) -> Any:
-    """Returns the fields of a dataclass, and of those inside it, as a table that JSON can hold; other values as they are.
-
-    A field with the metadata `configured=False` is left out: what it holds is told by other fields, or by nothing.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        told = [f.name for f in fields(value) if f.metadata.get("configured", True)]
-        return {name: configuration(getattr(value, name)) for name in told}
-    return [configuration(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -185,72 +177,3 @@ class Grid:
     filters: tuple[Method, ...] = ()
     certifiers: tuple[Method, ...] = ()
     mitigations: tuple[Remedy, ...] = ()
-
-
-def canonical(config: object) -> str:
-    """Returns the one JSON text of a configuration: sorted keys, no white space.
-
-    Raises:
-        ValueError: a value that JSON does not know.
-    """
-    return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def slug(label: str, most: int = 60) -> str:
-    """Returns at most `most` of [a-z0-9-] that tell of `label`."""
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:most].rstrip("-")
-
-
-def identifier(label: str, config: object) -> str:
-    """Returns a slug of `label` (at most 60 of [a-z0-9.-]) and 8 hex digits of the configuration's sha256."""
-    return f"{slug(label)}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
-
-
-def key(method: Method | None) -> str:
-    """Returns the part of a file name that stands for a method: a slug and a digest, `none` for no method."""
-    return "none" if method is None else identifier(method.name, method.config)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a scene is computed and kept; no part of the configuration.
-
-    Attributes:
-        folder: the run's folder.
-        device: torch device of training and scoring.
-        root: folder of downloaded data sets, None for the default.
-        download: fetch absent data sets.
-    """
-
-    folder: Path
-    device: str = "cpu"
-    root: Path | None = None
-    download: bool = False
-
-    def scene(self, scene: Scene) -> Path:
-        """Folder of a scene."""
-        return self.folder / "scenes" / scene.id
-
-    def influence(self, scene: Scene, estimator: Method) -> Path:
-        """The file of an influence matrix."""
-        return self.scene(scene) / f"influence-{key(estimator)}.h5"
-
-    def detect(self, scene: Scene, estimator: Method | None, detector: Method, alarm: float) -> Path:
-        """The file of a detector's scores."""
-        name = identifier(detector.name, {**detector.config, "alarm": alarm})
-        return self.scene(scene) / f"detect-{key(estimator)}-{name}.h5"
-
-    def filter(self, scene: Scene, estimator: Method | None, sieve: Method) -> Path:
-        """The file of a filter's scores."""
-        return self.scene(scene) / f"filter-{key(estimator)}-{key(sieve)}.h5"
-
-    def certify(self, scene: Scene, certifier: Method) -> Path:
-        """The file of a certifier's labels and radii."""
-        return self.scene(scene) / f"certify-{key(certifier)}.h5"
-
-    def mitigate(self, scene: Scene, methods: tuple[tuple[str, Method | None], ...], alarm: float) -> Path:
-        """The file of a mitigation that works on the verdict of a detector or filter, which may use an estimator."""
-        used = {part: method for part, method in methods if method is not None}
-        name = identifier(used["mitigation"].name, {**{part: method.config for part, method in used.items()}, "alarm": alarm})
-        judge = used.get("detector", used.get("filter"))
-        return self.scene(scene) / f"mitigate-{key(used.get('estimator'))}-{slug(judge.name, 40) if judge else 'none'}-{name}.h5"

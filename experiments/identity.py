@@ -1,0 +1,37 @@
+"""What names a configuration: its canonical JSON, and slugs with a digest of it for the names of files."""
+
+import hashlib
+import json
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+
+def configuration(value: Any) -> Any:
+    """Returns the fields of a dataclass, and of those inside it, as a table that JSON can hold; other values as they are.
+
+    A field with the metadata `configured=False` is left out: what it holds is told by other fields, or by nothing.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        told = [f.name for f in fields(value) if f.metadata.get("configured", True)]
+        return {name: configuration(getattr(value, name)) for name in told}
+    return [configuration(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def canonical(config: object) -> str:
+    """Returns the one JSON text of a configuration: sorted keys, no white space.
+
+    Raises:
+        ValueError: a value that JSON does not know.
+    """
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def slug(label: str, most: int = 60) -> str:
+    """Returns at most `most` of [a-z0-9-] that tell of `label`."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:most].rstrip("-")
+
+
+def identifier(label: str, config: object) -> str:
+    """Returns a slug of `label` (at most 60 of [a-z0-9.-]) and 8 hex digits of the configuration's sha256."""
+    return f"{slug(label)}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
