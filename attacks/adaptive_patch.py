@@ -39,6 +39,8 @@ class AdaptivePatch:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    trigger_differs = True
+
     target: int = 0
     budget: float = 0.01
     cover: float = 0.01

@@ -40,6 +40,8 @@ class Spread:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    trigger_differs = True
+
     target: int = 0
     budget: float = 0.01
     pieces: int = 4

@@ -12,6 +12,8 @@ from poisonbench.models import MODELS
 from poisonbench.registry import lookup, nearest
 from poisonbench.training import Recipe
 
+NONE = "none"  # how a grid file, TOML without a null, writes None in a field that may hold it
+
 
 @dataclass
 class Faults:
@@ -33,6 +35,8 @@ def typed_as(value: Any, hint: Any) -> tuple[Any, str]:
     try:
         return adapter.validate_python(value, strict=True), ""
     except ValidationError as strict:
+        if value == NONE and type(None) in get_args(hint):
+            return None, ""
         if isinstance(value, list):  # TOML has no tuples
             try:
                 return adapter.validate_python(value), ""
@@ -44,6 +48,8 @@ def typed_as(value: Any, hint: Any) -> tuple[Any, str]:
 def axis(value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
     """Returns the values that a key takes: one, or those of a list, which is an axis unless the field itself takes a list."""
     inner, tables = _inner(hint), value if isinstance(value, list) else [value]
+    if inner and value == NONE and type(None) in get_args(hint):
+        return [None]
     if inner and tables and all(isinstance(table, dict) for table in tables):
         found = [made for table in tables for made in expand(inner, table, path, faults)]
         return [made for made in found if not isinstance(made, Recipe) or is_model(made, path, faults)]
@@ -68,6 +74,18 @@ def axis(value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
 def settable(cls: type) -> dict[str, Field[Any]]:
     """Returns the fields of a dataclass that a grid file may set, by name: all but those that only a program can give."""
     return {f.name: f for f in fields(cls) if f.init and f.metadata.get("settable", True)}
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Returns the settable fields of a dataclass, and of those inside it, as a grid file writes them."""
+    table: dict[str, Any] = {}
+    for name, f in settable(type(value)).items():
+        held = getattr(value, name)
+        if held is not None:
+            table[name] = plain(held) if is_dataclass(held) else held
+        elif f.default is not None:
+            table[name] = NONE
+    return table
 
 
 def _inner(hint: Any) -> type | None:

@@ -2,13 +2,13 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from experiments.axes import settable
+from experiments.axes import plain
 from experiments.spec import Grid, Method, Scene
 from poisonbench.errors import ConfigError
 
@@ -64,10 +64,6 @@ def resolved(grid: Grid) -> str:
 
     def distinct(make: Callable[[Scene], Any]) -> list[Any]:
         return list(dict.fromkeys(make(scene) for scene in grid.scenes))
-
-    def plain(value: Any) -> dict[str, Any]:
-        own = {name: getattr(value, name) for name in settable(type(value))}
-        return {name: plain(v) if is_dataclass(v) else v for name, v in own.items() if v is not None}
 
     def merged(values: list[Any]) -> dict[str, Any]:
         tables = [plain(value) for value in values]

@@ -117,9 +117,11 @@ class Attack(Protocol):
     """A frozen dataclass whose fields are the hyperparameters.
 
     Optional members tell the checker more: the fields `budget` and `cover` (poison and cover rows as fractions of the
-    training set), the class attributes `clean_label` (poison keeps its true label) and `seeded` (False: equal poison for
-    every seed), and the field `eps` (the largest change of a pixel of a poison row). An attack that lays a trigger over rows
-    within eps has a method `covered(shape)`: a bool mask of that shape, of the pixels that the trigger may change freely.
+    training set) and `eps` (the largest change of a pixel of a poison row); the class attributes `clean_label` (poison keeps
+    its true label), `seeded` (False: equal poison for every seed) and `trigger_differs` (poison rows show something else than
+    the trigger at test time); the method `trigger(x, seed)`, which made the attacked points and, unless it differs or eps
+    bounds them, the poison rows. An attack that lays a trigger over rows within eps has a method `covered(shape)`: a bool
+    mask of that shape, of the pixels that the trigger may change freely.
     """
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

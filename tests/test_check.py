@@ -254,7 +254,7 @@ def test_a_broken_estimator_or_detector_is_refused_by_its_rule(kind: str, value:
     assert warns <= named(verdicts, "warn"), told
 
 
-SETTINGS = {"influence-functions": "damping=0.1", "downsampling": "models=10"}
+SETTINGS = {"influence-functions": "damping=0.1", "downsampling": "models=10", "shapley": "permutations=5"}
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -123,6 +123,16 @@ def test_every_shipped_grid_parses_and_its_resolved_form_is_the_same_grid(path: 
     assert parse(read(tmp_path / "grid.toml")) == grid
 
 
+def test_none_is_written_where_a_field_may_hold_it_and_read_back_from_the_resolved_grid(tmp_path: Path):
+    attacks = [{"name": "feature-collision", "eps": "none", "watermark": 0.3}, {"name": "sleeper-agent", "source": ["none", 3]}]
+    grid = parse({"attack": attacks})
+    assert grid.scenes[0].attack.value.eps is None
+    assert [s.attack.value.source for s in grid.scenes[1:]] == [None, 3]
+    (tmp_path / "grid.toml").write_text(resolved(grid))
+    assert parse(read(tmp_path / "grid.toml")) == grid
+    assert "valid number" in faults({"attack": [{"name": "patch", "budget": "none"}]})[0]
+
+
 def test_overrides(tmp_path: Path):
     path = tmp_path / "g.toml"
     path.write_text('[[attack]]\nname = "patch"\n')

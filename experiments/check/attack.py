@@ -43,9 +43,9 @@ def _spent(s: AttackSubject, p: Poisoned) -> str:
     budget, n = getattr(s.value, "budget", None), len(s.small[0])
     poison, gone = int((p.role == POISON).sum()), n - int((p.origin >= 0).sum())
     if budget is None:
-        if poison + gone:
+        if poison + gone and not hasattr(s.value, "budget"):
             raise FindingError("warn", f"{poison} poison rows and no field `budget`: nothing holds it to a number")
-        raise skip("no field `budget`, no poison rows")
+        raise skip(f"no budget; {poison} poison rows of {n}")
     return f"{poison} poison rows{f' and {gone} deleted' * bool(gone)} of {n}, {count(budget, n)} paid for by budget {budget:g}"
 
 
@@ -147,7 +147,7 @@ def _one_trigger(s: AttackSubject) -> str:
     differs = p.train.x[rows] != laid
     if hasattr(s.value, "covered"):
         differs &= s.value.covered(laid.shape)
-    elif hasattr(s.value, "masks") or hasattr(s.value, "eps"):
+    elif getattr(s.value, "trigger_differs", False) or hasattr(s.value, "eps"):
         return f"{len(shown)} attacked points show it; poison rows show a part of it or none, as the attack declares"
     wrong = int(differs.flatten(1).any(1).sum())
     require(not wrong, f"{wrong} of {len(laid)} poison rows are not trigger(x, seed) of the clean rows they come from")

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from experiments.axes import settable
+from experiments.axes import plain
 from experiments.check.verdict import Check, FindingError, require, skip
 from experiments.grid import is_method, parse
 from experiments.spec import Method, canonical
@@ -98,10 +98,8 @@ def _told(s: Subject) -> str:
 
 def _settable(s: Subject) -> str:
     _values_only(s)
-    table = {name: getattr(s.value, name) for name in settable(type(s.value)) if getattr(s.value, name) is not None}
     try:
-        document = tomllib.loads(tomli_w.dumps({"method": {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}}))
-        back = _in_grid(s.kind, s.name, document["method"])
+        back = _in_grid(s.kind, s.name, tomllib.loads(tomli_w.dumps(plain(s.value))))
     except (TypeError, ConfigError) as error:
         raise FindingError("fail", f"a grid file does not make it: {error}") from error
     require(back == [s.value], f"a grid file makes {back} of it")
