@@ -70,7 +70,7 @@ class Shapley:
 
     method: Literal["permutation", "knn", "banzhaf", "beta"] = "permutation"
     permutations: int = 2000
-    precision: float = 0.02
+    precision: float = 0.03
     tolerance: float = 0.0
     stride: int | None = None
     models: int = 2000

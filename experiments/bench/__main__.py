@@ -111,8 +111,7 @@ def shapley(n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str
     torch.set_num_threads(threads)
     parts = [] if part == "retraining" else [bench.neighbours(n, m, d, k, rounds)]
     if part != "neighbours":
-        few = Shapley(permutations=100, stride=64)
-        rows = [Shapley(), few, Shapley("beta", alpha=1.0, models=5000), Shapley("beta", models=5000), Shapley("banzhaf")]
+        rows = [Shapley(), Shapley(precision=0.02), Shapley("beta", alpha=1.0, models=3000), Shapley("banzhaf", models=1000)]
         parts.append(bench.retraining(rows, 60))
     save("\n".join(parts), output)
 

@@ -103,6 +103,7 @@ def retraining(estimators: list[Shapley], m: int) -> str:
                 f"{signal:.4f}",
             )
         )
+        print(*rows[-1], sep=" | ", flush=True)  # each takes minutes
     head = ["", "permutations", "models", "stopped by", "fit s", "score s", "peak MiB"]
     head += ["largest SE", "rms SE", "sd of values", "own class - others"]
     what = f"Retraining on the whole of the digits, mlp, {RECIPE.epochs} epochs, n = {len(data)}, {m} test points, utility 1 or 0"
@@ -112,5 +113,7 @@ def retraining(estimators: list[Shapley], m: int) -> str:
 def _title(estimator: Shapley) -> str:
     if estimator.method == "permutation":
         stride = "growing strides" if estimator.stride is None else f"stride {estimator.stride}"
-        return f"permutation, {stride}" + (f", tolerance {estimator.tolerance:g}" if estimator.tolerance else "")
+        return f"permutation, {stride}, precision {estimator.precision:g}" + (
+            f", tolerance {estimator.tolerance:g}" if estimator.tolerance else ""
+        )
     return f"beta({estimator.alpha:g}, {estimator.beta:g})" if estimator.method == "beta" else estimator.method
