@@ -17,7 +17,7 @@ from poisonbench.training.chain import Chain, is_chain, patch_entries
 from poisonbench.training.loop import exact_arithmetic, predict
 from poisonbench.training.recipe import Recipe, starting_model
 
-PATCHES = 3 << 19  # bytes of patches of a model's batch up to which products with them are faster than convolutions (measured)
+PATCHES = 1 << 20  # bytes of patches of a model's batch up to which products with them are faster than convolutions (measured)
 PREDICTIONS = 1 << 15  # instances x models a pass
 
 
