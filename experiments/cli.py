@@ -329,11 +329,12 @@ def check(kind: str, target: str, settings: tuple[str, ...], as_json: bool, no_v
 
 @main.command(name="list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
-def list_(kind: str | None) -> None:
+@click.option("--json", "for_program", is_flag=True, help="For a program.")
+def list_(kind: str | None, for_program: bool) -> None:
     """List what a grid can name, with hyperparameters and defaults."""
-    from experiments.show import catalogue
+    from experiments.show import as_json, catalogue
 
-    click.echo(catalogue(kind))
+    click.echo(as_json(kind) if for_program else catalogue(kind))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,23 @@ def catalogue(kind: str | None) -> str:
     return "\n\n".join(blocks)
 
 
+def as_json(kind: str | None) -> str:
+    """Returns what `catalogue` tells for a program: kind -> name -> about, and for a method its fields or why it is broken."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, table in TABLES.items():
+        found[f"{name}s"] = {key: _told(table[key]) for key in sorted(table)}
+    found["models"] = {key: {"about": _first_line(thing)} for key, thing in sorted(MODELS.items())}
+    found["datasets"] = {key: {"about": _first_line(thing)} for key, thing in sorted(DATASETS.items())}
+    return json.dumps({title: found[title] for title in ([kind] if kind else found)}, indent=2, default=repr)
+
+
+def _told(cls: type | Broken) -> dict[str, Any]:
+    if isinstance(cls, Broken):
+        return {"broken": cls.reason}
+    defaults = {f.name: None if f.default is MISSING else f.default for f in fields(cls)}
+    return {"about": _about(cls)[0], "class": f"{cls.__module__}:{cls.__qualname__}", "fields": defaults}
+
+
 def _entry(name: str, texts: list[str]) -> str:
     """The name in a column of its own, the texts beside it, each from a new line."""
     wrapped = [line for text in texts for line in textwrap.wrap(text, WIDTH - MARGIN, break_on_hyphens=False)]

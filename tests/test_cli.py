@@ -12,7 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from experiments.cli import main
+from experiments.cli import KINDS, main
+from experiments.grid import TABLES
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -186,6 +187,16 @@ def test_list_names_everything_a_grid_can_name(kind: str | None):
     }
     for title, parts in expected.items():
         assert all((part in result.output) == (kind in (None, title)) for part in parts), result.output
+
+
+def test_list_tells_a_program_the_same():
+    told = json.loads(call("list", "--json").stdout)
+    for title in told:
+        assert json.loads(call("list", title, "--json").stdout) == {title: told[title]}
+    assert {f"{kind}s" for kind in TABLES} | {"models", "datasets"} == set(told) == set(KINDS)
+    assert told["attacks"]["patch"]["class"] == "attacks.patch:Patch"
+    assert told["attacks"]["patch"]["fields"]["budget"] == 0.01
+    assert "arXiv 1708.06733" in told["attacks"]["patch"]["about"]
 
 
 @pytest.mark.parametrize(
