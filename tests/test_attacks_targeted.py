@@ -247,6 +247,26 @@ def test_sleeper_agent_takes_the_rows_with_the_largest_gradients_and_shows_no_tr
     assert model is not models[0]
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        GradientMatching(budget=0.03, eps=0.3, steps=30, restarts=1),
+        SleeperAgent(budget=0.05, eps=0.3, steps=30, retrain=1),
+        MetaPoison(budget=0.03, eps=0.3, steps=30, models=2),
+        NormMatched(budget=0.05, eps=0.3, steps=30, rounds=1),
+    ],
+    ids=repr,
+)
+def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone(attack, small):
+    recipe = dataclasses.replace(QUICK, start=Start(body_of(train(small[0], QUICK, 9).checkpoints[-1].state)))
+    clean = subset(small[0], 150, 1), small[1]
+    p, arrays, _ = told(attack, clean, recipe)
+    curve = arrays["objective"][0]
+    assert float(curve[-3:].mean()) < float(curve[:3].mean())
+    model = train(p.train, recipe, 0).model()
+    assert [tuple(g.shape) for g in mean_gradient(model, clean[0].x[:2], clean[0].y[:2])] == [(10, 64), (10,)]
+
+
 # --- metapoison ---
 
 
