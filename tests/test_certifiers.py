@@ -1,8 +1,6 @@
 """Certificates by partition: no insertion or deletion within the radius ever moves a label, checked one by one."""
 
 import itertools
-import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from conftest import random_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluate import scene_config, write_scene
-from test_run import PATCH, SMALL, assert_same, command, environment, results, start
+from test_mitigation import killed_and_whole
+from test_run import PATCH, SMALL, assert_same, results
 from torch import Tensor
 
 from defenses import CERTIFIERS, deep_partition_aggregation, finite_aggregation
@@ -298,23 +297,6 @@ def test_a_certificate_that_does_not_fit_is_damaged(tmp_path: Path, changes: dic
 
 @pytest.mark.slow
 def test_killed_among_its_models_a_certifier_goes_on_to_the_same_log(tmp_path: Path) -> None:
-    text = (
-        'dataset = {name = "digits", train = 300, test = 100}\n[recipe]\nmodel = "cnn"\nepochs = 2\n'
-        "[probe]\nattacked = 10\ncontrols = 20\ncalibration = 20\n"
-        '[[attack]]\nname = "patch"\nbudget = 0.05\n'
-        '[[certifier]]\nname = "deep-partition-aggregation"\nparts = 40\nepochs = 12\n'
-    )
-    for folder in ("whole", "killed"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "g.toml").write_text(text)
-    whole, killed = (tmp_path / folder / "logs" for folder in ("whole", "killed"))
-    assert subprocess.run(command(whole), env=environment(), check=False, capture_output=True).returncode == 0
-    process, end = start(killed, "--workers", "0"), time.monotonic() + 120
-    while not list(killed.rglob("models-*.h5")) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    assert list(killed.rglob("models-*.h5")), "killed too late"
-    assert not list(killed.rglob("certify-*.h5"))
-    assert subprocess.run(command(killed), env=environment(), check=False, capture_output=True).returncode == 0
+    certifier = '[[certifier]]\nname = "deep-partition-aggregation"\nparts = 40\nepochs = 12'
+    killed, whole = killed_and_whole(tmp_path, certifier, "models-*.h5", "certify-*.h5")
     assert_same(results(killed), results(whole))

@@ -249,12 +249,12 @@ def test_a_mitigation_names_whose_verdicts_it_works_on(tmp_path: Path) -> None:
         grid(TARGET, estimator=[], detector=[{"name": "random"}])
 
 
-@pytest.mark.slow
-def test_killed_between_its_trainings_a_mitigation_goes_on_to_the_same_log(tmp_path: Path) -> None:
+def killed_and_whole(tmp_path: Path, defense: str, blocks: str, output: str) -> tuple[Path, Path]:
+    """Runs a grid twice: killed once the first restart file is there and run again, and without a break; returns both folders."""
     text = (
         'dataset = {name = "digits", train = 300, test = 150}\n[recipe]\nmodel = "cnn"\nepochs = 12\n'
         "[probe]\nattacked = 10\ncontrols = 20\ncalibration = 20\n"
-        '[[attack]]\nname = "patch"\nbudget = 0.05\n[[mitigation]]\nname = "toy_defense:RetrainsOnHalves"\n'
+        f'[[attack]]\nname = "patch"\nbudget = 0.05\n{defense}\n'
     )
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()
@@ -262,14 +262,20 @@ def test_killed_between_its_trainings_a_mitigation_goes_on_to_the_same_log(tmp_p
     whole, killed = (tmp_path / folder / "logs" for folder in ("whole", "killed"))
     assert subprocess.run(command(whole), env=environment(), check=False, capture_output=True).returncode == 0
     process, end = start(killed, "--workers", "0"), time.monotonic() + 120
-    while not list(killed.rglob("run-*.h5")) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
+    while not list(killed.rglob(blocks)) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
     process.kill()
     process.communicate()
-    blocks = {p: p.stat().st_mtime_ns for p in killed.rglob("run-*.h5")}
-    assert blocks, "killed too late"
-    assert not list(killed.rglob("mitigate-*.h5"))
+    assert list(killed.rglob(blocks)), "killed too late"
+    assert not list(killed.rglob(output))
     assert subprocess.run(command(killed), env=environment(), check=False, capture_output=True).returncode == 0
+    return killed, whole
+
+
+@pytest.mark.slow
+def test_killed_between_its_trainings_a_mitigation_goes_on_to_the_same_log(tmp_path: Path) -> None:
+    mitigation = '[[mitigation]]\nname = "toy_defense:RetrainsOnHalves"'
+    killed, whole = killed_and_whole(tmp_path, mitigation, "run-*.h5", "mitigate-*.h5")
     assert_same(results(killed), results(whole))
 
 
