@@ -48,7 +48,7 @@ def typed_as(value: Any, hint: Any) -> tuple[Any, str]:
 def axis(value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
     """Returns the values that a key takes: one, or those of a list, which is an axis unless the field itself takes a list."""
     inner, tables = _inner(hint), value if isinstance(value, list) else [value]
-    if inner and value == NONE and type(None) in get_args(hint):
+    if inner and value in (None, NONE) and type(None) in get_args(hint):  # None: from the configuration of a log
         return [None]
     if inner and tables and all(isinstance(table, dict) for table in tables):
         found = [made for table in tables for made in expand(inner, table, path, faults)]
