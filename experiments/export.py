@@ -122,7 +122,10 @@ def _again(record: Record, logged: Poisoned, place: Place) -> tuple[Poisoned, di
         made = record.attributes.get("device", "?")
         what = f"run again on {place.device}, the attack does not give the poison of the log, which was made on {made}"
         raise ConfigError([f"{what}: {wrong} differ"], PROBE_ONLY)
-    return poisoned, {name: getattr(attack, name) for name in CLAIMS if getattr(attack, name, None) is not None}
+    claims = {name: getattr(attack, name) for name in CLAIMS if getattr(attack, name, None) is not None}
+    if hasattr(attack, "covered"):  # a trigger lies on top, on pixels that a file does not name
+        claims.pop("eps", None)
+    return poisoned, claims
 
 
 @contextmanager
@@ -160,7 +163,7 @@ def export(source: Path, path: Path, place: Place, targets: Targets = "auto") ->
     kept = logged_poison(record, data)
     check_poisoned(kept, data.train, data.test)
     attack = record.config.get("attack", {})
-    claims, problem, held = {name: attack[name] for name in CLAIMS if attack.get(name) is not None}, "", "probe"
+    claims, problem, held = {name: attack[name] for name in ("budget", "cover") if attack.get(name) is not None}, "", "probe"
     if targets != "probe":
         try:
             with _threads(int(record.attributes.get("threads", 1))):

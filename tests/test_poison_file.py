@@ -260,7 +260,13 @@ SCENE = {
     "recipe": {"model": "linear", "epochs": 2, "checkpoints": 2},
     "probe": {"attacked": 10, "controls": 20, "calibration": 20},
 }
-ATTACKS = [{"name": "patch", "budget": 0.05}, {"name": "toy_attack:Invert"}]
+SURROGATE = {"model": "linear", "epochs": 2}
+ATTACKS = [
+    {"name": "patch", "budget": 0.05},
+    {"name": "toy_attack:Invert"},
+    {"name": "label-consistent", "budget": 0.05, "steps": 2, "surrogate": SURROGATE},
+    {"name": "hidden-trigger", "budget": 0.05, "steps": 2, "source": "none"},
+]
 
 
 def call(*words: object) -> Result:
@@ -269,13 +275,13 @@ def call(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two finished scenes: of an attack of the table, and of one from outside the tree."""
+    """Finished scenes: of attacks of the table, one with a recipe among its fields, and of one from outside the tree."""
     folder, grid = tmp_path_factory.mktemp("export"), parse({**SCENE, "attack": ATTACKS})
-    assert run(grid, Place(folder), Options(workers=0)).done == 2
+    assert run(grid, Place(folder), Options(workers=0)).done == len(ATTACKS)
     return [Place(folder).scene(scene) for scene in grid.scenes]
 
 
-@pytest.mark.parametrize("index", range(2), ids=[attack["name"] for attack in ATTACKS])
+@pytest.mark.parametrize("index", range(len(ATTACKS)), ids=[attack["name"] for attack in ATTACKS])
 def test_poison_exported_from_a_run_is_the_same_under_another_recipe(index: int, scenes: list[Path], tmp_path: Path):
     path, source = tmp_path / "poison.h5", scenes[index]
     result = call("export", source, "-o", path)
