@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from poisonbench.errors import DivergedError
 from poisonbench.training.ensemble import Ensemble, Part
 from poisonbench.training.keeping import Shelf, States
 from poisonbench.training.loop import exact_arithmetic, predict, retrain
-from poisonbench.training.order import Batches, Convention, epochs
+from poisonbench.training.order import Batches, Convention, check, epochs
 from poisonbench.training.recipe import Recipe, epoch_steps, learning_rates
 from poisonbench.training.stack import Network, logit_gradients, predictions, split, stacked, way_of
 
@@ -78,7 +78,7 @@ def train_many(
         ValueError: masks, seeds, batches or convention are not as above.
     """
     masks = masks.cpu()
-    _check(data, masks, seeds, batches, convention)
+    check(len(data), masks, seeds, batches, convention)
     frozen, model = split(recipe, data, seeds[0])
     inputs = Dataset(predict(frozen, data.x), data.y, data.classes)
     targets = None if points is None else predict(frozen, points.x.to(data.x))
@@ -98,17 +98,6 @@ def train_many(
         first = int(diverged.nonzero()[0])
         warnings.warn(f"{count} of {len(masks)} models diverged, the first is {first}: they predict NaN", stacklevel=2)
     return Ensemble(masks, tuple(seeds), recipe, data, diverged, tuple(parts), None if points is None else len(points))
-
-
-def _check(data: Dataset, masks: Tensor, seeds: Sequence[int], batches: str, convention: str) -> None:
-    if masks.dtype != torch.bool or masks.dim() != 2 or masks.shape[1] != len(data) or not len(masks):
-        raise ValueError(f"masks must be (K, {len(data)}) bool with K >= 1, got {tuple(masks.shape)} {masks.dtype}")
-    if len(seeds) != len(masks):
-        raise ValueError(f"seeds must be one a model, {len(masks)}, got {len(seeds)}")
-    if batches not in get_args(Batches):
-        raise ValueError(f"batches must be one of {', '.join(get_args(Batches))}, got {batches!r}")
-    if convention not in get_args(Convention):
-        raise ValueError(f"convention must be one of {', '.join(get_args(Convention))}, got {convention!r}")
 
 
 def _blocks(model: nn.Module, data: Dataset, masks: Tensor, recipe: Recipe, batches: Batches) -> list[Tensor]:
@@ -172,16 +161,9 @@ def _descend(job: _Job, states: States, network: Network, masks: Tensor, seeds: 
     data, recipe = job.data, job.recipe
     leaves = [value for value in states.values() if value.requires_grad]
     momentum: list[Tensor | None] = [None] * len(leaves)
-    update = partial(
-        sgd,
-        leaves,
-        momentum_buffer_list=momentum,
-        fused=True,
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
-        dampening=0.0,
-        nesterov=recipe.nesterov,
-        maximize=False,
+    fixed: dict[str, Any] = {"weight_decay": recipe.weight_decay, "momentum": recipe.momentum, "nesterov": recipe.nesterov}
+    update: Callable[..., None] = partial(
+        sgd, leaves, momentum_buffer_list=momentum, fused=True, dampening=0.0, maximize=False, **fixed
     )
     rates: list[float] = []
     inputs = network.prepare(data.x)

@@ -1,7 +1,7 @@
 """Which instances make each step of each of many models, and with which weight."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,6 +10,18 @@ from poisonbench.training.recipe import Recipe, epoch_steps, permutations
 
 Batches = Literal["own", "full"]
 Convention = Literal["A", "B"]
+
+
+def check(n: int, masks: Tensor, seeds: Sequence[int], batches: str, convention: str) -> None:
+    """Raises ValueError where the arguments of `train_many` on n instances are not as it says."""
+    if masks.dtype != torch.bool or masks.dim() != 2 or masks.shape[1] != n or not len(masks):
+        raise ValueError(f"masks must be (K, {n}) bool with K >= 1, got {tuple(masks.shape)} {masks.dtype}")
+    if len(seeds) != len(masks):
+        raise ValueError(f"seeds must be one a model, {len(masks)}, got {len(seeds)}")
+    if batches not in get_args(Batches):
+        raise ValueError(f"batches must be one of {', '.join(get_args(Batches))}, got {batches!r}")
+    if convention not in get_args(Convention):
+        raise ValueError(f"convention must be one of {', '.join(get_args(Convention))}, got {convention!r}")
 
 
 def epochs(
