@@ -19,6 +19,7 @@ from defenses.perfect_filter import PerfectFilter
 from defenses.random import RandomScores
 from defenses.random_filter import RandomFilter
 from defenses.removal_support import RemovalSupport
+from defenses.remove_and_return import RemoveAndReturn
 from defenses.scale_up import ScaleUp
 from defenses.self_influence import SelfInfluence
 from defenses.spectral_signatures import SpectralSignatures
@@ -64,5 +65,6 @@ CERTIFIERS: dict[str, type] = {
 }
 MITIGATIONS: dict[str, type] = {
     "filter-retrain": FilterRetrain,
+    "remove-and-return": RemoveAndReturn,
     "target-driven": TargetDriven,
 }
