@@ -15,6 +15,7 @@ from torch import Tensor
 
 from defenses import MITIGATIONS
 from defenses.filter_retrain import FilterRetrain
+from defenses.remove_and_return import RemoveAndReturn
 from defenses.scale import QN_FACTOR
 from defenses.target_driven import TargetDriven
 from estimators import ESTIMATORS
@@ -81,7 +82,7 @@ def poison(evidence: Evidence) -> Tensor:
     return evidence.role == 1
 
 
-ROWS = [FilterRetrain(0.1), TargetDriven(2.0), TargetDriven(1.0, scale="mad", stay=0.0)]
+ROWS = [FilterRetrain(0.1), RemoveAndReturn(), TargetDriven(2.0), TargetDriven(1.0, scale="mad", stay=0.0)]
 
 
 @pytest.mark.parametrize("mitigation", ROWS, ids=repr)
