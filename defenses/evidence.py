@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.contracts import Evidence
+from poisonbench.errors import ConfigError
 
 
 def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
@@ -42,3 +43,10 @@ def trusted_points(evidence: Evidence, least: int = 1) -> Tensor:
     if len(found) < least:
         raise ValueError(f"this detector needs at least {least} trusted probe points, got {len(found)}: a larger calibration")
     return found
+
+
+def check_images(evidence: Evidence, what: str) -> None:
+    """Raises ConfigError unless the instances are images (channels, height, width); `what` the detector does with them."""
+    if len(evidence.test.shape) != 3:
+        found = f"{what} (channels, height, width), got instances of shape {evidence.test.shape}"
+        raise ConfigError([found], "choose an image data set, or another detector")

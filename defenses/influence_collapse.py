@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from defenses.evidence import check_images
 from defenses.features import check_at_least
 from defenses.scale import mad
 from poisonbench.contracts import Evidence
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError
 from poisonbench.gradients import Form, dot_products
 
 
@@ -50,11 +50,7 @@ class InfluenceCollapse:
             ConfigError: the instances are no images.
         """
         train, test, model = evidence.trace.train, evidence.test, evidence.trace.model()
-        if len(test.shape) != 3:
-            raise ConfigError(
-                [f"influence-collapse transforms images (channels, height, width), got instances of shape {test.shape}"],
-                "choose an image data set, or another detector",
-            )
+        check_images(evidence, "influence-collapse transforms images")
         form = Form("margin", "all")
         before = dot_products(model, train, test, form)
         top = before.topk(min(self.k, len(train)))

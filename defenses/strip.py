@@ -6,17 +6,19 @@ Cost: N forward passes over the probe.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defenses.evidence import trusted_points
+from defenses.evidence import check_images, trusted_points
 from defenses.features import check_at_least
 from poisonbench.contracts import Evidence
 from poisonbench.seeding import generator
 from poisonbench.training import predict
+
+Mode = Literal["add", "average"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Strip:
 
     Attributes:
         overlays: N, at most the trusted points that there are.
-        alpha: weight of the overlay; the paper adds the images, which is 0.5 up to brightness.
+        mode: "add": the sum of both images, clipped at 1, which leaves a bright trigger as it is, as published; "average".
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -34,21 +36,27 @@ class Strip:
     uses: ClassVar[tuple[str, ...]] = ("reference",)
 
     overlays: int = 64
-    alpha: float = 0.5
+    mode: Mode = "add"
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "overlays")
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode must be 'add' or 'average', got {self.mode!r}")
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) in [-log C, 0]."""
+        """Returns (m,) in [-log C, 0].
+
+        Raises:
+            ConfigError: the instances are no images.
+        """
         x, model = evidence.test.x, evidence.trace.model()
         clean = x[trusted_points(evidence)]
+        check_images(evidence, "strip lays images over each other")
         order = torch.randperm(len(clean), generator=generator(evidence.trace.seed, "strip"))[: self.overlays]
         total = torch.zeros_like(x[:, :1].flatten(1)[:, 0])
         for overlay in clean[order.to(x.device)]:  # N of them, whatever the number of points
-            total += entropy(predict(model, (1 - self.alpha) * x + self.alpha * overlay))
+            both = (x + overlay).clamp(max=1) if self.mode == "add" else (x + overlay) / 2
+            total += entropy(predict(model, both))
         return -total / len(order)
 
 

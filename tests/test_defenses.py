@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 import torch
@@ -233,7 +234,7 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
         (lambda: ScaleUp((3.0, 1.0)), "factors must be numbers above 1, got"),
         (lambda: ScaleUp(()), "factors must be numbers above 1, got"),
         (lambda: Strip(0), "overlays must be at least 1, got 0"),
-        (lambda: Strip(alpha=1.0), r"alpha must lie in \(0, 1\), got 1.0"),
+        (lambda: Strip(mode="blend"), "mode must be 'add' or 'average', got 'blend'"),  # type: ignore[arg-type]
         (lambda: NormOnly(k=0), "k must be at least 1, got 0"),
         (lambda: NormOnly(scale="iqr"), "scale must be one of"),
     ],
@@ -398,15 +399,17 @@ def test_entropy_is_over_the_classes_of_each_superposition_and_not_over_the_supe
     assert float(entropy(100 * torch.eye(4)).mean()) == pytest.approx(0, abs=1e-6)
 
 
-def test_strip_is_its_definition_in_loops(images: Evidence) -> None:
+@pytest.mark.parametrize("mode", ["add", "average"])
+def test_strip_is_its_definition_in_loops(images: Evidence, mode: Literal["add", "average"]) -> None:
     assert images.trusted is not None
     model, x = images.trace.model(), images.test.x
     expected = []
     for point in x[:12]:
-        mixed = [0.7 * point + 0.3 * overlay for overlay in x[images.trusted]]
+        sums = [point + overlay for overlay in x[images.trusted]]
+        mixed = [total.clamp(max=1) if mode == "add" else 0.5 * total for total in sums]
         p = [predict(model, one[None]).softmax(1).squeeze(0) for one in mixed]
         expected.append(float(sum((q * q.log()).sum() for q in p) / len(p)))
-    assert close(Strip(alpha=0.3)(images)[:12], torch.tensor(expected, dtype=torch.float64))
+    assert close(Strip(mode=mode)(images)[:12], torch.tensor(expected, dtype=torch.float64))
     other = replace(images, trace=replace(images.trace, seed=1))
     assert not close(Strip(5)(images), Strip(5)(other)), "the overlays are drawn by the seed"
     assert close(Strip()(images), Strip()(other)), "all trusted points are laid over where there are no more than N"
@@ -477,9 +480,10 @@ def test_influence_collapse_is_its_definition_in_loops(images: Evidence) -> None
     assert float(InfluenceCollapse(5)(images)[1]) == pytest.approx(statistics.mean(falls) / scale_of(before, "mad"))
 
 
-def test_influence_collapse_refuses_what_is_no_image(vectors: Evidence) -> None:
-    with pytest.raises(ConfigError, match="transforms images"):
-        InfluenceCollapse()(vectors)
+@pytest.mark.parametrize("detector", [InfluenceCollapse(), Strip()], ids=repr)
+def test_a_detector_of_images_refuses_what_is_no_image(detector: Detector, vectors: Evidence) -> None:
+    with pytest.raises(ConfigError, match=r"images.* \(channels, height, width\), got instances of shape"):
+        detector(vectors)
 
 
 @pytest.mark.parametrize("detector", [Strip(), TailHeaviness(standardise="reference"), ForeignSupport()], ids=repr)
