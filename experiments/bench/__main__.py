@@ -17,22 +17,15 @@ def main() -> None:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--growth/--no-growth", default=True, show_default=True, help="Also n and m doubled thrice.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def gradients(
-    models: tuple[str, ...], n: int, m: int, rounds: int, threads: int, device: str, growth: bool, output: Path | None
-) -> None:
+def gradients(models: tuple[str, ...], n: int, m: int, rounds: int, threads: int, device: str, output: Path | None) -> None:
     """TracIn at checkpoints: the engine against its floor, an autograd loop, captum and kronfluence."""
     import torch
 
     from experiments.bench import gradients as bench
 
     torch.set_num_threads(threads)
-    where = torch.device(device)
-    text = bench.bench(list(models), n, m, rounds, where)
-    if growth:
-        text += "\n" + bench.growth(models[0], [100, 200, 400, 800], rounds, where)
-    bench.save(text, output)
+    bench.save(bench.bench(list(models), n, m, rounds, torch.device(device)), output)
 
 
 @main.command()
@@ -53,21 +46,22 @@ def influence(m: int, rounds: int, threads: int, damping: float, output: Path | 
 
 
 @main.command()
-@click.option("-n", default=160, show_default=True, help="Smallest number of training instances.")
-@click.option("-m", default=8, show_default=True, help="Test instances.")
+@click.option("-n", default=128, show_default=True, help="Smallest number of training instances.")
+@click.option("-m", default=8, show_default=True, help="Smallest number of test instances.")
+@click.option("--doublings", default=3, show_default=True)
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def hydra(n: int, m: int, rounds: int, threads: int, device: str, output: Path | None) -> None:
-    """HyDRA: seconds and peak memory as n doubles while the number of steps stays."""
+def growth(n: int, m: int, doublings: int, rounds: int, threads: int, device: str, output: Path | None) -> None:
+    """The gradient-based estimators: seconds and peak memory as n and m double."""
     import torch
 
-    from experiments.bench import hydra as bench
+    from experiments.bench import growth as bench
     from experiments.bench.gradients import save
 
     torch.set_num_threads(threads)
-    save(bench.bench(n, m, rounds, torch.device(device)), output)
+    save(bench.bench(n, m, doublings, rounds, torch.device(device)), output)
 
 
 @main.command()

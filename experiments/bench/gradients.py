@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.bench.timing import Timing, machine, race, ratio, slope, table
+from experiments.bench.timing import Timing, machine, race, ratio, table
 from poisonbench.data import Dataset, load
 from poisonbench.errors import DataError
 from poisonbench.gradients import dot_products
@@ -21,6 +21,7 @@ from poisonbench.seeding import generator
 
 CHECKPOINTS = 3
 FLOOR_BATCH = 128
+WARM = 64  # instances of a first run that is not counted
 
 
 class Block(nn.Module):
@@ -47,10 +48,10 @@ def conv3() -> Classifier:
 
 
 def resnet() -> Classifier:
-    """A norm-free ResNet, 338,378 parameters."""
-    blocks = [Block(32, 32, 1), Block(32, 64, 2), Block(64, 64, 1), Block(64, 104, 2)]
+    """A norm-free ResNet, 336,826 parameters."""
+    blocks = [Block(32, 32, 1), Block(32, 64, 2), Block(64, 64, 1), Block(64, 112, 2)]
     return Classifier(
-        nn.Sequential(Normalize(), nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), *blocks, GlobalMean()), nn.Linear(104, 10)
+        nn.Sequential(Normalize(), nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), *blocks, GlobalMean()), nn.Linear(112, 10)
     )
 
 
@@ -71,15 +72,20 @@ class Problem:
         return sum(p.numel() for p in self.models[0].parameters())
 
 
-def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:
-    """Returns the problem and where its images are from: CIFAR-10 where it is on disk, else noise of its shape."""
+def images(n: int, m: int) -> tuple[Dataset, Dataset, str]:
+    """Returns n training and m test images and where they are from: CIFAR-10 where it is on disk, else noise of its shape."""
     try:
         train, test = load("cifar10")
-        train, test, source = train.take(torch.arange(n)), test.take(torch.arange(m)), "CIFAR-10"
+        return train.take(torch.arange(n)), test.take(torch.arange(m)), "CIFAR-10"
     except DataError:
         g = generator(0, "noise")
-        parts = [Dataset(torch.rand((k, 3, 32, 32), generator=g), torch.randint(10, (k,), generator=g), 10) for k in (n, m)]
-        train, test, source = *parts, "noise of CIFAR-10's shape"
+        a, b = (Dataset(torch.rand((k, 3, 32, 32), generator=g), torch.randint(10, (k,), generator=g), 10) for k in (n, m))
+        return a, b, "noise of CIFAR-10's shape"
+
+
+def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:
+    """Returns the problem and where its images are from."""
+    train, test, source = images(n, m)
     models = []
     with torch.random.fork_rng():
         for k in range(CHECKPOINTS):
@@ -135,13 +141,16 @@ def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -
     lines = [f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. {machine(device)}.", ""]
     for name in names:
         p, source = problem(name, n, m, device)
+        small, _ = problem(name, WARM, WARM, device)
         results: dict[str, Tensor] = {}
-
         scorers = {"poisonbench": ours, "autograd loop": autograd_loop, **peers()}
-        floor = {"floor: passes": partial(floor_passes, p), "floor: product": partial(floor_product, p)}
-        timings = race(
-            {**floor, **{label: partial(_keep, results, label, run, p) for label, run in scorers.items()}}, rounds, device
-        )
+        floor = {"floor: passes": floor_passes, "floor: product": floor_product}
+        race(
+            {label: partial(run, small) for label, run in {**floor, **scorers}.items()}, 1, device, warm=0
+        )  # warm, and not counted
+        runs = {label: partial(run, p) for label, run in floor.items()}
+        runs |= {label: partial(_keep, results, label, run, p) for label, run in scorers.items()}
+        timings = race(runs, rounds, device, warm=0)
         lines += [f"{name}, {p.size:,} parameters, {source}", "", _report(timings, results), ""]
     return "\n".join(lines)
 
@@ -161,20 +170,6 @@ def _report(timings: dict[str, Timing], results: dict[str, Tensor]) -> str:
         peak = "" if timing.peak_bytes < 0 else f"{timing.peak_bytes / 2**20:.0f}"
         rows.append((timing.name, f"{timing.median:.2f}", ratio(timing, floor), ratio(timing, mine), peak, error))
     return table(("", "seconds", "x floor", "x poisonbench", "peak MiB", "difference"), rows)
-
-
-def growth(name: str, sizes: list[int], rounds: int, device: torch.device) -> str:
-    """Returns seconds and peak memory for n and m doubled, with the slopes on log-log axes."""
-    blocks = []
-    for axis in ("n", "m"):
-        timings: list[Timing] = []
-        for size in sizes:
-            n, m = (size, sizes[0]) if axis == "n" else (sizes[0], size)
-            p, _ = problem(name, n, m, device)
-            timings += race({f"{axis} = {size}": partial(ours, p)}, rounds, device).values()
-        rows = [(t.name, f"{min(t.seconds):.2f}", f"{t.peak_bytes / 2**20:.0f}") for t in timings]
-        blocks.append(table((f"{name}", "seconds", "peak MiB"), rows) + f"\n\nslope {slope(sizes, timings):.2f}\n")
-    return "\n".join(blocks)
 
 
 def save(text: str, path: Path | None) -> None:
