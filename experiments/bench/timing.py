@@ -4,7 +4,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def race(contestants: dict[str, Callable[[], object]], rounds: int, device: torch.device, warm: int = 1) -> dict[str, Timing]:
+def race(contestants: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, warm: int = 1) -> dict[str, Timing]:
     """Runs every contestant once a round, in turn, after `warm` rounds that are not counted.
 
     Returns:
