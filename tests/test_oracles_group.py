@@ -181,7 +181,7 @@ def test_removal_support_is_the_count_at_which_a_linear_vote_changes_its_mind() 
     test = test.relabel(logits.argmax(1))
     lead = logits.topk(2, 1).values.diff(dim=1).neg().squeeze(1)
     influence = torch.randn(20, 50, generator=generator(0, "worth"), dtype=torch.float64)  # what each row adds to the lead
-    scores = RemovalSupport("margin")(Evidence(trace, test, influence))
+    scores = RemovalSupport("sum", units="margin")(Evidence(trace, test, influence))
     for point in range(20):
         k, left = 0, float(lead[point])
         for value in influence[point].sort(descending=True).values.tolist():
@@ -201,8 +201,8 @@ def test_loss_and_margin_give_the_same_support_where_they_mean_the_same() -> Non
     logits = predict(trace.model(), test.x)
     p = logits.softmax(1).gather(1, test.y[:, None])
     influence = torch.rand(20, 50, generator=generator(0, "rows"), dtype=torch.float64)
-    a = RemovalSupport("margin")(Evidence(trace, test, influence))
-    b = RemovalSupport("loss")(Evidence(trace, test, influence * (1 - p)))
+    a = RemovalSupport("sum", units="margin")(Evidence(trace, test, influence))
+    b = RemovalSupport("sum", units="loss")(Evidence(trace, test, influence * (1 - p)))
     assert torch.allclose(a, b, rtol=1e-9, atol=0)
-    half = RemovalSupport("margin", scale=0.5)(Evidence(trace, test, influence))
+    half = RemovalSupport("sum", units="margin", scale=0.5)(Evidence(trace, test, influence))
     assert (half <= a).all(), "weaker influence needs more rows"
