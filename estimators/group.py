@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from estimators._solvers import Product, conjugate_gradients
 from poisonbench.backprop import Layers, gradient_vectors
@@ -23,7 +23,7 @@ from poisonbench.gradients import Form, project
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
 from poisonbench.trace import Trace
-from poisonbench.training import train_many
+from poisonbench.training import predict, train_many
 from poisonbench.training.order import Convention
 
 Order = Literal["first", "second", "newton"]
@@ -90,25 +90,33 @@ class GroupInfluence:
     def fit(self, trace: Trace, groups: Tensor) -> GroupScorer:
         """Returns the scorer (m rows) -> (m, s) for `groups`, (s, n) bool; fit finds how far each moves the parameters."""
         check_groups(groups, len(trace.train))
-        model, n, data = trace.model(), len(trace.train), trace.train
+        n, (model, points) = len(trace.train), self._part(trace.model())
+        data = points(trace.train)
         product = hessian_product if self.curvature == "hessian" else gauss_newton_product
         parts = [data.take(group) for group in groups]
-        vectors = [gradient_vectors(model, part, "loss", self.layers) for part in parts]
+        vectors = [gradient_vectors(model, part, "loss") for part in parts]
         names = tuple(vectors[0])
         pull = torch.stack([flatten(v).sum(0) for v in vectors]) / n
         shift = trace.recipe.weight_decay + self.damping
 
         def whole(v: Tensor) -> Tensor:
-            return product(model, data, v, shift, self.layers)
+            return product(model, data, v, shift)
 
         def own(part: Dataset) -> Product:
-            return lambda v: product(model, part, v, 0.0, self.layers) * (len(part) / n)
+            return lambda v: product(model, part, v, 0.0) * (len(part) / n)
 
         def solve(matrix: Product, b: Tensor) -> Tensor:
             return conjugate_gradients(matrix, b, self.tolerance, self.max_steps)
 
         moved = unflatten(model, names, displacement(self.order, whole, [own(part) for part in parts], pull, solve))
-        return lambda test: project(model, test, moved, Form(layers=self.layers)).T
+        return lambda test: project(model, points(test), moved, Form()).T
+
+    def _part(self, model: nn.Module) -> tuple[nn.Module, Callable[[Dataset], Dataset]]:
+        """Returns what moves, the model or its head alone, and what maps instances to its inputs."""
+        if self.layers == "all":
+            return model, lambda data: data
+        body, head = model.get_submodule("features"), model.get_submodule("head")
+        return head, lambda data: Dataset(predict(body, data.x), data.y, data.classes)
 
 
 def retrained(

@@ -138,6 +138,34 @@ def test_a_net_takes_gauss_newton_of_all_parameters_and_a_small_group() -> None:
     assert scores.isfinite().all()
 
 
+@pytest.mark.parametrize("order", ["first", "second", "newton"])
+def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(order) -> None:
+    data, test = problem(40), problem(4, 1)
+    trace = train(data, Recipe("mlp", epochs=3, batch_size=8, checkpoints=1), seed=0)
+    groups = masks([[0, 1, 2, 9], [7]], 40)
+    scores = GroupInfluence(order, damping=0.05, layers="last", tolerance=1e-12).fit(trace, groups)(test)
+    model = trace.model()
+    features, points = (predict(model.get_submodule("features"), part.x) for part in (data, test))
+    jacobians, logits = [], predict(model, data.x)
+    for f in features:  # of the logits in (weight, bias)
+        eye = torch.eye(3, dtype=f.dtype)
+        jacobians.append(torch.cat([torch.kron(eye, f[None]), eye], 1))
+    p, onehot = logits.softmax(1), torch.eye(3, dtype=logits.dtype)
+    h = [j.T @ (torch.diag(q) - torch.outer(q, q)) @ j / 40 for j, q in zip(jacobians, p, strict=True)]
+    g = [j.T @ (q - onehot[y]) / 40 for j, q, y in zip(jacobians, p, data.y, strict=True)]
+    whole = sum(h) + (0.05 + trace.recipe.weight_decay) * torch.eye(len(g[0]), dtype=logits.dtype)
+    for s, group in enumerate(groups):
+        rows = group.nonzero().squeeze(1).tolist()
+        pull, part = sum(g[i] for i in rows), sum(h[i] for i in rows)
+        moved = torch.linalg.solve(whole - part if order == "newton" else whole, pull)
+        if order == "second":
+            moved = moved + torch.linalg.solve(whole, part @ moved)
+        for j, (f, q, y) in enumerate(zip(points, predict(model, test.x).softmax(1), test.y, strict=True)):
+            eye = torch.eye(3, dtype=f.dtype)
+            jacobian = torch.cat([torch.kron(eye, f[None]), eye], 1)
+            assert scores[j, s] == pytest.approx(float((q - onehot[y]) @ jacobian @ moved), abs=1e-10)
+
+
 @pytest.mark.parametrize(
     ("groups", "part"),
     [

@@ -110,5 +110,25 @@ def shapley(n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str
     save("\n".join(parts), output)
 
 
+@main.command()
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--points", default=10, show_default=True, help="Attacked points a seed.")
+@click.option("--budget", default=0.05, show_default=True, help="Poison rows, as a fraction.")
+@click.option(
+    "--newton/--no-newton", default=True, show_default=True, help="Also the Newton step of all layers, a solve a group."
+)
+@click.option("--threads", default=2, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def group(seeds: int, points: int, budget: float, newton: bool, threads: int, output: Path | None) -> None:
+    """Influence of groups: estimates of what the proponents of a patch are worth together, against retraining."""
+    import torch
+
+    from experiments.bench import group as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    save(bench.bench(seeds, points, budget, newton), output)
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,102 @@
+"""What rows are worth together: first order, second order and the Newton step against retraining, on the proponents of a patch.
+
+The groups are the k rows of largest influence on an attacked point, by GAS, and all poison rows.
+"""
+
+import torch
+from torch import Tensor
+
+from attacks.patch import Patch
+from estimators.gas import GAS
+from estimators.group import GroupInfluence, retrained
+from experiments.bench.timing import machine, table
+from poisonbench.backprop import Layers
+from poisonbench.contracts import POISON, craft
+from poisonbench.data import Dataset, load
+from poisonbench.objectives import margins
+from poisonbench.seeding import derive
+from poisonbench.trace import Trace
+from poisonbench.training import Recipe, predict, train
+
+SIZES = (1, 4, 16, 64)
+SINGLES = 16  # of the proponents of a point that are also left out one by one
+ESTIMATES: dict[str, tuple[Layers, str]] = {
+    "head, first": ("last", "first"),
+    "head, second": ("last", "second"),
+    "head, newton": ("last", "newton"),
+    "all layers, first": ("all", "first"),
+    "all layers, second": ("all", "second"),
+    "all layers, newton": ("all", "newton"),
+}
+
+
+def victim(seed: int, budget: float, points: int) -> tuple[Trace, Dataset, Tensor]:
+    """Returns a run on the digits with a patch, attacked points with the labels that it predicts, and the poison rows (n,)."""
+    data, test = load("digits")
+    recipe = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.05, checkpoints=6)
+    poisoned = craft(Patch(budget=budget), data, test, recipe, derive(seed, "attack"))
+    trace = train(poisoned.train, recipe, seed)
+    won = predict(trace.model(), poisoned.targets.x).argmax(1) == poisoned.wanted
+    return trace, poisoned.targets.relabel(poisoned.wanted).take(won.nonzero().squeeze(1)[:points]), poisoned.role == POISON
+
+
+def nested(influence: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Returns the groups of the largest entries of each row, (m, sizes, n) bool."""
+    rank = influence.argsort(1, descending=True).argsort(1)
+    return rank[:, None] < torch.tensor(sizes)[:, None]
+
+
+def own(values: Tensor, m: int) -> Tensor:
+    """Returns what each point's own groups are worth to it, (m, sizes + 1), the last group being that of all points.
+
+    Args:
+        values: (m, m sizes + 1).
+        m: number of points.
+    """
+    each = values[:, :-1].unflatten(1, (m, -1))
+    return torch.cat([each[torch.arange(m), torch.arange(m)], values[:, -1:]], 1)
+
+
+def study(seed: int, budget: float, points: int, names: list[str]) -> dict[str, Tensor]:
+    """Returns by what each group raises a point's margin, (m, sizes + 1) by name; the margin itself is "margin", (m, 1)."""
+    trace, test, poison = victim(seed, budget, points)
+    influence, m = GAS().fit(trace)(test), len(test)
+    groups = torch.cat([nested(influence, SIZES).flatten(0, 1), poison[None]])
+    margin = margins(predict(trace.model(), test.x), test.y)
+    found = {"margin": margin[:, None]}
+    for name in names:
+        layers, order = ESTIMATES[name]
+        estimate = GroupInfluence(order, layers=layers, tolerance=1e-2)  # type: ignore[arg-type]
+        # a change of the loss is sigmoid(-margin) times that of the margin
+        found[name] = own(estimate.fit(trace, groups)(test), m) / torch.sigmoid(-margin)[:, None]
+    found["retrained"] = own(retrained(trace, groups, test, "margin")[0], m)
+    found["confidence below 1/2"] = (found["retrained"] > margin[:, None]).float()
+    top = influence.topk(SINGLES, 1).indices
+    rows = top.unique()
+    alone = retrained(trace, torch.eye(len(trace.train), dtype=torch.bool)[rows], test, "margin")[0]
+    sums = alone.gather(1, torch.searchsorted(rows, top)).cumsum(1)
+    found["sum of single retrainings"] = torch.stack(
+        [sums[:, k - 1] if k <= SINGLES else torch.full((m,), torch.nan) for k in SIZES] + [torch.full((m,), torch.nan)], 1
+    )
+    return found
+
+
+def bench(seeds: int, points: int, budget: float, newton: bool) -> str:
+    """Returns the table: means over the points of all seeds with standard errors."""
+    names = [name for name in ESTIMATES if newton or name != "all layers, newton"]
+    parts = [study(seed, budget, points, names) for seed in range(seeds)]
+    found = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    margin = found.pop("margin")
+    shown = [*names, "sum of single retrainings", "retrained", "confidence below 1/2"]
+    rows = []
+    for g, size in enumerate([*map(str, SIZES), "all poison"]):
+        rows.append([size, *(_mean(found[name][:, g]) for name in shown)])
+    what = f"By how much the rows raise an attacked point's margin (mean {float(margin.mean()):.1f}), with standard errors"
+    where = f"digits, cnn, patch in {budget:.0%} of the rows, seeds 0 to {seeds - 1}, {len(margin)} points."
+    return f"{what}: {where} {machine(torch.device('cpu'))}.\n\n{table(('k', *shown), rows)}\n"
+
+
+def _mean(values: Tensor) -> str:
+    if bool(values.isnan().any()):
+        return ""
+    return f"{float(values.mean()):.2f} ± {float(values.std() / len(values) ** 0.5):.2f}"
