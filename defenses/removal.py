@@ -7,7 +7,7 @@ factor of I - Q_SS, whose next column is made when its row has been chosen. The 
 That a set is better grown row by row, what the next one is worth estimated anew each time, than taken from the top of a ranking:
 Hu, Hu, Zhao & Ma 2024, arXiv 2409.18153, and Huang et al. 2024, arXiv 2408.09008, for linear regression.
 
-Cost: O(n D^2 + D^3) once for D features; of K rows out of q candidates, for m points, O(m q (q D + K^2)).
+Cost: O(n D^2 + D^3) once for D features, or n if these are more; of K rows out of q candidates, for m points, O(m q (q D + K^2)).
 """
 
 from collections.abc import Callable
@@ -58,6 +58,8 @@ def fit_head(trace: Trace, test: Dataset, layer: Layer, l2: float) -> Head:
     both = torch.cat([apart, points - rows.mean(0)])
     size = apart.square().sum(1).mean().sqrt()
     inputs = torch.cat([both / torch.where(size > 0, size, 1.0), both.new_ones(len(both), 1)], 1)
+    if inputs.shape[1] > n:  # the head lies in the span of the rows: n coordinates do
+        inputs = inputs @ torch.linalg.qr(inputs[:n].T).Q
     gram = inputs[:n].T @ inputs[:n]
     gram.diagonal().add_(n * l2)
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), inputs.T, upper=False).T
