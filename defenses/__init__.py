@@ -8,6 +8,7 @@ from defenses.deep_knn import DeepKNN, DeepKNNFilter
 from defenses.deep_partition_aggregation import DeepPartitionAggregation
 from defenses.filter_retrain import FilterRetrain
 from defenses.finite_aggregation import FiniteAggregation
+from defenses.foreign_or_fragile import ForeignOrFragile
 from defenses.foreign_proponents import ForeignProponents
 from defenses.foreign_support import ForeignSupport
 from defenses.influence_collapse import InfluenceCollapse
@@ -34,6 +35,7 @@ DETECTORS: dict[str, type] = {
     "confidence": Confidence,
     "deep-knn": DeepKNN,
     "effective-count": EffectiveCount,
+    "foreign-or-fragile": ForeignOrFragile,
     "foreign-proponents": ForeignProponents,
     "foreign-support": ForeignSupport,
     "gini": Gini,

@@ -1,4 +1,4 @@
-"""Foreign support, the default: a prediction is suspect when the point and the few rows that it rests on look like another class.
+"""Foreign support: a prediction is suspect when the point and the few rows that it rests on look like another class.
 
 Two questions, each weighed by how seldom a clean point answers so: `class-similarity` asks the point, `foreign-proponents` the
 rows that influence names. Combined as by Fisher (Statistical Methods for Research Workers, 1925), on held-out clean points.
@@ -11,21 +11,22 @@ Cost: a forward pass over the n + m instances and O(n^2 (d + log n)); no gradien
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from defenses.class_similarity import ClassSimilarity
 from defenses.evidence import trusted_points
 from defenses.features import Layer, check_at_least, check_layer
 from defenses.foreign_proponents import ForeignProponents
-from defenses.surprise import surprise
+from defenses.surprise import combined, surprise
 from poisonbench.contracts import Evidence
 
-_TRUSTED = 10  # clean points from which a tail can be guessed at all
+TRUSTED = 10  # clean points from which a tail can be guessed at all
 
 
 @dataclass(frozen=True)
 class ForeignSupport:
-    """-log p of the point's foreignness plus -log p of its proponents', p among the trusted points.
+    """-log p of the point's foreignness and its proponents' together, p among the trusted points.
 
     It knows nothing of the attack: neither its budget nor its target.
 
@@ -53,6 +54,6 @@ class ForeignSupport:
             ValueError: fewer than 10 trusted points.
         """
         proponents = ForeignProponents(self.k, self.layer)(evidence)
-        known = trusted_points(evidence, _TRUSTED)
+        known = trusted_points(evidence, TRUSTED)
         point = ClassSimilarity(self.layer)(evidence).to(proponents.dtype)
-        return surprise(point, point[known]) + surprise(proponents, proponents[known])
+        return combined(torch.stack([surprise(point, point[known]), surprise(proponents, proponents[known])]))

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from defenses.evidence import check_images
 from defenses.features import check_at_least
-from defenses.scale import mad
 from poisonbench.contracts import Evidence
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, dot_products
@@ -23,11 +22,11 @@ from poisonbench.gradients import Form, dot_products
 
 @dataclass(frozen=True)
 class InfluenceCollapse:
-    """How far the influence of a point's k strongest proponents falls, in robust scales of its row, when the point is changed.
+    """How far the influence of a point's k strongest proponents falls when the point is blurred, flipped and cropped; the mean.
 
-    Influence is the cosine of margin gradients at the final checkpoint: a cheap stand-in for any estimator, the label being
-    the predicted one throughout. The fall is the mean over blur, flip and crop. The paper flags training rows whose influence
-    on a known poisoned point collapses; here the collapse itself marks the point.
+    Influence is the cosine of margin gradients at the final checkpoint, a cheap stand-in for any estimator, and proponents are
+    rows of the predicted label, which stays that of the unchanged point. The paper flags training rows whose influence on a
+    known poisoned point collapses; here the collapse itself marks the point.
 
     Attributes:
         k: proponents watched.
@@ -44,22 +43,26 @@ class InfluenceCollapse:
         check_at_least(self, 1, "k")
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,).
+        """Returns (m,) in [-2, 2]; NaN where no training row bears the predicted label.
 
         Raises:
             ConfigError: the instances are no images.
         """
-        train, test, model = evidence.trace.train, evidence.test, evidence.trace.model()
-        check_images(evidence, "influence-collapse transforms images")
-        form = Form("margin", "all")
-        before = dot_products(model, train, test, form)
-        top = before.topk(min(self.k, len(train)))
-        width = mad(before)
-        fall = torch.zeros_like(width)
-        for change in TRANSFORMS.values():
-            after = dot_products(model, train, Dataset(change(test.x), test.y, test.classes), form)
-            fall += (top.values - after.gather(1, top.indices)).mean(1)
-        return fall / len(TRANSFORMS) / width.clamp(min=torch.finfo(width.dtype).eps)
+        return falls(evidence, self.k).mean(0)
+
+
+def falls(evidence: Evidence, k: int) -> Tensor:
+    """Returns the fall of the mean cosine of the k strongest proponents for each of `TRANSFORMS`, (t, m); see the detector."""
+    check_images(evidence, "influence-collapse transforms images")
+    train, test, model = evidence.trace.train, evidence.test, evidence.trace.model()
+    form = Form("margin", "all")
+    before = dot_products(model, train, test, form)
+    before = before.masked_fill(train.y != test.y[:, None], -torch.inf)
+    top = before.topk(min(k, len(train)))
+    there = top.values.isfinite()  # a label may have fewer rows than k
+    changed = [dot_products(model, train, Dataset(change(test.x), test.y, test.classes), form) for change in TRANSFORMS.values()]
+    lost = [(top.values - after.gather(1, top.indices)).masked_fill(~there, 0.0).sum(1) for after in changed]
+    return torch.stack(lost) / there.sum(1)
 
 
 def blur(x: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""How seldom a clean point scores so high: -log p against held-out clean scores, beyond the largest of them too."""
+"""How seldom a clean point scores so high: -log p against held-out clean scores, beyond the largest of them too.
+
+Several such scores of a point combine as by Fisher (Statistical Methods for Research Workers, 1925).
+"""
 
 import math
 
@@ -31,3 +34,16 @@ def surprise(scores: Tensor, clean: Tensor) -> Tensor:
     tail = -math.log(_TAIL) + (scores - q) / torch.maximum(excess, floor)
     value = torch.where(scores > q, tail, body.clamp(max=-math.log(_TAIL)))
     return value.masked_fill(scores.isnan(), torch.nan)
+
+
+def combined(surprises: Tensor) -> Tensor:
+    """Returns -log p of the sum of k surprises under independence, (k, m) to (m,): p = exp(-s) (1 + s + ... + s^(k-1) / (k-1)!).
+
+    That is Fisher's test, as 2 s is chi-squared with 2 k degrees of freedom. Increasing in each; NaN where one is NaN.
+    """
+    s = surprises.sum(0)
+    term, total = torch.ones_like(s), torch.ones_like(s)
+    for j in range(1, len(surprises)):
+        term = term * s / j
+        total = total + term
+    return s - total.log()
