@@ -257,7 +257,7 @@ def check_demo(report: dict[str, list[dict]]) -> None:
     assert tail >= 0.85
     assert mean(auroc("tail-heaviness", "gas", scope="all")) < tail - 0.3
     assert mean(auroc("support-without-the-few", "tracin")) >= 0.93
-    assert mean(auroc("foreign-support", "gas")) >= 0.97
+    assert mean(auroc("foreign-or-fragile", "gas")) >= 0.97
     for row in auroc("random", None):
         assert row["interval"][0] <= 0.5 <= row["interval"][1]
 
