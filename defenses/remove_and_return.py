@@ -5,7 +5,7 @@ decide, as in confident learning (Northcutt et al., JAIR 2021, arXiv 1911.00068)
 
 Needs: influence, and a detector's flags on the probe. The poison has a wrong label, in which it is a minority.
 
-Cost: two to four training runs and the influence on the flagged points as a rule; nine runs at most.
+Cost: two to four training runs and the influence on the flagged points as a rule; twelve runs at most.
 """
 
 import warnings
@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.features import check_at_least
 from poisonbench.contracts import Evidence, Means, Mitigated
 from poisonbench.data import Dataset
 from poisonbench.notes import note
@@ -22,6 +23,7 @@ from poisonbench.trace import Trace
 from poisonbench.training import predict
 
 _CLEARED = 0.5  # if more of a label's flagged points than this share have it without the rows removed, these were not the cause
+_RIVAL = 1 / 3  # labels with fewer flagged points than this share of the first label's have false alarms
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,10 @@ class RemoveAndReturn:
     """Removes rows of suspicious labels to which a model that was trained without them gives another label.
 
     A round trains without the upper half, by mean influence on the flagged points, of every suspicious label. That is far more
-    than the poison, so the trigger means nothing to this model: it gives poison rows their true class, and clean rows their
-    label. The former are removed and the victim is trained again. Flagged points that keep their label in the first trial pass
-    for clean; how many of the others stay tells whether another round follows, or the label was suspected without cause. In the
-    end rows to which the new victim gives their label are returned until there are none, and all rows of labels cleared.
+    than the poison, so the trigger means little to this model: it gives poison rows their true class, and clean rows their
+    label. The former are removed, and the victim is trained again. Rounds follow until the flagged points have left the label,
+    with the influence on those alone that a trial made leave, as the others may be clean. In the end rows to which the new
+    victim gives their label are returned, and all rows of a label that its points have again: it was suspected without cause.
 
     So neither the budget nor a cutoff is asked for, and clean rows wrongly removed come back. So does poison with true labels:
     clean-label attacks are not undone. Poison that is half of its label's rows may not be, nor poison whose points go unflagged.
@@ -40,7 +42,7 @@ class RemoveAndReturn:
     Attributes:
         part: of a suspicious label's rows, taken out on trial; more than the poison among them, and not all.
         stay: share of a label's flagged points that may keep it.
-        least: flagged points that make a label suspicious. Where no label has them, nothing is done.
+        least: flagged points that make a label suspicious, with a third of those of the first label. Without, nothing is done.
         rounds: of removing, two retrainings each, and of returning, one each; at most.
 
     Raises:
@@ -52,16 +54,14 @@ class RemoveAndReturn:
     part: float = 0.5
     stay: float = 0.1
     least: int = 3
-    rounds: int = 3
+    rounds: int = 4
 
     def __post_init__(self) -> None:
         if not 0 < self.part < 1:
             raise ValueError(f"part must lie in (0, 1), got {self.part}")
         if not 0 <= self.stay < _CLEARED:
             raise ValueError(f"stay must lie in [0, {_CLEARED}), got {self.stay}")
-        for name in ("least", "rounds"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(self, 1, "least", "rounds")
 
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
         """Returns the victim without the rows found; the old one where no label is suspicious or every alarm was false."""
@@ -69,7 +69,7 @@ class RemoveAndReturn:
             raise ValueError("remove-and-return works on a detector's flags (m,) and an estimator's influence, got None")
         flagged = evidence.test.take(means.flags)
         counts = flagged.y.bincount(minlength=flagged.classes)
-        points = flagged.take(counts[flagged.y] >= self.least)
+        points = flagged.take(counts[flagged.y] >= max(self.least, _RIVAL * int(counts.max())))
         runs = _Runs(evidence.trace, means)
         found, moved = self._remove(runs, points)
         done = self._return(runs, found, moved)
@@ -80,21 +80,24 @@ class RemoveAndReturn:
         return done
 
     def _remove(self, runs: "_Runs", points: Dataset) -> tuple[Mitigated, Dataset]:
-        """Removes the rows that the trials convict, round by round; returns the run, and the points moved by the first trial."""
-        state, moved, open_ = runs.first, points, points
+        """Removes the rows that the trials convict, round by round; returns the run, and the points that a trial made leave."""
+        state, moved = runs.first, torch.zeros_like(points.y, dtype=torch.bool)
+        open_ = ~moved
         for turn in range(self.rounds):
-            if not len(open_):
+            asked = open_ & moved if turn else open_
+            if not bool(asked.any()):
                 break
-            trial = runs.without(state, state.keep & ~self._upper(runs, state, open_))
-            if turn == 0:
-                moved = open_ = points.take(~_have(trial.trace, points))
-            keep = state.keep & (runs.agreed(trial) | ~torch.isin(runs.train.y, open_.y))
+            trial = runs.without(state, state.keep & ~self._upper(runs, state, points.take(asked)))
+            moved |= open_ & ~_have(trial.trace, points)
+            live = points.y[open_ & moved].unique()
+            keep = state.keep & (runs.agreed(trial) | ~torch.isin(runs.train.y, live))
             if torch.equal(keep, state.keep):
-                return Mitigated(state.keep, state.trace, trial.retrainings), moved
+                state = Mitigated(state.keep, state.trace, trial.retrainings)
+                break
             state = runs.without(trial, keep)
-            labels, stay = _staying(state.trace, moved)
-            open_ = moved.take(torch.isin(moved.y, labels[(stay > self.stay) & (stay <= _CLEARED)]))
-        return state, moved
+            labels, stay = _staying(state.trace, points)
+            open_ = torch.isin(points.y, labels[stay > self.stay]) & torch.isin(points.y, live)
+        return state, points.take(moved)
 
     def _return(self, runs: "_Runs", state: Mitigated, points: Dataset) -> Mitigated:
         """Returns the rows that the victim without them agrees to, and those of labels cleared, until there are no more."""

@@ -140,6 +140,20 @@ def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row(
     assert set((~done.keep).nonzero().squeeze(1).tolist()) <= want, "one round removes no more than it tried"
 
 
+def test_a_label_with_few_flagged_points_beside_another_is_left_alone() -> None:
+    evidence, _, attacked = backdoor(*ONE, poison=12)
+    false = ~attacked & (evidence.test.y == 2)
+    masks: list[Tensor] = []
+    real = means(evidence, attacked | (false & (false.cumsum(0) <= 3)))
+
+    def retrain(keep: Tensor) -> Trace:
+        masks.append(keep)
+        return real.retrain(keep)
+
+    RemoveAndReturn()(evidence, replace(real, retrain=retrain))
+    assert (evidence.trace.train.y[~masks[0]] == 0).all()
+
+
 def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_them_again() -> None:
     evidence, _, attacked = backdoor(*ONE, poison=12)
     real, victim = means(evidence, attacked), evidence.trace
@@ -150,7 +164,7 @@ def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_the
         runs.append(replace(victim, train=victim.train.take(keep)) if runs else real.retrain(keep))
         return runs[-1]
 
-    done = RemoveAndReturn()(evidence, replace(real, retrain=retrain))
+    done = RemoveAndReturn(rounds=1)(evidence, replace(real, retrain=retrain))
     assert done.keep.all()
     assert done.trace is evidence.trace
     assert done.retrainings == 2
