@@ -1,7 +1,7 @@
 """Foreign or fragile support, the default: suspect is a prediction whose support is of another class, or is lost at a touch.
 
 Foreign: the point and the rows that it rests on look like another class (`foreign-support`); that tells where the victim's
-features tell the classes apart. Fragile: its proponents lose their influence when the point is blurred, flipped or cropped
+features tell the classes apart. Fragile: its proponents lose hold of it when the point is blurred, flipped or cropped
 (`influence-collapse`); that tells where a trigger is finer than what it is put on. The more surprising of the two counts.
 
 Needs: influence, features, and probe points known to be clean; images, for the second.
@@ -58,5 +58,7 @@ class ForeignOrFragile:
         if len(evidence.test.shape) != 3:
             return foreign
         known = trusted_points(evidence, TRUSTED)
-        fragile = combined(torch.stack([surprise(fall, fall[known]) for fall in falls(evidence, self.watched)]))
+        fragile = combined(
+            torch.stack([surprise(fall, fall[known]) for fall in falls(evidence, self.watched, evidence.influence)])
+        )
         return torch.maximum(foreign, fragile.to(foreign.dtype))

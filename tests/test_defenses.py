@@ -552,7 +552,7 @@ def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(vectors: 
 
 def test_foreign_or_fragile_is_the_more_surprising_of_the_two(images: Evidence, vectors: Evidence) -> None:
     assert images.trusted is not None
-    lost = [surprise(fall, fall[images.trusted]).double() for fall in falls(images, 10)]
+    lost = [surprise(fall, fall[images.trusted]).double() for fall in falls(images, 10, influence_of(images))]
     fragile = -torch.from_numpy(chi2.logsf(2 * torch.stack(lost).sum(0).numpy(), 6))
     foreign = ForeignSupport()(images)
     assert torch.allclose(ForeignOrFragile()(images), torch.maximum(foreign, fragile.to(foreign)), rtol=1e-5)
