@@ -112,6 +112,7 @@ def shapley(n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str
 
 @main.command()
 @click.option("--seeds", default=3, show_default=True)
+@click.option("--model", type=click.Choice(["mlp", "cnn"]), default="mlp", show_default=True, help="cnn: a second a retraining.")
 @click.option("--points", default=10, show_default=True, help="Attacked points a seed.")
 @click.option("--budget", default=0.05, show_default=True, help="Poison rows, as a fraction.")
 @click.option(
@@ -119,7 +120,7 @@ def shapley(n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str
 )
 @click.option("--threads", default=2, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def group(seeds: int, points: int, budget: float, newton: bool, threads: int, output: Path | None) -> None:
+def group(seeds: int, model: str, points: int, budget: float, newton: bool, threads: int, output: Path | None) -> None:
     """Influence of groups: estimates of what the proponents of a patch are worth together, against retraining."""
     import torch
 
@@ -127,7 +128,7 @@ def group(seeds: int, points: int, budget: float, newton: bool, threads: int, ou
     from experiments.bench.gradients import save
 
     torch.set_num_threads(threads)
-    save(bench.bench(seeds, points, budget, newton), output)
+    save(bench.bench(seeds, model, points, budget, newton), output)
 
 
 if __name__ == "__main__":

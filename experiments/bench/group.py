@@ -5,6 +5,7 @@ The groups are the k rows of largest influence on an attacked point, by GAS, and
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from attacks.patch import Patch
 from estimators.gas import GAS
@@ -19,6 +20,7 @@ from poisonbench.trace import Trace
 from poisonbench.training import Recipe, predict, train
 
 SIZES = (1, 4, 16, 64)
+REPEATS = 5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
 SINGLES = 16  # of the proponents of a point that are also left out one by one
 ESTIMATES: dict[str, tuple[Layers, str]] = {
     "head, first": ("last", "first"),
@@ -30,10 +32,10 @@ ESTIMATES: dict[str, tuple[Layers, str]] = {
 }
 
 
-def victim(seed: int, budget: float, points: int) -> tuple[Trace, Dataset, Tensor]:
+def victim(seed: int, model: str, budget: float, points: int) -> tuple[Trace, Dataset, Tensor]:
     """Returns a run on the digits with a patch, attacked points with the labels that it predicts, and the poison rows (n,)."""
     data, test = load("digits")
-    recipe = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.05, checkpoints=6)
+    recipe = Recipe(model=model, epochs=20, batch_size=64, lr=0.05, checkpoints=6)
     poisoned = craft(Patch(budget=budget), data, test, recipe, derive(seed, "attack"))
     trace = train(poisoned.train, recipe, seed)
     won = predict(trace.model(), poisoned.targets.x).argmax(1) == poisoned.wanted
@@ -57,9 +59,9 @@ def own(values: Tensor, m: int) -> Tensor:
     return torch.cat([each[torch.arange(m), torch.arange(m)], values[:, -1:]], 1)
 
 
-def study(seed: int, budget: float, points: int, names: list[str]) -> dict[str, Tensor]:
+def study(seed: int, model: str, budget: float, points: int, names: list[str]) -> dict[str, Tensor]:
     """Returns by what each group raises a point's margin, (m, sizes + 1) by name; the margin itself is "margin", (m, 1)."""
-    trace, test, poison = victim(seed, budget, points)
+    trace, test, poison = victim(seed, model, budget, points)
     influence, m = GAS().fit(trace)(test), len(test)
     groups = torch.cat([nested(influence, SIZES).flatten(0, 1), poison[None]])
     margin = margins(predict(trace.model(), test.x), test.y)
@@ -69,11 +71,10 @@ def study(seed: int, budget: float, points: int, names: list[str]) -> dict[str, 
         estimate = GroupInfluence(order, layers=layers, tolerance=1e-2)  # type: ignore[arg-type]
         # a change of the loss is sigmoid(-margin) times that of the margin
         found[name] = own(estimate.fit(trace, groups)(test), m) / torch.sigmoid(-margin)[:, None]
-    found["retrained"] = own(retrained(trace, groups, test, "margin")[0], m)
-    found["confidence below 1/2"] = (found["retrained"] > margin[:, None]).float()
+    found["retrained"] = own(retrained(trace, groups, test, "margin", REPEATS)[0], m)
     top = influence.topk(SINGLES, 1).indices
     rows = top.unique()
-    alone = retrained(trace, torch.eye(len(trace.train), dtype=torch.bool)[rows], test, "margin")[0]
+    alone = retrained(trace, torch.eye(len(trace.train), dtype=torch.bool)[rows], test, "margin", REPEATS)[0]
     sums = alone.gather(1, torch.searchsorted(rows, top)).cumsum(1)
     found["sum of single retrainings"] = torch.stack(
         [sums[:, k - 1] if k <= SINGLES else torch.full((m,), torch.nan) for k in SIZES] + [torch.full((m,), torch.nan)], 1
@@ -81,18 +82,18 @@ def study(seed: int, budget: float, points: int, names: list[str]) -> dict[str, 
     return found
 
 
-def bench(seeds: int, points: int, budget: float, newton: bool) -> str:
+def bench(seeds: int, model: str, points: int, budget: float, newton: bool) -> str:
     """Returns the table: means over the points of all seeds with standard errors."""
     names = [name for name in ESTIMATES if newton or name != "all layers, newton"]
-    parts = [study(seed, budget, points, names) for seed in range(seeds)]
+    parts = [study(seed, model, budget, points, names) for seed in tqdm(range(seeds), desc="victims", disable=None)]
     found = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
     margin = found.pop("margin")
-    shown = [*names, "sum of single retrainings", "retrained", "confidence below 1/2"]
+    shown = [*names, "sum of single retrainings", "retrained"]
     rows = []
     for g, size in enumerate([*map(str, SIZES), "all poison"]):
         rows.append([size, *(_mean(found[name][:, g]) for name in shown)])
     what = f"By how much the rows raise an attacked point's margin (mean {float(margin.mean()):.1f}), with standard errors"
-    where = f"digits, cnn, patch in {budget:.0%} of the rows, seeds 0 to {seeds - 1}, {len(margin)} points."
+    where = f"digits, {model}, patch in {budget:.0%} of the rows, seeds 0 to {seeds - 1}, {len(margin)} points."
     return f"{what}: {where} {machine(torch.device('cpu'))}.\n\n{table(('k', *shown), rows)}\n"
 
 
