@@ -35,6 +35,7 @@ from poisonbench.contracts import Detector, Evidence
 from poisonbench.errors import ConfigError
 from poisonbench.gradients import Form, dot_products, gradient_norms
 from poisonbench.models import build
+from poisonbench.notes import collecting
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, predict, train
 
@@ -90,7 +91,7 @@ ROWS = [
     Row(ForeignSupport()),
     Row(ForeignSupport(3, "penultimate")),
     Row(ForeignOrFragile()),
-    Row(ForeignOrFragile(3, 5), images=True),
+    Row(ForeignOrFragile(0.0, 3, 5), sees=False, images=True),  # as influence-collapse
     Row(DeepKNN(30)),
     Row(DeepKNN(30, "inner")),
     Row(Confidence()),
@@ -238,6 +239,7 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
         (lambda: Gini("class"), "scope must be 'label' or 'all', got 'class'"),
         (lambda: ClassSimilarity("first"), "layer must be 'inner' or 'penultimate', got 'first'"),
         (lambda: DeepKNN(0), "neighbours must be at least 1, got 0"),
+        (lambda: ForeignOrFragile(1.5), r"foreign must lie in \[0, 1\], got 1.5"),
         (lambda: InfluenceCollapse(0), "k must be at least 1, got 0"),
         (lambda: ScaleUp((3.0, 1.0)), "factors must be numbers above 1, got"),
         (lambda: ScaleUp(()), "factors must be numbers above 1, got"),
@@ -550,15 +552,18 @@ def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(vectors: 
         assert torch.allclose(surprise(a * point + b, a * point[known] + b), surprise(point, point[known]), rtol=1e-6)
 
 
-def test_foreign_or_fragile_is_the_more_surprising_of_the_two(images: Evidence, vectors: Evidence) -> None:
-    assert images.trusted is not None
-    lost = [surprise(fall, fall[images.trusted]).double() for fall in falls(images, 10, influence_of(images))]
+def test_foreign_or_fragile_asks_for_fragility_where_clean_points_look_foreign(images: Evidence, vectors: Evidence) -> None:
+    known = images.trusted
+    assert known is not None
+    lost = [surprise(fall, fall[known]).double() for fall in falls(images, 10, influence_of(images))]
     fragile = -torch.from_numpy(chi2.logsf(2 * torch.stack(lost).sum(0).numpy(), 6))
-    foreign = ForeignSupport()(images)
-    assert torch.allclose(ForeignOrFragile()(images), torch.maximum(foreign, fragile.to(foreign)), rtol=1e-5)
-    assert bool((fragile > foreign).any()), "the example has points of both kinds"
-    assert bool((fragile < foreign).any())
-    assert torch.equal(ForeignOrFragile()(vectors), ForeignSupport()(vectors)), "no images: foreign support alone"
+    share = float((ClassSimilarity()(images)[known] > 0).double().mean())
+    assert 0 <= share < 0.5
+    with collecting() as told:
+        assert torch.equal(ForeignOrFragile()(images), ForeignSupport()(images))
+    assert told.figures["foreign_trusted"] == share
+    assert torch.allclose(ForeignOrFragile(share)(images), fragile, rtol=1e-5)
+    assert torch.equal(ForeignOrFragile(0.0)(vectors), ForeignSupport()(vectors)), "no images: foreign support alone"
 
 
 def test_surprise_is_the_log_of_the_share_of_clean_scores_as_high_and_goes_on_beyond_them() -> None:
