@@ -2,7 +2,7 @@
 
 Needs: the final model.
 
-Cost, for n training and m test instances, p parameters and C classes: "cg" and "lissa" O(n C m p) a step, O(m p) memory;
+Cost, for n training and m test instances, p parameters and C classes: "cg" and "lissa" O((n C + m) m p) a step, O(m p) memory;
 "explicit" O(n C p^2 + p^3) once and O(m p^2), O(p^2) memory; "ekfac" two passes once and O(m p (inputs + outputs)).
 """
 
@@ -36,7 +36,8 @@ class InfluenceFunctions:
     the recipe's, of the regulariser (w/2)|theta|^2.
 
     Attributes:
-        solver: "cg": conjugate gradients, all test points a step together; "explicit": Cholesky factors of H, up to 16,384
+        solver: "cg": block conjugate gradients, all test points in one search space, so that within `tolerance` a point's
+            scores depend on the points beside it; "explicit": Cholesky factors of H, up to 16,384
             parameters; "lissa": the recursion x <- x + (g - H x) / scale (section 3, Agarwal et al. 2017, arXiv 1602.03943), with
             damping inside H; "ekfac": see `poisonbench.ekfac`.
         curvature: "gauss-newton", positive semi-definite, or "hessian", which away from a minimum is not: test points for which
