@@ -194,6 +194,17 @@ class Ranked(GAS):
 
 
 @dataclass(frozen=True)
+class Excused(Ranked):
+    """A field `tolerance` excuses a residual, and no more than that.
+
+    layerwise: as in GAS.
+    tolerance: of no solver.
+    """
+
+    tolerance: float = 1.0
+
+
+@dataclass(frozen=True)
 class Constant:
     """Scores that say nothing."""
 
@@ -239,6 +250,7 @@ class Tidies(Constant):
         ("estimator", Stateful(), {"stateless"}, set()),
         ("estimator", Opposite(), set(), {"sign"}),
         ("estimator", Ranked(), {"alone"}, set()),
+        ("estimator", Excused(), {"alone"}, set()),
         ("detector", Constant(), set(), {"meaning"}),
         ("detector", Undeclared(), {"honest"}, set()),
         ("detector", Wide(), {"uses", "runs"}, {"meaning"}),

@@ -1,7 +1,7 @@
 """The checks of an influence estimator: shape, sign, and that scores depend on the trace and the test point alone."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from poisonbench.trace import Trace
 from poisonbench.training import Recipe, train
 
 RECIPE = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3)
+SHARP = 1e-10  # residual at which a solver's answer is that of the equation
 
 
 def clusters(n: int, seed: int) -> Dataset:
@@ -78,7 +79,8 @@ def _stateless(s: EstimatorSubject) -> str:
 
 def _alone(s: EstimatorSubject) -> str:
     test, order = clusters(5, 1), torch.tensor([3, 0, 4])
-    part, whole = s.scores(test.take(order)), s.scores(test)[order]
+    value = replace(s.value, tolerance=SHARP) if isinstance(getattr(s.value, "tolerance", None), float) else s.value
+    part, whole = value.fit(s.trace)(test.take(order)), value.fit(s.trace)(test)[order]
     require(
         torch.allclose(part, whole, rtol=1e-6, atol=1e-9, equal_nan=True), "scores change with the other test points asked for"
     )
@@ -113,7 +115,9 @@ ESTIMATOR: dict[str, Check] = {
     "finite": Check("scores are finite floats; NaN means: could not be computed", _finite),
     "determinism": Check("equal traces give equal scores", _deterministic),
     "stateless": Check("fit returns a new object and hides nothing in self", _stateless),
-    "alone": Check("a test point's scores do not depend on the others", _alone),
+    "alone": Check(
+        "a test point's scores do not depend on the others, but within the residual of a solver (`tolerance`)", _alone
+    ),
     "untouched": Check("it leaves the trace and the global state as they were", _untouched),
     "sign": Check("positive = the instance helped the prediction", _sign),
 }
