@@ -36,7 +36,7 @@ class ForeignOrFragile:
         foreign: share of the trusted points that look like another class than the predicted one, from which on the second
             question is asked.
         k: proponents asked for their class.
-        watched: proponents whose influence is watched.
+        watched: proponents whose influence is watched, by the cosines of the final model, whatever the estimator.
         layer: see `defenses.features.encoder`.
 
     Raises:
@@ -68,6 +68,6 @@ class ForeignOrFragile:
         if share < self.foreign or len(evidence.test.shape) != 3:
             return ForeignSupport(self.k, self.layer)(evidence)
         influence, sound = sound_influence(evidence)
-        lost = falls(evidence, self.watched, influence)
+        lost = falls(evidence, self.watched)
         fragile = combined(torch.stack([surprise(fall, fall[known]) for fall in lost]))
         return torch.where(sound, fragile, torch.nan).to(influence.dtype)

@@ -51,20 +51,14 @@ class InfluenceCollapse:
         return falls(evidence, self.k).mean(0)
 
 
-def falls(evidence: Evidence, k: int, influence: Tensor | None = None) -> Tensor:
-    """Returns the fall of the mean cosine of the k strongest proponents for each of `TRANSFORMS`, (t, m); see the detector.
-
-    Args:
-        evidence: the victim and the probe.
-        k: proponents; fewer where a label has fewer rows.
-        influence: (m, n), which names the proponents; None: the cosines themselves do.
-    """
+def falls(evidence: Evidence, k: int) -> Tensor:
+    """Returns the fall of the mean cosine of the k strongest proponents for each of `TRANSFORMS`, (t, m); see the detector."""
     check_images(evidence, "influence-collapse transforms images")
     train, test, model = evidence.trace.train, evidence.test, evidence.trace.model()
     form = Form("margin", "all")
     before = dot_products(model, train, test, form)
     foreign = train.y != test.y[:, None]
-    top = (before if influence is None else influence).masked_fill(foreign, -torch.inf).topk(min(k, len(train))).indices
+    top = before.masked_fill(foreign, -torch.inf).topk(min(k, len(train))).indices
     there = ~foreign.gather(1, top)  # a label may have fewer rows than k
     changed = [dot_products(model, train, Dataset(change(test.x), test.y, test.classes), form) for change in TRANSFORMS.values()]
     lost = [(before - after).gather(1, top).masked_fill(~there, 0.0).sum(1) for after in changed]
