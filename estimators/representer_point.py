@@ -8,12 +8,12 @@ beyond a Hessian of at most `EXPLICIT` squared. Scores of m test points: O(m n d
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from estimators._solvers import conjugate_gradients
 from poisonbench.contracts import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -164,7 +164,9 @@ def _newton(weight: Tensor, inputs: Tensor, gradient: Tensor, l2: float) -> Tens
         return (s - p * s.sum(1, keepdim=True)).T @ inputs / len(inputs) + 2 * l2 * v
 
     if weight.numel() > EXPLICIT:
-        return _conjugate_gradients(product, gradient, 1e-3, 10 * weight.numel())
+        rows = gradient.reshape(1, -1)
+        solved = conjugate_gradients(lambda v: product(v.view_as(weight)).view_as(v), rows, 1e-3, 10 * weight.numel())
+        return solved.view_as(weight)
     classes, width = weight.shape
     hessian = torch.zeros(classes, width, classes, width, dtype=weight.dtype, device=weight.device)
     for q, f in zip(p.split(1024), inputs.split(1024), strict=True):
@@ -175,23 +177,6 @@ def _newton(weight: Tensor, inputs: Tensor, gradient: Tensor, l2: float) -> Tens
     flat = hessian.view(weight.numel(), weight.numel())
     flat.diagonal().add_(2 * l2)
     return torch.cholesky_solve(gradient.reshape(-1, 1), torch.linalg.cholesky(flat)).view_as(weight)
-
-
-def _conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, tolerance: float, steps: int) -> Tensor:
-    """Solves product(x) = b for a positive definite product, to a residual of `tolerance` relative to b."""
-    x, r = torch.zeros_like(b), b.clone()
-    d, rr = r.clone(), r.square().sum()
-    goal = tolerance**2 * rr
-    for _ in range(steps):
-        if rr <= goal:
-            return x
-        hd = product(d)
-        a = rr / (d * hd).sum()
-        x += a * d
-        r -= a * hd
-        rr, before = r.square().sum(), rr
-        d = r + rr / before * d
-    return x
 
 
 def _parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
