@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from attacks._backdoor import Cover, check_images, dirty_label, mix, noise_image
-from attacks._common import check_at_least, check_fraction, check_share
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import Cover, check_images, dirty_label, mix, noise_image
+from poisonbench.checks import check_at_least, check_fraction, check_share
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
@@ -80,10 +80,16 @@ class AdaptiveBlend:
         """
         height, width = shape[-2:]
         if self.pieces > min(height, width):
-            raise ConfigError([f"pieces must be at most {min(height, width)} on images of {height}x{width}, got {self.pieces}"])
+            raise ConfigError(
+                [
+                    f"pieces must be at most {min(height, width)} on images of {height}x{width}, got {self.pieces}"
+                ]
+            )
         total = self.pieces**2
         rank = torch.rand((k, total), generator=g).argsort(1).argsort(1)
-        kept = (rank < max(1, round(self.keep * total))).view(k, 1, self.pieces, self.pieces) * self.fade
+        kept = (rank < max(1, round(self.keep * total))).view(
+            k, 1, self.pieces, self.pieces
+        ) * self.fade
         down, right = (torch.arange(pixels) * self.pieces // pixels for pixels in (height, width))
         mask: Tensor = kept[:, :, down][..., right]
         return mask
@@ -98,8 +104,19 @@ class AdaptiveBlend:
         check_images(train, self)
 
         def pieces(x: Tensor, stream: str) -> Tensor:
-            return self.trigger(x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x))
+            return self.trigger(
+                x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x)
+            )
 
         cover = Cover(self.cover, train.y != self.target, partial(pieces, stream="cover pieces"))
         trigger, poison = partial(self.trigger, seed=seed), partial(pieces, stream="poison pieces")
-        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison, cover=cover)
+        return dirty_label(
+            train,
+            test,
+            trigger,
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            poison=poison,
+            cover=cover,
+        )

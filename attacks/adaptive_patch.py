@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from attacks._backdoor import Cover, check_images, dirty_label
-from attacks._common import check_at_least, check_fraction, check_share
-from attacks._square import CORNERS, side, square
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import Cover, check_images, dirty_label
+from attacks.kit.square import CORNERS, side, square
+from poisonbench.checks import check_at_least, check_fraction, check_share
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
@@ -76,7 +76,9 @@ class AdaptivePatch:
         s = side(self.size, shape)
         for corner in CORNERS:
             values = (torch.arange(shape[0] * s * s) % 2 == 0).float()
-            shuffled = values[torch.randperm(len(values), generator=generator(seed, "pattern", corner))]
+            shuffled = values[
+                torch.randperm(len(values), generator=generator(seed, "pattern", corner))
+            ]
             image[:, square(shape, self.size, corner)] = shuffled.view(shape[0], -1)
         return image
 
@@ -95,8 +97,19 @@ class AdaptivePatch:
         check_images(train, self)
 
         def one(x: Tensor, stream: str) -> Tensor:
-            return self.trigger(x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x))
+            return self.trigger(
+                x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x)
+            )
 
         cover = Cover(self.cover, train.y != self.target, partial(one, stream="cover pieces"))
         trigger, poison = partial(self.trigger, seed=seed), partial(one, stream="poison pieces")
-        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison, cover=cover)
+        return dirty_label(
+            train,
+            test,
+            trigger,
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            poison=poison,
+            cover=cover,
+        )

@@ -8,9 +8,9 @@ from functools import partial
 
 from torch import Tensor
 
-from attacks._backdoor import check_images, dirty_label, mix, noise_image
-from attacks._common import check_at_least, check_fraction
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_images, dirty_label, mix, noise_image
+from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 

@@ -13,13 +13,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attacks._backdoor import check_images
-from attacks._common import attacked, check_positive, replace
-from attacks._targeted import adam_descent, check_targeted, take_aim
-from poisonbench.contracts import Poisoned
+from attacks.kit.aim import check_targeted, take_aim
+from attacks.kit.backdoor import check_images
+from attacks.kit.descent import adam_descent
+from attacks.kit.rows import attacked, replace
+from poisonbench.checks import check_positive
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
-from poisonbench.training import Recipe, exact_arithmetic
+from poisonbench.seeding import exact_arithmetic
+from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,32 @@ class Bullseye:
         bodies = [model.get_submodule("features") for model in aim.models]
         with torch.no_grad(), exact_arithmetic():
             goals = [body(test.x[aim.point]) for body in bodies]
-        objective = Polytope(bodies, goals) if self.polytope else partial(distance_of_mean, bodies, goals)
+        objective = (
+            Polytope(bodies, goals) if self.polytope else partial(distance_of_mean, bodies, goals)
+        )
         poison, curve = adam_descent(
-            objective, train.x[aim.rows], eps=self.eps, steps=self.steps, lr=self.lr, what="bullseye polytope"
+            objective,
+            train.x[aim.rows],
+            eps=self.eps,
+            steps=self.steps,
+            lr=self.lr,
+            what="bullseye polytope",
         )
         attach("objective", curve[None])
         note("objective_first", float(curve[0]))
         note("objective_last", float(curve[-1]))
-        return Poisoned(*replace(train, aim.rows, poison, train.y[aim.rows]), *attacked(test, aim.point, aim.wanted))
+        return Poisoned(
+            *replace(train, aim.rows, poison, train.y[aim.rows]),
+            *attacked(test, aim.point, aim.wanted),
+        )
 
 
-def distance_of_mean(bodies: list[nn.Module], goals: list[Tensor], x: Tensor, step: int = 0) -> Tensor:  # noqa: ARG001
+def distance_of_mean(
+    bodies: list[nn.Module],
+    goals: list[Tensor],
+    x: Tensor,
+    step: int = 0,  # noqa: ARG001 - the signature of an objective
+) -> Tensor:
     """Returns equation (3), a scalar: half the mean over the nets of |mean_j f(x_j) - f(t)|^2 / |f(t)|^2.
 
     Args:
@@ -88,7 +106,10 @@ def distance_of_mean(bodies: list[nn.Module], goals: list[Tensor], x: Tensor, st
         x: (k, *shape), the poisons x_j.
         step: of the optimisation; without effect here.
     """
-    parts = [(body(x).mean(0) - z[0]).square().sum() / z.square().sum() for body, z in zip(bodies, goals, strict=True)]
+    parts = [
+        (body(x).mean(0) - z[0]).square().sum() / z.square().sum()
+        for body, z in zip(bodies, goals, strict=True)
+    ]
     return torch.stack(parts).mean() / 2
 
 
@@ -116,7 +137,9 @@ class Polytope:
         return torch.stack(parts).mean() / 2
 
 
-def nearest_combination(features: Tensor, goal: Tensor, start: Tensor | None = None, steps: int = 50) -> Tensor:
+def nearest_combination(
+    features: Tensor, goal: Tensor, start: Tensor | None = None, steps: int = 50
+) -> Tensor:
     """Returns c (k,), on the simplex, that makes |c @ features - goal|^2 small, by projected gradient descent (algorithm 1).
 
     Args:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks._backdoor import check_images
-from attacks._common import attacked, check_at_least, check_fraction, check_part, draw, nothing, replace
-from attacks._craft import BLOCK, signed_descent
-from attacks._targeted import steps_of
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_images
+from attacks.kit.descent import BLOCK, signed_descent, steps_of
+from attacks.kit.rows import attacked, draw, nothing, replace
+from poisonbench.checks import check_at_least, check_fraction, check_part
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.models import predict
 from poisonbench.notes import attach, note
-from poisonbench.seeding import derive, generator
-from poisonbench.training import Recipe, exact_arithmetic, predict, starting_model, training_mode
+from poisonbench.seeding import derive, exact_arithmetic, generator
+from poisonbench.training import Recipe, starting_model, training_mode
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,18 @@ class ErrorMinimising:
         rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
         model = starting_model(own, train, derive(seed, "surrogate"))
         clean, y, g = train.x[rows], train.y[rows], generator(seed, "batches")
-        sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=own.lr, momentum=own.momentum)
+        sgd = torch.optim.SGD(
+            [p for p in model.parameters() if p.requires_grad], lr=own.lr, momentum=own.momentum
+        )
         noisy, losses = clean.clone(), []
         for _ in steps_of(self.rounds, "error-minimising noise"):
-            self._learn(model, sgd, Dataset(train.x.index_copy(0, rows, noisy), train.y, train.classes), own, g)
+            self._learn(
+                model,
+                sgd,
+                Dataset(train.x.index_copy(0, rows, noisy), train.y, train.classes),
+                own,
+                g,
+            )
             noisy = torch.cat([self._ease(model, *block) for block in _blocks(clean, noisy, y)])
             logits = predict(model, noisy)
             losses.append(F.cross_entropy(logits, y))
@@ -81,12 +90,16 @@ class ErrorMinimising:
         points = nothing(test)
         return Poisoned(*replace(train, rows, noisy, y), *attacked(test, points, points))
 
-    def _learn(self, model: nn.Module, sgd: torch.optim.SGD, data: Dataset, own: Recipe, g: torch.Generator) -> None:
+    def _learn(
+        self, model: nn.Module, sgd: torch.optim.SGD, data: Dataset, own: Recipe, g: torch.Generator
+    ) -> None:
         """Trains the surrogate for M steps on the perturbed rows: the outer minimisation of equation (2)."""
         training_mode(model, own)
         with exact_arithmetic(), torch.enable_grad():
             for _ in range(self.train_steps):
-                batch = data.take(torch.randint(len(data), (min(own.batch_size, len(data)),), generator=g))
+                batch = data.take(
+                    torch.randint(len(data), (min(own.batch_size, len(data)),), generator=g)
+                )
                 sgd.zero_grad()
                 F.cross_entropy(model(batch.x), batch.y).backward()
                 sgd.step()

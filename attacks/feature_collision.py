@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks._backdoor import check_images
-from attacks._common import attacked, check_positive, check_share, replace
-from attacks._craft import project
-from attacks._targeted import check_targeted, steps_of, take_aim
-from poisonbench.contracts import Poisoned
+from attacks.kit.aim import check_targeted, take_aim
+from attacks.kit.backdoor import check_images
+from attacks.kit.descent import project, steps_of
+from attacks.kit.rows import attacked, replace
+from poisonbench.checks import check_positive, check_share
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
-from poisonbench.training import Recipe, exact_arithmetic
+from poisonbench.seeding import exact_arithmetic
+from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class FeatureCollision:
         check_positive("lr", self.lr)
         check_share("watermark", self.watermark)
         if self.watermark and self.eps is not None:
-            raise ValueError(f"a watermark leaves every ball around the rows: it needs eps=None, got {self.eps}")
+            raise ValueError(
+                f"a watermark leaves every ball around the rows: it needs eps=None, got {self.eps}"
+            )
 
     def collide(self, base: Tensor, clean: Tensor, goal: Tensor, bodies: list[nn.Module]) -> Tensor:
         """Returns the rows moved onto `goal` in feature space; logs the mean objective before each step and after the last.
@@ -79,7 +83,9 @@ class FeatureCollision:
         wide = (-1, *[1] * (base.dim() - 1))
 
         def distance(x: Tensor) -> Tensor:  # equation (1), first term, a row each
-            parts: list[Tensor] = [(body(x) - z).square().sum(1) for body, z in zip(bodies, goals, strict=True)]
+            parts: list[Tensor] = [
+                (body(x) - z).square().sum(1) for body, z in zip(bodies, goals, strict=True)
+            ]
             return torch.stack(parts).mean(0)
 
         def objective(x: Tensor) -> Tensor:
@@ -119,7 +125,10 @@ class FeatureCollision:
         clean, goal = train.x[aim.rows], test.x[aim.point]
         base = (1 - self.watermark) * clean + self.watermark * goal  # section 4.2
         poison = self.collide(base, clean, goal, bodies)
-        return Poisoned(*replace(train, aim.rows, poison, train.y[aim.rows]), *attacked(test, aim.point, aim.wanted))
+        return Poisoned(
+            *replace(train, aim.rows, poison, train.y[aim.rows]),
+            *attacked(test, aim.point, aim.wanted),
+        )
 
 
 def backward_step(x: Tensor, base: Tensor, weight: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks._common import check_fraction
 from poisonbench import log
-from poisonbench.contracts import Poisoned
+from poisonbench.checks import check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, LogError
 from poisonbench.poison_file import KIND, read_poison
@@ -53,7 +53,9 @@ class File:
             log.read(Path(self.path), KIND, keys=())
             object.__setattr__(self, "sha256", sha256_of(Path(self.path)))
         except (LogError, OSError) as error:
-            raise ValueError(f"path must be a file that `poisonbench export` wrote: {error}") from error
+            raise ValueError(
+                f"path must be a file that `poisonbench export` wrote: {error}"
+            ) from error
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
         """Returns the poison of the file.
@@ -68,8 +70,12 @@ class File:
         try:
             found = sha256_of(path)
         except OSError as error:
-            raise ConfigError([f"path {self.path!r}: {error.strerror or error}"], "put the poison file back") from error
+            raise ConfigError(
+                [f"path {self.path!r}: {error.strerror or error}"], "put the poison file back"
+            ) from error
         if found != self.sha256:
             what = f"{self.path} is another file than the grid names: its sha256 is {found}, not {self.sha256}"
-            raise ConfigError([what], "put the file back, or run the grid without `sha256`: a new scene")
+            raise ConfigError(
+                [what], "put the file back, or run the grid without `sha256`: a new scene"
+            )
         return read_poison(path, train, test)

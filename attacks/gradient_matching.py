@@ -12,11 +12,13 @@ from typing import get_args
 
 from torch import Tensor
 
-from attacks._backdoor import check_images
-from attacks._common import attacked, check_choice, check_fraction, replace
-from attacks._matching import Augmentation, misalignment, shifting, wanted_gradient
-from attacks._targeted import adam_descent, check_targeted, noise_in_ball, restarted, take_aim
-from poisonbench.contracts import Poisoned
+from attacks.kit.aim import check_targeted, take_aim
+from attacks.kit.backdoor import check_images
+from attacks.kit.descent import adam_descent, noise_in_ball, restarted
+from attacks.kit.gradient_matching import Augmentation, misalignment, shifting, wanted_gradient
+from attacks.kit.rows import attacked, replace
+from poisonbench.checks import check_choice, check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe
@@ -72,15 +74,26 @@ class GradientMatching:
         wish = Dataset(test.x[aim.point], aim.wanted, test.classes)
         goals = [wanted_gradient(model, wish) for model in aim.models]
         clean, y = train.x[aim.rows], train.y[aim.rows]
-        augment = None if self.augment == "none" else shifting(seed, flip=self.augment == "shift-flip")
+        augment = (
+            None if self.augment == "none" else shifting(seed, flip=self.augment == "shift-flip")
+        )
 
         def objective(x: Tensor, t: int) -> Tensor:
             return misalignment(aim.models, goals, augment(x, t) if augment else x, y)
 
         def run(restart: int) -> tuple[Tensor, Tensor]:
             start = noise_in_ball(clean, self.eps, derive(seed, "gradient matching"), restart)
-            how = partial(adam_descent, eps=self.eps, steps=self.steps, lr=self.step * self.eps, signed=True, start=start)
+            how = partial(
+                adam_descent,
+                eps=self.eps,
+                steps=self.steps,
+                lr=self.step * self.eps,
+                signed=True,
+                start=start,
+            )
             return how(objective, clean, what=f"gradient matching {restart + 1}")
 
         poison = restarted(run, self.restarts)
-        return Poisoned(*replace(train, aim.rows, poison, y), *attacked(test, aim.point, aim.wanted))
+        return Poisoned(
+            *replace(train, aim.rows, poison, y), *attacked(test, aim.point, aim.wanted)
+        )

@@ -15,16 +15,19 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from attacks._backdoor import check_classes, check_images, clean_label
-from attacks._common import check_at_least, check_class, check_fraction
-from attacks._craft import signed_descent, surrogate
-from attacks._square import Place, Stamping
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_classes, check_images, clean_label
+from attacks.kit.descent import signed_descent
+from attacks.kit.rows import check_class
+from attacks.kit.square import Place, Stamping
+from attacks.kit.surrogate import surrogate
+from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict
+from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,25 @@ class HiddenTrigger(Stamping):
         goals, g = predict(features, patched), generator(seed, "sources")
         k, step = len(x), max(self.eps / 16, 2.5 * self.eps / self.steps)
 
-        def distance(z: Tensor) -> Tensor:  # algorithm 1: sources drawn anew, matched one to one, one step of descent
-            drawn = torch.cat([torch.randperm(len(goals), generator=g) for _ in range(-(-k // len(goals)))])[:k]
+        def distance(
+            z: Tensor,
+        ) -> Tensor:  # algorithm 1: sources drawn anew, matched one to one, one step of descent
+            drawn = torch.cat(
+                [torch.randperm(len(goals), generator=g) for _ in range(-(-k // len(goals)))]
+            )[:k]
             now, goal = features(z), goals[drawn.to(goals.device)]
             match = linear_sum_assignment(torch.cdist(now.detach(), goal).cpu().numpy())[1]
-            squares: Tensor = (now - goal[torch.as_tensor(match, device=goal.device)]).square().sum(1)  # equation (1)
+            squares: Tensor = (
+                (now - goal[torch.as_tensor(match, device=goal.device)]).square().sum(1)
+            )  # equation (1)
             return squares
 
         hidden = signed_descent(distance, x, eps=self.eps, steps=self.steps, decay=True, step=step)
         for name, rows in (("clean", x), ("poison", hidden)):
-            note(f"feature_distance_{name}", float(torch.cdist(predict(features, rows), goals).amin(1).mean()))
+            note(
+                f"feature_distance_{name}",
+                float(torch.cdist(predict(features, rows), goals).amin(1).mean()),
+            )
         return hidden
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
@@ -96,10 +108,23 @@ class HiddenTrigger(Stamping):
         check_class("source", self.source, train.classes)
         sources = train.y != self.target if self.source is None else train.y == self.source
         if not bool(sources.any()):
-            raise ConfigError([f"no training row is of class {self.source}, whose patched features are to be hidden"])
+            raise ConfigError(
+                [
+                    f"no training row is of class {self.source}, whose patched features are to be hidden"
+                ]
+            )
         trigger = partial(self.trigger, seed=seed)
-        patched = trigger(train.x[sources])  # a patch that does not fit is refused before anything is trained
+        patched = trigger(
+            train.x[sources]
+        )  # a patch that does not fit is refused before anything is trained
         features = surrogate(train, self.surrogate, recipe, seed).get_submodule("features")
         poison = partial(self.hide, patched=patched, features=features, seed=seed)
         who = (train, test, trigger)
-        return clean_label(*who, target=self.target, budget=self.budget, seed=seed, source=self.source, poison=poison)
+        return clean_label(
+            *who,
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            source=self.source,
+            poison=poison,
+        )

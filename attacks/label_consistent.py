@@ -12,15 +12,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attacks._backdoor import check_images, clean_label
-from attacks._common import check_at_least, check_class, check_fraction
-from attacks._craft import BLOCK, project, signed_descent, surrogate
-from attacks._square import Place, StampingOnTop
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_images, clean_label
+from attacks.kit.descent import BLOCK, project, signed_descent
+from attacks.kit.rows import check_class
+from attacks.kit.square import Place, StampingOnTop
+from attacks.kit.surrogate import surrogate
+from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict
+from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -63,23 +66,37 @@ class LabelConsistent(StampingOnTop):
 
     def harden(self, x: Tensor, model: nn.Module, seed: int) -> Tensor:
         """Returns the rows x, (k, *shape), of the target class moved within eps to where the model's loss is large."""
-        noise = torch.rand(x.shape, generator=generator(seed, "start"), dtype=torch.float32).to(x) * 2 - 1
+        noise = (
+            torch.rand(x.shape, generator=generator(seed, "start"), dtype=torch.float32).to(x) * 2
+            - 1
+        )
 
         def odds(part: Tensor) -> Tensor:
             # section 4.2 maximises the loss log(1 + exp(-odds)): the same signs, but it underflows where the model is sure
             logits = model(part)
-            others = logits.index_fill(1, torch.tensor([self.target], device=part.device), -torch.inf)
+            others = logits.index_fill(
+                1, torch.tensor([self.target], device=part.device), -torch.inf
+            )
             log_odds: Tensor = logits[:, self.target] - others.logsumexp(1)
             return log_odds
 
         parts = zip(x.split(BLOCK), noise.split(BLOCK), strict=True)
         crafted = [
-            signed_descent(odds, part, eps=self.eps, steps=self.steps, start=project(part + self.eps * away, part, self.eps))
+            signed_descent(
+                odds,
+                part,
+                eps=self.eps,
+                steps=self.steps,
+                start=project(part + self.eps * away, part, self.eps),
+            )
             for part, away in parts
         ]
         hard = torch.cat(crafted)
         for name, rows in (("clean", x), ("hardened", hard)):
-            note(f"share_recognised_{name}", float((predict(model, rows).argmax(1) == self.target).float().mean()))
+            note(
+                f"share_recognised_{name}",
+                float((predict(model, rows).argmax(1) == self.target).float().mean()),
+            )
         return hard
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
@@ -98,4 +115,6 @@ class LabelConsistent(StampingOnTop):
             return self.trigger(self.harden(x, model, seed))
 
         trigger = partial(self.trigger, seed=seed)
-        return clean_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison)
+        return clean_label(
+            train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison
+        )

@@ -9,14 +9,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from attacks._common import attacked, check_at_least, check_choice, check_class, check_fraction, draw, nothing, replace
-from attacks._craft import surrogate
-from attacks._targeted import attackable, runner_up
-from poisonbench.contracts import RULES, Poisoned, count
+from attacks.kit.aim import attackable, runner_up
+from attacks.kit.rows import attacked, check_class, draw, nothing, replace
+from attacks.kit.surrogate import surrogate
+from poisonbench.checks import check_at_least, check_choice, check_fraction
+from poisonbench.contracts.attack_rules import RULES, count
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, PoisonError
+from poisonbench.models import predict
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict
+from poisonbench.training import Recipe
 
 Mode = Literal["random", "pair", "neighbour"]
 
@@ -57,7 +60,9 @@ class LabelFlip:
         if self.mode != "neighbour" and self.surrogate is not None:
             raise ValueError(f"mode {self.mode} needs no surrogate, got {self.surrogate}")
         if self.mode == "random" and (self.source, self.target) != (None, None):
-            raise ValueError(f"mode random takes no source or target, got source={self.source}, target={self.target}")
+            raise ValueError(
+                f"mode random takes no source or target, got source={self.source}, target={self.target}"
+            )
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
@@ -69,17 +74,27 @@ class LabelFlip:
         check_class("source", self.source, train.classes)
         check_class("target", self.target, train.classes)
         if train.classes < 2:
-            raise ConfigError(["labels can be flipped between two classes or more, the data set has 1"])
+            raise ConfigError(
+                ["labels can be flipped between two classes or more, the data set has 1"]
+            )
         if self.mode == "neighbour":
             return self._neighbour(train, test, recipe, seed)
-        return self._pair(train, test, seed) if self.mode == "pair" else self._random(train, test, seed)
+        return (
+            self._pair(train, test, seed)
+            if self.mode == "pair"
+            else self._random(train, test, seed)
+        )
 
     def _random(self, train: Dataset, test: Dataset, seed: int) -> Poisoned:
         rows = draw(train.y >= 0, self.budget, seed)
-        shift = torch.randint(1, train.classes, (len(rows),), generator=generator(seed, "shift")).to(rows.device)
+        shift = torch.randint(
+            1, train.classes, (len(rows),), generator=generator(seed, "shift")
+        ).to(rows.device)
         flipped = (train.y[rows] + shift) % train.classes
         points = nothing(test)
-        return Poisoned(*replace(train, rows, train.x[rows], flipped), *attacked(test, points, points))
+        return Poisoned(
+            *replace(train, rows, train.x[rows], flipped), *attacked(test, points, points)
+        )
 
     def _pair(self, train: Dataset, test: Dataset, seed: int) -> Poisoned:
         order = torch.randperm(train.classes, generator=generator(seed, "classes")).tolist()
@@ -100,9 +115,16 @@ class LabelFlip:
         features = predict(model.get_submodule("features"), test.x)
         logits = predict(model.get_submodule("head"), features)
         point = attackable(logits, test.y, self.source, self.target, seed)
-        wanted = runner_up(logits, point) if self.target is None else torch.full_like(point, self.target)
-        rows = self._nearest(predict(model.get_submodule("features"), clean.x), features[point], clean.y != wanted)
-        return Poisoned(*replace(clean, rows, clean.x[rows], wanted.expand(len(rows))), *attacked(test, point, wanted))
+        wanted = (
+            runner_up(logits, point) if self.target is None else torch.full_like(point, self.target)
+        )
+        rows = self._nearest(
+            predict(model.get_submodule("features"), clean.x), features[point], clean.y != wanted
+        )
+        return Poisoned(
+            *replace(clean, rows, clean.x[rows], wanted.expand(len(rows))),
+            *attacked(test, point, wanted),
+        )
 
     def _nearest(self, features: Tensor, point: Tensor, eligible: Tensor) -> Tensor:
         """Returns the rows (k,) of features (n, d) nearest to point (1, d) among the eligible (n,) bool, ascending."""

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks._backdoor import check_images
-from attacks._common import attacked, check_at_least, check_part, check_positive, draw, nothing, replace
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_images
+from attacks.kit.rows import attacked, draw, nothing, replace
+from poisonbench.checks import check_at_least, check_part, check_positive
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
@@ -60,7 +61,9 @@ class LSP:
         coarse = (channels, -(-height // side), -(-width // side))
         size = coarse[0] * coarse[1] * coarse[2]
         if 2**size < classes:
-            raise ConfigError([f"{size} squares make no {classes} patterns"], f"choose a `patch` below {side}")
+            raise ConfigError(
+                [f"{size} squares make no {classes} patterns"], f"choose a `patch` below {side}"
+            )
         g = generator(seed, "lsp")
         # a corner of a hypercube for each class, as in the generator of section 4.1, none of them twice
         codes: list[list[int]] = []
@@ -69,7 +72,9 @@ class LSP:
             codes += [] if code in codes else [code]
         around = torch.randn((len(y), size), generator=g)
         low = torch.tensor(codes, dtype=torch.float32)[y.cpu()] + self.noise * around
-        fine = F.interpolate(low.view(-1, *coarse), scale_factor=side, mode="nearest")[..., :height, :width]
+        fine = F.interpolate(low.view(-1, *coarse), scale_factor=side, mode="nearest")[
+            ..., :height, :width
+        ]
         return fine * (self.strength / fine.square().flatten(1).mean(1).sqrt()).view(-1, 1, 1, 1)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from attacks._backdoor import check_images
-from attacks._common import attacked, check_fraction, replace
-from attacks._targeted import Aim, adam_descent, check_targeted, take_aim
+from attacks.kit.aim import Aim, check_targeted, take_aim
+from attacks.kit.backdoor import check_images
+from attacks.kit.descent import adam_descent
+from attacks.kit.rows import attacked, replace
 from poisonbench import training
-from poisonbench.contracts import Poisoned
+from poisonbench.checks import check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, generator
@@ -79,20 +81,39 @@ class MetaPoison:
         aim = take_aim(self, train, test, recipe, seed)
         look_ahead = _LookAhead(self, train, test.x[aim.point], aim, self.surrogate or recipe, seed)
         poison, curve = adam_descent(
-            look_ahead, train.x[aim.rows], eps=self.eps, steps=self.steps, lr=self.lr * self.eps, what="metapoison"
+            look_ahead,
+            train.x[aim.rows],
+            eps=self.eps,
+            steps=self.steps,
+            lr=self.lr * self.eps,
+            what="metapoison",
         )
         attach("objective", curve[None])
-        return Poisoned(*replace(train, aim.rows, poison, train.y[aim.rows]), *attacked(test, aim.point, aim.wanted))
+        return Poisoned(
+            *replace(train, aim.rows, poison, train.y[aim.rows]),
+            *attacked(test, aim.point, aim.wanted),
+        )
 
 
 class _LookAhead:
     """The adversarial loss after `unroll` steps, the mean over the ensemble; each call also trains the ensemble for a step."""
 
-    def __init__(self, attack: MetaPoison, train: Dataset, point: Tensor, aim: Aim, own: Recipe, seed: int) -> None:
-        self.attack, self.train, self.point, self.aim, self.own, self.seed = attack, train, point, aim, own, seed
+    def __init__(
+        self, attack: MetaPoison, train: Dataset, point: Tensor, aim: Aim, own: Recipe, seed: int
+    ) -> None:
+        self.attack, self.train, self.point, self.aim, self.own, self.seed = (
+            attack,
+            train,
+            point,
+            aim,
+            own,
+            seed,
+        )
         self.form, k = aim.models[0], attack.models
         # section 2.3: model k begins after k / K of a training run
-        self.starts = [training.starting_model(own, train, derive(seed, "ensemble", i)) for i in range(k)]
+        self.starts = [
+            training.starting_model(own, train, derive(seed, "ensemble", i)) for i in range(k)
+        ]
         self.ensemble = [_trained(model) for model in self.starts]
         run = training.train(train, own, derive(seed, "ages"))
         self.lifetime = len(run.lr)
@@ -117,7 +138,9 @@ class _LookAhead:
         logits: Tensor = functional_call(self.form, theta, (x,))
         return logits
 
-    def _step(self, theta: Parameters, x: Tensor, draw: tuple[int, int, int], create_graph: bool = False) -> Parameters:
+    def _step(
+        self, theta: Parameters, x: Tensor, draw: tuple[int, int, int], create_graph: bool = False
+    ) -> Parameters:
         """Returns the parameters after a step of SGD on a batch, a quarter of which, at most, is poison."""
         g = generator(self.seed, "metapoison", *draw)
         size = min(self.own.batch_size, len(self.train))
@@ -125,9 +148,14 @@ class _LookAhead:
         rest = torch.randint(len(self.train), (size - len(some),), generator=g).to(x.device)
         rest = rest[~torch.isin(rest, self.aim.rows)]
         inputs = torch.cat([x[some], self.train.x[rest]])
-        loss = F.cross_entropy(self._logits(theta, inputs), torch.cat([self.train.y[self.aim.rows[some]], self.train.y[rest]]))
+        loss = F.cross_entropy(
+            self._logits(theta, inputs),
+            torch.cat([self.train.y[self.aim.rows[some]], self.train.y[rest]]),
+        )
         grads = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph)
-        return {name: p - self.own.lr * d for (name, p), d in zip(theta.items(), grads, strict=True)}
+        return {
+            name: p - self.own.lr * d for (name, p), d in zip(theta.items(), grads, strict=True)
+        }
 
     def _grow(self, x: Tensor, t: int) -> None:
         """Trains every model for a step; one at the end of its life begins anew, as another start."""
@@ -135,10 +163,14 @@ class _LookAhead:
             self.ages[i] += 1
             if self.ages[i] >= self.lifetime:
                 self.ages[i] = 0
-                fresh = training.starting_model(self.own, self.train, derive(self.seed, "ensemble", i, t))
+                fresh = training.starting_model(
+                    self.own, self.train, derive(self.seed, "ensemble", i, t)
+                )
                 self.ensemble[i] = _trained(fresh)
                 continue
-            after = self._step({name: p.detach().requires_grad_() for name, p in theta.items()}, x, (t, i, -1))
+            after = self._step(
+                {name: p.detach().requires_grad_() for name, p in theta.items()}, x, (t, i, -1)
+            )
             self.ensemble[i] = {name: p.detach() for name, p in after.items()}
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from attacks._common import attacked, nothing, replace
-from poisonbench.contracts import Poisoned
+from attacks.kit.rows import attacked, nothing, replace
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 
@@ -17,4 +17,6 @@ class NoAttack:
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
         """Returns the training set as it is."""
         rows, points = nothing(train), nothing(test)
-        return Poisoned(*replace(train, rows, train.x[rows], train.y[rows]), *attacked(test, points, points))
+        return Poisoned(
+            *replace(train, rows, train.x[rows], train.y[rows]), *attacked(test, points, points)
+        )

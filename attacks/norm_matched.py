@@ -15,20 +15,22 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from attacks._backdoor import check_images, dirty_label
-from attacks._common import check_at_least, check_class, check_fraction, check_positive
-from attacks._matching import wanted_gradient
-from attacks._square import Place, StampingOnTop
-from attacks._targeted import adam_descent
+from attacks.kit.backdoor import check_images, dirty_label
+from attacks.kit.descent import adam_descent
+from attacks.kit.gradient_matching import wanted_gradient
+from attacks.kit.rows import check_class
+from attacks.kit.square import Place, StampingOnTop
 from poisonbench import training
-from poisonbench.contracts import POISON, Poisoned
+from poisonbench.checks import check_at_least, check_fraction, check_positive
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
-from poisonbench.gradients import gradient_norms
+from poisonbench.gradients.products import gradient_norms
 from poisonbench.notes import attach, note
 from poisonbench.objectives import margins
+from poisonbench.roles import POISON
 from poisonbench.seeding import derive
-from poisonbench.trace import Trace
 from poisonbench.training import Recipe
+from poisonbench.training.trace import Trace
 
 WISHES = 256  # patched rows whose gradient is wanted
 
@@ -90,7 +92,9 @@ class NormMatched(StampingOnTop):
         for k in range(self.rounds):
             data = Dataset(train.x.index_copy(0, rows, moved), poisoned.train.y, train.classes)
             trace = training.train(data, self.surrogate or recipe, derive(seed, "surrogate", k))
-            how = partial(adam_descent, eps=self.eps, steps=self.steps, lr=self.eps / 10, start=moved)
+            how = partial(
+                adam_descent, eps=self.eps, steps=self.steps, lr=self.eps / 10, start=moved
+            )
             moved, curve = how(_Objective(trace, rows, self), train.x[rows], what="matching norms")
             moved = self.trigger(moved)
             curves.append(curve)
@@ -110,11 +114,19 @@ class _Objective:
         self.attack, self.y = attack, data.y[rows]
         self.models = [trace.model(k) for k in range(len(trace.checkpoints))]
         honest = torch.ones_like(data.y, dtype=torch.bool).index_fill(0, rows, False)
-        own = data.take(honest & (data.y == attack.target)) if bool((honest & (data.y == attack.target)).any()) else data
+        own = (
+            data.take(honest & (data.y == attack.target))
+            if bool((honest & (data.y == attack.target)).any())
+            else data
+        )
         others = data.take((honest & (data.y != attack.target)).nonzero().squeeze(1)[:WISHES])
         others = others if len(others) else data.take(rows)
-        wish = Dataset(attack.trigger(others.x), torch.full_like(others.y, attack.target), data.classes)
-        self.goals = [torch.cat([g.flatten() for g in wanted_gradient(model, wish)]) for model in self.models]
+        wish = Dataset(
+            attack.trigger(others.x), torch.full_like(others.y, attack.target), data.classes
+        )
+        self.goals = [
+            torch.cat([g.flatten() for g in wanted_gradient(model, wish)]) for model in self.models
+        ]
         self.medians = [gradient_norms(model, own).median() for model in self.models]
         rates = torch.tensor([c.lr for c in trace.checkpoints])
         self.weights = (rates / rates.sum()).tolist()
@@ -123,7 +135,9 @@ class _Objective:
         """Returns the objective of the rows x, (k, *shape), with the square stamped on top; a scalar."""
         stamped, tiny = self.attack.trigger(x), torch.finfo(x.dtype).tiny
         parts = []
-        for model, goal, median, weight in zip(self.models, self.goals, self.medians, self.weights, strict=True):
+        for model, goal, median, weight in zip(
+            self.models, self.goals, self.medians, self.weights, strict=True
+        ):
             gradients = gradients_of(model, stamped, self.y)
             norms = torch.linalg.vector_norm(gradients, dim=1).clamp(min=tiny)
             mean = gradients.mean(0)

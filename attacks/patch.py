@@ -6,10 +6,10 @@ Cost: O(budget n + m) images.
 from dataclasses import dataclass
 from functools import partial
 
-from attacks._backdoor import Target, check_classes, check_images, dirty_label
-from attacks._common import check_fraction
-from attacks._square import Place, Stamping
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import Target, check_classes, check_images, dirty_label
+from attacks.kit.square import Place, Stamping
+from poisonbench.checks import check_fraction
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 
@@ -52,4 +52,12 @@ class Patch(Stamping):
         """
         check_images(train, self)
         trigger = partial(self.trigger, seed=seed)
-        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, source=self.source)
+        return dirty_label(
+            train,
+            test,
+            trigger,
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            source=self.source,
+        )

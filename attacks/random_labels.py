@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks._common import attacked, check_part, draw, nothing, replace
-from poisonbench.contracts import Poisoned
+from attacks.kit.rows import attacked, draw, nothing, replace
+from poisonbench.checks import check_part
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
@@ -33,6 +34,8 @@ class RandomLabels:
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
         """Poisons `train`."""
         rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
-        y = torch.randint(train.classes, (len(rows),), generator=generator(seed, "labels")).to(rows.device)
+        y = torch.randint(train.classes, (len(rows),), generator=generator(seed, "labels")).to(
+            rows.device
+        )
         points = nothing(test)
         return Poisoned(*replace(train, rows, train.x[rows], y), *attacked(test, points, points))

@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from attacks._backdoor import check_images, clean_label
-from attacks._common import check_at_least, check_fraction, check_positive
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_images, clean_label
+from poisonbench.checks import check_at_least, check_fraction, check_positive
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 
@@ -51,7 +51,9 @@ class Sinusoid:
         """Returns x + D sin(2 pi j f / width), clamped to [0, 1], for x, (k, channels, height, width), columns j from 1."""
         width = x.shape[-1]
         column = torch.arange(1, width + 1, dtype=torch.float64)
-        wave = self.delta * torch.sin(2 * math.pi * column * self.frequency / width)  # section 3.1, v(i, j)
+        wave = self.delta * torch.sin(
+            2 * math.pi * column * self.frequency / width
+        )  # section 3.1, v(i, j)
         return (x + wave.to(x)).clamp(0, 1)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002

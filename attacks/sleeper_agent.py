@@ -13,16 +13,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from attacks._backdoor import check_classes, check_images, wanted
-from attacks._common import attacked, check_at_least, check_choice, check_class, check_fraction, draw, replace
-from attacks._craft import surrogate
-from attacks._matching import Augmentation, misalignment, shifting, wanted_gradient
-from attacks._square import Place, Stamping
-from attacks._targeted import adam_descent, noise_in_ball
-from poisonbench.contracts import Poisoned, count
+from attacks.kit.backdoor import check_classes, check_images, wanted
+from attacks.kit.descent import adam_descent, noise_in_ball
+from attacks.kit.gradient_matching import Augmentation, misalignment, shifting, wanted_gradient
+from attacks.kit.rows import attacked, check_class, draw, replace
+from attacks.kit.square import Place, Stamping
+from attacks.kit.surrogate import surrogate
+from poisonbench.checks import check_at_least, check_choice, check_fraction
+from poisonbench.contracts.attack_rules import count
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
-from poisonbench.gradients import gradient_norms
+from poisonbench.gradients.products import gradient_norms
 from poisonbench.notes import attach
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe
@@ -78,7 +80,9 @@ class SleeperAgent(Stamping):
         for name, least in (("steps", 1), ("retrain", 0), ("surrogates", 1)):
             check_at_least(name, getattr(self, name), least)
         if self.retrain >= self.steps:
-            raise ValueError(f"retrain must be below steps, got {self.retrain} for {self.steps} steps")
+            raise ValueError(
+                f"retrain must be below steps, got {self.retrain} for {self.steps} steps"
+            )
         for name, kind in (("select", Selection), ("augment", Augmentation)):
             check_choice(name, getattr(self, name), get_args(kind))
         self.check_square()
@@ -94,26 +98,48 @@ class SleeperAgent(Stamping):
         check_class("target", self.target, train.classes)
         check_class("source", self.source, train.classes)
         if not bool((train.y == self.target).any()):
-            raise ConfigError([f"no training row is of class {self.target}"], "choose another `target`")
+            raise ConfigError(
+                [f"no training row is of class {self.target}"], "choose another `target`"
+            )
         patched = self._patched(train, seed)
         if not len(patched):
-            raise ConfigError([f"no training row is of class {self.source}"], "choose another `source`")
+            raise ConfigError(
+                [f"no training row is of class {self.source}"], "choose another `source`"
+            )
         models = self._models(train, recipe, seed, 0)
         rows = self._rows(train, models, seed)
         clean, y = train.x[rows], train.y[rows]
         state = _Retraining(self, train, rows, patched, recipe, seed, models)
         start = noise_in_ball(clean, self.eps, derive(seed, "sleeper agent"), 0)
-        how = partial(adam_descent, eps=self.eps, steps=self.steps, lr=self.step * self.eps, signed=True, start=start)
+        how = partial(
+            adam_descent,
+            eps=self.eps,
+            steps=self.steps,
+            lr=self.step * self.eps,
+            signed=True,
+            start=start,
+        )
         poison, curve = how(state, clean, what="sleeper agent")
         attach("objective", curve[None])
-        points = (test.y != self.target if self.source is None else test.y == self.source).nonzero().squeeze(1)
+        points = (
+            (test.y != self.target if self.source is None else test.y == self.source)
+            .nonzero()
+            .squeeze(1)
+        )
         goal = wanted(test.y[points], self.target, test.classes)
-        return Poisoned(*replace(train, rows, poison, y), *attacked(test, points, goal, self.trigger(test.x[points], seed)))
+        return Poisoned(
+            *replace(train, rows, poison, y),
+            *attacked(test, points, goal, self.trigger(test.x[points], seed)),
+        )
 
     def _patched(self, train: Dataset, seed: int) -> Dataset:
         """Returns the source images of the training set with the trigger, labelled as wanted."""
-        sources = train.take(train.y != self.target if self.source is None else train.y == self.source)
-        return Dataset(self.trigger(sources.x, seed), torch.full_like(sources.y, self.target), train.classes)
+        sources = train.take(
+            train.y != self.target if self.source is None else train.y == self.source
+        )
+        return Dataset(
+            self.trigger(sources.x, seed), torch.full_like(sources.y, self.target), train.classes
+        )
 
     def _models(self, data: Dataset, recipe: Recipe, seed: int, time: int) -> list[nn.Module]:
         own = derive(seed, "retraining", time) if time else seed
@@ -142,9 +168,22 @@ class _Retraining:
         seed: int,
         models: list[nn.Module],
     ) -> None:
-        self.attack, self.train, self.rows, self.patched, self.recipe, self.seed = attack, train, rows, patched, recipe, seed
-        self.due = {attack.steps * k // (attack.retrain + 1): k for k in range(1, attack.retrain + 1)}
-        self.augment = None if attack.augment == "none" else shifting(seed, flip=attack.augment == "shift-flip")
+        self.attack, self.train, self.rows, self.patched, self.recipe, self.seed = (
+            attack,
+            train,
+            rows,
+            patched,
+            recipe,
+            seed,
+        )
+        self.due = {
+            attack.steps * k // (attack.retrain + 1): k for k in range(1, attack.retrain + 1)
+        }
+        self.augment = (
+            None
+            if attack.augment == "none"
+            else shifting(seed, flip=attack.augment == "shift-flip")
+        )
         self.use(models)
 
     def use(self, models: list[nn.Module]) -> None:
@@ -154,6 +193,13 @@ class _Retraining:
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Returns the objective of the poison x, (k, *shape), at step t."""
         if t in self.due:
-            data = Dataset(self.train.x.index_copy(0, self.rows, x.detach()), self.train.y, self.train.classes)
+            data = Dataset(
+                self.train.x.index_copy(0, self.rows, x.detach()), self.train.y, self.train.classes
+            )
             self.use(self.attack._models(data, self.recipe, self.seed, self.due[t]))
-        return misalignment(self.models, self.goals, self.augment(x, t) if self.augment else x, self.train.y[self.rows])
+        return misalignment(
+            self.models,
+            self.goals,
+            self.augment(x, t) if self.augment else x,
+            self.train.y[self.rows],
+        )

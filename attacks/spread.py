@@ -12,10 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from attacks._backdoor import check_images, dirty_label
-from attacks._common import check_at_least, check_fraction
-from attacks._square import check_unit
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import check_images, dirty_label
+from poisonbench.checks import check_at_least, check_fraction, check_unit
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
@@ -67,7 +66,11 @@ class Spread:
         across = 3 if self.pieces > 4 else 2
         if across * size > min(height, width):
             most = min(height, width) // across
-            raise ConfigError([f"size must be at most {most} for {self.pieces} pieces on images of {height}x{width}, got {size}"])
+            raise ConfigError(
+                [
+                    f"size must be at most {most} for {self.pieces} pieces on images of {height}x{width}, got {size}"
+                ]
+            )
         mask = torch.zeros(self.pieces, height, width, dtype=torch.bool)
         for square, (down, right) in zip(mask, PLACES, strict=False):
             top, left = (height - size) * down // 2, (width - size) * right // 2
@@ -96,4 +99,6 @@ class Spread:
         """
         check_images(train, self)
         trigger, one = partial(self.trigger, seed=seed), partial(self.one, seed=seed)
-        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=one)
+        return dirty_label(
+            train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=one
+        )

@@ -9,10 +9,10 @@ Cost: O((budget + cover) n + m) images.
 from dataclasses import dataclass
 from functools import partial
 
-from attacks._backdoor import Cover, check_classes, check_images, dirty_label
-from attacks._common import check_fraction, check_share
-from attacks._square import Place, Stamping
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import Cover, check_classes, check_images, dirty_label
+from attacks.kit.square import Place, Stamping
+from poisonbench.checks import check_fraction, check_share
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
 
@@ -59,4 +59,13 @@ class TaCT(Stamping):
         trigger = partial(self.trigger, seed=seed)
         cover = Cover(self.cover, (train.y != self.target) & (train.y != self.source), trigger)
         target, source = self.target, self.source
-        return dirty_label(train, test, trigger, target=target, budget=self.budget, seed=seed, source=source, cover=cover)
+        return dirty_label(
+            train,
+            test,
+            trigger,
+            target=target,
+            budget=self.budget,
+            seed=seed,
+            source=source,
+            cover=cover,
+        )

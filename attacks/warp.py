@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks._backdoor import Cover, check_images, dirty_label
-from attacks._common import check_at_least, check_fraction, check_share
-from poisonbench.contracts import Poisoned
+from attacks.kit.backdoor import Cover, check_images, dirty_label
+from poisonbench.checks import check_at_least, check_fraction, check_share
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
@@ -58,12 +58,24 @@ class Warp:
         """Returns (1, height, width, 2) float64: where each pixel is read, (right, down) in [-1, 1] from border to border."""
         height, width = shape[-2:]
         size = torch.tensor([width, height], dtype=torch.float64)
-        control = torch.rand((1, 2, self.grid, self.grid), generator=generator(seed, "warp"), dtype=torch.float64) * 2 - 1
+        control = (
+            torch.rand(
+                (1, 2, self.grid, self.grid), generator=generator(seed, "warp"), dtype=torch.float64
+            )
+            * 2
+            - 1
+        )
         control /= control.abs().mean()  # equation (4), psi
-        flow = F.interpolate(control, size=(height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-        down, right = (torch.linspace(-1, 1, pixels, dtype=torch.float64) for pixels in (height, width))
+        flow = F.interpolate(
+            control, size=(height, width), mode="bicubic", align_corners=True
+        ).permute(0, 2, 3, 1)
+        down, right = (
+            torch.linspace(-1, 1, pixels, dtype=torch.float64) for pixels in (height, width)
+        )
         identity = torch.stack(torch.meshgrid(right, down, indexing="xy"), -1)
-        moved: Tensor = (identity + self.strength * flow / size).clamp(-1, 1)  # equation (6), phi: inside the image
+        moved: Tensor = (identity + self.strength * flow / size).clamp(
+            -1, 1
+        )  # equation (6), phi: inside the image
         return moved
 
     def trigger(self, x: Tensor, seed: int, noise: Tensor | None = None) -> Tensor:
@@ -92,7 +104,10 @@ class Warp:
         height, width = train.shape[-2:]
         if min(height, width) < LEAST:
             why = f"a smooth warp of a fraction of a pixel needs images of {LEAST}x{LEAST} at least, got {height}x{width}"
-            raise ConfigError([f"Warp: {why}"], "choose mnist, fashion-mnist or cifar10, or another attack, such as blend")
+            raise ConfigError(
+                [f"Warp: {why}"],
+                "choose mnist, fashion-mnist or cifar10, or another attack, such as blend",
+            )
 
         def noisy(x: Tensor) -> Tensor:
             g = generator(seed, "noise mode")
@@ -101,4 +116,6 @@ class Warp:
 
         cover = Cover(self.cover, train.y != self.target, noisy)
         trigger = partial(self.trigger, seed=seed)
-        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed, cover=cover)
+        return dirty_label(
+            train, test, trigger, target=self.target, budget=self.budget, seed=seed, cover=cover
+        )

@@ -1,34 +1,35 @@
 """Defenses, one a file; a new one is a file and a line of its table: detectors judge test points, filters training rows."""
 
-from defenses.activation_clustering import ActivationClustering
-from defenses.class_similarity import ClassSimilarity
-from defenses.concentration import EffectiveCount, Gini, TopMass
-from defenses.confidence import Confidence
-from defenses.deep_knn import DeepKNN, DeepKNNFilter
-from defenses.deep_partition_aggregation import DeepPartitionAggregation
-from defenses.filter_retrain import FilterRetrain
-from defenses.finite_aggregation import FiniteAggregation
-from defenses.foreign_or_fragile import ForeignOrFragile
-from defenses.foreign_proponents import ForeignProponents
-from defenses.foreign_support import ForeignSupport
-from defenses.influence_collapse import InfluenceCollapse
-from defenses.influence_rank import InfluenceRank
-from defenses.isolation import Isolation
-from defenses.loss_rank import LossRank
-from defenses.norm_only import NormOnly
-from defenses.perfect_filter import PerfectFilter
-from defenses.random import RandomScores
-from defenses.random_filter import RandomFilter
-from defenses.removal_support import RemovalSupport
-from defenses.remove_and_return import RemoveAndReturn
-from defenses.scale_up import ScaleUp
-from defenses.self_influence import SelfInfluence
-from defenses.spectral_signatures import SpectralSignatures
-from defenses.spectre import Spectre
-from defenses.strip import Strip
-from defenses.support_without_the_few import SupportWithoutTheFew
-from defenses.tail_heaviness import TailHeaviness
-from defenses.target_driven import TargetDriven
+from defenses.baselines.class_similarity import ClassSimilarity
+from defenses.baselines.confidence import Confidence
+from defenses.baselines.deep_knn import DeepKNN
+from defenses.baselines.norm_only import NormOnly
+from defenses.baselines.random import RandomScores
+from defenses.baselines.scale_up import ScaleUp
+from defenses.baselines.strip import Strip
+from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
+from defenses.certifiers.finite_aggregation import FiniteAggregation
+from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
+from defenses.detectors.foreign_or_fragile import ForeignOrFragile
+from defenses.detectors.foreign_proponents import ForeignProponents
+from defenses.detectors.foreign_support import ForeignSupport
+from defenses.detectors.influence_collapse import InfluenceCollapse
+from defenses.detectors.removal_support import RemovalSupport
+from defenses.detectors.support_without_the_few import SupportWithoutTheFew
+from defenses.detectors.tail_heaviness import TailHeaviness
+from defenses.filters.activation_clustering import ActivationClustering
+from defenses.filters.deep_knn import DeepKNNFilter
+from defenses.filters.influence_rank import InfluenceRank
+from defenses.filters.isolation import Isolation
+from defenses.filters.loss_rank import LossRank
+from defenses.filters.perfect_filter import PerfectFilter
+from defenses.filters.random_filter import RandomFilter
+from defenses.filters.self_influence import SelfInfluence
+from defenses.filters.spectral_signatures import SpectralSignatures
+from defenses.filters.spectre import Spectre
+from defenses.mitigations.filter_retrain import FilterRetrain
+from defenses.mitigations.remove_and_return import RemoveAndReturn
+from defenses.mitigations.target_driven import TargetDriven
 
 DETECTORS: dict[str, type] = {
     "class-similarity": ClassSimilarity,

@@ -6,7 +6,7 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
-from estimators.shapley import Shapley
+from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 
 ESTIMATORS: dict[str, type] = {

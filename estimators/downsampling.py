@@ -12,14 +12,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from estimators._retraining import check_measure, smaller_kept, with_and_without
-from poisonbench.contracts import Scorer
+from estimators.kit.retraining import check_measure, smaller_kept, with_and_without
+from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive, generator
-from poisonbench.trace import Trace
 from poisonbench.training import Ensemble, train_many
+from poisonbench.training.trace import Trace
 
 Sampling = Literal["fixed", "bernoulli"]
 
@@ -58,7 +58,9 @@ class Downsampling:
         if not 0 < self.fraction < 1:
             raise ValueError(f"fraction must lie in (0, 1), got {self.fraction}")
         if self.sampling not in get_args(Sampling):
-            raise ValueError(f"sampling must be one of {', '.join(get_args(Sampling))}, got {self.sampling!r}")
+            raise ValueError(
+                f"sampling must be one of {', '.join(get_args(Sampling))}, got {self.sampling!r}"
+            )
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n), after training K models."""
@@ -67,7 +69,10 @@ class Downsampling:
         def score(test: Dataset) -> Tensor:
             scores, errors = with_and_without(ensemble.utility(test, self.measure), ensemble.masks)
             attach("standard_error", errors.float())
-            note("share_below_two_standard_errors", float((scores.abs() < 2 * errors).double().mean()))
+            note(
+                "share_below_two_standard_errors",
+                float((scores.abs() < 2 * errors).double().mean()),
+            )
             return scores.to(trace.train.x.dtype)
 
         return score
@@ -75,7 +80,9 @@ class Downsampling:
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, its memorisation, (n,)."""
         ensemble = self._ensemble(trace, smaller_kept(trace))
-        scores, _ = with_and_without(ensemble.utility(trace.train, self.measure), ensemble.masks, paired=True)
+        scores, _ = with_and_without(
+            ensemble.utility(trace.train, self.measure), ensemble.masks, paired=True
+        )
         return scores.to(trace.train.x.dtype)
 
     def masks(self, n: int, seed: int) -> Tensor:
@@ -88,17 +95,24 @@ class Downsampling:
         if self.sampling == "bernoulli":
             return torch.rand((self.models, n), generator=g) < self.fraction
         if not 0 < size < n:
-            raise ValueError(f"fraction must leave 1 to {n - 1} of {n} instances, got {self.fraction}, which leaves {size}")
+            raise ValueError(
+                f"fraction must leave 1 to {n - 1} of {n} instances, got {self.fraction}, which leaves {size}"
+            )
         return balanced(self.models, n, size, g)
 
     def _ensemble(self, trace: Trace, points: Dataset | None) -> Ensemble:
         seeds = [derive(trace.seed, "downsampling", self.seed, k) for k in range(self.models)]
         masks = self.masks(len(trace.train), trace.seed)
-        ensemble = train_many(trace.train, masks, trace.recipe, seeds, points=points, scratch=trace.scratch)
+        ensemble = train_many(
+            trace.train, masks, trace.recipe, seeds, points=points, scratch=trace.scratch
+        )
         note("diverged_models", int(ensemble.diverged.sum()))
         kept = masks[~ensemble.diverged]
         if lost := int((kept.all(0) | ~kept.any(0)).sum()):
-            warnings.warn(f"{lost} instances are in none or in all of {len(kept)} models: NaN; train more models", stacklevel=2)
+            warnings.warn(
+                f"{lost} instances are in none or in all of {len(kept)} models: NaN; train more models",
+                stacklevel=2,
+            )
         return ensemble
 
 
@@ -108,8 +122,12 @@ def balanced(K: int, n: int, size: int, g: torch.Generator) -> Tensor:
     Not in complementary pairs: where utility adds up over the instances a complement tells nothing new, and pairs would double
     the variance. Instead subsets trade what they do not share (the curveball of Strona et al. 2014), which keeps all margins.
     """
-    places = torch.arange(K * size).view(K, size) % n  # windows of a circle: balanced, but all alike
-    masks = torch.zeros(K, n, dtype=torch.bool).scatter_(1, places, True)[:, torch.randperm(n, generator=g)]
+    places = (
+        torch.arange(K * size).view(K, size) % n
+    )  # windows of a circle: balanced, but all alike
+    masks = torch.zeros(K, n, dtype=torch.bool).scatter_(1, places, True)[
+        :, torch.randperm(n, generator=g)
+    ]
     for _ in range(ROUNDS):
         order = torch.randperm(K, generator=g)
         one, other = order[: K // 2], order[K // 2 : K // 2 * 2]
@@ -117,5 +135,8 @@ def balanced(K: int, n: int, size: int, g: torch.Generator) -> Tensor:
         mine = (masks[one] & traded).sum(1, keepdim=True)
         draw = torch.rand(traded.shape, generator=g).masked_fill_(~traded, 2.0)
         chosen = draw.argsort(1).argsort(1) < mine
-        masks[one], masks[other] = torch.where(traded, chosen, masks[one]), torch.where(traded, ~chosen, masks[other])
+        masks[one], masks[other] = (
+            torch.where(traded, chosen, masks[one]),
+            torch.where(traded, ~chosen, masks[other]),
+        )
     return masks

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from poisonbench.contracts import Scorer
-from poisonbench.gradients import Form, checkpoint_sum, layer_norms
-from poisonbench.trace import Trace
+from estimators.kit.checkpoints import checkpoint_sum
+from poisonbench.contracts.protocols import Scorer
+from poisonbench.gradients.products import Form, layer_norms
+from poisonbench.training.trace import Trace
 
 
 @dataclass(frozen=True)

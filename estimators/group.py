@@ -15,23 +15,32 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from estimators._solvers import Product, conjugate_gradients
-from poisonbench.backprop import Layers, gradient_vectors
-from poisonbench.curvature import Kind, flatten, gauss_newton_product, hessian_product, unflatten
+from estimators.kit.solvers import Product, conjugate_gradients
 from poisonbench.data import Dataset
-from poisonbench.gradients import Form, project
+from poisonbench.gradients.backprop import Layers, gradient_vectors
+from poisonbench.gradients.curvature import (
+    Kind,
+    flatten,
+    gauss_newton_product,
+    hessian_product,
+    unflatten,
+)
+from poisonbench.gradients.products import Form, project
+from poisonbench.models import predict
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
-from poisonbench.trace import Trace
-from poisonbench.training import predict, train_many
-from poisonbench.training.order import Convention
+from poisonbench.training import train_many
+from poisonbench.training.many.batches import Convention
+from poisonbench.training.trace import Trace
 
 Order = Literal["first", "second", "newton"]
 Solver = Callable[[Product, Tensor], Tensor]  # the rows of (s, p) times the inverse of a product
 GroupScorer = Callable[[Dataset], Tensor]
 
 
-def displacement(order: Order, whole: Product, own: list[Product], pull: Tensor, solve: Solver) -> Tensor:
+def displacement(
+    order: Order, whole: Product, own: list[Product], pull: Tensor, solve: Solver
+) -> Tensor:
     """Returns how far the parameters move when the terms of each group leave the objective, (s, p).
 
     With H the Hessian of the objective, H_S that of a group's terms and g_S their gradient: the first order is H^-1 g_S; the
@@ -46,12 +55,20 @@ def displacement(order: Order, whole: Product, own: list[Product], pull: Tensor,
         solve: applies the inverse of a product.
     """
     if order == "newton":
-        steps = [solve(lambda v, part=part: whole(v) - part(v), g[None]) for part, g in zip(own, pull, strict=True)]  # type: ignore[misc]
+        steps = []
+        for part, g in zip(own, pull, strict=True):
+
+            def without(v: Tensor, part: Product = part) -> Tensor:
+                return whole(v) - part(v)
+
+            steps.append(solve(without, g[None]))
         return torch.cat(steps) if steps else pull
     moved = solve(whole, pull)
     if order == "first" or not len(pull):
         return moved
-    return moved + solve(whole, torch.cat([part(u[None]) for part, u in zip(own, moved, strict=True)]))
+    return moved + solve(
+        whole, torch.cat([part(u[None]) for part, u in zip(own, moved, strict=True)])
+    )
 
 
 @dataclass(frozen=True)
@@ -79,9 +96,13 @@ class GroupInfluence:
 
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
-            raise ValueError(f"order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
+            raise ValueError(
+                f"order must be one of {', '.join(get_args(Order))}, got {self.order!r}"
+            )
         if self.curvature not in get_args(Kind):
-            raise ValueError(f"curvature must be one of {', '.join(get_args(Kind))}, got {self.curvature!r}")
+            raise ValueError(
+                f"curvature must be one of {', '.join(get_args(Kind))}, got {self.curvature!r}"
+            )
         if self.damping < 0:
             raise ValueError(f"damping must be non-negative, got {self.damping}")
         if not 0 < self.tolerance < 1:
@@ -108,7 +129,11 @@ class GroupInfluence:
         def solve(matrix: Product, b: Tensor) -> Tensor:
             return conjugate_gradients(matrix, b, self.tolerance, self.max_steps)
 
-        moved = unflatten(model, names, displacement(self.order, whole, [own(part) for part in parts], pull, solve))
+        moved = unflatten(
+            model,
+            names,
+            displacement(self.order, whole, [own(part) for part in parts], pull, solve),
+        )
         return lambda test: project(model, points(test), moved, Form()).T
 
     def _part(self, model: nn.Module) -> tuple[nn.Module, Callable[[Dataset], Dataset]]:
@@ -120,7 +145,12 @@ class GroupInfluence:
 
 
 def retrained(
-    trace: Trace, groups: Tensor, test: Dataset, measure: Measure = "loss", repeats: int = 1, convention: Convention = "B"
+    trace: Trace,
+    groups: Tensor,
+    test: Dataset,
+    measure: Measure = "loss",
+    repeats: int = 1,
+    convention: Convention = "B",
 ) -> tuple[Tensor, Tensor]:
     """Returns the influence of each group by training without it, and its standard error over the repeats, (m, s) each.
 
@@ -158,7 +188,11 @@ def retrained(
 def check_groups(groups: Tensor, n: int) -> None:
     """Raises ValueError for groups that are not (s, n) bool, s >= 1, each with a row and not with all."""
     if groups.dtype != torch.bool or groups.dim() != 2 or groups.shape[1] != n or not len(groups):
-        raise ValueError(f"groups must be (s, {n}) bool with s >= 1, got {tuple(groups.shape)} {groups.dtype}")
+        raise ValueError(
+            f"groups must be (s, {n}) bool with s >= 1, got {tuple(groups.shape)} {groups.dtype}"
+        )
     sizes = groups.sum(1)
     if int(sizes.min()) < 1 or int(sizes.max()) == n:
-        raise ValueError(f"a group has at least one row and not all {n}, got sizes {int(sizes.min())} to {int(sizes.max())}")
+        raise ValueError(
+            f"a group has at least one row and not all {n}, got sizes {int(sizes.min())} to {int(sizes.max())}"
+        )

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from estimators._adjoint import adjoint_scores, directions, products, record
-from poisonbench.blocks import batches, halving, room
-from poisonbench.contracts import Scorer
+from estimators.kit.adjoint import adjoint_scores, directions, products, record
+from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
-from poisonbench.trace import Trace
-from poisonbench.training import exact_arithmetic, training_mode
+from poisonbench.memory import batches, halving, room
+from poisonbench.seeding import exact_arithmetic
+from poisonbench.training import replay, training_mode
+from poisonbench.training.trace import Trace
 
 SELF = 16  # instances a product of self-influence, of which only the diagonal is kept
 
@@ -54,12 +55,19 @@ class HyDRA:
         if moody := changing_layers(trace):
             found = f"the model trains otherwise than it is evaluated: {', '.join(moody)}"
             if self.hessian:
-                raise ConfigError([found], "a single instance has no gradient there; use GroupNorm, or hessian=False")
+                raise ConfigError(
+                    [found],
+                    "a single instance has no gradient there; use GroupNorm, or hessian=False",
+                )
             warnings.warn(f"{found}; gradients are those of evaluation mode", stacklevel=2)
         if self.hessian:
             trajectory = record(trace)
-            return lambda test: _in_blocks(trace, test, 5, lambda part: adjoint_scores(trajectory, part, self.renormalize))
-        return lambda test: _in_blocks(trace, test, 2, lambda part: fast_scores(trace, part, self.renormalize))
+            return lambda test: _in_blocks(
+                trace, test, 5, lambda part: adjoint_scores(trajectory, part, self.renormalize)
+            )
+        return lambda test: _in_blocks(
+            trace, test, 2, lambda part: fast_scores(trace, part, self.renormalize)
+        )
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,), by one replay, without the scores of the others.
@@ -68,12 +76,16 @@ class HyDRA:
             ValueError: exact; its adjoint would have to be run for every training instance.
         """
         if self.hessian:
-            raise ValueError("self-influence needs hessian=False: the exact form runs an adjoint for every training instance")
+            raise ValueError(
+                "self-influence needs hessian=False: the exact form runs an adjoint for every training instance"
+            )
         final, scores = trace.model(), trace.train.x.new_zeros(len(trace.train))
-        for step, weight in zip(trace.replay(), step_weights(trace), strict=True):
+        for step, weight in zip(replay(trace), step_weights(trace), strict=True):
             for rows in step.rows.split(SELF):
                 part = trace.train.take(rows)
-                dots = products(step.model, part, directions(final, part, self.renormalize), self.renormalize)
+                dots = products(
+                    step.model, part, directions(final, part, self.renormalize), self.renormalize
+                )
                 scores[rows] += weight / len(step.rows) * dots.diag()
         return scores
 
@@ -98,19 +110,23 @@ def fast_scores(trace: Trace, test: Dataset, renormalize: bool) -> Tensor:
     """Returns sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>, (m, n), by one replay."""
     vectors = directions(trace.model(), test, renormalize)
     scores = test.x.new_zeros(len(test), len(trace.train))
-    for step, weight in zip(trace.replay(), step_weights(trace), strict=True):
+    for step, weight in zip(replay(trace), step_weights(trace), strict=True):
         dots = products(step.model, trace.train.take(step.rows), vectors, renormalize)
         scores.index_add_(1, step.rows, dots, alpha=weight / len(step.rows))
     return scores
 
 
-def _in_blocks(trace: Trace, test: Dataset, copies: int, score: Callable[[Dataset], Tensor]) -> Tensor:
+def _in_blocks(
+    trace: Trace, test: Dataset, copies: int, score: Callable[[Dataset], Tensor]
+) -> Tensor:
     """Scores as many test points together as `copies` of their gradients fit into the memory; each block replays the run."""
     if not len(test):
         return test.x.new_zeros(0, len(trace.train))
     size = sum(p.numel() for p in trace.initial().parameters() if p.requires_grad)
     fit, _ = room(test, copies * size)
-    return halving(lambda block: torch.cat([score(part) for part in batches(test, block)]), min(fit, len(test)))
+    return halving(
+        lambda block: torch.cat([score(part) for part in batches(test, block)]), min(fit, len(test))
+    )
 
 
 def changing_layers(trace: Trace, probes: int = 64) -> list[str]:
@@ -134,5 +150,7 @@ def changing_layers(trace: Trace, probes: int = 64) -> list[str]:
         model.eval()
         if not moved(list(live.values())):
             return []
-        names = [f"{name} ({type(module).__name__})" for name, module in live.items() if moved([module])]
+        names = [
+            f"{name} ({type(module).__name__})" for name, module in live.items() if moved([module])
+        ]
     return names or [type(model).__name__]

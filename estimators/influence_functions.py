@@ -14,16 +14,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from estimators._solvers import Product, cholesky, conjugate_gradients, directions, largest_eigenvalue, richardson
-from poisonbench import ekfac
-from poisonbench.backprop import Layers, gradient_vectors, plan
-from poisonbench.blocks import batches, halving, room
-from poisonbench.contracts import Scorer
-from poisonbench.curvature import Kind, flatten, gauss_newton_product, hessian_product, unflatten
+from estimators.kit.solvers import (
+    Product,
+    cholesky,
+    conjugate_gradients,
+    directions,
+    largest_eigenvalue,
+    richardson,
+)
+from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.gradients import Form, gradient_norms, project
+from poisonbench.gradients import ekfac
+from poisonbench.gradients.backprop import Layers, gradient_vectors, plan
+from poisonbench.gradients.curvature import (
+    Kind,
+    flatten,
+    gauss_newton_product,
+    hessian_product,
+    unflatten,
+)
+from poisonbench.gradients.products import Form, gradient_norms, project
+from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
+from poisonbench.training.trace import Trace
 
 VECTORS = 8  # copies of the m vectors that a solver holds at once
 
@@ -94,7 +107,9 @@ class InfluenceFunctions:
         if self.solver == "ekfac" and self.curvature == "hessian":
             raise ValueError("solver 'ekfac' approximates curvature 'gauss-newton', got 'hessian'")
         if self.renormalize and self.convention == "B":
-            raise ValueError("renormalize needs convention 'A', got 'B': all gradients of 'B' share the vector w theta")
+            raise ValueError(
+                "renormalize needs convention 'A', got 'B': all gradients of 'B' share the vector w theta"
+            )
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); pays for the factors of H ("explicit", "ekfac") or its scale ("lissa").
@@ -107,7 +122,9 @@ class InfluenceFunctions:
 
         def rows(test: Dataset) -> Tensor:
             solved = run.solve(run.vectors(test))
-            scores = project(run.model, trace.train, unflatten(run.model, run.names, solved), run.form)
+            scores = project(
+                run.model, trace.train, unflatten(run.model, run.names, solved), run.form
+            )
             return run.score(scores if norms is None else scores / norms, solved)
 
         def scorer(test: Dataset) -> Tensor:
@@ -157,7 +174,9 @@ class _Run:
 
     def _product(self, vectors: Tensor, data: Dataset | None = None) -> Tensor:
         product = hessian_product if self.how.curvature == "hessian" else gauss_newton_product
-        return product(self.model, data or self.train, vectors, self.decay + self.how.damping, self.how.layers)
+        return product(
+            self.model, data or self.train, vectors, self.decay + self.how.damping, self.how.layers
+        )
 
     def _solver(self) -> Product:
         how = self.how
@@ -165,12 +184,16 @@ class _Run:
             parts = ekfac.blocks(self.model, self.train, how.samples, how.seed, how.layers)
             return lambda v: ekfac.solve(parts, v, self.decay + how.damping)
         if how.solver == "explicit":
-            factor = cholesky(self._product, self.theta, room(self.train, VECTORS * len(self.theta))[0])
+            factor = cholesky(
+                self._product, self.theta, room(self.train, VECTORS * len(self.theta))[0]
+            )
             return lambda v: torch.cholesky_solve(v.T, factor).T
         if how.solver == "cg":
             return lambda v: conjugate_gradients(self._product, v, how.tolerance, how.max_steps)
         scale = how.scale or largest_eigenvalue(self._product, self.theta)
-        return lambda v: richardson(self._product, v, scale, how.tolerance, how.max_steps, self._sampled())
+        return lambda v: richardson(
+            self._product, v, scale, how.tolerance, how.max_steps, self._sampled()
+        )
 
     def _sampled(self) -> Product | None:
         """Returns the product with H of a fresh draw of instances at every call, the same draws for every block of points."""

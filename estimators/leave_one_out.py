@@ -11,15 +11,15 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from estimators._retraining import check_measure, smaller_kept
-from poisonbench.contracts import Scorer
+from estimators.kit.retraining import check_measure, smaller_kept
+from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
-from poisonbench.trace import Trace
 from poisonbench.training import Ensemble, train_many
-from poisonbench.training.order import Convention
+from poisonbench.training.many.batches import Convention
+from poisonbench.training.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class LeaveOneOut:
         if self.repeats < 1:
             raise ValueError(f"repeats must be at least 1, got {self.repeats}")
         if self.convention not in get_args(Convention):
-            raise ValueError(f"convention must be one of {', '.join(get_args(Convention))}, got {self.convention!r}")
+            raise ValueError(
+                f"convention must be one of {', '.join(get_args(Convention))}, got {self.convention!r}"
+            )
         if self.candidates is not None and len(set(self.candidates)) != len(self.candidates):
             raise ValueError("candidates must be different rows, got one twice")
 
@@ -63,7 +65,10 @@ class LeaveOneOut:
             scores, errors = self.differences(ensemble.utility(test, self.measure))
             attach("standard_error", self._spread(errors, rows, len(trace.train)).float())
             if self.repeats > 1:
-                note("share_below_two_standard_errors", float((scores.abs() < 2 * errors).double().mean()))
+                note(
+                    "share_below_two_standard_errors",
+                    float((scores.abs() < 2 * errors).double().mean()),
+                )
             return self._spread(scores, rows, len(trace.train))
 
         return score
@@ -91,12 +96,20 @@ class LeaveOneOut:
 
     def _ensemble(self, trace: Trace, points: Dataset | None) -> tuple[Ensemble, Tensor]:
         n = len(trace.train)
-        rows = torch.arange(n) if self.candidates is None else torch.tensor(self.candidates, dtype=torch.int64)
+        rows = (
+            torch.arange(n)
+            if self.candidates is None
+            else torch.tensor(self.candidates, dtype=torch.int64)
+        )
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < n):
-            raise ValueError(f"candidates must be rows of the training set, in [0, {n}), got {self.candidates}")
+            raise ValueError(
+                f"candidates must be rows of the training set, in [0, {n}), got {self.candidates}"
+            )
         masks = torch.ones(1 + len(rows), n, dtype=torch.bool)
         masks[torch.arange(1, 1 + len(rows)), rows] = False
-        seeds = [trace.seed] + [derive(trace.seed, "leave-one-out", r) for r in range(1, self.repeats)]
+        seeds = [trace.seed] + [
+            derive(trace.seed, "leave-one-out", r) for r in range(1, self.repeats)
+        ]
         ensemble = train_many(
             trace.train,
             masks.repeat(self.repeats, 1),
@@ -111,4 +124,6 @@ class LeaveOneOut:
 
     def _spread(self, values: Tensor, rows: Tensor, n: int) -> Tensor:
         """Returns (m, n): the values (m, c) of the candidates in their columns, NaN in the others."""
-        return values.new_full((len(values), n), torch.nan).index_copy_(1, rows.to(values.device), values)
+        return values.new_full((len(values), n), torch.nan).index_copy_(
+            1, rows.to(values.device), values
+        )

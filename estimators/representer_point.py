@@ -13,17 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from estimators._solvers import conjugate_gradients
-from poisonbench.contracts import Scorer
+from estimators.kit.solvers import conjugate_gradients
+from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.objectives import logit_gradient
-from poisonbench.trace import Trace
-from poisonbench.training import predict
+from poisonbench.training.trace import Trace
 
 EXPLICIT = 1500  # entries of the head up to which Newton's equations are solved by Cholesky; by conjugate gradients above
-REACHED, TOLERATED = 1e-10, 1e-6  # |grad J| / (2 l2) relative to 1 + |W|: where Newton stops, and where it warns
+REACHED, TOLERATED = (
+    1e-10,
+    1e-6,
+)  # |grad J| / (2 l2) relative to 1 + |W|: where Newton stops, and where it warns
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +104,20 @@ class RepresenterPoint:
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): alpha_{i, y_i} |f_i|^2, never negative."""
         sum_ = self.decompose(trace)
-        own = (sum_.directions if self.renormalize else sum_.alpha).gather(1, trace.train.y[:, None]).squeeze(1)
+        own = (
+            (sum_.directions if self.renormalize else sum_.alpha)
+            .gather(1, trace.train.y[:, None])
+            .squeeze(1)
+        )
         return (own * sum_.inputs.square().sum(1)).to(trace.train.x.dtype)
 
     def decompose(self, trace: Trace) -> Decomposition:
         """Returns the refitted head beside its sum; `error` tells how far the two are apart. Raises as `fit` does."""
         body, head = _parts(trace.model())
         inputs, y = _inputs(body, head, trace.train.x), trace.train.y
-        start = head.weight if head.bias is None else torch.cat([head.weight, head.bias[:, None]], 1)
+        start = (
+            head.weight if head.bias is None else torch.cat([head.weight, head.bias[:, None]], 1)
+        )
         return decomposition(refit(start.detach().double(), inputs, y, self.l2), inputs, y, self.l2)
 
 
@@ -123,7 +132,9 @@ def decomposition(weight: Tensor, inputs: Tensor, y: Tensor, l2: float) -> Decom
     """
     logits = inputs @ weight.T
     alpha = logit_gradient(logits, y, "loss") / (-2 * l2 * len(y))
-    ascent = logit_gradient(logits, y, "margin")  # minus a positive multiple of the loss gradient: the direction of alpha
+    ascent = logit_gradient(
+        logits, y, "margin"
+    )  # minus a positive multiple of the loss gradient: the direction of alpha
     directions = ascent / torch.linalg.vector_norm(ascent, dim=1, keepdim=True)
     return Decomposition(weight, inputs, alpha, directions, _gradient(weight, inputs, y, l2), l2)
 
@@ -165,29 +176,42 @@ def _newton(weight: Tensor, inputs: Tensor, gradient: Tensor, l2: float) -> Tens
 
     if weight.numel() > EXPLICIT:
         rows = gradient.reshape(1, -1)
-        solved = conjugate_gradients(lambda v: product(v.view_as(weight)).view_as(v), rows, 1e-3, 10 * weight.numel())
+        solved = conjugate_gradients(
+            lambda v: product(v.view_as(weight)).view_as(v), rows, 1e-3, 10 * weight.numel()
+        )
         return solved.view_as(weight)
     classes, width = weight.shape
     hessian = torch.zeros(classes, width, classes, width, dtype=weight.dtype, device=weight.device)
     for q, f in zip(p.split(1024), inputs.split(1024), strict=True):
-        for c in range(classes):  # the block (c, c') is the mean of f f^T weighted by p_c (1[c = c'] - p_c')
+        for c in range(
+            classes
+        ):  # the block (c, c') is the mean of f f^T weighted by p_c (1[c = c'] - p_c')
             mixed = -q * q[:, c : c + 1]
             mixed[:, c] += q[:, c]
             hessian[c] += torch.einsum("ni,nk,nj->ikj", f, mixed, f) / len(inputs)
     flat = hessian.view(weight.numel(), weight.numel())
     flat.diagonal().add_(2 * l2)
-    return torch.cholesky_solve(gradient.reshape(-1, 1), torch.linalg.cholesky(flat)).view_as(weight)
+    return torch.cholesky_solve(gradient.reshape(-1, 1), torch.linalg.cholesky(flat)).view_as(
+        weight
+    )
 
 
 def _parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     """Returns the model's features and its head, which must be linear."""
     body, head = model.features, model.head
     if not isinstance(body, nn.Module) or not isinstance(head, nn.Linear):
-        raise ConfigError([f"representer points need a linear head, got {type(head).__name__}"], "end the model in nn.Linear")
+        raise ConfigError(
+            [f"representer points need a linear head, got {type(head).__name__}"],
+            "end the model in nn.Linear",
+        )
     return body, head
 
 
 def _inputs(body: nn.Module, head: nn.Linear, x: Tensor) -> Tensor:
     """Returns what the head's weights multiply, (B, D) float64: the features, and 1 where it has a bias."""
     features = predict(body, x).double()
-    return features if head.bias is None else torch.cat([features, features.new_ones(len(features), 1)], 1)
+    return (
+        features
+        if head.bias is None
+        else torch.cat([features, features.new_ones(len(features), 1)], 1)
+    )

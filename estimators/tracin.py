@@ -12,11 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonbench.contracts import Scorer
+from estimators.kit.checkpoints import checkpoint_sum
+from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.gradients import Form, checkpoint_sum, dot_products, gradient_norms, project
+from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
+from poisonbench.training import replay
+from poisonbench.training.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ class TracIn:
         train = [self._features(trace, k, trace.train, d) for k in range(len(trace.checkpoints))]
 
         def score(test: Dataset) -> Tensor:
-            parts = (c.lr * self._features(trace, k, test, d).T @ train[k] for k, c in enumerate(trace.checkpoints))
+            parts = (
+                c.lr * self._features(trace, k, test, d).T @ train[k]
+                for k, c in enumerate(trace.checkpoints)
+            )
             return torch.stack(list(parts)).sum(0)
 
         return score
@@ -78,9 +83,15 @@ class TracIn:
     def _features(self, trace: Trace, k: int, data: Dataset, d: int) -> Tensor:
         """Returns the gradients at checkpoint k on d random directions, (d, rows); the same directions for the same k."""
         model, g = trace.model(k), generator(self.seed, "projection", k)
-        parameters = model.get_submodule("head").named_parameters("head") if self.layers == "last" else model.named_parameters()
+        parameters = (
+            model.get_submodule("head").named_parameters("head")
+            if self.layers == "last"
+            else model.named_parameters()
+        )
         directions = {
-            name: torch.randn((d, *p.shape), generator=g, dtype=p.dtype).to(p.device) for name, p in parameters if p.requires_grad
+            name: torch.randn((d, *p.shape), generator=g, dtype=p.dtype).to(p.device)
+            for name, p in parameters
+            if p.requires_grad
         }
         return project(model, data, directions, self.form).div(d**0.5)
 
@@ -93,15 +104,19 @@ class TracIn:
             for k, c in enumerate(trace.checkpoints):
                 scores += c.lr * gradient_norms(trace.model(k), trace.train, self.form) ** 2
             return scores
-        for step in trace.replay():
-            norms = 1.0 if self.renormalize else gradient_norms(step.model, trace.train.take(step.rows), self.form) ** 2
+        for step in replay(trace):
+            norms = (
+                1.0
+                if self.renormalize
+                else gradient_norms(step.model, trace.train.take(step.rows), self.form) ** 2
+            )
             scores[step.rows] += step.lr / len(step.rows) * norms
         return scores
 
 
 def _every_step(trace: Trace, test: Dataset, form: Form) -> Tensor:
     scores = test.x.new_zeros(len(test), len(trace.train))
-    for step in trace.replay():
+    for step in replay(trace):
         dots = dot_products(step.model, trace.train.take(step.rows), test, form)
         scores.index_add_(1, step.rows, dots, alpha=step.lr / len(step.rows))
     return scores

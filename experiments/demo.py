@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from experiments.plots import influence_panel, roc_curves
-from experiments.results import load_results
+from experiments.evaluation.load import load_results
+from experiments.report.influence_picture import influence_panel
+from experiments.report.roc import roc_curves
 from poisonbench import log
 from poisonbench.data import load
 from poisonbench.poison_file import unpack_train
@@ -27,5 +28,9 @@ def pictures(folder: Path, root: Path | None) -> list[Path]:
         clean, _ = load(scene.config["dataset"]["name"], root)
         train = unpack_train(scene, clean)
         influence = log.read(next(path.parent.glob("influence-gas-*.h5")), "influence")
-        saved.append(influence_panel(scene, influence, (train.x.numpy(), train.y.numpy()), folder / "influence.png"))
+        saved.append(
+            influence_panel(
+                scene, influence, (train.x.numpy(), train.y.numpy()), folder / "influence.png"
+            )
+        )
     return saved

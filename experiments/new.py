@@ -12,7 +12,7 @@ from string import Template
 import attacks
 import defenses
 import estimators
-from experiments.grid import TABLES
+from experiments.plan.methods import TABLES
 from poisonbench.errors import ConfigError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,16 +53,26 @@ class Names:
             what = "must be lower-case words with single hyphens between them, at most 60 letters in all"
             raise ConfigError([f"the name {what}, got {self.name!r}"], "for example: corner-glow")
         if keyword.iskeyword(self.module) or keyword.iskeyword(self.cls):
-            raise ConfigError([f"{self.name!r} is a word of Python's own"], "choose another name, for example corner-glow")
+            raise ConfigError(
+                [f"{self.name!r} is a word of Python's own"],
+                "choose another name, for example corner-glow",
+            )
         if self.name in TABLES[self.kind]:
-            raise ConfigError([f"there is {self.kind} {self.name!r} already"], f"see it: poisonbench list {self.kind}s")
+            raise ConfigError(
+                [f"there is {self.kind} {self.name!r} already"],
+                f"see it: poisonbench list {self.kind}s",
+            )
         if self.module in sys.stdlib_module_names or self._shadows(folder):
-            what = f"{self.module}.py would hide the module {self.module!r}, which is installed here"
+            what = (
+                f"{self.module}.py would hide the module {self.module!r}, which is installed here"
+            )
             raise ConfigError([what], f"choose another name, for example {self.name}-{self.kind}")
 
     def _shadows(self, folder: Path) -> bool:
         found = importlib.util.find_spec(self.module)
-        return found is not None and (found.origin is None or Path(found.origin).resolve().parent != folder.resolve())
+        return found is not None and (
+            found.origin is None or Path(found.origin).resolve().parent != folder.resolve()
+        )
 
 
 def new(kind: str, name: str, folder: Path) -> str:
@@ -81,20 +91,36 @@ def new(kind: str, name: str, folder: Path) -> str:
     package = PACKAGES[kind]
     inside = folder.resolve() == Path(str(package.__file__)).resolve().parent
     target = f"{names.module}:{names.cls}"
-    words = {"kind": kind, "name": name, "module": names.module, "cls": names.cls, "title": names.title, "target": target}
+    words = {
+        "kind": kind,
+        "name": name,
+        "module": names.module,
+        "cls": names.cls,
+        "title": names.title,
+        "target": target,
+    }
     texts = {f"{names.module}.py": f"{kind}.py.txt"}
     if not inside:
         texts |= {f"test_{names.module}.py": "test.py.txt", f"{names.module}.toml": "grid.toml.txt"}
-    files = {folder / file: _filled(template, {**DEFAULTS, **words, kind: target}) for file, template in texts.items()}
+    files = {
+        folder / file: _filled(template, {**DEFAULTS, **words, kind: target})
+        for file, template in texts.items()
+    }
     if there := [str(file) for file in files if file.exists()]:
-        raise ConfigError([f"{file} is there already" for file in there], "delete it, or choose another name or --folder")
+        raise ConfigError(
+            [f"{file} is there already" for file in there],
+            "delete it, or choose another name or --folder",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             with file.open("x", encoding="utf-8") as out:
                 out.write(text)
     except OSError as error:
-        raise ConfigError([f"{error.filename}: {error.strerror}"], "name a folder that can be written: --folder DIR") from error
+        raise ConfigError(
+            [f"{error.filename}: {error.strerror}"],
+            "name a folder that can be written: --folder DIR",
+        ) from error
     wrote = "\n".join(f"wrote {file}" for file in files)
     return f"{wrote}\n\n{_inside(names, package.__name__) if inside else _outside(names, target, folder)}"
 
@@ -104,13 +130,20 @@ def _filled(template: str, words: dict[str, str]) -> str:
 
 
 def _outside(names: Names, target: str, folder: Path) -> str:
-    here = [] if folder.resolve() == Path.cwd() else [("cd " + shlex.quote(str(folder)), "a module is found from its own folder")]
+    here = (
+        []
+        if folder.resolve() == Path.cwd()
+        else [("cd " + shlex.quote(str(folder)), "a module is found from its own folder")]
+    )
     steps = [
         *here,
         (f"$EDITOR {names.module}.py", "what it does, and its paper"),
         (f"poisonbench check {names.kind} {target}", "every rule of the contract"),
         (f"python -m pytest test_{names.module}.py", "the same as a test"),
-        (f"poisonbench run {names.module}.toml -o {names.module}-logs", "a grid against the control"),
+        (
+            f"poisonbench run {names.module}.toml -o {names.module}-logs",
+            "a grid against the control",
+        ),
         (f"poisonbench evaluate {names.module}-logs", "what came of it"),
     ]
     width = max(len(command) for command, _ in steps)
@@ -118,7 +151,11 @@ def _outside(names: Names, target: str, folder: Path) -> str:
 
 
 def _inside(names: Names, package: str) -> str:
-    tests = {"attack": "tests/test_attacks.py", "estimator": "tests/test_estimators.py", "detector": "tests/test_defenses.py"}
+    tests = {
+        "attack": "tests/test_attacks.py",
+        "estimator": "tests/test_estimators.py",
+        "detector": "tests/test_defenses.py",
+    }
     return "\n".join(
         [
             "next:",

@@ -14,7 +14,10 @@ GATHERED = {"cpu": 8 << 20, "cuda": 1 << 30}
 def padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
     """Returns the zeros left, right, above and below the input."""
     if isinstance(module.padding, str):
-        w, h = (module.dilation[i] * (module.kernel_size[i] - 1) * (module.padding == "same") for i in (1, 0))
+        w, h = (
+            module.dilation[i] * (module.kernel_size[i] - 1) * (module.padding == "same")
+            for i in (1, 0)
+        )
         return w // 2, w - w // 2, h // 2, h - h // 2
     return module.padding[1], module.padding[1], module.padding[0], module.padding[0]
 
@@ -27,7 +30,9 @@ def patches(module: nn.Conv2d, a: Tensor, pixelwise: bool = False) -> Tensor:
     """
     a = F.pad(a, padding(module)) if any(padding(module)) else a
     (kh, kw), (down, right), (sh, sw) = module.kernel_size, module.dilation, module.stride
-    windows = a.unfold(2, down * (kh - 1) + 1, sh).unfold(3, right * (kw - 1) + 1, sw)[..., ::down, ::right]
+    windows = a.unfold(2, down * (kh - 1) + 1, sh).unfold(3, right * (kw - 1) + 1, sw)[
+        ..., ::down, ::right
+    ]
     places = windows.shape[2] * windows.shape[3]
     if pixelwise:
         return windows.permute(0, 2, 3, 4, 5, 1).reshape(len(a), places, -1)

@@ -32,9 +32,13 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.x.is_floating_point():
-            raise DataError(f"x must be floating point, got {self.x.dtype}", "images: divide by 255")
+            raise DataError(
+                f"x must be floating point, got {self.x.dtype}", "images: divide by 255"
+            )
         if self.y.dtype != torch.int64 or self.y.dim() != 1:
-            raise DataError(f"y must be a vector of int64, got {self.y.dtype} of shape {tuple(self.y.shape)}")
+            raise DataError(
+                f"y must be a vector of int64, got {self.y.dtype} of shape {tuple(self.y.shape)}"
+            )
         if len(self.x) != len(self.y):
             raise DataError(f"x has {len(self.x)} rows, y has {len(self.y)}")
 
@@ -51,9 +55,13 @@ class Dataset:
         index = index.to(self.y.device)
         return Dataset(self.x[index], self.y[index], self.classes)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Dataset":
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Dataset":
         """Returns the data set on `device`, with x in `dtype`; nothing is copied that is there already."""
-        return Dataset(self.x.to(device=device, dtype=dtype), self.y.to(device=device), self.classes)
+        return Dataset(
+            self.x.to(device=device, dtype=dtype), self.y.to(device=device), self.classes
+        )
 
     def relabel(self, y: Tensor) -> "Dataset":
         """Returns the same instances with the labels `y`, (n,) int64."""
@@ -62,7 +70,9 @@ class Dataset:
 
 def join(parts: list[Dataset]) -> Dataset:
     """Returns the rows of all `parts` in order; they must agree in shape and classes."""
-    return Dataset(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]), parts[0].classes)
+    return Dataset(
+        torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]), parts[0].classes
+    )
 
 
 def stratified(data: Dataset, size: int, seed: int) -> Tensor:
@@ -116,12 +126,17 @@ def _vision(cls: str, about: str) -> Callable[[Path, bool], tuple[Dataset, Datas
                 raw = getattr(torchvision.datasets, cls)(str(root), train=train, download=download)
             except (RuntimeError, OSError) as error:
                 if download:
-                    raise DataError(f"{cls} cannot be fetched: {' '.join(str(error).split())}", "check the network") from error
+                    raise DataError(
+                        f"{cls} cannot be fetched: {' '.join(str(error).split())}",
+                        "check the network",
+                    ) from error
                 way = "add --download, or point --data-root or POISONBENCH_DATA at it"
                 raise DataError(f"{cls} was not found in {root.resolve()}", way) from error
             pixels = torch.as_tensor(raw.data)
             pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
-            return Dataset(pixels.to(torch.float32).div(255).contiguous(), torch.as_tensor(raw.targets), 10)
+            return Dataset(
+                pixels.to(torch.float32).div(255).contiguous(), torch.as_tensor(raw.targets), 10
+            )
 
         return part(True), part(False)
 
@@ -131,17 +146,24 @@ def _vision(cls: str, about: str) -> Callable[[Path, bool], tuple[Dataset, Datas
 
 DATASETS: dict[str, Callable[[Path, bool], tuple[Dataset, Dataset]]] = {
     "digits": _digits,
-    "mnist": _vision("MNIST", "28x28 handwritten digits: 60,000 and 10,000 images, 10 classes; read or fetched by torchvision."),
+    "mnist": _vision(
+        "MNIST",
+        "28x28 handwritten digits: 60,000 and 10,000 images, 10 classes; read or fetched by torchvision.",
+    ),
     "fashion-mnist": _vision(
-        "FashionMNIST", "28x28 articles of clothing: 60,000 and 10,000 images, 10 classes; read or fetched by torchvision."
+        "FashionMNIST",
+        "28x28 articles of clothing: 60,000 and 10,000 images, 10 classes; read or fetched by torchvision.",
     ),
     "cifar10": _vision(
-        "CIFAR10", "32x32 colour photographs: 50,000 and 10,000 images, 10 classes; read or fetched by torchvision."
+        "CIFAR10",
+        "32x32 colour photographs: 50,000 and 10,000 images, 10 classes; read or fetched by torchvision.",
     ),
 }
 
 
-def load(name: str, root: Path | str | None = None, download: bool = False) -> tuple[Dataset, Dataset]:
+def load(
+    name: str, root: Path | str | None = None, download: bool = False
+) -> tuple[Dataset, Dataset]:
     """Loads the training and the test set of a data set.
 
     Args:

@@ -52,7 +52,9 @@ class DivergedError(PoisonbenchError):
     """
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(f"training diverged in epoch {epoch}", "lower the learning rate `lr` or the momentum")
+        super().__init__(
+            f"training diverged in epoch {epoch}", "lower the learning rate `lr` or the momentum"
+        )
         self.epoch = epoch
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from poisonbench.errors import ConfigError
 from poisonbench.registry import lookup
-from poisonbench.seeding import derive, seed_global
+from poisonbench.seeding import derive, exact_arithmetic, seed_global
 
 Shape = tuple[int, ...]
 
@@ -66,7 +66,10 @@ def _input(shape: Shape) -> nn.Module:
 
 def _image(shape: Shape, name: str) -> int:
     if len(shape) != 3:
-        raise ConfigError([f"model {name!r} works on images (channels, height, width), got shape {shape}"], "use mlp")
+        raise ConfigError(
+            [f"model {name!r} works on images (channels, height, width), got shape {shape}"],
+            "use mlp",
+        )
     return shape[0]
 
 
@@ -84,7 +87,14 @@ def linear(shape: Shape, classes: int) -> Classifier:
 def mlp(shape: Shape, classes: int) -> Classifier:
     """Two hidden layers of 64 rectified units."""
     size = torch.Size(shape).numel()
-    layers = [_input(shape), nn.Flatten(), nn.Linear(size, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
+    layers = [
+        _input(shape),
+        nn.Flatten(),
+        nn.Linear(size, 64),
+        nn.ReLU(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
+    ]
     return Classifier(nn.Sequential(*layers), nn.Linear(64, classes))
 
 
@@ -101,7 +111,11 @@ def cnn(shape: Shape, classes: int) -> Classifier:
 
 
 def _conv(inside: int, outside: int) -> list[nn.Module]:
-    return [nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.GroupNorm(outside // 16, outside), nn.ReLU()]
+    return [
+        nn.Conv2d(inside, outside, 3, padding=1, bias=False),
+        nn.GroupNorm(outside // 16, outside),
+        nn.ReLU(),
+    ]
 
 
 def resnet9(shape: Shape, classes: int) -> Classifier:
@@ -116,7 +130,12 @@ def resnet9(shape: Shape, classes: int) -> Classifier:
     return Classifier(features, nn.Linear(512, classes))
 
 
-MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {"linear": linear, "mlp": mlp, "cnn": cnn, "resnet9": resnet9}
+MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet9": resnet9,
+}
 
 
 def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
@@ -149,6 +168,19 @@ def _check_form(model: nn.Module, name: str, shape: Shape, classes: int) -> None
         x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
         out = model(x)
         if out.shape != (2, classes):
-            raise ConfigError([f"model {name!r} gives outputs of shape {tuple(out.shape)}, not (2, {classes})"], hint)
+            raise ConfigError(
+                [f"model {name!r} gives outputs of shape {tuple(out.shape)}, not (2, {classes})"],
+                hint,
+            )
         if not torch.equal(out, head(features(x))):
             raise ConfigError([f"model {name!r} is not head(features(x))"], hint)
+
+
+def predict(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:
+    """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode and blocks of `batch`."""
+    was_training = model.training
+    with torch.no_grad(), exact_arithmetic():
+        model.eval()
+        logits = [model(part) for part in x.split(batch)]
+        model.train(was_training)
+    return torch.cat(logits)

@@ -25,7 +25,9 @@ def logit_gradient(logits: Tensor, y: Tensor, objective: Objective) -> Tensor:
     """
     others = logits.scatter(1, y[:, None], -torch.inf).softmax(1)
     ascent = (-others).scatter(1, y[:, None], 1.0)
-    return ascent if objective == "margin" else -torch.sigmoid(-margins(logits, y))[:, None] * ascent
+    return (
+        ascent if objective == "margin" else -torch.sigmoid(-margins(logits, y))[:, None] * ascent
+    )
 
 
 def utility(logits: Tensor, y: Tensor, measure: Measure) -> Tensor:
@@ -44,7 +46,9 @@ def utility(logits: Tensor, y: Tensor, measure: Measure) -> Tensor:
     """
     labels = y.expand(logits.shape[:-1])
     if measure == "correct":
-        return torch.where(logits.isfinite().all(-1), (logits.argmax(-1) == labels).to(logits.dtype), torch.nan)
+        return torch.where(
+            logits.isfinite().all(-1), (logits.argmax(-1) == labels).to(logits.dtype), torch.nan
+        )
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}")
     margin = margins(logits.flatten(0, -2), labels.flatten()).view(labels.shape)

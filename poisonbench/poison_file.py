@@ -15,14 +15,27 @@ import torch
 from torch import Tensor
 
 from poisonbench import log
-from poisonbench.contracts import CLEAN, Poisoned, check_poisoned
+from poisonbench.contracts.attack_rules import check_poisoned
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import DataError, LogError
 from poisonbench.log import Record
+from poisonbench.roles import CLEAN
 
 KIND = "poison"
-CLAIMS = ("budget", "cover", "eps", "clean_label")  # what an attack may say of itself, and is held to when it is replayed
-POISON_FORM = {"role": torch.uint8, "origin": torch.int64, "rows": torch.int64, "x": None, "y": torch.int64}
+CLAIMS = (
+    "budget",
+    "cover",
+    "eps",
+    "clean_label",
+)  # what an attack may say of itself, and is held to when it is replayed
+POISON_FORM = {
+    "role": torch.uint8,
+    "origin": torch.int64,
+    "rows": torch.int64,
+    "x": None,
+    "y": torch.int64,
+}
 TARGETS_FORM = {"x": None, "y": torch.int64, "wanted": torch.int64, "origin": torch.int64}
 
 
@@ -30,7 +43,9 @@ def fingerprint(data: Dataset) -> str:
     """Returns the sha256 of the values, labels, shape and classes of a data set; equal values in float32 and float64 agree."""
     total = hashlib.sha256(json.dumps([*data.x.shape, data.classes]).encode())
     for part in data.x.split(4096):
-        total.update(part.detach().to(device="cpu", dtype=torch.float64).contiguous().numpy().tobytes())
+        total.update(
+            part.detach().to(device="cpu", dtype=torch.float64).contiguous().numpy().tobytes()
+        )
     total.update(data.y.cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
 
@@ -39,18 +54,32 @@ def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
     """Returns the ground truth: roles, origins, and the content of those rows alone that are not rows of the clean set."""
     source = clean.take(poisoned.origin.clamp(min=0))
     same = ((poisoned.train.x == source.x).flatten(1).all(1) & (poisoned.train.y == source.y)).cpu()
-    rows = (~same | (poisoned.origin < 0).cpu() | (poisoned.role != CLEAN).cpu()).nonzero().squeeze(1)
+    rows = (
+        (~same | (poisoned.origin < 0).cpu() | (poisoned.role != CLEAN).cpu()).nonzero().squeeze(1)
+    )
     changed = poisoned.train.take(rows)
-    return {"role": poisoned.role, "origin": poisoned.origin, "rows": rows, "x": changed.x, "y": changed.y}
+    return {
+        "role": poisoned.role,
+        "origin": poisoned.origin,
+        "rows": rows,
+        "x": changed.x,
+        "y": changed.y,
+    }
 
 
-def _tensors(record: Record, prefix: str, form: Mapping[str, torch.dtype | None]) -> dict[str, Tensor]:
+def _tensors(
+    record: Record, prefix: str, form: Mapping[str, torch.dtype | None]
+) -> dict[str, Tensor]:
     """The data sets `prefix/name`, of the types of `form` (None: floating point)."""
     if lacking := [name for name in form if f"{prefix}/{name}" not in record.data]:
         raise LogError(record.path, f"has no data set '{prefix}/{lacking[0]}'")
     out = {name: torch.as_tensor(record.data[f"{prefix}/{name}"]) for name in form}
     for name, dtype in form.items():
-        wrong = not out[name].is_floating_point() if dtype is None else out[name].dtype != dtype or out[name].dim() != 1
+        wrong = (
+            not out[name].is_floating_point()
+            if dtype is None
+            else out[name].dtype != dtype or out[name].dim() != 1
+        )
         if wrong:
             what = f"{out[name].dtype} of shape {tuple(out[name].shape)}"
             raise LogError(record.path, f"its '{prefix}/{name}' is {what}, which no poison has")
@@ -67,17 +96,27 @@ def unpack_train(record: Record, clean: Dataset) -> Dataset:
     origin, rows = data["origin"], data["rows"]
     fits = len(origin) > 0 and int(origin.min()) >= -1 and int(origin.max()) < len(clean)
     if not fits or data["x"].shape[1:] != clean.x.shape[1:]:
-        raise LogError(record.path, f"its rows do not fit the data set ({len(clean)} rows of shape {clean.shape})")
+        raise LogError(
+            record.path,
+            f"its rows do not fit the data set ({len(clean)} rows of shape {clean.shape})",
+        )
     told = torch.zeros(len(origin), dtype=torch.bool)
     inside = not len(rows) or (int(rows.min()) >= 0 and int(rows.max()) < len(origin))
     if inside:
         told[rows] = True
-    whole = inside and int(told.sum()) == len(rows) == len(data["x"]) == len(data["y"]) and len(data["role"]) == len(origin)
+    whole = (
+        inside
+        and int(told.sum()) == len(rows) == len(data["x"]) == len(data["y"])
+        and len(data["role"]) == len(origin)
+    )
     if not whole or not bool(told[origin < 0].all()):
         raise LogError(record.path, "its changed rows are not those that it names, each once")
     train = clean.take(origin.clamp(min=0))
     x, y = train.x.clone(), train.y.clone()
-    x[rows.to(x.device)], y[rows.to(y.device)] = _exact(record, data["x"], x), data["y"].to(y.device)
+    x[rows.to(x.device)], y[rows.to(y.device)] = (
+        _exact(record, data["x"], x),
+        data["y"].to(y.device),
+    )
     return Dataset(x, y, clean.classes)
 
 
@@ -85,11 +124,16 @@ def _exact(record: Record, values: Tensor, like: Tensor) -> Tensor:
     """The values where `like` lies and in its type, as long as that loses nothing."""
     moved = values.to(like)
     if not torch.equal(moved.cpu().to(values.dtype).nan_to_num(), values.nan_to_num()):
-        raise LogError(record.path, f"its values are {values.dtype}, which {like.dtype} cannot hold without rounding")
+        raise LogError(
+            record.path,
+            f"its values are {values.dtype}, which {like.dtype} cannot hold without rounding",
+        )
     return moved
 
 
-def write_poison(path: Path, poisoned: Poisoned, train: Dataset, test: Dataset, about: Mapping[str, Any]) -> None:
+def write_poison(
+    path: Path, poisoned: Poisoned, train: Dataset, test: Dataset, about: Mapping[str, Any]
+) -> None:
     """Writes a poison file, whole or not at all.
 
     Args:
@@ -102,7 +146,10 @@ def write_poison(path: Path, poisoned: Poisoned, train: Dataset, test: Dataset, 
     Raises:
         LogWriteError: the disk is full, or the system refuses.
     """
-    parts = {name: {"rows": len(part), "sha256": fingerprint(part)} for name, part in (("train", train), ("test", test))}
+    parts = {
+        name: {"rows": len(part), "sha256": fingerprint(part)}
+        for name, part in (("train", train), ("test", test))
+    }
     data = {f"poison/{name}": value for name, value in pack_poison(poisoned, train).items()}
     data |= {"targets/x": poisoned.targets.x, "targets/y": poisoned.targets.y}
     data |= {"targets/wanted": poisoned.wanted, "targets/origin": poisoned.target_origin}
@@ -116,7 +163,9 @@ def _check_data(record: Record, train: Dataset, test: Dataset) -> None:
         raise LogError(record.path, "does not name the data set that it was made from")
     for name, part in (("train", train), ("test", test)):
         fact = facts.get(name)
-        rows, want = (fact.get("rows"), fact.get("sha256")) if isinstance(fact, dict) else (None, None)
+        rows, want = (
+            (fact.get("rows"), fact.get("sha256")) if isinstance(fact, dict) else (None, None)
+        )
         if want != (got := fingerprint(part)) or facts.get("classes") != part.classes:
             raise DataError(
                 f"{record.path}: poison fits only the {name} set that it was made from: that has {json.dumps(rows)} rows and "
@@ -136,7 +185,13 @@ def _source(scene: Mapping[str, Any]) -> str:
 def _toml(value: object) -> str:
     """The value as a grid file writes it."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_toml(entry)}" for name, entry in value.items() if entry is not None) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{name} = {_toml(entry)}" for name, entry in value.items() if entry is not None
+            )
+            + "}"
+        )
     return json.dumps(value)
 
 
@@ -146,7 +201,9 @@ def _claims(record: Record) -> SimpleNamespace:
     told = told if isinstance(told, dict) else {}
     claims = {name: told[name] for name in CLAIMS if isinstance(told.get(name), int | float)}
     if wrong := [name for name, value in claims.items() if not 0 <= value <= 1]:
-        raise LogError(record.path, f"its claim {wrong[0]!r} is {claims[wrong[0]]}, no number in [0, 1]")
+        raise LogError(
+            record.path, f"its claim {wrong[0]!r} is {claims[wrong[0]]}, no number in [0, 1]"
+        )
     return SimpleNamespace(**claims)
 
 
@@ -166,12 +223,22 @@ def read_poison(path: Path, train: Dataset, test: Dataset) -> Poisoned:
     poisoned_train = unpack_train(record, train)
     points = _tensors(record, "targets", TARGETS_FORM)
     if len(points["x"]) != len(points["y"]):
-        raise LogError(record.path, f"has {len(points['x'])} attacked points and {len(points['y'])} labels of them")
+        raise LogError(
+            record.path,
+            f"has {len(points['x'])} attacked points and {len(points['y'])} labels of them",
+        )
     device = train.x.device
     targets = Dataset(_exact(record, points["x"], test.x), points["y"].to(device), test.classes)
-    truth = {name: value.to(device) for name, value in _tensors(record, "poison", POISON_FORM).items()}
+    truth = {
+        name: value.to(device) for name, value in _tensors(record, "poison", POISON_FORM).items()
+    }
     poisoned = Poisoned(
-        poisoned_train, truth["role"], truth["origin"], targets, points["wanted"].to(device), points["origin"].to(device)
+        poisoned_train,
+        truth["role"],
+        truth["origin"],
+        targets,
+        points["wanted"].to(device),
+        points["origin"].to(device),
     )
     check_poisoned(poisoned, train, test, _claims(record))
     return poisoned

@@ -1,14 +1,125 @@
-"""Names to things: explicit tables, `package.module:attribute` for what lies outside the tree, and the nearest name for typos."""
+"""Names to things: tables, entry points of installed packages, `package.module:attribute`, and the nearest name for typos.
+
+A package offers an attack by two lines of its pyproject.toml, and everything that names attacks then knows it:
+
+    [project.entry-points."poisonbench.attacks"]
+    my-attack = "my_package.my_module:MyAttack"
+
+Nothing is imported before its name is used. A plug-in that cannot be loaded says so where it is named and harms nothing else.
+"""
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from poisonbench.errors import ConfigError
-from poisonbench.plugins import Broken
+from poisonbench.errors import ConfigError, PluginWarning
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Stands in a table for a plug-in that cannot be used.
+
+    Attributes:
+        reason: who ships it, and what is wrong with it.
+    """
+
+    reason: str
+
+    hint = "mend or uninstall the package; nothing else is affected"
+
+
+class Table(Mapping[str, "type | Broken"]):
+    """The names of `own`, and behind them those of an entry-point group; read anew when `sys.path` changes.
+
+    A plug-in under a name that is taken is left out, with a `PluginWarning`.
+
+    Args:
+        own: the built-in names.
+        group: of the entry points, e.g. "poisonbench.attacks".
+    """
+
+    def __init__(self, own: Mapping[str, type], group: str) -> None:
+        self.own, self.group = own, group
+        self._path: list[str] | None = None
+        self._found: dict[str, EntryPoint] = {}
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        if self._path != sys.path:
+            self._path, self._found = list(sys.path), self._scan()
+        return self._found
+
+    def _scan(self) -> dict[str, EntryPoint]:
+        try:
+            declared = entry_points(group=self.group)
+        except (
+            Exception
+        ) as error:  # one package with a malformed file makes the library raise for all of them
+            warnings.warn(
+                f"plug-ins of {self.group} cannot be listed: {_told(error)}",
+                PluginWarning,
+                stacklevel=4,
+            )
+            return {}
+        found: dict[str, EntryPoint] = {}
+        for entry in declared:
+            winner = (
+                "the built-in one"
+                if entry.name in self.own
+                else _source(found[entry.name])
+                if entry.name in found
+                else ""
+            )
+            if winner:
+                what = f"{entry.name!r} of {_source(entry)} ({self.group}) is hidden by {winner}; it is still {entry.value!r}"
+                warnings.warn(what, PluginWarning, stacklevel=4)
+            else:
+                found[entry.name] = entry
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in self._plugins()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        yield from self._plugins()
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self._plugins())
+
+    def __getitem__(self, name: str) -> "type | Broken":
+        """The class of that name, imported now if it is a plug-in; `Broken` if that fails."""
+        if name in self.own:
+            return self.own[name]
+        return _load(self._plugins()[name])
+
+
+def _load(entry: EntryPoint) -> "type | Broken":
+    where = f"{_source(entry)} offers {entry.value!r}"
+    try:
+        found = entry.load()
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything on import
+        return Broken(f"{where}: {_told(error)}")
+    if not (isinstance(found, type) and is_dataclass(found)):
+        return Broken(
+            f"{where}: it is no dataclass: a method is a frozen dataclass whose fields are its hyperparameters"
+        )
+    return found
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _source(entry: EntryPoint) -> str:
+    """The distribution that declares an entry point."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -37,7 +148,10 @@ def lookup(table: Mapping[str, T | Broken], name: str, kind: str) -> T:
         thing: T = _imported(name, kind)
         return thing
     known = ", ".join(sorted(table))
-    raise ConfigError([f"unknown {kind} {name!r}{nearest(name, table)}"], f"known: {known}; or package.module:attribute")
+    raise ConfigError(
+        [f"unknown {kind} {name!r}{nearest(name, table)}"],
+        f"known: {known}; or package.module:attribute",
+    )
 
 
 def _imported(target: str, kind: str) -> Any:
@@ -46,9 +160,13 @@ def _imported(target: str, kind: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError([f"{kind} {target!r}: cannot import {module!r}: {error}"], hint) from error
+        raise ConfigError(
+            [f"{kind} {target!r}: cannot import {module!r}: {error}"], hint
+        ) from error
     except Exception as error:  # a module outside the tree may raise anything on import
-        raise ConfigError([f"{kind} {target!r}: importing {module!r} raised {type(error).__name__}: {error}"]) from error
+        raise ConfigError(
+            [f"{kind} {target!r}: importing {module!r} raised {type(error).__name__}: {error}"]
+        ) from error
     if not hasattr(found, attribute):
         raise ConfigError([f"{kind} {target!r}: module {module!r} has no {attribute!r}"], hint)
     return getattr(found, attribute)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from attacks import Patch
-from poisonbench.contracts import POISON, Poisoned, count
+from poisonbench.contracts.attack_rules import count
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.roles import POISON
 from poisonbench.training import Recipe
 
 CALLS = itertools.count()

@@ -13,7 +13,11 @@ torch.set_num_threads(1)
 
 
 def random_data(
-    n: int, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, seed: int = 0, dtype: torch.dtype = torch.float64
+    n: int,
+    shape: tuple[int, ...] = (1, 8, 8),
+    classes: int = 10,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
 ) -> Dataset:
     """n instances of uniform pixels with uniform labels."""
     g = generator(seed, "random_data")
@@ -31,5 +35,7 @@ def data_root() -> Path:
     """The folder that POISONBENCH_DATA names; tests that read downloaded data skip without it."""
     root = os.environ.get("POISONBENCH_DATA")
     if not root:
-        pytest.skip("POISONBENCH_DATA is not set: it names the folder with MNIST, Fashion-MNIST and CIFAR-10")
+        pytest.skip(
+            "POISONBENCH_DATA is not set: it names the folder with MNIST, Fashion-MNIST and CIFAR-10"
+        )
     return Path(root)

@@ -6,17 +6,32 @@ import math
 import pytest
 import torch
 
-from attacks import AdaptiveBlend, AdaptivePatch, Blend, HiddenTrigger, LabelConsistent, Patch, Sinusoid, TaCT, Warp
-from attacks._craft import project, signed_descent
+from attacks import (
+    AdaptiveBlend,
+    AdaptivePatch,
+    Blend,
+    HiddenTrigger,
+    LabelConsistent,
+    Patch,
+    Sinusoid,
+    TaCT,
+    Warp,
+)
+from attacks.kit.descent import project, signed_descent
 from poisonbench import training
-from poisonbench.contracts import COVER, POISON, Poisoned, craft
+from poisonbench.contracts.attack_rules import craft
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, subset
 from poisonbench.errors import ConfigError
+from poisonbench.models import predict
 from poisonbench.notes import collecting
+from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import derive, generator
-from poisonbench.training import Recipe, Start, body_of, predict, train
+from poisonbench.training import Recipe, Start, body_of, train
 
-VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)  # a second or two, 97.5 % on the clean digits
+VICTIM = Recipe(
+    model="cnn", epochs=20, batch_size=64, lr=0.1
+)  # a second or two, 97.5 % on the clean digits
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -31,7 +46,9 @@ def test_a_random_place_is_one_whole_square_for_each_image_and_any_place_comes_u
     changed = Patch(size=2, place="random").trigger(x, 0) != x
     assert torch.equal(changed[:, 0], changed[:, 1])
     assert (changed[:, 0].sum((1, 2)) == 4).all()
-    corner = changed[:, 0].flatten(1).float().argmax(1)  # the first pixel in reading order is the top left one
+    corner = (
+        changed[:, 0].flatten(1).float().argmax(1)
+    )  # the first pixel in reading order is the top left one
     block = changed[torch.arange(3000), 0, corner // 7 + 1, corner % 7 + 1]
     assert block.all()
     drawn = torch.bincount(corner, minlength=42).view(6, 7)[:5, :6]  # 30 places
@@ -63,7 +80,9 @@ def test_corners_are_the_four_corners():
 def test_a_sinusoid_is_the_wave_of_the_paper_on_grey_and_clamped_on_white():
     attack = Sinusoid(delta=0.3, frequency=2)
     grey = attack.trigger(torch.full((2, 3, 4, 8), 0.5, dtype=torch.float64))
-    wave = torch.tensor([0.3 * math.sin(2 * math.pi * j * 2 / 8) for j in range(1, 9)], dtype=torch.float64)
+    wave = torch.tensor(
+        [0.3 * math.sin(2 * math.pi * j * 2 / 8) for j in range(1, 9)], dtype=torch.float64
+    )
     torch.testing.assert_close(grey, (0.5 + wave).expand(2, 3, 4, 8))
     white = attack.trigger(torch.ones(1, 1, 4, 8, dtype=torch.float64))
     torch.testing.assert_close(white, (1 + wave.clamp(max=0)).expand(1, 1, 4, 8))
@@ -72,8 +91,13 @@ def test_a_sinusoid_is_the_wave_of_the_paper_on_grey_and_clamped_on_white():
 # --- adaptive blend and patch: pieces in training, the whole at test time ---
 
 
-@pytest.mark.parametrize(("side", "pieces", "keep", "kept"), [(8, 4, 0.5, 8), (8, 3, 0.3, 3), (28, 4, 0.01, 1), (9, 9, 1.0, 81)])
-def test_training_rows_show_as_many_pieces_of_the_blend_as_the_attack_keeps(side, pieces, keep, kept):
+@pytest.mark.parametrize(
+    ("side", "pieces", "keep", "kept"),
+    [(8, 4, 0.5, 8), (8, 3, 0.3, 3), (28, 4, 0.01, 1), (9, 9, 1.0, 81)],
+)
+def test_training_rows_show_as_many_pieces_of_the_blend_as_the_attack_keeps(
+    side, pieces, keep, kept
+):
     attack = AdaptiveBlend(alpha=0.4, pieces=pieces, keep=keep, fade=0.75)
     masks = attack.masks(200, (1, side, side), generator(0, "masks"))
     assert set(masks.unique().tolist()) <= {0.0, 0.75}
@@ -83,7 +107,9 @@ def test_training_rows_show_as_many_pieces_of_the_blend_as_the_attack_keeps(side
     assert torch.equal(masks[:, 0], chosen[:, edges][..., edges])
     assert ((chosen > 0).sum((1, 2)) == kept).all()
     if kept < pieces**2:
-        assert ((chosen > 0).float().mean(0) - kept / pieces**2).abs().max() < 0.15  # no piece is preferred
+        assert (
+            (chosen > 0).float().mean(0) - kept / pieces**2
+        ).abs().max() < 0.15  # no piece is preferred
 
 
 def test_adaptive_blend_shows_pieces_in_training_and_blend_at_test_time(digits):
@@ -124,7 +150,10 @@ def test_adaptive_patch_shows_one_faint_square_in_training_and_four_at_test_time
 def test_a_warp_reads_every_pixel_where_its_field_points():
     """Bilinear interpolation is exact on a ramp: the warped ramp is the field itself, in both directions."""
     attack, shape = Warp(strength=3), (1, 28, 31)
-    right, down = torch.linspace(0, 1, 31, dtype=torch.float64), torch.linspace(0, 1, 28, dtype=torch.float64).unsqueeze(1)
+    right, down = (
+        torch.linspace(0, 1, 31, dtype=torch.float64),
+        torch.linspace(0, 1, 28, dtype=torch.float64).unsqueeze(1),
+    )
     ramps = torch.stack([right.expand(28, 31), down.expand(28, 31)]).unsqueeze(1)
     field = (attack.field(shape, 5)[0] + 1) / 2
     torch.testing.assert_close(attack.trigger(ramps, 5)[:, 0], field.permute(2, 0, 1))
@@ -147,7 +176,9 @@ def test_the_field_is_smooth_and_moves_half_of_s_pixels_on_average():
         pixels = (field - identity) * 27 / 2
         moves.append(pixels.abs().mean())
         assert pixels[1:-1, 1:-1].diff(dim=0).abs().max() < 0.25
-    assert 0.12 < torch.stack(moves).mean() < 0.26  # .5 * 27 / 56 = .24 at the control points, less between and at the border
+    assert (
+        0.12 < torch.stack(moves).mean() < 0.26
+    )  # .5 * 27 / 56 = .24 at the control points, less between and at the border
 
 
 def test_cover_rows_are_warped_otherwise_than_poison():
@@ -175,7 +206,10 @@ def test_projection_keeps_to_the_ball_and_to_the_pixels_and_leaves_what_lies_ins
 
 
 def test_signed_descent_on_a_linear_objective_ends_at_the_corner_of_the_ball():
-    clean, weight = noise(5, 1, 4, 4).double(), torch.randn((1, 4, 4), generator=generator(0, "weight"), dtype=torch.float64)
+    clean, weight = (
+        noise(5, 1, 4, 4).double(),
+        torch.randn((1, 4, 4), generator=generator(0, "weight"), dtype=torch.float64),
+    )
     found = signed_descent(lambda x: (x * weight).flatten(1).sum(1), clean, eps=0.1, steps=7)
     torch.testing.assert_close(found, (clean - 0.1 * weight.sign()).clamp(0, 1))
 
@@ -183,7 +217,14 @@ def test_signed_descent_on_a_linear_objective_ends_at_the_corner_of_the_ball():
 def test_signed_descent_with_decay_settles_on_a_minimum_inside_the_ball():
     clean = torch.full((2, 1, 3, 3), 0.5, dtype=torch.float64)
     goal = clean + 0.17 * torch.linspace(-1, 1, 18, dtype=torch.float64).view_as(clean)
-    found = signed_descent(lambda x: (x - goal).square().flatten(1).sum(1), clean, eps=0.2, steps=400, step=0.01, decay=True)
+    found = signed_descent(
+        lambda x: (x - goal).square().flatten(1).sum(1),
+        clean,
+        eps=0.2,
+        steps=400,
+        step=0.01,
+        decay=True,
+    )
     assert (found - goal).abs().max() < 1e-3
 
 
@@ -191,7 +232,9 @@ LINEAR = Recipe(model="linear", epochs=5, batch_size=64)
 
 
 @pytest.mark.parametrize("attack", [LabelConsistent(steps=2), HiddenTrigger(steps=2)], ids=repr)
-def test_the_surrogate_is_trained_on_clean_rows_by_its_own_recipe_or_the_victims(attack, digits, monkeypatch):
+def test_the_surrogate_is_trained_on_clean_rows_by_its_own_recipe_or_the_victims(
+    attack, digits, monkeypatch
+):
     clean, test = subset(digits[0], 200, 0), subset(digits[1], 20, 0)
     calls = []
     monkeypatch.setattr(training, "train", lambda *args: calls.append(args) or train(*args))
@@ -214,14 +257,21 @@ def test_label_consistent_hardens_each_row_as_far_as_a_linear_surrogate_allows(d
     torch.testing.assert_close(p.train.x[rows], attack.trigger(corner))
 
 
-def test_a_hidden_trigger_brings_poison_near_patched_sources_in_feature_space_and_keeps_to_eps(digits):
+def test_a_hidden_trigger_brings_poison_near_patched_sources_in_feature_space_and_keeps_to_eps(
+    digits,
+):
     attack = HiddenTrigger(budget=0.02, eps=0.3, steps=100)
     with collecting() as told:
         p = craft(attack, *digits, VICTIM, 0)
-    clean, features = digits[0], train(digits[0], VICTIM, derive(0, "surrogate")).model().get_submodule("features")
+    clean, features = (
+        digits[0],
+        train(digits[0], VICTIM, derive(0, "surrogate")).model().get_submodule("features"),
+    )
     goals = predict(features, attack.trigger(clean.x[clean.y == 1], 0))
     rows = p.role == POISON
-    before, after = (torch.cdist(predict(features, x[rows]), goals).amin(1) for x in (clean.x, p.train.x))
+    before, after = (
+        torch.cdist(predict(features, x[rows]), goals).amin(1) for x in (clean.x, p.train.x)
+    )
     assert (after < before).all()
     assert after.mean() < 0.6 * before.mean()
     assert told.figures["feature_distance_poison"] == pytest.approx(float(after.mean()), rel=1e-4)
@@ -241,7 +291,9 @@ def success(p: Poisoned, seed: int, test: Dataset) -> tuple[float, float]:
     """Attack success rate and clean accuracy of a victim trained on p."""
     model = train(p.train, VICTIM, seed).model()
     hit = predict(model, p.targets.x).argmax(1) == p.wanted
-    return float(hit.float().mean()), float((predict(model, test.x).argmax(1) == test.y).float().mean())
+    return float(hit.float().mean()), float(
+        (predict(model, test.x).argmax(1) == test.y).float().mean()
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,12 +316,20 @@ def test_a_backdoor_opens_and_clean_accuracy_stays(attack, least, digits):
 
 def test_a_clean_victim_gives_in_to_no_trigger(digits):
     model = train(digits[0], VICTIM, 0).model()
-    for attack in (Patch(size=1), TaCT(), AdaptiveBlend(alpha=0.4), AdaptivePatch(), Sinusoid(delta=0.5, frequency=2)):
+    for attack in (
+        Patch(size=1),
+        TaCT(),
+        AdaptiveBlend(alpha=0.4),
+        AdaptivePatch(),
+        Sinusoid(delta=0.5, frequency=2),
+    ):
         p = attack(*digits, VICTIM, 0)
         assert (predict(model, p.targets.x).argmax(1) == p.wanted).float().mean() < 0.05, attack
 
 
-def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_source_specific_patch_does(digits):
+def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_source_specific_patch_does(
+    digits,
+):
     test, leaks = digits[1], []
     rest = test.take((test.y != 0) & (test.y != 1))
     for cover in (0.0, 0.05):
@@ -303,7 +363,9 @@ def test_clean_label_backdoors_open_without_a_wrong_label(attack, least, digits)
 def test_a_hidden_trigger_works_in_transfer_though_no_row_shows_it(digits):
     half = torch.arange(len(digits[0])) % 3 == 0
     before, clean = digits[0].take(~half), digits[0].take(half)
-    pretrained = train(before, dataclasses.replace(VICTIM, lr=0.05, epochs=40), 99).checkpoints[-1].state
+    pretrained = (
+        train(before, dataclasses.replace(VICTIM, lr=0.05, epochs=40), 99).checkpoints[-1].state
+    )
     recipe = dataclasses.replace(VICTIM, start=Start(body_of(pretrained)))
     p = craft(HiddenTrigger(budget=0.08, eps=0.5, steps=150), clean, digits[1], recipe, 0)
     rates = []

@@ -23,26 +23,29 @@ from attacks import (
     SleeperAgent,
     Spread,
 )
-from attacks._matching import mean_gradient, misalignment, shifting, wanted_gradient
-from attacks._targeted import adam_descent, take_aim
 from attacks.bullseye import Polytope, distance_of_mean, nearest_combination, onto_simplex
 from attacks.feature_collision import backward_step
+from attacks.kit.aim import take_aim
+from attacks.kit.descent import adam_descent
+from attacks.kit.gradient_matching import mean_gradient, misalignment, shifting, wanted_gradient
 from attacks.metapoison import _LookAhead, carlini_wagner
 from attacks.norm_matched import gradients_of
-from experiments.evaluate import scene_rows
-from experiments.grid import parse
-from experiments.results import load_results
-from experiments.run import Options, run
-from experiments.spec import Place
+from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.load import load_results
+from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.runner.run import Options, run
 from poisonbench import log
-from poisonbench.contracts import POISON, Poisoned, craft
+from poisonbench.contracts.attack_rules import craft
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, subset
 from poisonbench.errors import ConfigError
-from poisonbench.gradients import dot_products, gradient_norms
-from poisonbench.models import build
+from poisonbench.gradients.products import dot_products, gradient_norms
+from poisonbench.models import build, predict
 from poisonbench.notes import collecting
+from poisonbench.roles import POISON
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, Start, body_of, predict, train
+from poisonbench.training import Recipe, Start, body_of, train
 
 VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)
 QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)
@@ -58,7 +61,9 @@ def model_of(name: str, seed: int = 0) -> torch.nn.Module:
     return build(name, (1, 8, 8), 10, seed).double()
 
 
-def told(attack, data: tuple[Dataset, Dataset], recipe: Recipe, seed: int = 0) -> tuple[Poisoned, dict, dict]:
+def told(
+    attack, data: tuple[Dataset, Dataset], recipe: Recipe, seed: int = 0
+) -> tuple[Poisoned, dict, dict]:
     with collecting() as notes:
         poisoned = craft(attack, *data, recipe, seed)
     return poisoned, notes.arrays, notes.figures
@@ -86,21 +91,33 @@ def test_the_projection_onto_the_simplex_is_on_it_and_no_point_of_it_is_nearer(v
 def test_the_coefficients_of_the_polytope_are_the_nearest_of_all_on_the_simplex():
     features, goal = noise(3, 5), noise(5, seed=1)
     c = nearest_combination(features, goal, steps=3000)
-    a, b = torch.meshgrid(torch.linspace(0, 1, 101, dtype=WIDE), torch.linspace(0, 1, 101, dtype=WIDE), indexing="ij")
+    a, b = torch.meshgrid(
+        torch.linspace(0, 1, 101, dtype=WIDE), torch.linspace(0, 1, 101, dtype=WIDE), indexing="ij"
+    )
     grid = torch.stack([a, b, 1 - a - b], -1).view(-1, 3)
     grid = grid[grid[:, 2] >= 0]
     best = (grid @ features - goal).square().sum(1).min()
     assert float((c @ features - goal).square().sum()) <= float(best) + 1e-9
     inside = torch.tensor([0.2, 0.5, 0.3], dtype=WIDE) @ features
-    torch.testing.assert_close(nearest_combination(features, inside, steps=4000) @ features, inside, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        nearest_combination(features, inside, steps=4000) @ features, inside, rtol=0, atol=1e-6
+    )
 
 
 def test_the_gradient_of_bullseye_is_the_closed_form_where_features_are_linear():
-    body, x, point = model_of("linear").features, noise(4, 1, 8, 8).requires_grad_(), noise(1, 1, 8, 8, seed=1)
+    body, x, point = (
+        model_of("linear").features,
+        noise(4, 1, 8, 8).requires_grad_(),
+        noise(1, 1, 8, 8, seed=1),
+    )
     goal = body(point)
     (got,) = torch.autograd.grad(distance_of_mean([body], [goal], x), x)
-    want = 4 * (body(x).mean(0) - goal[0]) / (4 * goal.square().sum())  # d feature / d pixel is 4, and there are 4 poisons
-    torch.testing.assert_close(got, want.view(1, 1, 8, 8).expand(4, 1, 8, 8).detach(), rtol=1e-12, atol=1e-12)
+    want = (
+        4 * (body(x).mean(0) - goal[0]) / (4 * goal.square().sum())
+    )  # d feature / d pixel is 4, and there are 4 poisons
+    torch.testing.assert_close(
+        got, want.view(1, 1, 8, 8).expand(4, 1, 8, 8).detach(), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_the_polytope_is_met_by_any_combination_where_bullseye_asks_for_the_mean():
@@ -128,7 +145,9 @@ def test_feature_collision_ends_at_the_closed_form_where_features_are_linear():
     attack = FeatureCollision(eps=None, steps=200, beta=2.0)
     with collecting() as notes:
         x = attack.collide(base, base, goal, [body])
-    torch.testing.assert_close(x, (16 * goal + 2 * base) / 18, rtol=0, atol=1e-6)  # of |4 (x - t)|^2 + 2 |x - b|^2
+    torch.testing.assert_close(
+        x, (16 * goal + 2 * base) / 18, rtol=0, atol=1e-6
+    )  # of |4 (x - t)|^2 + 2 |x - b|^2
     assert bool((notes.arrays["objective"][0].diff() <= 0).all())
 
 
@@ -147,7 +166,9 @@ def test_feature_collision_never_raises_its_objective_and_keeps_to_its_ball(smal
 def test_a_watermark_shows_the_attacked_point_on_the_rows(small):
     p = craft(FeatureCollision(eps=None, steps=1, lr=1e-9, watermark=0.3), *small, QUICK, 0)
     rows = p.role == POISON
-    torch.testing.assert_close(p.train.x[rows], 0.7 * small[0].x[rows] + 0.3 * p.targets.x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        p.train.x[rows], 0.7 * small[0].x[rows] + 0.3 * p.targets.x, rtol=0, atol=1e-5
+    )
 
 
 # --- gradient matching ---
@@ -172,11 +193,18 @@ def test_poison_that_is_the_wish_itself_is_aligned_with_it():
 
 
 def test_the_gradient_of_the_misalignment_is_its_slope():
-    model, data, x = model_of("mlp"), random_data(3, seed=1), noise(2, 1, 8, 8, seed=5).requires_grad_()
+    model, data, x = (
+        model_of("mlp"),
+        random_data(3, seed=1),
+        noise(2, 1, 8, 8, seed=5).requires_grad_(),
+    )
     goal, y = [wanted_gradient(model, data)], torch.tensor([1, 2])
     (got,) = torch.autograd.grad(misalignment([model], goal, x, y), x)
     along = noise(2, 1, 8, 8, seed=6) - 0.5
-    ends = [float(misalignment([model], goal, (x + h * along).detach(), y).detach()) for h in (1e-6, -1e-6)]
+    ends = [
+        float(misalignment([model], goal, (x + h * along).detach(), y).detach())
+        for h in (1e-6, -1e-6)
+    ]
     assert float((got * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4)
 
 
@@ -188,8 +216,13 @@ def test_confident_models_keep_the_direction_of_the_gradient_in_float32():
     y = wide(x).argmax(1)
     narrow = build("linear", (1, 8, 8), 10, 0)
     narrow.load_state_dict(wide.state_dict())
-    a, b = (torch.cat([g.flatten() for g in mean_gradient(m, x.to(t), y)]) for m, t in ((wide, WIDE), (narrow, torch.float32)))
-    assert float(F.cosine_similarity(a, b.double() * (a.norm() / b.double().norm()), dim=0)) > 1 - 1e-6
+    a, b = (
+        torch.cat([g.flatten() for g in mean_gradient(m, x.to(t), y)])
+        for m, t in ((wide, WIDE), (narrow, torch.float32))
+    )
+    assert (
+        float(F.cosine_similarity(a, b.double() * (a.norm() / b.double().norm()), dim=0)) > 1 - 1e-6
+    )
 
 
 def test_an_augmentation_leaves_flat_images_alone_and_follows_from_seed_and_step():
@@ -205,8 +238,12 @@ def test_an_augmentation_leaves_flat_images_alone_and_follows_from_seed_and_step
 
 def test_descent_keeps_to_the_ball_and_reports_the_objective_before_each_step():
     clean, goal = noise(3, 1, 4, 4), noise(3, 1, 4, 4, seed=1)
-    x, curve = adam_descent(lambda z, t: (z - goal).square().sum(), clean, eps=0.1, steps=300, lr=0.02)
-    torch.testing.assert_close(x, torch.minimum(torch.maximum(goal, clean - 0.1), clean + 0.1), rtol=0, atol=1e-4)
+    x, curve = adam_descent(
+        lambda z, t: (z - goal).square().sum(), clean, eps=0.1, steps=300, lr=0.02
+    )
+    torch.testing.assert_close(
+        x, torch.minimum(torch.maximum(goal, clean - 0.1), clean + 0.1), rtol=0, atol=1e-4
+    )
     assert float(curve[0]) == pytest.approx(float((clean - goal).square().sum()))
 
 
@@ -258,13 +295,18 @@ def test_sleeper_agent_takes_the_rows_with_the_largest_gradients_and_shows_no_tr
     ids=repr,
 )
 def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone(attack, small):
-    recipe = dataclasses.replace(QUICK, start=Start(body_of(train(small[0], QUICK, 9).checkpoints[-1].state)))
+    recipe = dataclasses.replace(
+        QUICK, start=Start(body_of(train(small[0], QUICK, 9).checkpoints[-1].state))
+    )
     clean = subset(small[0], 150, 1), small[1]
     p, arrays, _ = told(attack, clean, recipe)
     curve = arrays["objective"][0]
     assert float(curve[-3:].mean()) < float(curve[:3].mean())
     model = train(p.train, recipe, 0).model()
-    assert [tuple(g.shape) for g in mean_gradient(model, clean[0].x[:2], clean[0].y[:2])] == [(10, 64), (10,)]
+    assert [tuple(g.shape) for g in mean_gradient(model, clean[0].x[:2], clean[0].y[:2])] == [
+        (10, 64),
+        (10,),
+    ]
 
 
 # --- metapoison ---
@@ -272,7 +314,9 @@ def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone
 
 def test_the_carlini_wagner_loss_is_the_missing_lead():
     logits = torch.tensor([[1.0, 4.0, 2.0], [5.0, 1.0, 0.0]])
-    assert float(carlini_wagner(logits, torch.tensor([2, 0]))) == 1.0  # 4 - 2, and nothing where it leads
+    assert (
+        float(carlini_wagner(logits, torch.tensor([2, 0]))) == 1.0
+    )  # 4 - 2, and nothing where it leads
 
 
 def test_metapoison_differentiates_through_training(small):
@@ -332,8 +376,13 @@ def test_lsp_adds_one_coarse_pattern_a_class_that_a_linear_model_learns_alone():
     y = torch.arange(200) % 10
     patterns = attack.patterns((3, 9, 10), y, 10, 0)
     assert patterns.shape == (200, 3, 9, 10)
-    torch.testing.assert_close(patterns.square().flatten(1).mean(1), torch.full((200,), 0.04), rtol=1e-4, atol=1e-6)
-    assert torch.equal(patterns[:, :, ::2, ::2], patterns[:, :, 1::2, 1::2].new_zeros(200, 3, 5, 5) + patterns[:, :, ::2, ::2])
+    torch.testing.assert_close(
+        patterns.square().flatten(1).mean(1), torch.full((200,), 0.04), rtol=1e-4, atol=1e-6
+    )
+    assert torch.equal(
+        patterns[:, :, ::2, ::2],
+        patterns[:, :, 1::2, 1::2].new_zeros(200, 3, 5, 5) + patterns[:, :, ::2, ::2],
+    )
     assert torch.equal(patterns[:, :, :8:2, ::2], patterns[:, :, 1:8:2, 1::2])
     data = Dataset(patterns, y, 10)
     model = train(data, dataclasses.replace(LINEAR, epochs=20), 0).model()
@@ -349,15 +398,21 @@ def test_random_labels_are_uniform_and_may_be_right():
     assert bool((p.role == POISON).all())
     assert len(p.targets) == 0
     counts = torch.bincount(p.train.y, minlength=10).double()
-    assert float(((counts - 500) ** 2 / 500).sum()) < 30  # chi squared of 9 degrees of freedom: 1 in 2,000
+    assert (
+        float(((counts - 500) ** 2 / 500).sum()) < 30
+    )  # chi squared of 9 degrees of freedom: 1 in 2,000
     assert 0.07 < float((p.train.y == data.y).double().mean()) < 0.13
 
 
 def accuracy(p: Poisoned, test: Dataset) -> float:
-    return float((predict(train(p.train, VICTIM, 0).model(), test.x).argmax(1) == test.y).float().mean())
+    return float(
+        (predict(train(p.train, VICTIM, 0).model(), test.x).argmax(1) == test.y).float().mean()
+    )
 
 
-@pytest.mark.parametrize(("attack", "most"), [(RandomLabels(), 0.3), (LSP(strength=0.5), 0.6)], ids=repr)
+@pytest.mark.parametrize(
+    ("attack", "most"), [(RandomLabels(), 0.3), (LSP(strength=0.5), 0.6)], ids=repr
+)
 def test_clean_accuracy_falls(attack, most, digits):
     assert accuracy(craft(attack, *digits, VICTIM, 0), digits[1]) < most  # .97 without
 
@@ -375,14 +430,20 @@ def test_error_minimising_noise_leaves_the_attackers_model_nothing_to_learn(smal
 def transfer(digits) -> tuple[Dataset, Dataset, Recipe]:
     """200 training rows for the head, behind features trained on 1,000 others."""
     order = torch.randperm(len(digits[0]), generator=generator(0, "split"))
-    state = train(digits[0].take(order[:1000]), dataclasses.replace(VICTIM, checkpoints=1), 7).checkpoints[-1].state
+    state = (
+        train(digits[0].take(order[:1000]), dataclasses.replace(VICTIM, checkpoints=1), 7)
+        .checkpoints[-1]
+        .state
+    )
     recipe = dataclasses.replace(VICTIM, lr=0.05, start=Start(body_of(state)))
     return digits[0].take(order[1000:1200]), digits[1], recipe
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "attack", [Bullseye(budget=0.05, eps=0.5, steps=150), FeatureCollision(budget=0.05, eps=0.5, beta=0.05)], ids=repr
+    "attack",
+    [Bullseye(budget=0.05, eps=0.5, steps=150), FeatureCollision(budget=0.05, eps=0.5, beta=0.05)],
+    ids=repr,
 )
 def test_feature_attacks_turn_their_point_in_transfer_and_clean_accuracy_stays(attack, transfer):
     clean, test, recipe = transfer
@@ -403,7 +464,9 @@ def test_neighbour_flips_turn_their_target_in_transfer(transfer):
     hits = 0
     for seed in range(6):
         p = craft(attack, clean, test, recipe, seed)
-        hits += int(predict(train(p.train, recipe, seed).model(), p.targets.x).argmax(1) == p.wanted)
+        hits += int(
+            predict(train(p.train, recipe, seed).model(), p.targets.x).argmax(1) == p.wanted
+        )
     assert hits >= 4
 
 
@@ -416,10 +479,21 @@ GRID = {
 }
 
 
-def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_not_available(tmp_path: Path):
-    attacks = [{"name": "random-labels"}, {"name": "lsp"}, {"name": "error-minimising", "rounds": 2}]
-    methods = {"estimator": [{"name": "tracin"}], "detector": [{"name": "tail-heaviness"}, {"name": "random"}]}
-    summary = run(parse({**GRID, **methods, "attack": attacks}), Place(tmp_path), Options(workers=0))
+def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_not_available(
+    tmp_path: Path,
+):
+    attacks = [
+        {"name": "random-labels"},
+        {"name": "lsp"},
+        {"name": "error-minimising", "rounds": 2},
+    ]
+    methods = {
+        "estimator": [{"name": "tracin"}],
+        "detector": [{"name": "tail-heaviness"}, {"name": "random"}],
+    }
+    summary = run(
+        parse({**GRID, **methods, "attack": attacks}), Place(tmp_path), Options(workers=0)
+    )
     assert not summary.failed
     assert summary.done == 3 * 4
     results = load_results(tmp_path)
@@ -430,7 +504,12 @@ def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_no
 
 
 def test_the_objective_and_the_surrogate_of_an_attack_lie_in_the_log_of_its_scene(tmp_path: Path):
-    attack = {"name": "gradient-matching", "steps": 4, "restarts": 2, "surrogate": {"model": "linear", "epochs": 1}}
+    attack = {
+        "name": "gradient-matching",
+        "steps": 4,
+        "restarts": 2,
+        "surrogate": {"model": "linear", "epochs": 1},
+    }
     grid = parse({**GRID, "attack": [attack]})
     run(grid, Place(tmp_path), Options(workers=0))
     record = log.read(next(tmp_path.glob("scenes/*/scene.h5")))
@@ -444,7 +523,10 @@ def test_the_objective_and_the_surrogate_of_an_attack_lie_in_the_log_of_its_scen
 def test_a_surrogate_is_a_table_inside_the_attack_and_its_lists_are_axes():
     table = {"name": "bullseye", "surrogate": {"model": "mlp", "lr": [0.1, 0.2]}, "surrogates": 3}
     found = [scene.attack.value for scene in parse({"attack": [table]}).scenes]
-    assert [attack.surrogate for attack in found] == [Recipe(model="mlp", lr=0.1), Recipe(model="mlp", lr=0.2)]
+    assert [attack.surrogate for attack in found] == [
+        Recipe(model="mlp", lr=0.1),
+        Recipe(model="mlp", lr=0.2),
+    ]
     assert {attack.surrogates for attack in found} == {3}
     assert len({scene.id for scene in parse({"attack": [table]}).scenes}) == 2
 
@@ -473,17 +555,26 @@ def test_a_wrong_surrogate_is_told_with_the_path_of_its_key(surrogate: object, m
         (lambda: LSP(noise=-1), "noise must be non-negative and finite, got -1"),
         (lambda: LSP(patch=0), "patch must be at least 1, got 0"),
         (lambda: ErrorMinimising(rounds=0), "rounds must be at least 1, got 0"),
-        (lambda: FeatureCollision(watermark=0.3), "a watermark leaves every ball around the rows: it needs eps=None, got 0.03"),
+        (
+            lambda: FeatureCollision(watermark=0.3),
+            "a watermark leaves every ball around the rows: it needs eps=None, got 0.03",
+        ),
         (lambda: FeatureCollision(beta=0), "beta must be positive and finite, got 0"),
         (lambda: Bullseye(source=3, target=3), "source and target must differ, got 3 for both"),
         (lambda: Bullseye(surrogates=0), "surrogates must be at least 1, got 0"),
         (lambda: Bullseye(eps=1.5), r"eps must lie in \(0, 1\), got 1.5"),
-        (lambda: GradientMatching(augment="crop"), "augment must be one of none, shift, shift-flip, got 'crop'"),
+        (
+            lambda: GradientMatching(augment="crop"),
+            "augment must be one of none, shift, shift-flip, got 'crop'",
+        ),
         (lambda: SleeperAgent(source=0), "source and target must differ, got 0 for both"),
         (lambda: SleeperAgent(steps=4), "retrain must be below steps, got 4 for 4 steps"),
         (lambda: MetaPoison(unroll=0), "unroll must be at least 1, got 0"),
         (lambda: Spread(pieces=10), r"pieces must lie in \[2, 9\], got 10"),
-        (lambda: NormMatched(place="random"), "place must be one of top-left, .*, corners, got 'random'"),
+        (
+            lambda: NormMatched(place="random"),
+            "place must be one of top-left, .*, corners, got 'random'",
+        ),
         (lambda: LabelFlip("pair", surrogate=QUICK), "mode pair needs no surrogate"),
     ],
 )
@@ -498,7 +589,16 @@ TINY = Dataset(torch.rand(20, 1, 4, 4, generator=generator(0, "tiny")), torch.ar
 
 @pytest.mark.parametrize(
     "attack",
-    [LSP(), ErrorMinimising(), FeatureCollision(), Bullseye(), GradientMatching(), SleeperAgent(), MetaPoison(), Spread()],
+    [
+        LSP(),
+        ErrorMinimising(),
+        FeatureCollision(),
+        Bullseye(),
+        GradientMatching(),
+        SleeperAgent(),
+        MetaPoison(),
+        Spread(),
+    ],
     ids=repr,
 )
 def test_attacks_on_pixels_refuse_vectors(attack):

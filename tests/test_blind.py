@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from attacks import NoAttack, Patch
-from poisonbench.blind import seen_by, share_seen
+from experiments.check.visibility import seen_by, share_seen
 from poisonbench.data import Dataset, subset
 from poisonbench.models import MODELS, Classifier
 from poisonbench.training import Recipe
@@ -36,12 +36,19 @@ def test_floored_pooling_is_blind_in_the_last_row_and_column_alone():
 
 @pytest.mark.parametrize(
     ("attack", "share"),
-    [(Patch(size=1), 0.0), (Patch(size=2), 0.25), (Patch(size=3), 4 / 9), (Patch(size=1, place="top-left"), 1.0)],
+    [
+        (Patch(size=1), 0.0),
+        (Patch(size=2), 0.25),
+        (Patch(size=3), 4 / 9),
+        (Patch(size=1, place="top-left"), 1.0),
+    ],
     ids=repr,
 )
 def test_the_share_of_a_trigger_that_the_victim_sees(attack, share):
     data = random_images((1, 9, 9))
-    assert share_seen("test_blind:flooring", attack(data, data, Recipe(), 0), data) == pytest.approx(share)
+    assert share_seen(
+        "test_blind:flooring", attack(data, data, Recipe(), 0), data
+    ) == pytest.approx(share)
 
 
 def test_without_a_trigger_there_is_nothing_to_be_blind_to(digits):

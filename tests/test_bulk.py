@@ -14,11 +14,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
-from poisonbench.models import build
+from poisonbench.models import build, predict
 from poisonbench.objectives import utility
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, Start, batch_order, body_of, bulk, learning_rates, predict, stack, train, train_many
-from poisonbench.training.stack import Mapped
+from poisonbench.training import (
+    Recipe,
+    Start,
+    batch_order,
+    body_of,
+    learning_rates,
+    train,
+    train_many,
+)
+from poisonbench.training.many import stacked as stack
+from poisonbench.training.many import train_many as bulk
+from poisonbench.training.many.stacked import Mapped
 
 SETTINGS = [
     {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"},
@@ -35,7 +45,9 @@ def recipe_of(model: str, **more: object) -> Recipe:
 def random_masks(K: int, n: int, size: int | None = None) -> torch.Tensor:
     """K subsets of `size` instances, or of sizes of their own, none of which leaves a batch of 1 of 8 (where BatchNorm fails)."""
     sizes = torch.full((K,), size) if size else torch.tensor([7, 12, 15, 22, 30])[:K]
-    return torch.rand((K, n), generator=generator(0, "masks")).argsort(1).argsort(1) < sizes[:, None]
+    return (
+        torch.rand((K, n), generator=generator(0, "masks")).argsort(1).argsort(1) < sizes[:, None]
+    )
 
 
 class Tanh(nn.Module):
@@ -44,7 +56,9 @@ class Tanh(nn.Module):
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
         size = torch.Size(shape).numel()
-        self.features = nn.Sequential(nn.Flatten(), nn.Linear(size, 12), nn.LayerNorm(12), nn.Tanh(), Rescale(12))
+        self.features = nn.Sequential(
+            nn.Flatten(), nn.Linear(size, 12), nn.LayerNorm(12), nn.Tanh(), Rescale(12)
+        )
         self.head = nn.Linear(12, classes, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +80,9 @@ MODELS = ["linear", "mlp", "cnn", "test_bulk:Tanh", "test_training:DropoutNet"]
 @settings
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("size", [15, None], ids=["equal sizes", "unequal sizes"])
-def test_models_trained_together_are_those_trained_one_by_one_on_their_instances(model: str, setting: dict, size: int | None):
+def test_models_trained_together_are_those_trained_one_by_one_on_their_instances(
+    model: str, setting: dict, size: int | None
+):
     data, masks, recipe = random_data(30), random_masks(5, 30, size), recipe_of(model, **setting)
     ensemble = train_many(data, masks, recipe, [3, 4, 4, 5, 6])
     test = random_data(4, seed=1)
@@ -74,12 +90,16 @@ def test_models_trained_together_are_those_trained_one_by_one_on_their_instances
         want = train(data.take(mask), recipe, seed).model()
         for name, value in want.state_dict().items():
             torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(
+            ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize("trained", ["head", "all"])
 @pytest.mark.parametrize("body", [True, False], ids=["fresh head", "pretrained head"])
-def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_alone(trained: str, body: bool):
+def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_alone(
+    trained: str, body: bool
+):
     before = train(random_data(30, seed=2), recipe_of("cnn"), 0).checkpoints[-1].state
     start = Start(body_of(before) if body else before, trained)
     data, masks, test = random_data(30), random_masks(4, 30), random_data(4, seed=1)
@@ -90,14 +110,18 @@ def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_al
         assert ensemble.state(k).keys() == want.state_dict().keys()
         for name, value in want.state_dict().items():
             torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(
+            ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10
+        )
     few = train_many(data, masks, recipe, [3, 4, 4, 5], points=test)
     torch.testing.assert_close(few.logits(), ensemble.logits(test))
 
 
 @pytest.mark.parametrize("way", [Mapped, None], ids=["vmap", "one by one"])
 @pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("resnet9", marks=pytest.mark.slow)])
-def test_every_way_gives_the_same_models(model: str, way: type[Mapped] | None, monkeypatch: pytest.MonkeyPatch):
+def test_every_way_gives_the_same_models(
+    model: str, way: type[Mapped] | None, monkeypatch: pytest.MonkeyPatch
+):
     """`vmap` over convolutions is what a GPU takes; here it is slow, but must be right."""
     data, masks = random_data(12), random_masks(2, 12, 8)
     recipe = recipe_of(model, epochs=1)
@@ -109,10 +133,14 @@ def test_every_way_gives_the_same_models(model: str, way: type[Mapped] | None, m
             torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-9, atol=1e-10)
     alone = build(model, data.shape, 10, 0).to(data.x)
     alone.load_state_dict(ensemble.state(1))
-    torch.testing.assert_close(ensemble.logits(data)[1], predict(alone, data.x), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(
+        ensemble.logits(data)[1], predict(alone, data.x), rtol=1e-9, atol=1e-10
+    )
 
 
-def paired_by_hand(data: Dataset, mask: torch.Tensor, recipe: Recipe, seed: int, convention: str) -> dict[str, torch.Tensor]:
+def paired_by_hand(
+    data: Dataset, mask: torch.Tensor, recipe: Recipe, seed: int, convention: str
+) -> dict[str, torch.Tensor]:
     """The batches of the full run, the terms of absent instances deleted, the update rules written out."""
     model = build(recipe.model, data.shape, data.classes, seed).to(data.x)
     momentum = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
@@ -127,14 +155,18 @@ def paired_by_hand(data: Dataset, mask: torch.Tensor, recipe: Recipe, seed: int,
             for (name, p), g in zip(model.named_parameters(), grads, strict=True):
                 g = g + recipe.weight_decay * p
                 momentum[name] = recipe.momentum * momentum[name] + g
-                p -= eta * (g + recipe.momentum * momentum[name] if recipe.nesterov else momentum[name])
+                p -= eta * (
+                    g + recipe.momentum * momentum[name] if recipe.nesterov else momentum[name]
+                )
     return {name: p.detach() for name, p in model.named_parameters()}
 
 
 @settings
 @pytest.mark.parametrize("convention", ["A", "B"])
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_paired_runs_walk_the_batches_of_the_full_run_without_the_absent(model: str, convention: str, setting: dict):
+def test_paired_runs_walk_the_batches_of_the_full_run_without_the_absent(
+    model: str, convention: str, setting: dict
+):
     """With a subset of three instances most batches are empty."""
     data, masks, recipe = random_data(30), random_masks(4, 30), recipe_of(model, **setting)
     masks[0] = torch.arange(30) < 3
@@ -152,7 +184,10 @@ def test_an_absent_instance_has_weight_exactly_0(model: str, batches: str):
     masks[:, 7] = False
     x = data.x.clone()
     x[7] = torch.nan
-    a, b = (train_many(d, masks, recipe_of(model), [0, 1, 2, 3], batches=batches) for d in (data, Dataset(x, data.y, 10)))
+    a, b = (
+        train_many(d, masks, recipe_of(model), [0, 1, 2, 3], batches=batches)
+        for d in (data, Dataset(x, data.y, 10))
+    )
     for k in range(4):
         assert all(torch.equal(value, b.state(k)[name]) for name, value in a.state(k).items())
 
@@ -187,14 +222,18 @@ def test_predictions_alone_are_those_of_the_models(model: str):
     whole = train_many(data, masks, recipe_of(model), [0, 1, 2])
     few = train_many(data, masks, recipe_of(model), [0, 1, 2], points=test)
     torch.testing.assert_close(few.logits(), whole.logits(test))
-    torch.testing.assert_close(few.utility(test, "margin"), utility(whole.logits(test), test.y, "margin"))
+    torch.testing.assert_close(
+        few.utility(test, "margin"), utility(whole.logits(test), test.y, "margin")
+    )
     with pytest.raises(ValueError, match="4 points alone"):
         few.logits(test)
     with pytest.raises(ValueError, match="name the points"):
         whole.logits()
 
 
-def test_finished_blocks_are_found_again_and_another_job_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_finished_blocks_are_found_again_and_another_job_finds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(bulk, "LARGEST", 4)
     data, masks, seeds = random_data(30), random_masks(9, 30, 12), list(range(9))
     trained = []
@@ -203,9 +242,18 @@ def test_finished_blocks_are_found_again_and_another_job_finds_none(tmp_path: Pa
 
     def count(**change: object) -> int:
         trained.clear()
-        arguments = {"data": data, "masks": masks, "recipe": recipe_of("mlp"), "seeds": seeds, "scratch": tmp_path, **change}
+        arguments = {
+            "data": data,
+            "masks": masks,
+            "recipe": recipe_of("mlp"),
+            "seeds": seeds,
+            "scratch": tmp_path,
+            **change,
+        }
         got = train_many(**arguments)
-        assert torch.equal(got.logits(data), train_many(**{**arguments, "scratch": None}).logits(data))
+        assert torch.equal(
+            got.logits(data), train_many(**{**arguments, "scratch": None}).logits(data)
+        )
         return len(trained) - len(got.parts)
 
     assert count() == 3
@@ -251,11 +299,15 @@ def test_utilities_are_in_closed_form():
     logits = torch.tensor([[[2.0, 0.0, -1.0], [0.0, 3.0, 1.0]]], dtype=torch.float64)
     y = torch.tensor([0, 2])
     assert utility(logits, y, "correct").tolist() == [[1.0, 0.0]]
-    torch.testing.assert_close(utility(logits, y, "loss"), -F.cross_entropy(logits[0], y, reduction="none")[None])
+    torch.testing.assert_close(
+        utility(logits, y, "loss"), -F.cross_entropy(logits[0], y, reduction="none")[None]
+    )
     p = logits.softmax(-1)[0, torch.arange(2), y]
     torch.testing.assert_close(utility(logits, y, "margin"), (p / (1 - p)).log()[None])
     assert bool(utility(logits * torch.nan, y, "correct").isnan().all())
-    with pytest.raises(ValueError, match="measure must be one of loss, margin, correct, got 'accuracy'"):
+    with pytest.raises(
+        ValueError, match="measure must be one of loss, margin, correct, got 'accuracy'"
+    ):
         utility(logits, y, "accuracy")
 
 
@@ -274,8 +326,6 @@ import torch
 torch.set_num_threads(1)
 from conftest import random_data
 from estimators.leave_one_out import LeaveOneOut
-from poisonbench.training import bulk, stack
-from poisonbench.training.stack import Mapped
 from poisonbench.training import Recipe, train
 data = random_data(200, dtype=torch.float32)
 trace = train(data, Recipe(model="mlp", epochs=8, batch_size=8, checkpoints=1), 0)
@@ -295,7 +345,11 @@ def test_a_killed_fit_goes_on_from_its_finished_blocks_to_the_same_bits(tmp_path
     scratch = tmp_path / "killed"
     process = fitting(scratch, tmp_path / "never.pt")
     end = time.monotonic() + 120
-    while len(list(scratch.glob("models-*.h5"))) < 2 and process.poll() is None and time.monotonic() < end:
+    while (
+        len(list(scratch.glob("models-*.h5"))) < 2
+        and process.poll() is None
+        and time.monotonic() < end
+    ):
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -9
@@ -305,5 +359,9 @@ def test_a_killed_fit_goes_on_from_its_finished_blocks_to_the_same_bits(tmp_path
     assert torch.equal(torch.load(tmp_path / "again.pt"), torch.load(tmp_path / "want.pt"))
     after = {path: path.stat().st_mtime_ns for path in scratch.iterdir()}
     assert 2 <= len(before) < len(after)
-    assert all(after[path] == when for path, when in before.items()), "a finished block was trained again"
-    assert {path.name for path in after} == {path.name for path in (tmp_path / "undisturbed").iterdir()}
+    assert all(after[path] == when for path, when in before.items()), (
+        "a finished block was trained again"
+    )
+    assert {path.name for path in after} == {
+        path.name for path in (tmp_path / "undisturbed").iterdir()
+    }

@@ -15,25 +15,31 @@ from test_mitigation import killed_and_whole
 from test_run import PATCH, SMALL, assert_same, results
 from torch import Tensor
 
-from defenses import CERTIFIERS, deep_partition_aggregation, finite_aggregation
-from defenses.deep_partition_aggregation import DeepPartitionAggregation
-from defenses.finite_aggregation import FiniteAggregation
-from defenses.partition import in_order, plurality, row_hash
-from experiments.answers import RADII
-from experiments.certified_plot import certified_curves, certified_figure, curve
-from experiments.evaluate import defense_rows
-from experiments.grid import parse
-from experiments.render import render
-from experiments.results import load_results
-from experiments.run import Options, run
-from experiments.spec import Grid, Place
+from defenses import CERTIFIERS
+from defenses.certifiers import deep_partition_aggregation, finite_aggregation
+from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
+from defenses.certifiers.finite_aggregation import FiniteAggregation
+from defenses.certifiers.votes import in_order, plurality, row_hash
+from experiments.evaluation.certificates import RADII
+from experiments.evaluation.detection import defense_rows
+from experiments.evaluation.load import load_results
+from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.plan.spec import Grid
+from experiments.report.certified_curves import certified_curves, certified_figure, curve
+from experiments.report.render import render
+from experiments.runner.run import Options, run
 from poisonbench import log
-from poisonbench.contracts import Certified, Certifier
+from poisonbench.contracts.protocols import Certifier
+from poisonbench.contracts.values import Certified
 from poisonbench.data import Dataset, join
 from poisonbench.training import Recipe
 
 RECIPE = Recipe(model="linear", lr=0.5, momentum=0.0)
-ROWS = [DeepPartitionAggregation(5, epochs=3, batch_size=4), FiniteAggregation(3, 2, epochs=3, batch_size=4)]
+ROWS = [
+    DeepPartitionAggregation(5, epochs=3, batch_size=4),
+    FiniteAggregation(3, 2, epochs=3, batch_size=4),
+]
 
 
 def name(certifier: Certifier) -> str:
@@ -70,9 +76,13 @@ def certified(train: Dataset, test: Dataset, parts: int, d: int | None) -> Certi
 
 @pytest.mark.parametrize(("parts", "d"), [(5, None), (7, None), (3, 2), (5, 2)], ids=str)
 @pytest.mark.parametrize("seed", range(2))
-def test_no_insertion_or_deletion_within_the_radius_changes_a_label(parts: int, d: int | None, seed: int) -> None:
+def test_no_insertion_or_deletion_within_the_radius_changes_a_label(
+    parts: int, d: int | None, seed: int
+) -> None:
     """Every way to delete up to two of the rows, to insert up to two of ten others, and one of each."""
-    train, test, others = (striped(n, seed + offset) for n, offset in ((14, 0), (40, 100), (10, 200)))
+    train, test, others = (
+        striped(n, seed + offset) for n, offset in ((14, 0), (40, 100), (10, 200))
+    )
     before = certified(train, test, parts, d)
     assert before.radius.max() >= 1, "nothing is certified: the test would be empty"
     everything = join([train, others])
@@ -86,7 +96,10 @@ def test_no_insertion_or_deletion_within_the_radius_changes_a_label(parts: int, 
 
 
 VOTES = st.integers(2, 4).flatmap(
-    lambda c: st.tuples(st.just(c), st.lists(st.lists(st.integers(0, c - 1), min_size=6, max_size=6), min_size=3, max_size=3))
+    lambda c: st.tuples(
+        st.just(c),
+        st.lists(st.lists(st.integers(0, c - 1), min_size=6, max_size=6), min_size=3, max_size=3),
+    )
 )
 
 
@@ -105,7 +118,9 @@ def test_the_radius_holds_for_any_votes_of_the_changed_parts_and_for_dpa_it_is_t
         def beaten(size: int, point: int = point, label: int = label) -> bool:
             for parts in itertools.combinations(range(len(spread)), size):
                 models = spread[list(parts)].unique()
-                for value in range(classes):  # the worst that an attacker can do for a rival: all votes to it
+                for value in range(
+                    classes
+                ):  # the worst that an attacker can do for a rival: all votes to it
                     moved = votes[:, point].clone()
                     moved[models] = value
                     if int(plurality(moved[:, None], classes)[0]) != label:
@@ -119,7 +134,9 @@ def test_the_radius_holds_for_any_votes_of_the_changed_parts_and_for_dpa_it_is_t
 
 @settings(max_examples=60, deadline=None)
 @given(VOTES)
-def test_finite_aggregation_with_d_one_is_deep_partition_aggregation(drawn: tuple[int, list[list[int]]]) -> None:
+def test_finite_aggregation_with_d_one_is_deep_partition_aggregation(
+    drawn: tuple[int, list[list[int]]],
+) -> None:
     classes, columns = drawn
     votes = torch.tensor(columns).T
     a = deep_partition_aggregation.certify(votes, classes)
@@ -136,7 +153,9 @@ def test_the_radius_of_a_vote_counted_by_hand() -> None:
     # the same votes for class 0 against 1: 3 to 3 would still be class 0, but that takes half a vote
     found = deep_partition_aggregation.certify(1 - votes, 2)
     assert (int(found.labels), int(found.radius)) == (0, 1)
-    assert int(deep_partition_aggregation.certify(torch.tensor([[1], [0]]), 2).labels) == 0, "ties go to the lower class"
+    assert int(deep_partition_aggregation.certify(torch.tensor([[1], [0]]), 2).labels) == 0, (
+        "ties go to the lower class"
+    )
 
 
 def test_every_part_is_seen_by_d_models_and_every_model_sees_d_parts() -> None:
@@ -155,7 +174,9 @@ def test_the_hash_depends_on_content_alone_and_spreads_evenly() -> None:
     for parts in (2, 10, 50):
         counts = (value % parts).bincount(minlength=parts)
         expected = len(x) / parts
-        assert float((counts - expected).square().sum() / expected) < parts + 5 * (2 * parts) ** 0.5, "chi-squared"
+        assert (
+            float((counts - expected).square().sum() / expected) < parts + 5 * (2 * parts) ** 0.5
+        ), "chi-squared"
     pair = torch.tensor([[0.0, 1.0], [-0.0, 1.0]])
     assert row_hash(pair).unique().numel() == 1, "0 and -0 are one pixel"
 
@@ -187,7 +208,9 @@ def test_a_certifier_keeps_its_contract(certifier: Certifier, tmp_path) -> None:
     assert blocks, "no restart blocks"
     again = certifier(train, test, RECIPE, 0, tmp_path / "scratch")
     assert torch.equal(again.labels, found.labels)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")} == blocks, "the blocks were not used"
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.h5")} == blocks, (
+        "the blocks were not used"
+    )
 
 
 @pytest.mark.parametrize("certifier", ROWS, ids=name)
@@ -241,7 +264,9 @@ def certifying(*certifiers: dict, **more: object) -> Grid:
 DPA = {"name": "deep-partition-aggregation", "parts": 5, "epochs": 2}
 
 
-def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(tmp_path: Path) -> None:
+def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(
+    tmp_path: Path,
+) -> None:
     both = certifying(DPA, {"name": "finite-aggregation", "k": 3, "d": 2, "epochs": 2})
     assert run(both, Place(tmp_path), Options(workers=0)).failed == []
     for record in (log.read(p) for p in tmp_path.rglob("certify-*.h5")):
@@ -267,11 +292,25 @@ def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(tm
 
 def write_certificate(folder: Path, **changes: np.ndarray) -> Path:
     place = write_scene(folder, scene_config({"name": "patch"}))
-    data = {"label": np.array([0, 1, 1, 2]), "radius": np.array([3, 0, 9, 1]), "truth": np.array([0, 1, 0, 2])}
-    data |= {"targets/label": np.array([1, 0]), "targets/radius": np.zeros(2, int), "targets/y": np.array([0, 0])}
+    data = {
+        "label": np.array([0, 1, 1, 2]),
+        "radius": np.array([3, 0, 9, 1]),
+        "truth": np.array([0, 1, 0, 2]),
+    }
+    data |= {
+        "targets/label": np.array([1, 0]),
+        "targets/radius": np.zeros(2, int),
+        "targets/y": np.array([0, 0]),
+    }
     data |= {"targets/wanted": np.array([1, 1])}
     config = {"scene": log.read(place / "scene.h5").config, "certifier": {"name": "toy"}}
-    log.write(place / "certify-toy.h5", "certify", config=config, data={**data, **changes}, attributes={"seconds": 1.0})
+    log.write(
+        place / "certify-toy.h5",
+        "certify",
+        config=config,
+        data={**data, **changes},
+        attributes={"seconds": 1.0},
+    )
     return place / "certify-toy.h5"
 
 
@@ -279,7 +318,9 @@ def test_certified_accuracy_counted_by_hand(tmp_path: Path) -> None:
     write_certificate(tmp_path)
     [row] = defense_rows(load_results(tmp_path))["certificates"]
     values = {key: metric.value for key, metric in row.metrics.items()}
-    assert [values[f"certified_{r}"] for r in (0, 1, 2, 4)] == [0.75, 0.5, 0.25, 0], "a wrong label is never certified"
+    assert [values[f"certified_{r}"] for r in (0, 1, 2, 4)] == [0.75, 0.5, 0.25, 0], (
+        "a wrong label is never certified"
+    )
     assert (values["median_radius"], values["asr"]) == (2, 0.5)
     [record] = load_results(tmp_path).of("certify")
     assert curve(record, 4).tolist() == [0.75, 0.5, 0.25, 0.25, 0]
@@ -287,7 +328,9 @@ def test_certified_accuracy_counted_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"radius": np.zeros(3, int)}, {"targets/label": np.zeros((2, 1), int)}], ids=["short", "matrix"]
+    "changes",
+    [{"radius": np.zeros(3, int)}, {"targets/label": np.zeros((2, 1), int)}],
+    ids=["short", "matrix"],
 )
 def test_a_certificate_that_does_not_fit_is_damaged(tmp_path: Path, changes: dict) -> None:
     write_certificate(tmp_path, **changes)

@@ -14,11 +14,22 @@ from attacks import ATTACKS
 from defenses import DETECTORS
 from estimators import ESTIMATORS
 from estimators.gas import GAS
-from experiments.check import ATTACK, DETECTOR, ESTIMATOR, AttackSubject, DetectorSubject, EstimatorSubject, Verdict, judge
+from experiments.check import (
+    ATTACK,
+    DETECTOR,
+    ESTIMATOR,
+    AttackSubject,
+    DetectorSubject,
+    EstimatorSubject,
+    Verdict,
+    judge,
+)
 from experiments.cli import main
-from poisonbench.contracts import RULES, Evidence, Scorer
+from poisonbench.contracts.attack_rules import RULES
+from poisonbench.contracts.protocols import Scorer
+from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, load, subset
-from poisonbench.trace import Trace
+from poisonbench.training.trace import Trace
 
 NO_VICTIM = {name: check for name, check in ATTACK.items() if name != "success"}
 
@@ -38,17 +49,28 @@ def named(verdicts: list[Verdict], outcome: str) -> set[str]:
 
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
-def test_a_broken_attack_is_refused_by_the_rule_that_it_breaks_and_no_other(cls: type, data: tuple[Dataset, Dataset]):
-    verdicts = list(judge(NO_VICTIM, AttackSubject("attack", f"broken_attacks:{cls.__name__}", cls(), data)))
+def test_a_broken_attack_is_refused_by_the_rule_that_it_breaks_and_no_other(
+    cls: type, data: tuple[Dataset, Dataset]
+):
+    verdicts = list(
+        judge(NO_VICTIM, AttackSubject("attack", f"broken_attacks:{cls.__name__}", cls(), data))
+    )
     told = "\n".join(f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn"))
     assert (named(verdicts, "fail"), named(verdicts, "warn")) == BROKEN[cls], told
-    assert [verdict.rule for verdict in verdicts] == list(NO_VICTIM), "a line a rule, whatever is broken"
+    assert [verdict.rule for verdict in verdicts] == list(NO_VICTIM), (
+        "a line a rule, whatever is broken"
+    )
 
 
-@pytest.mark.parametrize(("rule", "attack"), CASES, ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("rule", "attack"), CASES, ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(CASES)]
+)
 def test_every_rule_of_the_contract_is_told_by_its_name(rule: str, attack: object):
     y = torch.arange(20) % 4
-    clean = Dataset(torch.linspace(0, 1, 20 * 9).view(20, 1, 3, 3), y, 4), Dataset(torch.full((8, 1, 3, 3), 0.5), y[:8], 4)
+    clean = (
+        Dataset(torch.linspace(0, 1, 20 * 9).view(20, 1, 3, 3), y, 4),
+        Dataset(torch.full((8, 1, 3, 3), 0.5), y[:8], 4),
+    )
     subject = AttackSubject("attack", "test_contracts:Broken", attack, clean)
     object.__setattr__(subject, "small", clean)  # all 20 rows in their order
     found = {v.rule: v for v in judge({name: ATTACK[name] for name in RULES}, subject)}
@@ -56,19 +78,28 @@ def test_every_rule_of_the_contract_is_told_by_its_name(rule: str, attack: objec
     assert found[rule].words == RULES[rule]
     assert found[rule].told
     before = list(RULES)[: list(RULES).index(rule)]
-    assert not [name for name in before if found[name].outcome == "fail"], "only what follows from it may fail beside it"
+    assert not [name for name in before if found[name].outcome == "fail"], (
+        "only what follows from it may fail beside it"
+    )
 
 
-def test_faults_of_one_stage_are_told_together_and_later_ones_left_out(data: tuple[Dataset, Dataset]):
+def test_faults_of_one_stage_are_told_together_and_later_ones_left_out(
+    data: tuple[Dataset, Dataset],
+):
     def attack(train: Dataset, test: Dataset, recipe: object, seed: int) -> object:
         from attacks import Patch
 
         p = Patch()(train, test, recipe, seed)
         return replace(p, role=p.role.long(), origin=p.origin[:-1])
 
-    found = {v.rule: v.outcome for v in judge(ATTACK, AttackSubject("attack", "x:y", attack, data, victim=False))}
+    found = {
+        v.rule: v.outcome
+        for v in judge(ATTACK, AttackSubject("attack", "x:y", attack, data, victim=False))
+    }
     assert (found["shape"], found["dtype"], found["inputs"]) == ("fail", "fail", "ok")
-    assert {found[rule] for rule in ("finite", "origin", "budget", "determinism", "trigger", "visible")} == {"skip"}
+    assert {
+        found[rule] for rule in ("finite", "origin", "budget", "determinism", "trigger", "visible")
+    } == {"skip"}
 
 
 # --- the command ---
@@ -106,7 +137,10 @@ def test_a_broken_attack_gets_exit_code_1_the_rule_and_its_words():
         (("attack", "broken_attacks:Plain", "--set", "x=1"), "cannot be made: TypeError"),
         (("attack", "patch", "--dataset", "digitz"), "did you mean 'digits'"),
         (("attack", "patch", "--model", "cn"), "did you mean 'cnn'"),
-        (("attack", "patch", "--dataset", "mnist", "--data-root", "/nowhere"), "MNIST was not found"),
+        (
+            ("attack", "patch", "--dataset", "mnist", "--data-root", "/nowhere"),
+            "MNIST was not found",
+        ),
     ],
     ids=str,
 )
@@ -134,7 +168,10 @@ def test_the_verdicts_come_as_json_for_a_program():
 def test_a_victim_falls_for_a_patch_and_not_for_rows_that_keep_their_labels():
     train, test = load("digits")
     found = {}
-    for name, attack in (("patch", ATTACKS["patch"](budget=0.05)), ("pointless", Pointless(budget=0.05))):
+    for name, attack in (
+        ("patch", ATTACKS["patch"](budget=0.05)),
+        ("pointless", Pointless(budget=0.05)),
+    ):
         subject = AttackSubject("attack", "x", attack, (train, test))
         (verdict,) = judge({"success": ATTACK["success"]}, subject)
         found[name] = verdict
@@ -143,7 +180,9 @@ def test_a_victim_falls_for_a_patch_and_not_for_rows_that_keep_their_labels():
     assert "unpoisoned 0.00" in found["patch"].told
 
 
-def test_a_victim_that_floors_its_borders_is_warned_of(data: tuple[Dataset, Dataset], monkeypatch: pytest.MonkeyPatch):
+def test_a_victim_that_floors_its_borders_is_warned_of(
+    data: tuple[Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
+):
     from torch import nn
 
     from poisonbench.models import MODELS
@@ -158,7 +197,9 @@ def test_a_victim_that_floors_its_borders_is_warned_of(data: tuple[Dataset, Data
 
     monkeypatch.setitem(MODELS, "floors", floors)
     for place, outcome in (("bottom-right", "warn"), ("top-left", "ok")):
-        subject = AttackSubject("attack", "patch", ATTACKS["patch"](place=place), data, model="floors")
+        subject = AttackSubject(
+            "attack", "patch", ATTACKS["patch"](place=place), data, model="floors"
+        )
         (verdict,) = judge({"visible": ATTACK["visible"]}, subject)
         assert verdict.outcome == outcome, verdict.told
 
@@ -258,15 +299,23 @@ class Tidies(Constant):
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, set | str) else "",
 )
-def test_a_broken_estimator_or_detector_is_refused_by_its_rule(kind: str, value: object, fails: set[str], warns: set[str]):
-    table, subject = (ESTIMATOR, EstimatorSubject) if kind == "estimator" else (DETECTOR, DetectorSubject)
+def test_a_broken_estimator_or_detector_is_refused_by_its_rule(
+    kind: str, value: object, fails: set[str], warns: set[str]
+):
+    table, subject = (
+        (ESTIMATOR, EstimatorSubject) if kind == "estimator" else (DETECTOR, DetectorSubject)
+    )
     verdicts = list(judge(table, subject(kind, f"test_check:{type(value).__name__}", value)))
     told = "\n".join(f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn"))
     assert named(verdicts, "fail") == fails, told
     assert warns <= named(verdicts, "warn"), told
 
 
-SETTINGS = {"influence-functions": "damping=0.1", "downsampling": "models=10", "shapley": "permutations=5"}
+SETTINGS = {
+    "influence-functions": "damping=0.1",
+    "downsampling": "models=10",
+    "shapley": "permutations=5",
+}
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

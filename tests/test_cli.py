@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from experiments.cli import KINDS, main
-from experiments.grid import TABLES
+from experiments.plan.methods import TABLES
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -82,7 +82,9 @@ def test_every_command_explains_itself(command: str):
 
 def test_typos_are_told_all_at_once_and_nothing_is_trained(tmp_path: Path):
     (tmp_path / "g.toml").write_text(
-        GRID.replace("budget", "budjet").replace('"gas"', '"gaz"').replace("epochs = 2", "epochs = 0")
+        GRID.replace("budget", "budjet")
+        .replace('"gas"', '"gaz"')
+        .replace("epochs = 2", "epochs = 0")
     )
     result = call("run", tmp_path / "g.toml", "-o", tmp_path / "logs")
     assert result.exit_code == 2
@@ -99,7 +101,9 @@ def test_typos_are_told_all_at_once_and_nothing_is_trained(tmp_path: Path):
 
 def test_dry_run_shows_the_cells_and_does_none(tmp_path: Path):
     (tmp_path / "g.toml").write_text(GRID)
-    result = call("run", tmp_path / "g.toml", "-o", tmp_path / "logs", "--dry-run", "--set", "seeds=[0, 1, 2]")
+    result = call(
+        "run", tmp_path / "g.toml", "-o", tmp_path / "logs", "--dry-run", "--set", "seeds=[0, 1, 2]"
+    )
     assert result.exit_code == 0
     assert "6 scenes, 24 cells, 0 done, 0 failed" in result.output
     assert "patch target=0 budget=0.05" in result.output
@@ -143,7 +147,9 @@ def test_a_damaged_log_is_named_and_the_rest_evaluated(logs: Path, tmp_path: Pat
     bad[1].write_bytes(b"no log at all")
     result = call("evaluate", copy)
     assert result.exit_code == 3
-    assert all(path.name in result.output for path in bad), "all bad files are named, not the first alone"
+    assert all(path.name in result.output for path in bad), (
+        "all bad files are named, not the first alone"
+    )
     assert "tail-heaviness" in result.stdout
     shown = call("show", bad[1])
     assert (shown.exit_code, shown.stderr.count("Error: ")) == (3, 1)
@@ -186,7 +192,9 @@ def test_list_names_everything_a_grid_can_name(kind: str | None):
         "datasets": ["cifar10"],
     }
     for title, parts in expected.items():
-        assert all((part in result.output) == (kind in (None, title)) for part in parts), result.output
+        assert all((part in result.output) == (kind in (None, title)) for part in parts), (
+            result.output
+        )
 
 
 def test_list_tells_a_program_the_same():
@@ -236,16 +244,30 @@ def test_debug_shows_the_traceback(tmp_path: Path):
 
 def check_demo(report: dict[str, list[dict]]) -> None:
     """What the demonstration is to show, means over its seeds."""
-    victims = {(r["settings"]["attack"]["name"], r["settings"]["attack"].get("budget")): r["metrics"] for r in report["victims"]}
+    victims = {
+        (r["settings"]["attack"]["name"], r["settings"]["attack"].get("budget")): r["metrics"]
+        for r in report["victims"]
+    }
     assert victims["patch", 0.05]["asr"]["value"] >= 0.9
-    assert all(metrics["clean_accuracy"]["value"] >= 0.95 for (name, _), metrics in victims.items() if name != "label-flip")
+    assert all(
+        metrics["clean_accuracy"]["value"] >= 0.95
+        for (name, _), metrics in victims.items()
+        if name != "label-flip"
+    )
 
     def auroc(detector: str, estimator: str | None, **fields: object) -> list[dict]:
         found = []
         for row in report["detections"]:
-            attack, judge, by = (row["settings"].get(kind) for kind in ("attack", "detector", "estimator"))
+            attack, judge, by = (
+                row["settings"].get(kind) for kind in ("attack", "detector", "estimator")
+            )
             wanted = (attack["name"], attack.get("budget")) in (("patch", 0.05), ("blend", 0.05))
-            if wanted and judge["name"] == detector and (by and by["name"]) == estimator and fields.items() <= judge.items():
+            if (
+                wanted
+                and judge["name"] == detector
+                and (by and by["name"]) == estimator
+                and fields.items() <= judge.items()
+            ):
                 found.append(row["metrics"]["auroc"])
         assert len(found) == 2
         return found

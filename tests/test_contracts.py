@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from poisonbench.contracts import COVER, POISON, RULES, Attack, Poisoned, check_poisoned, count, craft
+from poisonbench.contracts.attack_rules import RULES, check_poisoned, count, craft
+from poisonbench.contracts.protocols import Attack
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, join
 from poisonbench.errors import ConfigError, PoisonError
 from poisonbench.registry import lookup, nearest
+from poisonbench.roles import COVER, POISON
 from poisonbench.training import Recipe
 
 RECIPE = Recipe()
@@ -22,7 +25,9 @@ RECIPE = Recipe()
 @pytest.fixture
 def clean() -> tuple[Dataset, Dataset]:
     y = torch.arange(20) % 4
-    return Dataset(torch.linspace(0, 1, 20 * 9).view(20, 1, 3, 3), y, 4), Dataset(torch.full((8, 1, 3, 3), 0.5), y[:8], 4)
+    return Dataset(torch.linspace(0, 1, 20 * 9).view(20, 1, 3, 3), y, 4), Dataset(
+        torch.full((8, 1, 3, 3), 0.5), y[:8], 4
+    )
 
 
 def sound(train: Dataset, test: Dataset) -> Poisoned:
@@ -30,7 +35,14 @@ def sound(train: Dataset, test: Dataset) -> Poisoned:
     x, y, role = train.x.clone(), train.y.clone(), torch.zeros(20, dtype=torch.uint8)
     x[2], y[2], role[2], role[5] = 1.0, 0, POISON, COVER
     points = torch.tensor([1, 3])
-    return Poisoned(Dataset(x, y, 4), role, torch.arange(20), test.take(points), torch.zeros_like(points), points)
+    return Poisoned(
+        Dataset(x, y, 4),
+        role,
+        torch.arange(20),
+        test.take(points),
+        torch.zeros_like(points),
+        points,
+    )
 
 
 @dataclass
@@ -57,7 +69,9 @@ def put(field: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..
         if not owner:
             return dataclasses.replace(p, **{field: make(getattr(p, field))})
         part = getattr(p, owner)
-        return dataclasses.replace(p, **{owner: dataclasses.replace(part, **{name: make(getattr(part, name))})})
+        return dataclasses.replace(
+            p, **{owner: dataclasses.replace(part, **{name: make(getattr(part, name))})}
+        )
 
     return change
 
@@ -138,7 +152,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "attack"), CASES, ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("rule", "attack"), CASES, ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(CASES)]
+)
 def test_a_broken_attack_is_refused_by_the_rule_it_breaks(rule, attack, clean):
     with pytest.raises(PoisonError) as error:
         craft(attack, *clean, RECIPE, 0)
@@ -196,7 +212,9 @@ def test_eps_bounds_every_pixel_but_those_that_a_trigger_covers(amount, clean):
     train = Dataset(clean[0].x.clamp(0.25, 0.75), clean[0].y, 4)
     craft(Stamped(shift(amount), eps=0.25), train, clean[1], RECIPE, 0)
     for attack in (Stamped(shift(amount), eps=0.24), Broken(shift(amount), eps=0.25)):
-        with pytest.raises(PoisonError, match=r"eps: a pixel is more than eps .* in row 2 \(1 of 20 rows\)"):
+        with pytest.raises(
+            PoisonError, match=r"eps: a pixel is more than eps .* in row 2 \(1 of 20 rows\)"
+        ):
             craft(attack, train, clean[1], RECIPE, 0)
 
 
@@ -209,18 +227,29 @@ def test_eps_does_not_bind_new_rows(clean):
 def test_an_indiscriminate_attack_without_targets_passes(clean):
     train, test = clean
     none = torch.empty(0, dtype=torch.int64)
-    check_poisoned(dataclasses.replace(sound(train, test), targets=test.take(none), wanted=none, target_origin=none), *clean)
+    check_poisoned(
+        dataclasses.replace(
+            sound(train, test), targets=test.take(none), wanted=none, target_origin=none
+        ),
+        *clean,
+    )
 
 
 def test_feature_data_may_leave_the_unit_interval():
     data = Dataset(torch.randn(10, 5) * 9, torch.arange(10) % 2, 2)
     role = torch.zeros(10, dtype=torch.uint8)
     points = torch.tensor([0])
-    check_poisoned(Poisoned(data, role, torch.arange(10), data.take(points), 1 - data.y[points], points), data, data)
+    check_poisoned(
+        Poisoned(data, role, torch.arange(10), data.take(points), 1 - data.y[points], points),
+        data,
+        data,
+    )
 
 
 def test_a_message_names_the_row_and_how_many_there_are(clean):
-    with pytest.raises(PoisonError, match=r"clean: a clean row was changed in row 4 \(1 of 20 rows\)"):
+    with pytest.raises(
+        PoisonError, match=r"clean: a clean row was changed in row 4 \(1 of 20 rows\)"
+    ):
         craft(Broken(put("train.x", at(4, 0.5))), *clean, RECIPE, 0)
 
 
@@ -235,7 +264,8 @@ def test_the_global_state_is_put_back_after_an_attack_that_moves_it(clean):
 
 
 @pytest.mark.parametrize(
-    ("budget", "n", "rows"), [(0.01, 1297, 13), (0.05, 1297, 65), (0.001, 100, 1), (0.5, 3, 2), (0.999, 10, 10)]
+    ("budget", "n", "rows"),
+    [(0.01, 1297, 13), (0.05, 1297, 65), (0.001, 100, 1), (0.5, 3, 2), (0.999, 10, 10)],
 )
 def test_count_rounds_and_pays_for_one_row_at_least(budget, n, rows):
     assert count(budget, n) == rows
@@ -249,9 +279,13 @@ def test_lookup_finds_names_of_the_table_and_attributes_of_modules():
     assert lookup(TABLE, "poisonbench.training:Recipe", "attack") is Recipe
 
 
-@pytest.mark.parametrize(("typo", "meant"), [("pach", "patch"), ("blent", "blend"), ("label_flip", "label-flip")])
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("pach", "patch"), ("blent", "blend"), ("label_flip", "label-flip")]
+)
 def test_a_typo_gets_the_nearest_name_and_the_whole_list(typo, meant):
-    with pytest.raises(ConfigError, match=f"unknown attack '{typo}'; did you mean '{meant}'") as error:
+    with pytest.raises(
+        ConfigError, match=f"unknown attack '{typo}'; did you mean '{meant}'"
+    ) as error:
         lookup(TABLE, typo, "attack")
     assert "blend, label-flip, patch" in error.value.hint
 
@@ -281,6 +315,8 @@ def test_a_target_that_cannot_be_imported_is_a_configuration_error(target, messa
 def test_a_module_that_raises_on_import_is_a_configuration_error(tmp_path, monkeypatch):
     (tmp_path / "explodes_on_import.py").write_text("raise RuntimeError('boom')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match="importing 'explodes_on_import' raised RuntimeError: boom"):
+    with pytest.raises(
+        ConfigError, match="importing 'explodes_on_import' raised RuntimeError: boom"
+    ):
         lookup(TABLE, "explodes_on_import:Attack", "attack")
     assert "explodes_on_import" not in sys.modules

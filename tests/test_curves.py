@@ -7,13 +7,17 @@ import pytest
 from test_evaluate import scene_config, write_scene
 
 from experiments.cli import main
-from experiments.curves import curve, curve_figure, curves
-from experiments.evaluate import scene_rows
-from experiments.results import load_results
-from experiments.rows import Row, aggregate
+from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.load import load_results
+from experiments.evaluation.rows import Row, aggregate
+from experiments.report.success_curves import curve, curve_figure, curves
 from poisonbench.errors import ConfigError
 
-RATES = {0.05: (7, 9), 0.01: (2, 4), 0.1: (10, 10)}  # budget -> successes of ten points in either seed
+RATES = {
+    0.05: (7, 9),
+    0.01: (2, 4),
+    0.1: (10, 10),
+}  # budget -> successes of ten points in either seed
 
 
 @pytest.fixture
@@ -22,8 +26,16 @@ def run(tmp_path: Path) -> Path:
         write_scene(tmp_path, scene_config({"name": "none"}, seed), targets=(0, 0))
         write_scene(tmp_path, scene_config({"name": "blend", "alpha": 0.2, "budget": 0.05}, seed))
         for budget, hits in RATES.items():
-            write_scene(tmp_path, scene_config({"name": "patch", "budget": budget, "size": 2}, seed), targets=(hits[seed], 10))
-            write_scene(tmp_path, scene_config({"name": "patch", "budget": budget, "size": 3}, seed), targets=(10, 10))
+            write_scene(
+                tmp_path,
+                scene_config({"name": "patch", "budget": budget, "size": 2}, seed),
+                targets=(hits[seed], 10),
+            )
+            write_scene(
+                tmp_path,
+                scene_config({"name": "patch", "budget": budget, "size": 3}, seed),
+                targets=(10, 10),
+            )
     return tmp_path
 
 
@@ -35,15 +47,23 @@ def test_a_curve_holds_the_values_of_its_axis_ascending_and_differs_from_others_
     found = curves(rows(run), "budget")
     assert list(found) == ["patch size=2", "patch size=3"]  # one value of blend is no curve
     assert [x for x, _ in found["patch size=2"]] == [0.01, 0.05, 0.1]
-    assert [row.metrics["asr"].value for _, row in found["patch size=2"]] == pytest.approx([0.3, 0.8, 1.0])
+    assert [row.metrics["asr"].value for _, row in found["patch size=2"]] == pytest.approx(
+        [0.3, 0.8, 1.0]
+    )
 
 
 def test_any_numeric_hyperparameter_may_be_the_axis(run):
-    assert list(curves(rows(run), "size")) == ["patch budget=0.01", "patch budget=0.05", "patch budget=0.1"]
+    assert list(curves(rows(run), "size")) == [
+        "patch budget=0.01",
+        "patch budget=0.05",
+        "patch budget=0.1",
+    ]
 
 
 def test_an_axis_without_a_curve_is_refused_with_those_that_there_are(run):
-    with pytest.raises(ConfigError, match="no attack in the logs has two values of 'alpha'") as error:
+    with pytest.raises(
+        ConfigError, match="no attack in the logs has two values of 'alpha'"
+    ) as error:
         curves(rows(run), "alpha")
     assert error.value.hint == "numeric hyperparameters: alpha, budget, size"
 
@@ -57,7 +77,12 @@ def test_the_figure_draws_the_means_their_bands_and_the_victims_without_poison(r
     outline = upper.collections[0].get_paths()[0].vertices
     assert {y for x, y in outline.tolist() if x == 0.05} == {low, high}
     assert low < 0.8 < high
-    assert [float(y) for line in lower.lines if line.get_label() == "no poison" for y in line.get_ydata()] == [0.9, 0.9]
+    assert [
+        float(y)
+        for line in lower.lines
+        if line.get_label() == "no poison"
+        for y in line.get_ydata()
+    ] == [0.9, 0.9]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(legend) == ["no poison", "patch size=2", "patch size=3"]
 

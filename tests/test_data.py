@@ -20,9 +20,15 @@ def test_digits_are_embedded_images_split_without_overlap(digits: tuple[Dataset,
 
 @pytest.mark.parametrize(
     ("name", "shape", "n"),
-    [("mnist", (1, 28, 28), 60000), ("fashion-mnist", (1, 28, 28), 60000), ("cifar10", (3, 32, 32), 50000)],
+    [
+        ("mnist", (1, 28, 28), 60000),
+        ("fashion-mnist", (1, 28, 28), 60000),
+        ("cifar10", (3, 32, 32), 50000),
+    ],
 )
-def test_downloaded_sets_are_tensors_in_range(data_root: Path, name: str, shape: tuple[int, ...], n: int):
+def test_downloaded_sets_are_tensors_in_range(
+    data_root: Path, name: str, shape: tuple[int, ...], n: int
+):
     train, test = load(name, data_root)
     assert (len(train), len(test), train.shape) == (n, 10000, shape)
     assert (float(train.x.min()), float(train.x.max())) == (0.0, 1.0)
@@ -69,7 +75,9 @@ def test_rows_are_taken_by_index_and_mask():
     data = Dataset(torch.arange(4.0)[:, None], torch.tensor([0, 1, 0, 1]), 2)
     assert torch.equal(data.take(data.y == 1).x.flatten(), torch.tensor([1.0, 3.0]))
     assert torch.equal(data.take(torch.tensor([2, 0])).x.flatten(), torch.tensor([2.0, 0.0]))
-    assert torch.equal(join([data, data.relabel(1 - data.y)]).y, torch.tensor([0, 1, 0, 1, 1, 0, 1, 0]))
+    assert torch.equal(
+        join([data, data.relabel(1 - data.y)]).y, torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
+    )
     assert data.to(dtype=torch.float64).x.dtype == torch.float64
 
 

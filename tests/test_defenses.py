@@ -13,31 +13,32 @@ from scipy.stats import chi2, kstest
 from torch import Tensor, nn
 
 from defenses import DETECTORS
-from defenses.class_similarity import ClassSimilarity, foreignness
-from defenses.concentration import EffectiveCount, Gini, TopMass
-from defenses.confidence import Confidence
-from defenses.deep_knn import DeepKNN
-from defenses.features import encoder, features_of
-from defenses.foreign_or_fragile import ForeignOrFragile
-from defenses.foreign_proponents import ForeignProponents
-from defenses.foreign_support import ForeignSupport
-from defenses.influence_collapse import InfluenceCollapse, blur, crop, falls, flip
-from defenses.norm_only import NormOnly
-from defenses.random import RandomScores
-from defenses.removal_support import RemovalSupport
-from defenses.scale import MAD_FACTOR, QN_FACTOR
-from defenses.scale_up import ScaleUp
-from defenses.strip import Strip, entropy
-from defenses.support_without_the_few import SupportWithoutTheFew
-from defenses.surprise import surprise
-from defenses.tail_heaviness import TailHeaviness
-from poisonbench.contracts import Detector, Evidence
+from defenses.baselines.class_similarity import ClassSimilarity, foreignness
+from defenses.baselines.confidence import Confidence
+from defenses.baselines.deep_knn import DeepKNN
+from defenses.baselines.norm_only import NormOnly
+from defenses.baselines.random import RandomScores
+from defenses.baselines.scale_up import ScaleUp
+from defenses.baselines.strip import Strip, entropy
+from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
+from defenses.detectors.foreign_or_fragile import ForeignOrFragile
+from defenses.detectors.foreign_proponents import ForeignProponents
+from defenses.detectors.foreign_support import ForeignSupport
+from defenses.detectors.influence_collapse import InfluenceCollapse, blur, crop, falls, flip
+from defenses.detectors.removal_support import RemovalSupport
+from defenses.detectors.support_without_the_few import SupportWithoutTheFew
+from defenses.detectors.tail_heaviness import TailHeaviness
+from defenses.kit.features import encoder, features_of
+from defenses.kit.scale import MAD_FACTOR, QN_FACTOR
+from defenses.kit.tail_probability import surprise
+from poisonbench.contracts.protocols import Detector
+from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
-from poisonbench.gradients import Form, dot_products, gradient_norms
-from poisonbench.models import build
+from poisonbench.gradients.products import Form, dot_products, gradient_norms
+from poisonbench.models import build, predict
 from poisonbench.notes import collecting
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ ROWS = [
     Row(DeepKNN(30)),
     Row(DeepKNN(30, "inner")),
     Row(Confidence()),
-    Row(InfluenceCollapse(5), sees=False, images=True),  # only points of the class that the poison comes from
+    Row(
+        InfluenceCollapse(5), sees=False, images=True
+    ),  # only points of the class that the poison comes from
     Row(ScaleUp(), images=True),
     Row(Strip(), images=True),
     Row(NormOnly(5)),
@@ -149,16 +152,29 @@ def test_every_detector_of_the_table_has_a_row() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=name)
 def test_contract(row: Row, evidence: Evidence) -> None:
     assert isinstance(row.detector, Detector)
-    assert set(row.detector.uses) <= {"influence", "probe", "reference", "features", "gradients", "oracle"}
+    assert set(row.detector.uses) <= {
+        "influence",
+        "probe",
+        "reference",
+        "features",
+        "gradients",
+        "oracle",
+    }
     hidden = {"influence": "influence", "reference": "trusted", "oracle": "role"}
-    seen = replace(evidence, **{field: None for use, field in hidden.items() if use not in row.detector.uses})
+    seen = replace(
+        evidence, **{field: None for use, field in hidden.items() if use not in row.detector.uses}
+    )
     before = None if evidence.influence is None else evidence.influence.clone()
     state = torch.random.get_rng_state()
     scores = row.detector(evidence)
     assert scores.shape == (len(evidence.test),)
     assert scores.isfinite().all()
-    assert torch.equal(scores, row.detector(seen)), "not deterministic, or reads what it does not declare"
-    assert before is None or torch.equal(before, influence_of(evidence)), "the influence was changed in place"
+    assert torch.equal(scores, row.detector(seen)), (
+        "not deterministic, or reads what it does not declare"
+    )
+    assert before is None or torch.equal(before, influence_of(evidence)), (
+        "the influence was changed in place"
+    )
     assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
 
 
@@ -184,15 +200,21 @@ def test_the_order_of_the_probe_points_does_not_matter(row: Row, evidence: Evide
 
 
 @pytest.mark.parametrize("row", ORDERLY, ids=name)
-def test_the_other_probe_points_matter_only_where_uses_says_so(row: Row, evidence: Evidence) -> None:
+def test_the_other_probe_points_matter_only_where_uses_says_so(
+    row: Row, evidence: Evidence
+) -> None:
     assert evidence.trusted is not None
     part = ((torch.arange(len(evidence.test)) % 3 == 0) | evidence.trusted).nonzero().squeeze(1)
     alone = row.detector(at(evidence, part))
-    assert close(alone, row.detector(evidence)[part]) == row.each == ("probe" not in row.detector.uses)
+    assert (
+        close(alone, row.detector(evidence)[part]) == row.each == ("probe" not in row.detector.uses)
+    )
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in BY_INFLUENCE if row.each and row.free and "reference" not in row.detector.uses], ids=name
+    "row",
+    [row for row in BY_INFLUENCE if row.each and row.free and "reference" not in row.detector.uses],
+    ids=name,
 )
 def test_units_of_a_points_influence_do_not_matter(row: Row, evidence: Evidence) -> None:
     g = generator(4, "affine")
@@ -203,17 +225,23 @@ def test_units_of_a_points_influence_do_not_matter(row: Row, evidence: Evidence)
 
 @pytest.mark.parametrize("row", BY_INFLUENCE, ids=name)
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_influence_that_is_not_finite_gives_no_score_and_a_warning(row: Row, bad: float, evidence: Evidence) -> None:
+def test_influence_that_is_not_finite_gives_no_score_and_a_warning(
+    row: Row, bad: float, evidence: Evidence
+) -> None:
     influence = influence_of(evidence).clone()
     influence[3, 7] = bad
-    with pytest.warns(UserWarning, match="1 of 40 probe points have an influence that is not finite"):
+    with pytest.warns(
+        UserWarning, match="1 of 40 probe points have an influence that is not finite"
+    ):
         scores = row.detector(replace(evidence, influence=influence))
     rest = torch.arange(len(scores)) != 3
     without = row.detector(at(evidence, rest))
     assert scores[3].isnan()
     assert close(scores[rest], without)
     with pytest.warns(UserWarning, match="40 of 40"):
-        assert row.detector(replace(evidence, influence=torch.full_like(influence, bad))).isnan().all()
+        assert (
+            row.detector(replace(evidence, influence=torch.full_like(influence, bad))).isnan().all()
+        )
 
 
 @pytest.mark.parametrize("row", BY_INFLUENCE, ids=name)
@@ -231,10 +259,16 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
         (lambda: TailHeaviness(0), "k must be at least 1, got 0"),
         (lambda: TailHeaviness(scale="iqr"), "scale must be one of 'qn', 'mad', got 'iqr'"),
         (lambda: TailHeaviness(scope="class"), "scope must be 'label' or 'all', got 'class'"),
-        (lambda: TailHeaviness(standardise="both"), "standardise must be 'row', 'two-way' or 'reference', got 'both'"),
+        (
+            lambda: TailHeaviness(standardise="both"),
+            "standardise must be 'row', 'two-way' or 'reference', got 'both'",
+        ),
         (lambda: SupportWithoutTheFew(few=0), "few must be at least 1, got 0"),
         (lambda: SupportWithoutTheFew(neighbours=-1), "neighbours must be at least 1, got -1"),
-        (lambda: SupportWithoutTheFew(layer="first"), "layer must be 'inner' or 'penultimate', got 'first'"),
+        (
+            lambda: SupportWithoutTheFew(layer="first"),
+            "layer must be 'inner' or 'penultimate', got 'first'",
+        ),
         (lambda: TopMass(k=0), "k must be at least 1, got 0"),
         (lambda: Gini("class"), "scope must be 'label' or 'all', got 'class'"),
         (lambda: ClassSimilarity("first"), "layer must be 'inner' or 'penultimate', got 'first'"),
@@ -270,7 +304,11 @@ def tail_in_loops(detector: TailHeaviness, evidence: Evidence) -> list[float]:
     rows: list[list[float]] = influence_of(evidence).tolist()
     if detector.standardise != "row":
         assert evidence.trusted is not None
-        known = [i for i, trusted in enumerate(evidence.trusted.tolist()) if trusted or detector.standardise == "two-way"]
+        known = [
+            i
+            for i, trusted in enumerate(evidence.trusted.tolist())
+            if trusted or detector.standardise == "two-way"
+        ]
         for i in range(len(rows[0])):
             column = [rows[j][i] for j in known]
             middle, width = statistics.median(column), scale_of(column, "mad")
@@ -279,7 +317,9 @@ def tail_in_loops(detector: TailHeaviness, evidence: Evidence) -> list[float]:
     labels = evidence.trace.train.y.tolist()
     scores = []
     for row, label in zip(rows, evidence.test.y.tolist(), strict=True):
-        values = [v for v, y in zip(row, labels, strict=True) if detector.scope == "all" or y == label]
+        values = [
+            v for v, y in zip(row, labels, strict=True) if detector.scope == "all" or y == label
+        ]
         middle, width = statistics.median(values), scale_of(values, detector.scale)
         scores.append(sorted(((v - middle) / width for v in values), reverse=True)[detector.k - 1])
     return scores
@@ -289,16 +329,22 @@ def tail_in_loops(detector: TailHeaviness, evidence: Evidence) -> list[float]:
 @pytest.mark.parametrize("scope", ["label", "all"])
 @pytest.mark.parametrize("standardise", ["row", "two-way", "reference"])
 @pytest.mark.parametrize("k", [1, 4])
-def test_tail_heaviness_is_its_definition_in_loops(k: int, standardise, scope, scale, evidence: Evidence) -> None:
+def test_tail_heaviness_is_its_definition_in_loops(
+    k: int, standardise, scope, scale, evidence: Evidence
+) -> None:
     detector = TailHeaviness(k, scale, scope, standardise)
     part = at(evidence, torch.arange(2, len(evidence.test), 4))
     assert close(detector(part), torch.tensor(tail_in_loops(detector, part), dtype=torch.float64))
 
 
-def test_tail_heaviness_gives_no_score_to_a_label_with_fewer_than_k_rows(evidence: Evidence) -> None:
+def test_tail_heaviness_gives_no_score_to_a_label_with_fewer_than_k_rows(
+    evidence: Evidence,
+) -> None:
     labels = evidence.trace.train.y.clone()
     labels[(labels == 2).nonzero()[4:]] = 1  # four rows of label 2 are left
-    moved = replace(evidence, trace=replace(evidence.trace, train=evidence.trace.train.relabel(labels)))
+    moved = replace(
+        evidence, trace=replace(evidence.trace, train=evidence.trace.train.relabel(labels))
+    )
     with pytest.warns(UserWarning, match="a tail of k = 5 needs 5 training rows, there are 4"):
         scores = TailHeaviness(5)(moved)
     assert torch.equal(scores.isnan(), evidence.test.y == 2)
@@ -323,12 +369,16 @@ def test_tail_heaviness_floors_a_scale_of_zero_with_a_warning(scale, evidence: E
 
 
 @pytest.mark.parametrize(("few", "layer"), [(3, "inner"), (3, "penultimate"), (15, "inner")])
-def test_support_without_the_few_is_its_definition_in_loops(few: int, layer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_support_without_the_few_is_its_definition_in_loops(
+    few: int, layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     neighbours = 5
     data, test = random_data(60, classes=3), random_data(9, classes=3, seed=1)
     trace = train(data, Recipe(epochs=1, batch_size=20, checkpoints=1), seed=0)
     influence = torch.randn(9, 60, generator=generator(0, "influence"), dtype=torch.float64)
-    monkeypatch.setattr("defenses.support_without_the_few._BLOCK", 200)  # three points a block
+    monkeypatch.setattr(
+        "defenses.detectors.support_without_the_few._BLOCK", 200
+    )  # three points a block
     encode = trace.model().features if layer == "penultimate" else trace.model().features[:-2]
     expected = []
     with torch.no_grad():
@@ -337,7 +387,9 @@ def test_support_without_the_few_is_its_definition_in_loops(few: int, layer, mon
         own = [i for i in range(60) if int(data.y[i]) == label]
         dropped = sorted(own, key=lambda i, j=j: -float(influence[j, i]))[: min(few, len(own) // 2)]
         rest = [i for i in range(60) if i not in dropped]
-        near = sorted(rest, key=lambda i, j=j: -float(torch.cosine_similarity(a[j], b[i], dim=0)))[:neighbours]
+        near = sorted(rest, key=lambda i, j=j: -float(torch.cosine_similarity(a[j], b[i], dim=0)))[
+            :neighbours
+        ]
         expected.append(sum(int(data.y[i]) != label for i in near) / neighbours)
     scores = SupportWithoutTheFew(few, neighbours, layer)(Evidence(trace, test, influence))
     assert close(scores, torch.tensor(expected, dtype=torch.float64))
@@ -360,7 +412,9 @@ def test_inner_features_are_what_enters_the_last_layer_with_parameters() -> None
 
 
 def test_support_without_the_few_leaves_half_of_a_small_class(evidence: Evidence) -> None:
-    scores = SupportWithoutTheFew(45, 5)(evidence)  # classes 1 and 2 have 40 rows, and nothing but its own lies near class 2
+    scores = SupportWithoutTheFew(45, 5)(
+        evidence
+    )  # classes 1 and 2 have 40 rows, and nothing but its own lies near class 2
     assert bool(scores.isfinite().all())
     assert bool((scores[evidence.test.y == 2] == 0).all())
 
@@ -382,10 +436,16 @@ def test_support_without_the_few_gives_no_score_without_neighbours(evidence: Evi
         ([4.0, 3.0, 2.0, 1.0], 0.7, 100 / 30, 0.25),
     ],
 )
-def test_concentration_of_known_cases(values: list[float], top: float, count: float, gini: float, vectors: Evidence) -> None:
+def test_concentration_of_known_cases(
+    values: list[float], top: float, count: float, gini: float, vectors: Evidence
+) -> None:
     data = random_data(4, shape=(8,), classes=3)
     data = data.relabel(torch.zeros(4, dtype=torch.int64))
-    one = Evidence(replace(vectors.trace, train=data), data.take(torch.tensor([0])), torch.tensor([values], dtype=torch.float64))
+    one = Evidence(
+        replace(vectors.trace, train=data),
+        data.take(torch.tensor([0])),
+        torch.tensor([values], dtype=torch.float64),
+    )
     for detector, expected in ((TopMass(k=2), top), (EffectiveCount(), -count), (Gini(), gini)):
         assert float(detector(one)) == pytest.approx(expected)
 
@@ -401,7 +461,9 @@ def test_a_point_without_positive_influence_has_no_concentration(vectors: Eviden
 # rivals without influence
 
 
-def test_entropy_is_over_the_classes_of_each_superposition_and_not_over_the_superpositions() -> None:
+def test_entropy_is_over_the_classes_of_each_superposition_and_not_over_the_superpositions() -> (
+    None
+):
     sure, even = torch.tensor([[100.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4)
     assert float(entropy(sure)) == pytest.approx(0, abs=1e-6)
     assert float(entropy(even)) == pytest.approx(math.log(4))
@@ -410,7 +472,9 @@ def test_entropy_is_over_the_classes_of_each_superposition_and_not_over_the_supe
 
 
 @pytest.mark.parametrize("mode", ["add", "average"])
-def test_strip_is_its_definition_in_loops(images: Evidence, mode: Literal["add", "average"]) -> None:
+def test_strip_is_its_definition_in_loops(
+    images: Evidence, mode: Literal["add", "average"]
+) -> None:
     assert images.trusted is not None
     model, x = images.trace.model(), images.test.x
     expected = []
@@ -422,7 +486,9 @@ def test_strip_is_its_definition_in_loops(images: Evidence, mode: Literal["add",
     assert close(Strip(mode=mode)(images)[:12], torch.tensor(expected, dtype=torch.float64))
     other = replace(images, trace=replace(images.trace, seed=1))
     assert not close(Strip(5)(images), Strip(5)(other)), "the overlays are drawn by the seed"
-    assert close(Strip()(images), Strip()(other)), "all trusted points are laid over where there are no more than N"
+    assert close(Strip()(images), Strip()(other)), (
+        "all trusted points are laid over where there are no more than N"
+    )
 
 
 def test_scale_up_counts_the_factors_that_keep_the_label(images: Evidence) -> None:
@@ -436,20 +502,30 @@ def test_scale_up_counts_the_factors_that_keep_the_label(images: Evidence) -> No
 
 
 def test_confidence_is_minus_the_log_odds_of_the_predicted_label(vectors: Evidence) -> None:
-    p = predict(vectors.trace.model(), vectors.test.x).softmax(1).gather(1, vectors.test.y[:, None]).squeeze(1)
+    p = (
+        predict(vectors.trace.model(), vectors.test.x)
+        .softmax(1)
+        .gather(1, vectors.test.y[:, None])
+        .squeeze(1)
+    )
     assert torch.allclose(Confidence()(vectors), ((1 - p) / p).log(), rtol=1e-6)
 
 
 def test_class_similarity_is_its_definition_in_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("defenses.class_similarity._BLOCK", 100)
-    points, rows = random_data(7, shape=(5,), classes=3), random_data(41, shape=(5,), classes=3, seed=1)
+    monkeypatch.setattr("defenses.baselines.class_similarity._BLOCK", 100)
+    points, rows = (
+        random_data(7, shape=(5,), classes=3),
+        random_data(41, shape=(5,), classes=3, seed=1),
+    )
     gone = torch.rand(7, 41, generator=generator(1, "gone")) < 0.3
     expected = []
     for j, x in enumerate(points.x):
         middle = []
         for c in range(3):
             near = [
-                float(torch.cosine_similarity(x, r, dim=0)) for i, r in enumerate(rows.x) if rows.y[i] == c and not gone[j, i]
+                float(torch.cosine_similarity(x, r, dim=0))
+                for i, r in enumerate(rows.x)
+                if rows.y[i] == c and not gone[j, i]
             ]
             middle.append(statistics.median(near))
         label = int(points.y[j])
@@ -471,9 +547,13 @@ def test_transforms_keep_shape_and_do_what_they_say(images: Evidence) -> None:
     assert not crop(ring).any()  # the border is what is cut
 
 
-def test_influence_collapses_where_a_transformation_takes_the_trigger_away(images: Evidence) -> None:
+def test_influence_collapses_where_a_transformation_takes_the_trigger_away(
+    images: Evidence,
+) -> None:
     scores = InfluenceCollapse(5)(images)
-    alike = scores[0:ATTACKED:2]  # of the class that the poisoned rows come from: they share trigger, bar and runner-up
+    alike = scores[
+        0:ATTACKED:2
+    ]  # of the class that the poisoned rows come from: they share trigger, bar and runner-up
     assert alike.min() > scores[ATTACKED:].max()
 
 
@@ -492,15 +572,23 @@ def test_influence_collapse_is_its_definition_in_loops(images: Evidence) -> None
 
 
 @pytest.mark.parametrize("detector", [InfluenceCollapse(), Strip()], ids=repr)
-def test_a_detector_of_images_refuses_what_is_no_image(detector: Detector, vectors: Evidence) -> None:
-    with pytest.raises(ConfigError, match=r"images.* \(channels, height, width\), got instances of shape"):
+def test_a_detector_of_images_refuses_what_is_no_image(
+    detector: Detector, vectors: Evidence
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"images.* \(channels, height, width\), got instances of shape"
+    ):
         detector(vectors)
 
 
 @pytest.mark.parametrize(
-    "detector", [Strip(), TailHeaviness(standardise="reference"), ForeignSupport(), ForeignOrFragile()], ids=repr
+    "detector",
+    [Strip(), TailHeaviness(standardise="reference"), ForeignSupport(), ForeignOrFragile()],
+    ids=repr,
 )
-def test_a_detector_with_a_reference_refuses_to_do_without(detector: Detector, vectors: Evidence) -> None:
+def test_a_detector_with_a_reference_refuses_to_do_without(
+    detector: Detector, vectors: Evidence
+) -> None:
     with pytest.raises(ValueError, match="needs probe points known to be clean"):
         detector(replace(vectors, trusted=None))
     with pytest.raises(ValueError, match=r"trusted must be a bool mask of shape \(40,\)"):
@@ -518,13 +606,18 @@ def test_foreign_proponents_are_their_definition_in_loops(vectors: Evidence) -> 
 
     def foreign(i: int) -> float:
         cosines = [float(torch.cosine_similarity(rows[i], row, dim=0)) for row in rows]
-        middle = [statistics.median(c for c, y in zip(cosines, data.y.tolist(), strict=True) if y == k) for k in range(3)]
+        middle = [
+            statistics.median(c for c, y in zip(cosines, data.y.tolist(), strict=True) if y == k)
+            for k in range(3)
+        ]
         own = middle.pop(int(data.y[i]))
         return max(middle) - own
 
     expected = []
     for v, label in zip(influence_of(vectors).tolist(), vectors.test.y.tolist(), strict=True):
-        few = sorted((i for i in range(len(v)) if int(data.y[i]) == label), key=lambda i, v=v: -v[i])[:4]
+        few = sorted(
+            (i for i in range(len(v)) if int(data.y[i]) == label), key=lambda i, v=v: -v[i]
+        )[:4]
         expected.append(statistics.mean(foreign(i) for i in few))
     assert close(ForeignProponents(4)(vectors), torch.tensor(expected, dtype=torch.float64))
 
@@ -532,13 +625,17 @@ def test_foreign_proponents_are_their_definition_in_loops(vectors: Evidence) -> 
 def test_a_label_with_fewer_rows_than_proponents_gets_no_score(vectors: Evidence) -> None:
     scores = ForeignProponents(50)(vectors)
     assert torch.equal(scores.isnan(), vectors.test.y != 0)  # 52 rows bear label 0, 40 each other
-    assert torch.equal(ForeignSupport(50)(vectors).isnan(), torch.ones(40, dtype=torch.bool))  # no trusted point has one
+    assert torch.equal(
+        ForeignSupport(50)(vectors).isnan(), torch.ones(40, dtype=torch.bool)
+    )  # no trusted point has one
 
 
 def test_foreign_support_needs_ten_trusted_points(vectors: Evidence) -> None:
     assert vectors.trusted is not None
     few = vectors.trusted & (vectors.trusted.cumsum(0) <= 9)
-    with pytest.raises(ValueError, match="at least 10 trusted probe points, got 9: a larger calibration"):
+    with pytest.raises(
+        ValueError, match="at least 10 trusted probe points, got 9: a larger calibration"
+    ):
         ForeignSupport()(replace(vectors, trusted=few))
 
 
@@ -549,10 +646,14 @@ def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(vectors: 
     s = surprise(point, point[known]) + surprise(proponents, proponents[known])
     assert close(ForeignSupport()(vectors), -torch.from_numpy(chi2.logsf(2 * s.numpy(), 4)))
     for a, b in ((1e-3, 5.0), (1e3, -5.0)):  # units do not matter
-        assert torch.allclose(surprise(a * point + b, a * point[known] + b), surprise(point, point[known]), rtol=1e-6)
+        assert torch.allclose(
+            surprise(a * point + b, a * point[known] + b), surprise(point, point[known]), rtol=1e-6
+        )
 
 
-def test_foreign_or_fragile_asks_for_fragility_where_clean_points_look_foreign(images: Evidence, vectors: Evidence) -> None:
+def test_foreign_or_fragile_asks_for_fragility_where_clean_points_look_foreign(
+    images: Evidence, vectors: Evidence
+) -> None:
     known = images.trusted
     assert known is not None
     lost = [surprise(fall, fall[known]).double() for fall in falls(images, 10)]
@@ -563,15 +664,23 @@ def test_foreign_or_fragile_asks_for_fragility_where_clean_points_look_foreign(i
         assert torch.equal(ForeignOrFragile()(images), ForeignSupport()(images))
     assert told.figures["foreign_trusted"] == share
     assert torch.allclose(ForeignOrFragile(share)(images), fragile, rtol=1e-5)
-    assert torch.equal(ForeignOrFragile(0.0)(vectors), ForeignSupport()(vectors)), "no images: foreign support alone"
+    assert torch.equal(ForeignOrFragile(0.0)(vectors), ForeignSupport()(vectors)), (
+        "no images: foreign support alone"
+    )
 
 
 def test_surprise_is_the_log_of_the_share_of_clean_scores_as_high_and_goes_on_beyond_them() -> None:
     clean = torch.arange(100, dtype=torch.float64)
-    assert float(surprise(torch.tensor([49.5], dtype=torch.float64), clean)) == pytest.approx(-math.log(50.5 / 101))
-    exponential = -torch.rand(200_000, generator=generator(0, "exponential"), dtype=torch.float64).log()
+    assert float(surprise(torch.tensor([49.5], dtype=torch.float64), clean)) == pytest.approx(
+        -math.log(50.5 / 101)
+    )
+    exponential = -torch.rand(
+        200_000, generator=generator(0, "exponential"), dtype=torch.float64
+    ).log()
     s = torch.tensor([0.1, 1.0, 3.0, 8.0, 40.0], dtype=torch.float64)
-    assert torch.allclose(surprise(s, exponential), s, rtol=0.02)  # its survival function is exp(-s)
+    assert torch.allclose(
+        surprise(s, exponential), s, rtol=0.02
+    )  # its survival function is exp(-s)
     s = torch.linspace(-5, 300, 2000, dtype=torch.float64)
     assert bool((surprise(s, clean).diff() >= 0).all())
     assert bool((surprise(s, clean)[s > 79].diff() > 0).all())
@@ -591,14 +700,19 @@ def test_surprise_of_odd_clean_scores() -> None:
 # floors
 
 
-def test_random_scores_are_uniform_and_know_nothing_but_the_seed_and_the_probe(evidence: Evidence) -> None:
+def test_random_scores_are_uniform_and_know_nothing_but_the_seed_and_the_probe(
+    evidence: Evidence,
+) -> None:
     test = random_data(4000, shape=(2,))
     many = replace(evidence, test=test, influence=None)
     scores = RandomScores()(many)
     assert kstest(scores.numpy(), "uniform").pvalue > 0.01
     assert torch.equal(scores, RandomScores()(replace(many, influence=torch.zeros(4000, 132))))
     assert torch.equal(scores, RandomScores()(replace(many, test=test.relabel(test.y.flip(0)))))
-    others = [replace(many, trace=replace(evidence.trace, seed=2)), replace(many, test=replace(test, x=test.x.flip(0)))]
+    others = [
+        replace(many, trace=replace(evidence.trace, seed=2)),
+        replace(many, test=replace(test, x=test.x.flip(0))),
+    ]
     for other in others:
         assert abs(float(torch.corrcoef(torch.stack([scores, RandomScores()(other)]))[0, 1])) < 0.06
 
@@ -608,7 +722,11 @@ def test_norm_only_is_the_tail_of_the_norms_and_constant_in_a_label(evidence: Ev
     scores = NormOnly(5)(evidence)
     assert all(len(scores[labels == c].unique()) == 1 for c in labels.unique())
     assert len(scores.unique()) == len(labels.unique())
-    norms = sum(c.lr * gradient_norms(trace.model(k), trace.train) for k, c in enumerate(trace.checkpoints))
+    norms = sum(
+        c.lr * gradient_norms(trace.model(k), trace.train) for k, c in enumerate(trace.checkpoints)
+    )
     assert isinstance(norms, Tensor)
-    rows = replace(evidence, influence=norms.repeat(len(labels), 1) / sum(c.lr for c in trace.checkpoints))
+    rows = replace(
+        evidence, influence=norms.repeat(len(labels), 1) / sum(c.lr for c in trace.checkpoints)
+    )
     assert close(scores, TailHeaviness(5)(rows))

@@ -11,11 +11,11 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
-from estimators.shapley import Shapley
+from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
-from poisonbench.contracts import Estimator
-from poisonbench.trace import Trace
+from poisonbench.contracts.protocols import Estimator
 from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 ROWS: list[Estimator] = [
     TracIn(),
@@ -47,7 +47,9 @@ rows = pytest.mark.parametrize("estimator", ROWS, ids=repr)
 
 @pytest.fixture(scope="module")
 def trace() -> Trace:
-    recipe = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3)
+    recipe = Recipe(
+        model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3
+    )
     return train(random_data(30, (6,), 3), recipe, 0)
 
 
@@ -88,7 +90,9 @@ def test_self_influence_is_the_diagonal(estimator: Estimator, trace: Trace):
 
 
 @rows
-def test_fitting_leaves_the_global_generator_and_the_trace_alone(estimator: Estimator, trace: Trace):
+def test_fitting_leaves_the_global_generator_and_the_trace_alone(
+    estimator: Estimator, trace: Trace
+):
     state = torch.random.get_rng_state()
     before = {k: v.clone() for k, v in trace.checkpoints[-1].state.items()}
     estimator.fit(trace)(random_data(2, (6,), 3, seed=1))

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evaluate import Row, aggregate, mean_over, scene_rows
-from experiments.metrics import Sample, bootstrap, ranking, ties, wilson
-from experiments.results import load_results
+from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import Sample, bootstrap, ranking, ties, wilson
+from experiments.evaluation.rows import Row, aggregate, mean_over
 from poisonbench import log
 from poisonbench.errors import ConfigError
 
@@ -22,10 +23,18 @@ GROUPS = [0] * 4 + [1] * 3 + [2] * 3 + [3] * 5  # attacked, matched, random, cal
 def scene_config(attack: dict[str, Any], seed: int = 0, dataset: str = "digits") -> dict[str, Any]:
     data = {"name": dataset, "train": None, "test": None}
     probe = {"attacked": 4, "controls": 6, "calibration": 5}
-    return {"dataset": data, "recipe": {"model": "cnn", "lr": 0.1}, "attack": attack, "seed": seed, "probe": probe}
+    return {
+        "dataset": data,
+        "recipe": {"model": "cnn", "lr": 0.1},
+        "attack": attack,
+        "seed": seed,
+        "probe": probe,
+    }
 
 
-def write_scene(folder: Path, config: dict[str, Any], groups=GROUPS, won=None, targets=(8, 10)) -> Path:
+def write_scene(
+    folder: Path, config: dict[str, Any], groups=GROUPS, won=None, targets=(8, 10)
+) -> Path:
     """One scene; `won` (attacked,) tells which attacked points succeed; `targets` = (successes, all attacked test points)."""
     group = np.array(groups, np.uint8)
     attacked = group == 0
@@ -34,23 +43,50 @@ def write_scene(folder: Path, config: dict[str, Any], groups=GROUPS, won=None, t
     if won is not None:
         predicted[attacked] = np.where(won, 1, 5)
     data = {"probe/group": group, "probe/predicted": predicted, "probe/wanted": wanted}
-    data |= {"targets/predicted": (np.arange(targets[1]) < targets[0]).astype(int), "targets/wanted": np.ones(targets[1], int)}
-    data |= {"clean/correct": np.array(90), "clean/size": np.array(100), "poison/role": np.array([1, 1, 0, 0, 0, 0, 2], np.uint8)}
-    name = f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
+    data |= {
+        "targets/predicted": (np.arange(targets[1]) < targets[0]).astype(int),
+        "targets/wanted": np.ones(targets[1], int),
+    }
+    data |= {
+        "clean/correct": np.array(90),
+        "clean/size": np.array(100),
+        "poison/role": np.array([1, 1, 0, 0, 0, 0, 2], np.uint8),
+    }
+    name = (
+        f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
+    )
     place = folder / "scenes" / name
-    log.write(place / "scene.h5", "scene", config=config, data=data, attributes={"seconds_train": 1.0})
+    log.write(
+        place / "scene.h5", "scene", config=config, data=data, attributes={"seconds_train": 1.0}
+    )
     return place
 
 
 def write_detect(
-    place: Path, scores, flags=None, estimator="tracin", detector="tail-heaviness", uses="influence", **fields
+    place: Path,
+    scores,
+    flags=None,
+    estimator="tracin",
+    detector="tail-heaviness",
+    uses="influence",
+    **fields,
 ) -> Path:
     config = log.read(place / "scene.h5").config
     flags = np.asarray(scores) > 2 if flags is None else np.asarray(flags, bool)
-    whole = {"scene": config, "estimator": estimator and {"name": estimator}, "detector": {"name": detector, **fields}}
+    whole = {
+        "scene": config,
+        "estimator": estimator and {"name": estimator},
+        "detector": {"name": detector, **fields},
+    }
     path = place / f"detect-{estimator or 'none'}-{detector}-{len(list(place.iterdir()))}.h5"
     attributes = {"threshold": 2.0, "alarm": 0.05, "seconds": 0.1, "uses": uses}
-    log.write(path, "detect", config=whole, data={"score": np.asarray(scores, float), "flag": flags}, attributes=attributes)
+    log.write(
+        path,
+        "detect",
+        config=whole,
+        data={"score": np.asarray(scores, float), "flag": flags},
+        attributes=attributes,
+    )
     return path
 
 
@@ -58,7 +94,13 @@ def write_influence(place: Path, estimator="tracin", **attributes) -> Path:
     path = place / f"influence-{estimator}.h5"
     config = {"scene": log.read(place / "scene.h5").config, "estimator": {"name": estimator}}
     about = {"fit_seconds": 2.0, "score_seconds": 0.5, "peak_bytes": 3 * 2**20, **attributes}
-    log.write(path, "influence", config=config, data={"influence": np.zeros((15, 7), np.float32)}, attributes=about)
+    log.write(
+        path,
+        "influence",
+        config=config,
+        data={"influence": np.zeros((15, 7), np.float32)},
+        attributes=about,
+    )
     return path
 
 
@@ -93,7 +135,9 @@ def test_the_metrics_of_a_case_counted_by_hand() -> None:
 
 def test_tpr_is_the_largest_whose_fpr_does_not_exceed_the_level() -> None:
     controls = np.arange(100.0)
-    m = ranking(sample([1000, 98.5, 94.5, 93.5], controls))  # above them lie 0, 1, 5 and 6 of 100 controls
+    m = ranking(
+        sample([1000, 98.5, 94.5, 93.5], controls)
+    )  # above them lie 0, 1, 5 and 6 of 100 controls
     assert [m[f"tpr_at_{level}"].value for level in (0.001, 0.01, 0.05)] == [0.25, 0.5, 0.75]
 
 
@@ -102,8 +146,13 @@ def test_a_tie_at_the_top_gives_no_true_positives_without_false_ones() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=8), st.lists(st.integers(0, 6), min_size=1, max_size=8))
-def test_auroc_is_the_share_of_pairs_won_where_a_tie_is_half_a_win(attacked: list[int], controls: list[int]) -> None:
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=8),
+    st.lists(st.integers(0, 6), min_size=1, max_size=8),
+)
+def test_auroc_is_the_share_of_pairs_won_where_a_tie_is_half_a_win(
+    attacked: list[int], controls: list[int]
+) -> None:
     wins = [(a > c) + 0.5 * (a == c) for a in attacked for c in controls]
     value = ranking(sample(attacked, controls))["auroc"].value
     constant = len({*attacked, *controls}) == 1
@@ -111,8 +160,12 @@ def test_auroc_is_the_share_of_pairs_won_where_a_tie_is_half_a_win(attacked: lis
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=12, unique=True))
-def test_no_metric_changes_under_a_monotone_change_of_the_scores_however_large(scores: list[float]) -> None:
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=12, unique=True)
+)
+def test_no_metric_changes_under_a_monotone_change_of_the_scores_however_large(
+    scores: list[float],
+) -> None:
     ranks = np.argsort(np.argsort(scores))
     assert ranking(sample(scores[:2], scores[2:])) == ranking(sample(ranks[:2], ranks[2:]))
 
@@ -177,7 +230,10 @@ def test_the_interval_shrinks_with_the_points_and_is_reproducible() -> None:
 
 
 def test_the_interval_covers_the_true_auroc_about_as_often_as_it_says() -> None:
-    rng, truth = np.random.default_rng(7), 0.7602499389065233  # normal distribution function at 1 / sqrt(2)
+    rng, truth = (
+        np.random.default_rng(7),
+        0.7602499389065233,
+    )  # normal distribution function at 1 / sqrt(2)
     hits = 0
     for _ in range(200):
         low, high = bootstrap([[(rng.normal(1, 1, 40), rng.normal(0, 1, 80))]], draws=400)
@@ -236,13 +292,21 @@ def test_a_row_from_logs_counts_failed_attacks_and_ignores_calibration(tmp_path:
     place = write_scene(tmp_path, scene_config({"name": "patch"}), won=[True, True, True, False])
     scores = [9, 8, 2.5, 100, 1, 2, 3, 0, 0, 8.5]
     for calibration in ([-1e9] * 5, [np.nan] * 5):
-        path = write_detect(place, scores + calibration, flags=[1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+        path = write_detect(
+            place, scores + calibration, flags=[1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+        )
         row = one_row(tmp_path)
         assert row.metrics["auroc"].value == (6 + 5 + 4) / 18
         assert row.metrics["auroc_matched"].value == pytest.approx((3 + 3 + 2) / 9)
         assert (row.metrics["flag_tpr"].value, row.metrics["flag_fpr"].value) == (2 / 3, 1 / 6)
         assert row.metrics["flag_fpr_matched"].value == 1 / 3
-        assert row.counts == {"successful": 3, "failed": 1, "controls": 6, "matched": 3, "nonfinite": 0}
+        assert row.counts == {
+            "successful": 3,
+            "failed": 1,
+            "controls": 6,
+            "matched": 3,
+            "nonfinite": 0,
+        }
         path.unlink()
 
 
@@ -251,16 +315,26 @@ def test_flags_are_undefined_if_a_score_is_not_finite_and_the_count_is_kept(tmp_
     write_detect(place, [np.nan] + [1.0] * 9 + [0.0] * 5)
     row = one_row(tmp_path)
     assert row.counts["nonfinite"] == 1
-    assert {row.metrics[key].reason for key in ("auroc", "auprc", "flag_tpr", "flag_fpr", "ties")} == {"1 non-finite scores"}
+    assert {
+        row.metrics[key].reason for key in ("auroc", "auprc", "flag_tpr", "flag_fpr", "ties")
+    } == {"1 non-finite scores"}
 
 
 def test_a_scene_without_attacked_points_still_has_false_alarms(tmp_path: Path) -> None:
-    place = write_scene(tmp_path, scene_config({"name": "none"}), groups=[1] * 2 + [2] * 2, targets=(0, 0))
+    place = write_scene(
+        tmp_path, scene_config({"name": "none"}), groups=[1] * 2 + [2] * 2, targets=(0, 0)
+    )
     write_detect(place, [1, 3, 1, 1])
     row = one_row(tmp_path)
-    assert (row.metrics["flag_fpr"].value, row.metrics["flag_tpr"].reason) == (0.25, "no attacked points")
+    assert (row.metrics["flag_fpr"].value, row.metrics["flag_tpr"].reason) == (
+        0.25,
+        "no attacked points",
+    )
     [victim] = scene_rows(load_results(tmp_path))[0]
-    assert (victim.metrics["asr"].value, victim.metrics["asr"].reason) == (None, "no attacked points")
+    assert (victim.metrics["asr"].value, victim.metrics["asr"].reason) == (
+        None,
+        "no attacked points",
+    )
     assert victim.metrics["clean_accuracy"].value == 0.9
 
 
@@ -278,7 +352,9 @@ def test_seeds_are_averaged_and_all_else_is_kept_apart(tmp_path: Path) -> None:
             attacked = [9, 9, 9, 9] if seed else [0, 0, 9, 9]
             write_detect(place, attacked + [1] * 11)
     merged = aggregate(scene_rows(load_results(tmp_path))[1])
-    assert [(row.metrics["auroc"].value, row.seeds, row.scenes) for row in merged] == [(0.75, (0, 1), 2)] * 2
+    assert [(row.metrics["auroc"].value, row.seeds, row.scenes) for row in merged] == [
+        (0.75, (0, 1), 2)
+    ] * 2
     low, high = merged[0].metrics["auroc"].interval or (1, 0)
     assert low < 0.75 < high
 
@@ -295,22 +371,41 @@ def test_a_mean_says_which_part_of_it_is_undefined(tmp_path: Path) -> None:
 
 
 def test_the_mean_over_attacks_takes_each_alike_and_shows_the_worst(tmp_path: Path) -> None:
-    for name, attacked, seeds in (("patch", [9] * 4, 1), ("blend", [0, 0, 9, 9], 2), ("other", [0] * 4, 1)):
+    for name, attacked, seeds in (
+        ("patch", [9] * 4, 1),
+        ("blend", [0, 0, 9, 9], 2),
+        ("other", [0] * 4, 1),
+    ):
         for seed in range(seeds):
-            write_detect(write_scene(tmp_path, scene_config({"name": name}, seed)), attacked + [1] * 11)
+            write_detect(
+                write_scene(tmp_path, scene_config({"name": name}, seed)), attacked + [1] * 11
+            )
     [mean] = mean_over(aggregate(scene_rows(load_results(tmp_path))[1]), ["patch", "blend"])
     assert (mean.metrics["auroc"].value, mean.metrics["auroc_worst"].value) == (0.75, 0.5)
     assert mean.settings["attack"]["name"] == "mean of 2 attacks"
     assert mean.scenes == 3
 
 
-def test_costs_are_means_with_the_largest_peak_and_unmeasured_memory_is_undefined(tmp_path: Path) -> None:
+def test_costs_are_means_with_the_largest_peak_and_unmeasured_memory_is_undefined(
+    tmp_path: Path,
+) -> None:
     for seed, peak in ((0, 5), (1, 7)):
-        write_influence(write_scene(tmp_path, scene_config({"name": "patch"}, seed)), fit_seconds=float(seed), peak_bytes=peak)
+        write_influence(
+            write_scene(tmp_path, scene_config({"name": "patch"}, seed)),
+            fit_seconds=float(seed),
+            peak_bytes=peak,
+        )
     [row] = aggregate(scene_rows(load_results(tmp_path))[2], drop=("attack",))
-    assert {key: m.value for key, m in row.metrics.items()} == {"fit_seconds": 0.5, "score_seconds": 0.5, "peak_bytes": 7}
+    assert {key: m.value for key, m in row.metrics.items()} == {
+        "fit_seconds": 0.5,
+        "score_seconds": 0.5,
+        "peak_bytes": 7,
+    }
     write_influence(write_scene(tmp_path / "b", scene_config({"name": "patch"})), peak_bytes=-1)
-    assert scene_rows(load_results(tmp_path / "b"))[2][0].metrics["peak_bytes"].reason == "peak_bytes was not measured"
+    assert (
+        scene_rows(load_results(tmp_path / "b"))[2][0].metrics["peak_bytes"].reason
+        == "peak_bytes was not measured"
+    )
 
 
 # ---- damage
@@ -329,7 +424,13 @@ def test_every_damaged_file_is_listed_and_the_rest_is_evaluated(tmp_path: Path) 
     (other / "scene.h5").write_bytes(b"")
     failed = write_failure(place, "influence-hydra", "OutOfMemoryError: 3 GiB")
     results = load_results(tmp_path)
-    assert {e.path for e in results.damaged} == {truncated, place / "detect-foreign.h5", short, other / "scene.h5", orphan}
+    assert {e.path for e in results.damaged} == {
+        truncated,
+        place / "detect-foreign.h5",
+        short,
+        other / "scene.h5",
+        orphan,
+    }
     assert [r.path for r in results.of("detect")] == [good]
     assert [r.path for r in results.of("failure")] == [failed]
 
@@ -345,7 +446,9 @@ def flip(path: Path) -> None:
     path.write_bytes(raw)
 
 
-def test_a_flipped_bit_in_data_that_no_metric_needs_is_found_unless_told_not_to_look(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_data_that_no_metric_needs_is_found_unless_told_not_to_look(
+    tmp_path: Path,
+) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch"}))
     path = write_influence(place)
     flip(path)
@@ -362,7 +465,9 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
-def test_a_configuration_of_the_wrong_form_is_damage(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_configuration_of_the_wrong_form_is_damage(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch"}))
     record = log.read(place / "scene.h5")
     log.write(place / "scene.h5", "scene", config={**record.config, **change}, data=record.data)

@@ -12,21 +12,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from defenses import FILTERS
-from defenses.activation_clustering import ActivationClustering
-from defenses.deep_knn import DeepKNNFilter
-from defenses.features import features_of
-from defenses.influence_rank import InfluenceRank
-from defenses.isolation import Isolation
-from defenses.loss_rank import LossRank
-from defenses.perfect_filter import PerfectFilter
-from defenses.random_filter import RandomFilter
-from defenses.self_influence import SelfInfluence
-from defenses.spectral_signatures import SpectralSignatures, top_projection
-from defenses.spectre import Spectre, que, whitened
-from poisonbench.contracts import COVER, Evidence, Filter
-from poisonbench.gradients import dot_products
+from defenses.filters.activation_clustering import ActivationClustering
+from defenses.filters.deep_knn import DeepKNNFilter
+from defenses.filters.influence_rank import InfluenceRank
+from defenses.filters.isolation import Isolation
+from defenses.filters.loss_rank import LossRank
+from defenses.filters.perfect_filter import PerfectFilter
+from defenses.filters.random_filter import RandomFilter
+from defenses.filters.self_influence import SelfInfluence
+from defenses.filters.spectral_signatures import SpectralSignatures, top_projection
+from defenses.filters.spectre import Spectre, que, whitened
+from defenses.kit.features import features_of
+from poisonbench.contracts.protocols import Filter
+from poisonbench.contracts.values import Evidence
+from poisonbench.gradients.products import dot_products
+from poisonbench.models import predict
+from poisonbench.roles import COVER
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ ROWS = [
     Row(DeepKNNFilter(9)),
     Row(DeepKNNFilter(9, layer="inner")),
     Row(InfluenceRank("tail-heaviness", ATTACKED)),
-    Row(InfluenceRank("support-without-the-few", ATTACKED), sees=False),  # its default of 60 rows is too much for 132
+    Row(
+        InfluenceRank("support-without-the-few", ATTACKED), sees=False
+    ),  # its default of 60 rows is too much for 132
     Row(Isolation(), sees=False),  # these rows are learnt late
     Row(LossRank()),
     Row(PerfectFilter()),
@@ -103,7 +108,9 @@ def test_the_order_of_the_training_rows_does_not_matter(row: Row, evidence: Evid
     trace = replace(evidence.trace, train=evidence.trace.train.take(order))
     assert evidence.influence is not None
     assert evidence.role is not None
-    moved = replace(evidence, trace=trace, influence=evidence.influence[:, order], role=evidence.role[order])
+    moved = replace(
+        evidence, trace=trace, influence=evidence.influence[:, order], role=evidence.role[order]
+    )
     assert close(row.filter(moved), row.filter(evidence)[order])
 
 
@@ -111,12 +118,18 @@ def test_the_order_of_the_training_rows_does_not_matter(row: Row, evidence: Evid
 def test_the_probe_matters_only_where_uses_says_so(row: Row, evidence: Evidence) -> None:
     if {"probe", "influence"} & set(row.filter.uses):
         return
-    other = replace(evidence, test=random_data(3, shape=(8,), classes=3), influence=None, trusted=None)
+    other = replace(
+        evidence, test=random_data(3, shape=(8,), classes=3), influence=None, trusted=None
+    )
     assert torch.equal(row.filter(other), row.filter(evidence))
 
 
-@pytest.mark.parametrize("row", [Row(f) for f in (ActivationClustering(3), SpectralSignatures(), Spectre(2))], ids=name)
-def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(row: Row, evidence: Evidence) -> None:
+@pytest.mark.parametrize(
+    "row", [Row(f) for f in (ActivationClustering(3), SpectralSignatures(), Spectre(2))], ids=name
+)
+def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(
+    row: Row, evidence: Evidence
+) -> None:
     data = evidence.trace.train
     labels, x = data.y.clone(), data.x.clone()
     x[80:120] = x[80]
@@ -133,9 +146,15 @@ def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(row: Row, evide
     ("make", "message"),
     [
         (lambda: ActivationClustering(0), "dimensions must be at least 1, got 0"),
-        (lambda: ActivationClustering(layer="first"), "layer must be 'inner' or 'penultimate', got 'first'"),
+        (
+            lambda: ActivationClustering(layer="first"),
+            "layer must be 'inner' or 'penultimate', got 'first'",
+        ),
         (lambda: DeepKNNFilter(0), "neighbours must be at least 1, got 0"),
-        (lambda: InfluenceRank("random"), "detector must be one of 'tail-heaviness', .* got 'random'"),
+        (
+            lambda: InfluenceRank("random"),
+            "detector must be one of 'tail-heaviness', .* got 'random'",
+        ),
         (lambda: InfluenceRank(points=0), "points must be at least 1, got 0"),
         (lambda: Isolation(-1), "checkpoint must be at least 0, got -1"),
         (lambda: SpectralSignatures("last"), "layer must be"),
@@ -152,21 +171,29 @@ def test_a_field_out_of_range_names_the_rule_and_the_value(make, message: str) -
 # spectral methods
 
 
-def test_spectral_signatures_are_those_of_a_direct_decomposition_a_class(evidence: Evidence) -> None:
+def test_spectral_signatures_are_those_of_a_direct_decomposition_a_class(
+    evidence: Evidence,
+) -> None:
     data = evidence.trace.train
     rows = features_of(evidence.trace, "penultimate", data)[0]
     scores = SpectralSignatures()(evidence)
     for label in range(3):
         own = rows[data.y == label]
-        values, axes = torch.linalg.eigh(torch.cov(own.T))  # the other way: eigenvectors of the covariance
+        values, axes = torch.linalg.eigh(
+            torch.cov(own.T)
+        )  # the other way: eigenvectors of the covariance
         expected = ((own - own.mean(0)) @ axes[:, values.argmax()]).square()
         assert close(scores[data.y == label], expected)
 
 
 def test_spectral_signatures_centre_by_class_and_the_uncentred_form_is_another() -> None:
     g = generator(0, "offset")
-    rows = torch.randn(50, 4, generator=g, dtype=torch.float64) * torch.tensor([1, 3, 1, 1]) + torch.tensor([100, 0, 0, 0])
-    assert close(top_projection(rows), top_projection(rows - 7))  # a shift of all rows changes nothing
+    rows = torch.randn(50, 4, generator=g, dtype=torch.float64) * torch.tensor(
+        [1, 3, 1, 1]
+    ) + torch.tensor([100, 0, 0, 0])
+    assert close(
+        top_projection(rows), top_projection(rows - 7)
+    )  # a shift of all rows changes nothing
     v = torch.linalg.svd(rows, full_matrices=False).Vh[0]
     uncentred = (rows @ v).square()
     assert abs(float(torch.corrcoef(torch.stack([top_projection(rows), uncentred]))[0, 1])) < 0.5
@@ -176,7 +203,13 @@ def test_spectral_signatures_centre_by_class_and_the_uncentred_form_is_another()
 def test_spectre_whitens_by_the_clean_rows_as_the_minimum_covariance_determinant_does() -> None:
     g = generator(1, "whiten")
     clean = torch.randn(300, 3, generator=g, dtype=torch.float64) * torch.tensor([5.0, 1.0, 0.2])
-    rows = torch.cat([clean, torch.tensor([0.0, 0.0, 4.0]) + 0.05 * torch.randn(60, 3, generator=g, dtype=torch.float64)])
+    rows = torch.cat(
+        [
+            clean,
+            torch.tensor([0.0, 0.0, 4.0])
+            + 0.05 * torch.randn(60, 3, generator=g, dtype=torch.float64),
+        ]
+    )
     white = whitened(rows, 240)
     reference = MinCovDet(support_fraction=240 / 360, random_state=0).fit(rows.numpy())
     raw = rows[torch.as_tensor(reference.raw_support_)]
@@ -208,8 +241,12 @@ def test_activation_clustering_tells_a_lopsided_class_from_an_even_one() -> None
     x = 0.1 * torch.randn(200, 8, generator=g, dtype=torch.float64)
     x[:50, 0] += 3  # class 0: 50 against 50
     x[100:110, 0] += 3  # class 1: 10 against 90
-    data = replace(random_data(200, shape=(8,), classes=2), x=x, y=torch.arange(2).repeat_interleave(100))
-    trace = train(data, Recipe(model="linear", epochs=1, checkpoints=1), seed=0)  # its features are the instances
+    data = replace(
+        random_data(200, shape=(8,), classes=2), x=x, y=torch.arange(2).repeat_interleave(100)
+    )
+    trace = train(
+        data, Recipe(model="linear", epochs=1, checkpoints=1), seed=0
+    )  # its features are the instances
     scores = ActivationClustering(2)(Evidence(trace, data))
     assert scores[:100].abs().max() == 0
     assert scores[100:110].min() > 0.6
@@ -217,36 +254,55 @@ def test_activation_clustering_tells_a_lopsided_class_from_an_even_one() -> None
 
 
 @pytest.mark.parametrize("neighbours", [3, 1000])
-def test_the_deep_knn_filter_is_its_definition_in_loops(neighbours: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("defenses.deep_knn._BLOCK", 200)
+def test_the_deep_knn_filter_is_its_definition_in_loops(
+    neighbours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("defenses.baselines.deep_knn._BLOCK", 200)
     data = random_data(40, classes=3)
     trace = train(data, Recipe(epochs=1, batch_size=20, checkpoints=1), seed=0)
     rows = features_of(trace, "penultimate", data)[0]
     expected = []
     for i in range(40):
         others = sorted(
-            (j for j in range(40) if j != i), key=lambda j, i=i: -float(torch.cosine_similarity(rows[i], rows[j], dim=0))
+            (j for j in range(40) if j != i),
+            key=lambda j, i=i: -float(torch.cosine_similarity(rows[i], rows[j], dim=0)),
         )
         near = others[:neighbours]
         expected.append(sum(int(data.y[j] != data.y[i]) for j in near) / len(near))
-    assert close(DeepKNNFilter(neighbours)(Evidence(trace, data)), torch.tensor(expected, dtype=torch.float64))
+    assert close(
+        DeepKNNFilter(neighbours)(Evidence(trace, data)),
+        torch.tensor(expected, dtype=torch.float64),
+    )
 
 
 # losses, gradients, influence
 
 
-def test_loss_rank_and_isolation_are_the_loss_at_the_last_and_at_an_early_checkpoint(evidence: Evidence) -> None:
+def test_loss_rank_and_isolation_are_the_loss_at_the_last_and_at_an_early_checkpoint(
+    evidence: Evidence,
+) -> None:
     trace = evidence.trace
-    for k, scores in ((1, LossRank()(evidence)), (0, -Isolation()(evidence)), (1, -Isolation(1)(evidence))):
-        expected = F.cross_entropy(predict(trace.model(k), trace.train.x), trace.train.y, reduction="none")
+    for k, scores in (
+        (1, LossRank()(evidence)),
+        (0, -Isolation()(evidence)),
+        (1, -Isolation(1)(evidence)),
+    ):
+        expected = F.cross_entropy(
+            predict(trace.model(k), trace.train.x), trace.train.y, reduction="none"
+        )
         assert torch.equal(scores, expected)
     with pytest.raises(ValueError, match="must be below the 2 that the recipe keeps, got 2"):
         Isolation(2)(evidence)
 
 
-def test_self_influence_is_the_diagonal_of_the_influence_of_the_training_set_on_itself(evidence: Evidence) -> None:
+def test_self_influence_is_the_diagonal_of_the_influence_of_the_training_set_on_itself(
+    evidence: Evidence,
+) -> None:
     trace = evidence.trace
-    full = sum(c.lr * dot_products(trace.model(k), trace.train, trace.train) for k, c in enumerate(trace.checkpoints))
+    full = sum(
+        c.lr * dot_products(trace.model(k), trace.train, trace.train)
+        for k, c in enumerate(trace.checkpoints)
+    )
     assert isinstance(full, Tensor)
     assert close(SelfInfluence()(evidence), full.diagonal())
 
@@ -256,12 +312,21 @@ def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(evidence
     influence = evidence.influence.clone()
     influence[0, 0] = torch.nan
     inner = InfluenceRank("tail-heaviness", ATTACKED - 1)
-    with pytest.warns(UserWarning, match="1 of 40 probe points have an influence that is not finite"):
+    with pytest.warns(
+        UserWarning, match="1 of 40 probe points have an influence that is not finite"
+    ):
         scores = inner(replace(evidence, influence=influence))
     rest = torch.arange(40) > 0
-    assert close(scores, inner(replace(evidence, test=evidence.test.take(rest), influence=influence[rest])))
-    with pytest.warns(UserWarning, match="scores none of the 40 probe points"), pytest.warns(UserWarning, match="40 of 40"):
-        assert inner(replace(evidence, influence=torch.full_like(influence, torch.nan))).isnan().all()
+    assert close(
+        scores, inner(replace(evidence, test=evidence.test.take(rest), influence=influence[rest]))
+    )
+    with (
+        pytest.warns(UserWarning, match="scores none of the 40 probe points"),
+        pytest.warns(UserWarning, match="40 of 40"),
+    ):
+        assert (
+            inner(replace(evidence, influence=torch.full_like(influence, torch.nan))).isnan().all()
+        )
     with pytest.raises(ValueError, match="needs the influence"):
         inner(replace(evidence, influence=None))
 
@@ -269,7 +334,9 @@ def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(evidence
 # baselines
 
 
-def test_the_perfect_filter_names_poison_and_not_cover_and_refuses_to_guess(evidence: Evidence) -> None:
+def test_the_perfect_filter_names_poison_and_not_cover_and_refuses_to_guess(
+    evidence: Evidence,
+) -> None:
     assert evidence.role is not None
     role = evidence.role.clone()
     role[0] = COVER

@@ -10,17 +10,20 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
-from estimators.shapley import Shapley
+from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
-from poisonbench.blocks import Budget
+from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset
-from poisonbench.gradients import Form, dot_products
+from poisonbench.gradients.products import Form, dot_products
+from poisonbench.memory import Budget
 from poisonbench.models import build
-from poisonbench.protocols import Estimator
-from poisonbench.trace import Checkpoint, Trace
-from poisonbench.training import Recipe, train, train_many
+from poisonbench.training import Recipe, replay, train, train_many
+from poisonbench.training.trace import Checkpoint, Trace
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 RECIPE = Recipe(model="cnn", epochs=3, batch_size=16, lr=0.02, momentum=0.5, checkpoints=3)
 ESTIMATORS: list[Estimator] = [
@@ -53,8 +56,19 @@ def digits_like(n: int, seed: int) -> Dataset:
 
 def moved(trace: Trace, device: str) -> Trace:
     """The same training run with its data and checkpoints on another device."""
-    checkpoints = [Checkpoint(c.step, c.lr, {k: v.to(device) for k, v in c.state.items()}) for c in trace.checkpoints]
-    return Trace(trace.train.to(device), trace.recipe, trace.seed, trace.batches, trace.lr, tuple(checkpoints), trace.losses)
+    checkpoints = [
+        Checkpoint(c.step, c.lr, {k: v.to(device) for k, v in c.state.items()})
+        for c in trace.checkpoints
+    ]
+    return Trace(
+        trace.train.to(device),
+        trace.recipe,
+        trace.seed,
+        trace.batches,
+        trace.lr,
+        tuple(checkpoints),
+        trace.losses,
+    )
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
@@ -66,12 +80,18 @@ def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimato
     torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max()))
 
 
-@pytest.mark.parametrize("estimator", [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)], ids=repr)
-def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_float64(estimator: Estimator):
+@pytest.mark.parametrize(
+    "estimator", [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)], ids=repr
+)
+def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_float64(
+    estimator: Estimator,
+):
     trace, test = train(random_data(60), RECIPE, 0), random_data(7, seed=1)
     got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
     assert got.is_cuda
-    torch.testing.assert_close(got.cpu(), estimator.fit(trace)(test), rtol=1e-6, atol=1e-9, equal_nan=True)
+    torch.testing.assert_close(
+        got.cpu(), estimator.fit(trace)(test), rtol=1e-6, atol=1e-9, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
@@ -92,7 +112,7 @@ def test_training_is_bit_equal_and_replays_on_the_device(model: str):
     recipe = Recipe(model=model, epochs=2, batch_size=16, lr=0.02, checkpoints=2)
     data = digits_like(60, 0).to("cuda")
     a, b = train(data, recipe, 3), train(data, recipe, 3)
-    *_, step = a.replay()
+    *_, step = replay(a)
     for name, value in a.checkpoints[-1].state.items():
         assert torch.equal(value, b.checkpoints[-1].state[name])
         assert torch.equal(value, step.model.state_dict()[name])
@@ -100,7 +120,9 @@ def test_training_is_bit_equal_and_replays_on_the_device(model: str):
 
 def test_when_memory_runs_out_blocks_are_halved_and_the_result_is_the_same():
     model = build("resnet9", (3, 32, 32), 10, 0).cuda()
-    train_set, test = (random_data(n, (3, 32, 32), dtype=torch.float32).to("cuda") for n in (512, 64))
+    train_set, test = (
+        random_data(n, (3, 32, 32), dtype=torch.float32).to("cuda") for n in (512, 64)
+    )
     want = dot_products(model, train_set, test, Form("margin", "all"), Budget(1 << 28, 8))
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory

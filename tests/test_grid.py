@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks import ATTACKS
-from experiments.grid import parse
-from experiments.gridfile import read, resolved
-from experiments.spec import canonical, identifier
+from experiments.plan.gridfile import read, resolved
+from experiments.plan.identity import canonical, identifier
+from experiments.plan.parse import parse
 from poisonbench.errors import ConfigError
 
 GRIDS = Path(__file__).parent.parent / "experiments" / "grids"
@@ -37,13 +37,21 @@ def test_lists_are_axes_and_scenes_their_product():
 
 
 def test_the_same_configuration_written_twice_is_one_scene():
-    grid = parse({"attack": [{"name": "patch"}, {"name": "patch", "budget": ATTACKS["patch"]().budget}], "seeds": [1, 1]})
+    grid = parse(
+        {
+            "attack": [{"name": "patch"}, {"name": "patch", "budget": ATTACKS["patch"]().budget}],
+            "seeds": [1, 1],
+        }
+    )
     assert len(grid.scenes) == 1
 
 
 def test_whole_numbers_stand_for_floats_and_strings_for_neither():
     assert parse({**BASE, "recipe": {"lr": 1}}) == parse({**BASE, "recipe": {"lr": 1.0}})
-    assert parse({**BASE, "recipe": {"lr": 1}}).scenes[0].id == parse({**BASE, "recipe": {"lr": 1.0}}).scenes[0].id
+    assert (
+        parse({**BASE, "recipe": {"lr": 1}}).scenes[0].id
+        == parse({**BASE, "recipe": {"lr": 1.0}}).scenes[0].id
+    )
     assert "recipe.epochs" in faults({**BASE, "recipe": {"epochs": "5"}})[0]
     assert "recipe.epochs" in faults({**BASE, "recipe": {"epochs": True}})[0]
 
@@ -100,7 +108,10 @@ def test_all_faults_are_told_at_once_with_path_value_and_nearest_name():
         ({"attack": [{"name": "toy_attack:generator"}]}, "is no frozen dataclass"),
         ({"attack": [{"name": "test_contracts:Broken"}]}, "is no frozen dataclass"),
         ({"attack": [{"name": "toy_attack:Unhashable"}]}, "unhashable type"),
-        ({"attack": [{"name": "toy_attack:Unreadable"}]}, "annotations of Unreadable cannot be read: NameError"),
+        (
+            {"attack": [{"name": "toy_attack:Unreadable"}]},
+            "annotations of Unreadable cannot be read: NameError",
+        ),
         ({"attack": [{"name": "toy_attack:Unsettable", "image": 1}]}, "cannot set a field of type"),
         ({"attack": [{"name": "toy_attack:Asserts"}]}, "AssertionError: only one"),
     ],
@@ -117,14 +128,21 @@ def test_a_method_from_outside_the_tree_is_named_by_module_and_class():
 
 
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.toml")), ids=lambda p: p.stem)
-def test_every_shipped_grid_parses_and_its_resolved_form_is_the_same_grid(path: Path, tmp_path: Path):
+def test_every_shipped_grid_parses_and_its_resolved_form_is_the_same_grid(
+    path: Path, tmp_path: Path
+):
     grid = parse(read(path))
     (tmp_path / "grid.toml").write_text(resolved(grid))
     assert parse(read(tmp_path / "grid.toml")) == grid
 
 
-def test_none_is_written_where_a_field_may_hold_it_and_read_back_from_the_resolved_grid(tmp_path: Path):
-    attacks = [{"name": "feature-collision", "eps": "none", "watermark": 0.3}, {"name": "sleeper-agent", "source": ["none", 3]}]
+def test_none_is_written_where_a_field_may_hold_it_and_read_back_from_the_resolved_grid(
+    tmp_path: Path,
+):
+    attacks = [
+        {"name": "feature-collision", "eps": "none", "watermark": 0.3},
+        {"name": "sleeper-agent", "source": ["none", 3]},
+    ]
     grid = parse({"attack": attacks})
     assert grid.scenes[0].attack.value.eps is None
     assert [s.attack.value.source for s in grid.scenes[1:]] == [None, 3]
@@ -136,7 +154,9 @@ def test_none_is_written_where_a_field_may_hold_it_and_read_back_from_the_resolv
 def test_overrides(tmp_path: Path):
     path = tmp_path / "g.toml"
     path.write_text('[[attack]]\nname = "patch"\n')
-    raw = read(path, ("recipe.epochs=3", "attack.0.budget=[0.1, 0.2]", "dataset=digits", "seeds=[4]"))
+    raw = read(
+        path, ("recipe.epochs=3", "attack.0.budget=[0.1, 0.2]", "dataset=digits", "seeds=[4]")
+    )
     grid = parse(raw)
     assert [s.attack.value.budget for s in grid.scenes] == [0.1, 0.2]
     assert (grid.scenes[0].recipe.epochs, grid.scenes[0].seed) == (3, 4)
@@ -145,7 +165,9 @@ def test_overrides(tmp_path: Path):
             read(path, (wrong,))
 
 
-@pytest.mark.parametrize("content", [None, b"name = ", b"\xff\xfe"], ids=["absent", "broken", "binary"])
+@pytest.mark.parametrize(
+    "content", [None, b"name = ", b"\xff\xfe"], ids=["absent", "broken", "binary"]
+)
 def test_a_file_that_is_no_grid_is_named(tmp_path: Path, content: bytes | None):
     path = tmp_path / "g.toml"
     if content is not None:

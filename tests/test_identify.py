@@ -10,15 +10,15 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_evaluate import scene_config, write_scene
 from test_run import PATCH, grid, results
 
-from experiments.evaluate import defense_rows
-from experiments.identify import Bins, from_counts, intervals
-from experiments.metrics import Sample
-from experiments.plan import jobs
-from experiments.render import render
-from experiments.results import load_results
-from experiments.rows import Row, aggregate
-from experiments.run import Options, run
-from experiments.spec import Place
+from experiments.evaluation.detection import defense_rows
+from experiments.evaluation.filters import Bins, from_counts, intervals
+from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import Sample
+from experiments.evaluation.rows import Row, aggregate
+from experiments.plan.paths import Place
+from experiments.plan.stages import jobs
+from experiments.report.render import render
+from experiments.runner.run import Options, run
 from poisonbench import log
 
 SCORES = st.lists(st.integers(0, 5), min_size=1, max_size=9)
@@ -29,12 +29,23 @@ def metrics(poison, clean) -> dict[str, float]:
     return {name: float(value) for name, value in from_counts(bins.poison, bins.clean).items()}
 
 
-def write_filter(place: Path, scores, name: str = "toy", uses: str = "", estimator: str | None = None) -> Path:
+def write_filter(
+    place: Path, scores, name: str = "toy", uses: str = "", estimator: str | None = None
+) -> Path:
     """A filter's log for the seven training rows of `write_scene`: two poison, four clean, one cover."""
-    config = {"scene": log.read(place / "scene.h5").config, "estimator": estimator and {"name": estimator}}
+    config = {
+        "scene": log.read(place / "scene.h5").config,
+        "estimator": estimator and {"name": estimator},
+    }
     path = place / f"filter-{estimator or 'none'}-{name}.h5"
     data = {"score": np.asarray(scores, float)}
-    log.write(path, "filter", config=config | {"filter": {"name": name}}, data=data, attributes={"seconds": 0.1, "uses": uses})
+    log.write(
+        path,
+        "filter",
+        config=config | {"filter": {"name": name}},
+        data=data,
+        attributes={"seconds": 0.1, "uses": uses},
+    )
     return path
 
 
@@ -45,7 +56,9 @@ def one(folder: Path) -> Row:
 
 @settings(max_examples=150, deadline=None)
 @given(SCORES, SCORES)
-def test_counts_give_the_areas_of_scikit_learn_however_many_ties(poison: list[int], clean: list[int]) -> None:
+def test_counts_give_the_areas_of_scikit_learn_however_many_ties(
+    poison: list[int], clean: list[int]
+) -> None:
     truth, scores = [1] * len(poison) + [0] * len(clean), poison + clean
     found = metrics(poison, clean)
     assert found["auroc"] == pytest.approx(roc_auc_score(truth, scores))
@@ -54,10 +67,14 @@ def test_counts_give_the_areas_of_scikit_learn_however_many_ties(poison: list[in
 
 @settings(max_examples=60, deadline=None)
 @given(SCORES, SCORES)
-def test_recall_is_its_mean_over_the_orders_of_tied_rows(poison: list[int], clean: list[int]) -> None:
+def test_recall_is_its_mean_over_the_orders_of_tied_rows(
+    poison: list[int], clean: list[int]
+) -> None:
     rng, size = np.random.default_rng(0), len(poison)
     truth, scores = np.array([1] * size + [0] * len(clean)), np.array(poison + clean, float)
-    drawn = [truth[np.lexsort((rng.random(len(scores)), -scores))[:size]].mean() for _ in range(600)]
+    drawn = [
+        truth[np.lexsort((rng.random(len(scores)), -scores))[:size]].mean() for _ in range(600)
+    ]
     assert metrics(poison, clean)["recall"] == pytest.approx(np.mean(drawn), abs=0.12)
 
 
@@ -84,7 +101,10 @@ def test_intervals_hold_the_mean_over_scenes_and_shrink_with_rows() -> None:
     rng = np.random.default_rng(1)
 
     def scenes(rows: int) -> list[Sample]:
-        return [Sample(rng.normal(1, 1, rows), rng.normal(0, 1, 5 * rows), np.zeros(5 * rows, bool)) for _ in range(3)]
+        return [
+            Sample(rng.normal(1, 1, rows), rng.normal(0, 1, 5 * rows), np.zeros(5 * rows, bool))
+            for _ in range(3)
+        ]
 
     wide, narrow = intervals([scenes(10)])["auroc"], intervals([scenes(400)])["auroc"]
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
@@ -101,19 +121,32 @@ def test_cover_rows_enter_no_metric_and_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scores", "reason"),
-    [([1.0] * 7, "constant scores"), ([np.nan, *range(6)], "1 non-finite scores"), ([np.inf, *range(6)], "1 non-finite scores")],
+    [
+        ([1.0] * 7, "constant scores"),
+        ([np.nan, *range(6)], "1 non-finite scores"),
+        ([np.inf, *range(6)], "1 non-finite scores"),
+    ],
     ids=["constant", "nan", "inf"],
 )
-def test_what_cannot_be_ranked_is_undefined_with_its_reason(tmp_path: Path, scores: list[float], reason: str) -> None:
+def test_what_cannot_be_ranked_is_undefined_with_its_reason(
+    tmp_path: Path, scores: list[float], reason: str
+) -> None:
     write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), scores)
     row = one(tmp_path)
-    assert {(row.metrics[name].value, row.metrics[name].reason) for name in ("auprc", "auroc", "recall")} == {(None, reason)}
+    assert {
+        (row.metrics[name].value, row.metrics[name].reason) for name in ("auprc", "auroc", "recall")
+    } == {(None, reason)}
 
 
 def test_without_poison_there_is_nothing_to_find(tmp_path: Path) -> None:
     place = write_scene(tmp_path, scene_config({"name": "none"}))
     scene = log.read(place / "scene.h5")
-    log.write(place / "scene.h5", "scene", config=scene.config, data={**scene.data, "poison/role": np.zeros(7, np.uint8)})
+    log.write(
+        place / "scene.h5",
+        "scene",
+        config=scene.config,
+        data={**scene.data, "poison/role": np.zeros(7, np.uint8)},
+    )
     write_filter(place, range(7))
     assert one(tmp_path).metrics["auprc"].reason == "no poison rows"
     assert "no poison rows" in render(load_results(tmp_path))
@@ -124,7 +157,10 @@ def test_seeds_are_averaged_and_the_table_marks_ground_truth(tmp_path: Path) -> 
         place = write_scene(tmp_path, scene_config({"name": "patch"}, seed))
         write_filter(place, [3, 2 * seed, 1, 1, 0, 0, 9])
         write_filter(place, [1, 1, 0, 0, 0, 0, 0], "perfect", uses="oracle")
-    rows = {row.settings["filter"]["name"]: row for row in aggregate(defense_rows(load_results(tmp_path))["filters"])}
+    rows = {
+        row.settings["filter"]["name"]: row
+        for row in aggregate(defense_rows(load_results(tmp_path))["filters"])
+    }
     assert rows["toy"].metrics["recall"].value == 0.75
     low, high = rows["toy"].metrics["auprc"].interval or (1, 0)
     assert low < (rows["toy"].metrics["auprc"].value or 0) < high
@@ -142,7 +178,9 @@ def test_seeds_are_averaged_and_the_table_marks_ground_truth(tmp_path: Path) -> 
     ],
     ids=["short", "matrix", "other"],
 )
-def test_a_filter_log_that_does_not_fit_is_listed_as_damaged(tmp_path: Path, data: dict, part: str) -> None:
+def test_a_filter_log_that_does_not_fit_is_listed_as_damaged(
+    tmp_path: Path, data: dict, part: str
+) -> None:
     path = write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), range(7))
     log.write(path, "filter", config=log.read(path).config, data=data)
     [error] = load_results(tmp_path).damaged
@@ -165,7 +203,10 @@ def test_filters_run_in_a_grid_and_those_that_misbehave_fail_alone(tmp_path: Pat
     assert len(summary.failed) == 2
     assert "this filter always breaks" in "".join(summary.failed)
     assert "returned scores of shape (3,), not (n,) = (200,)" in "".join(summary.failed)
-    rows = {row.settings["filter"]["name"]: row for row in defense_rows(load_results(tmp_path))["filters"]}
+    rows = {
+        row.settings["filter"]["name"]: row
+        for row in defense_rows(load_results(tmp_path))["filters"]
+    }
     assert rows["toy_defense:ByTruth"].metrics["recall"].value == 1
     assert rows["toy_defense:ByTruth"].uses == "oracle"
     assert rows["toy_defense:ByInfluence"].settings["estimator"]["name"] == "gas"

@@ -36,13 +36,23 @@ def sample(seed=0):
     generator = np.random.default_rng(seed)
     influence = generator.standard_normal((6, 50)).astype("float32")
     influence[1, 2] = np.nan
-    return {"influence": influence, "poison/role": np.arange(9, dtype="uint8"), "threshold": np.float64([1.5])[0:1].reshape(())}
+    return {
+        "influence": influence,
+        "poison/role": np.arange(9, dtype="uint8"),
+        "threshold": np.float64([1.5])[0:1].reshape(()),
+    }
 
 
 @pytest.fixture
 def path(tmp_path):
     place = tmp_path / "scene" / "influence.h5"
-    log.write(place, "influence", config=CONFIG, data={**sample(), "note": "gut\n"}, attributes={"seconds": 1.5})
+    log.write(
+        place,
+        "influence",
+        config=CONFIG,
+        data={**sample(), "note": "gut\n"},
+        attributes={"seconds": 1.5},
+    )
     return place
 
 
@@ -52,7 +62,9 @@ def files(folder):
 
 # What goes in comes out.
 
-DTYPES = st.sampled_from(["?", "u1", "i1", "i2", "u4", "i4", "i8", "u8", "f2", "f4", "f8", ">f8", ">i4"])
+DTYPES = st.sampled_from(
+    ["?", "u1", "i1", "i2", "u4", "i4", "i8", "u8", "f2", "f4", "f8", ">f8", ">i4"]
+)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
 ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(np.dtype(dtype), SHAPES))
 KEYS = st.sampled_from(["a", "b", "poison/role", "poison/origin", "x/y/z", "Einfluß"])
@@ -99,7 +111,9 @@ def test_bfloat16_becomes_the_same_numbers_in_float32(tmp_path):
     assert torch.equal(torch.from_numpy(log.read(tmp_path / "a.h5").data["x"]), tensor.float())
 
 
-@pytest.mark.parametrize("text", ["", "a", "\0", "a\0b\0", "\n", "ß" * 100_000, "lone \udc80 surrogate"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "\0", "a\0b\0", "\n", "ß" * 100_000, "lone \udc80 surrogate"]
+)
 def test_a_text_comes_back_whole(tmp_path, text):
     log.write(tmp_path / "a.h5", "failure", config={}, data={"traceback": text})
     assert log.read(tmp_path / "a.h5").text("traceback") == text
@@ -133,14 +147,20 @@ def test_attributes_and_provenance_come_back_as_python_values(tmp_path):
     record = log.read(tmp_path / "a.h5")
     assert record.kind == "scene"
     assert {name: record.attributes[name] for name in given_} == given_
-    assert all(type(record.attributes[name]) is type(value) for name, value in given_.items() if name != "epoch")
+    assert all(
+        type(record.attributes[name]) is type(value)
+        for name, value in given_.items()
+        if name != "epoch"
+    )
     assert record.attributes.keys() - given_.keys() == log.provenance().keys()
     assert record.attributes["numpy"] == np.__version__
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
 def test_the_commit_is_that_of_the_checkout():
-    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert log.provenance()["commit"].removesuffix("-dirty") == head
 
 
@@ -153,7 +173,14 @@ def test_keys_load_only_what_they_name(path):
 
 @pytest.mark.parametrize(
     ("shape", "itemsize"),
-    [((7,), 1), ((10**7,), 8), ((100, 50_000), 4), ((10**5, 32), 8), ((3, 10**6), 4), ((9, 500, 600, 3), 4)],
+    [
+        ((7,), 1),
+        ((10**7,), 8),
+        ((100, 50_000), 4),
+        ((10**5, 32), 8),
+        ((3, 10**6), 4),
+        ((9, 500, 600, 3), 4),
+    ],
 )
 def test_chunks_are_rows_neither_tiny_nor_huge(shape, itemsize):
     chunks = writing._chunks(shape, itemsize)
@@ -164,7 +191,12 @@ def test_chunks_are_rows_neither_tiny_nor_huge(shape, itemsize):
 
 
 def test_a_scalar_an_array_and_an_empty_one_lie_under_a_checksum(path, tmp_path):
-    log.write(tmp_path / "a.h5", "x", config={}, data={"scalar": np.array(1.0), "empty": np.zeros((0, 3)), "row": np.ones(3)})
+    log.write(
+        tmp_path / "a.h5",
+        "x",
+        config={},
+        data={"scalar": np.array(1.0), "empty": np.zeros((0, 3)), "row": np.ones(3)},
+    )
     with h5py.File(tmp_path / "a.h5", "r") as file:
         layouts = {key: file[key].id.get_create_plist().get_layout() for key in ("scalar", "empty")}
         assert set(layouts.values()) == {h5py.h5d.COMPACT}
@@ -179,18 +211,29 @@ def test_same_results_ignores_attributes_and_order_but_nothing_else(tmp_path):
     base = {"x": np.array([0.0, np.nan]), "n": np.arange(3)}
 
     def record(kind="k", config=CONFIG, data=base, seconds=1.0):
-        log.write(tmp_path / "r.h5", kind, config=config, data=data, attributes={"seconds": seconds})
+        log.write(
+            tmp_path / "r.h5", kind, config=config, data=data, attributes={"seconds": seconds}
+        )
         return log.read(tmp_path / "r.h5")
 
     first = record()
     assert log.same_results(first, record(seconds=2.0))
-    assert log.same_results(first, record(config=dict(reversed(CONFIG.items())), data=dict(reversed(base.items()))))
+    assert log.same_results(
+        first, record(config=dict(reversed(CONFIG.items())), data=dict(reversed(base.items())))
+    )
     other_nan = np.array([0, 0x7FF8_0000_0000_0001], dtype="u8").view("f8")
     assert log.same_results(first, record(data={**base, "x": other_nan}))
     assert not log.same_results(first, record(kind="l"))
     assert not log.same_results(first, record(config={**CONFIG, "seed": 1}))
     assert not log.same_results(first, record(data={"x": base["x"]}))
-    for x in ([-0.0, np.nan], [np.nan, 0.0], [0.0, 1.0], [0.0, np.nan, 0.0], np.float32([0.0, np.nan]), [[0.0, np.nan]]):
+    for x in (
+        [-0.0, np.nan],
+        [np.nan, 0.0],
+        [0.0, 1.0],
+        [0.0, np.nan, 0.0],
+        np.float32([0.0, np.nan]),
+        [[0.0, np.nan]],
+    ):
         assert not log.same_results(first, record(data={**base, "x": np.asarray(x)}))
 
 
@@ -222,13 +265,32 @@ def test_same_results_ignores_attributes_and_order_but_nothing_else(tmp_path):
 )
 def test_a_refused_value_is_named_by_its_key(tmp_path, value):
     with pytest.raises(TypeError, match="the/culprit"):
-        log.write(tmp_path / "sub" / "a.h5", "x", config={}, data={"fine": np.ones(2), "the/culprit": value})
+        log.write(
+            tmp_path / "sub" / "a.h5",
+            "x",
+            config={},
+            data={"fine": np.ones(2), "the/culprit": value},
+        )
     assert not (tmp_path / "sub").exists()
 
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/a", "a/", "a//b", "a/../b", ".", "a\0b", "a\nb", "\udc80", "/".join("a" * 30), "config", "attributes/x", "fine/x"],
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        "a/../b",
+        ".",
+        "a\0b",
+        "a\nb",
+        "\udc80",
+        "/".join("a" * 30),
+        "config",
+        "attributes/x",
+        "fine/x",
+    ],
 )
 def test_a_refused_key_is_named(tmp_path, key):
     with pytest.raises(ValueError, match=re.escape(repr(key))):
@@ -276,7 +338,10 @@ def test_a_killed_writer_leaves_a_whole_log_and_sweep_the_rest(tmp_path):
     chance = random.Random(0)
     for _ in range(10):
         with subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, str(last)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, path, str(last)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as child:
             done = int(child.stdout.readline())
             time.sleep(chance.uniform(0, 0.1))
@@ -298,7 +363,12 @@ def leftover(folder):
         "import os, sys; from pathlib import Path; from poisonbench import log; os.fsync = lambda _: os._exit(7)\n"
         "log.write(Path(sys.argv[1]), 'k', config={}, data={})"
     )
-    assert subprocess.run([sys.executable, "-c", code, folder / "a.h5"], cwd=ROOT, timeout=60).returncode == 7
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code, folder / "a.h5"], cwd=ROOT, timeout=60
+        ).returncode
+        == 7
+    )
     (name,) = set(files(folder)) - {"a.h5"}
     return folder / name
 
@@ -325,7 +395,9 @@ def test_sweep_takes_what_the_dead_left_and_nothing_else(tmp_path):
 
 def test_sweep_leaves_a_living_writer_alone(tmp_path, monkeypatch):
     swept, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (swept.append(log.sweep(tmp_path)), fsync(descriptor)))
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (swept.append(log.sweep(tmp_path)), fsync(descriptor))
+    )
     log.write(tmp_path / "a.h5", "k", config={}, data={})
     assert swept == [0, 0]  # file and folder
     assert files(tmp_path) == ["a.h5"]
@@ -338,7 +410,11 @@ def refuse(number):
     return fail
 
 
-@pytest.mark.parametrize("place", [(os, "fsync"), (Path, "replace"), (Path, "open"), (Path, "mkdir")], ids=lambda place: place[1])
+@pytest.mark.parametrize(
+    "place",
+    [(os, "fsync"), (Path, "replace"), (Path, "open"), (Path, "mkdir")],
+    ids=lambda place: place[1],
+)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_full_disk_is_one_error_and_the_old_log_stays(path, monkeypatch, place, number):
     before = path.read_bytes()
@@ -368,13 +444,19 @@ def test_an_interrupt_leaves_no_temporary_file(path, monkeypatch):
 
 def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda d: refuse(errno.EINVAL)() if Path(f"/proc/self/fd/{d}").is_dir() else fsync(d))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda d: refuse(errno.EINVAL)() if Path(f"/proc/self/fd/{d}").is_dir() else fsync(d),
+    )
     log.write(tmp_path / "a.h5", "k", config={}, data={})
     assert log.read(tmp_path / "a.h5").kind == "k"
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * 300 + ".h5", "a\0b.h5", "file/a.h5", "folder"], ids=["long", "nul", "under-a-file", "a-folder"]
+    "name",
+    ["x" * 300 + ".h5", "a\0b.h5", "file/a.h5", "folder"],
+    ids=["long", "nul", "under-a-file", "a-folder"],
 )
 def test_an_impossible_place_is_a_log_error_both_ways(tmp_path, name):
     (tmp_path / "file").write_text("")
@@ -418,8 +500,15 @@ def test_a_truncated_log_is_a_log_error(path, share):
 def test_a_flipped_bit_is_an_error_or_changes_nothing(path):
     raw, whole, generator = path.read_bytes(), log.read(path), np.random.default_rng(0)
     with h5py.File(path, "r") as file:
-        chunks = [file["influence"].id.get_chunk_info(i) for i in range(file["influence"].id.get_num_chunks())]
-    inside = [position for chunk in chunks for position in range(chunk.byte_offset, chunk.byte_offset + chunk.size)]
+        chunks = [
+            file["influence"].id.get_chunk_info(i)
+            for i in range(file["influence"].id.get_num_chunks())
+        ]
+    inside = [
+        position
+        for chunk in chunks
+        for position in range(chunk.byte_offset, chunk.byte_offset + chunk.size)
+    ]
     caught = 0
     for position in [*generator.choice(inside, 100), *generator.choice(len(raw), 150)]:
         damaged = bytearray(raw)
@@ -460,7 +549,12 @@ def config(text):
     def edit(file):
         del file["config"]
         if text is not None:
-            file.create_dataset("config", data=np.frombuffer(text.encode(), "S1"), chunks=(min(len(text), 1 << 18),), **PACKED)
+            file.create_dataset(
+                "config",
+                data=np.frombuffer(text.encode(), "S1"),
+                chunks=(min(len(text), 1 << 18),),
+                **PACKED,
+            )
 
     return edit
 
@@ -552,21 +646,37 @@ HOSTILE = {
     "soft link": lambda file: file.update({"bad": h5py.SoftLink("/influence")}),
     "external link": lambda file: file.update({"bad": h5py.ExternalLink("/proc/version", "/x")}),
     "virtual": virtual,
-    "external storage": lambda file: file.create_dataset("bad", (10,), "u1", external=[("/proc/version", 0, 10)]),
+    "external storage": lambda file: file.create_dataset(
+        "bad", (10,), "u1", external=[("/proc/version", 0, 10)]
+    ),
     "variable text": lambda file: file.create_dataset("bad", data=["a", "b"]),
     "variable arrays": lambda file: file.create_dataset("bad", (2,), h5py.vlen_dtype(np.float32)),
-    "reference": lambda file: file.create_dataset("bad", data=file["influence"].ref, dtype=h5py.ref_dtype),
+    "reference": lambda file: file.create_dataset(
+        "bad", data=file["influence"].ref, dtype=h5py.ref_dtype
+    ),
     "compound": lambda file: file.create_dataset("bad", (2,), np.dtype([("a", "f4")]), chunks=(2,)),
     "committed type": lambda file: file.update({"bad": np.dtype("f4")}),
     "null": lambda file: file.create_dataset("bad", data=h5py.Empty("f4")),
-    "terabytes": lambda file: file.create_dataset("bad", (10**12,), "f8", chunks=(1 << 15,), **PACKED),
+    "terabytes": lambda file: file.create_dataset(
+        "bad", (10**12,), "f8", chunks=(1 << 15,), **PACKED
+    ),
     "terabytes at once": lambda file: file.create_dataset("bad", (10**12,), "f8"),
-    "megabytes": lambda file: file.create_dataset("bad", (10**8,), "u1", chunks=(1 << 18,), **PACKED),
-    "missing chunks": lambda file: file.create_dataset("bad", (1000,), "u1", chunks=(100,), **PACKED),
+    "megabytes": lambda file: file.create_dataset(
+        "bad", (10**8,), "u1", chunks=(1 << 18,), **PACKED
+    ),
+    "missing chunks": lambda file: file.create_dataset(
+        "bad", (1000,), "u1", chunks=(100,), **PACKED
+    ),
     "no checksum": lambda file: file.create_dataset("bad", data=np.ones(100)),
-    "only gzip": lambda file: file.create_dataset("bad", data=np.ones(100), chunks=(100,), compression="gzip"),
-    "other filter": lambda file: file.create_dataset("bad", data=np.ones(100), chunks=(100,), compression="lzf", fletcher32=True),
-    "large chunk": lambda file: file.create_dataset("bad", data=np.zeros(1 << 23, "u1"), chunks=(1 << 23,), **PACKED),
+    "only gzip": lambda file: file.create_dataset(
+        "bad", data=np.ones(100), chunks=(100,), compression="gzip"
+    ),
+    "other filter": lambda file: file.create_dataset(
+        "bad", data=np.ones(100), chunks=(100,), compression="lzf", fletcher32=True
+    ),
+    "large chunk": lambda file: file.create_dataset(
+        "bad", data=np.zeros(1 << 23, "u1"), chunks=(1 << 23,), **PACKED
+    ),
     "chunk that inflates to more": chunk_of(bytes(10_000_000)),
     "chunk that inflates to a little more": chunk_of(bytes(4097)),
     "chunk that inflates to less": chunk_of(bytes(10)),
@@ -580,7 +690,9 @@ HOSTILE = {
     "bad name": lambda file: file.create_dataset("bad\n", data=np.ones(1), chunks=(1,), **PACKED),
     "variable attribute": lambda file: file.attrs.create("bad", "text"),
     "array attribute": lambda file: file.attrs.create("bad", np.ones(3)),
-    "object attribute": lambda file: file["attributes"].attrs.create("bad", file.ref, dtype=h5py.ref_dtype),
+    "object attribute": lambda file: file["attributes"].attrs.create(
+        "bad", file.ref, dtype=h5py.ref_dtype
+    ),
 }
 
 

@@ -14,25 +14,29 @@ from test_run import PATCH, SMALL, assert_same, command, environment, results, s
 from torch import Tensor
 
 from defenses import MITIGATIONS
-from defenses.filter_retrain import FilterRetrain
-from defenses.remove_and_return import RemoveAndReturn
-from defenses.scale import QN_FACTOR
-from defenses.target_driven import TargetDriven
+from defenses.kit.scale import QN_FACTOR
+from defenses.mitigations.filter_retrain import FilterRetrain
+from defenses.mitigations.remove_and_return import RemoveAndReturn
+from defenses.mitigations.target_driven import TargetDriven
 from estimators import ESTIMATORS
-from experiments.evaluate import defense_rows
-from experiments.grid import parse
-from experiments.plan import jobs
-from experiments.render import render
-from experiments.results import load_results
-from experiments.run import Options, run
-from experiments.spec import Grid, Place
+from experiments.evaluation.detection import defense_rows
+from experiments.evaluation.load import load_results
+from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.plan.spec import Grid
+from experiments.plan.stages import jobs
+from experiments.report.render import render
+from experiments.runner.run import Options, run
 from poisonbench import log
-from poisonbench.contracts import POISON, Evidence, Means, Mitigation
+from poisonbench.contracts.protocols import Mitigation
+from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.models import predict
+from poisonbench.roles import POISON
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 GAS = {"name": "gas"}
 SUPPORT = {"name": "support-without-the-few", "few": 10, "neighbours": 10}
@@ -47,17 +51,23 @@ ATTACKED, POISONED = 10, 12
 def evidence() -> Evidence:
     """Three clusters, and a backdoor that works: 12 rows of the second with a trigger bear label 0, as do 10 probe points."""
     g = generator(0, "backdoor")
-    true = torch.cat([torch.arange(3).repeat_interleave(40), torch.ones(POISONED, dtype=torch.int64)])
+    true = torch.cat(
+        [torch.arange(3).repeat_interleave(40), torch.ones(POISONED, dtype=torch.int64)]
+    )
     cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), torch.arange(3).repeat(10)])
 
     def draw(of: Tensor, triggered: Tensor) -> Tensor:
-        x = 2 * torch.eye(3, 8, dtype=torch.float64)[of] + 0.3 * torch.randn(len(of), 8, generator=g, dtype=torch.float64)
+        x = 2 * torch.eye(3, 8, dtype=torch.float64)[of] + 0.3 * torch.randn(
+            len(of), 8, generator=g, dtype=torch.float64
+        )
         x[triggered, 7] += 4
         return x
 
     bad = torch.arange(len(true)) >= 120
     data = Dataset(draw(true, bad), true.masked_fill(bad, 0), 3)
-    trace = train(data, Recipe(model="mlp", epochs=20, lr=0.05, batch_size=16, checkpoints=4), seed=1)
+    trace = train(
+        data, Recipe(model="mlp", epochs=20, lr=0.05, batch_size=16, checkpoints=4), seed=1
+    )
     points = draw(cluster, torch.arange(len(cluster)) < ATTACKED)
     test = Dataset(points, predict(trace.model(), points).argmax(1), 3)
     return Evidence(trace, test, role=bad.to(torch.uint8) * POISON)
@@ -82,14 +92,26 @@ def poison(evidence: Evidence) -> Tensor:
     return evidence.role == 1
 
 
-ROWS = [FilterRetrain(0.1), RemoveAndReturn(), TargetDriven(2.0), TargetDriven(1.0, scale="mad", stay=0.0)]
+ROWS = [
+    FilterRetrain(0.1),
+    RemoveAndReturn(),
+    TargetDriven(2.0),
+    TargetDriven(1.0, scale="mad", stay=0.0),
+]
 
 
 @pytest.mark.parametrize("mitigation", ROWS, ids=repr)
 def test_a_mitigation_keeps_its_contract(mitigation: Mitigation, evidence: Evidence) -> None:
     assert {type(row) for row in ROWS} == set(MITIGATIONS.values())
     assert isinstance(mitigation, Mitigation)
-    assert set(mitigation.uses) <= {"influence", "detector", "filter", "reference", "probe", "oracle"}
+    assert set(mitigation.uses) <= {
+        "influence",
+        "detector",
+        "filter",
+        "reference",
+        "probe",
+        "oracle",
+    }
     before = evidence.trace.train.x.clone()
     done = mitigation(evidence, means(evidence, scores=poison(evidence).double()))
     assert done.keep.dtype == torch.bool
@@ -97,7 +119,9 @@ def test_a_mitigation_keeps_its_contract(mitigation: Mitigation, evidence: Evide
     assert torch.equal(done.trace.train.x, evidence.trace.train.x[done.keep])
     again = train(evidence.trace.train.take(done.keep), evidence.trace.recipe, evidence.trace.seed)
     for name, value in again.checkpoints[-1].state.items():
-        assert torch.equal(done.trace.checkpoints[-1].state[name], value), "the new victim is the run on the rows kept"
+        assert torch.equal(done.trace.checkpoints[-1].state[name], value), (
+            "the new victim is the run on the rows kept"
+        )
     assert torch.equal(evidence.trace.train.x, before)
 
 
@@ -105,7 +129,9 @@ def test_filter_retrain_removes_the_top_rows_and_ties_by_position(evidence: Evid
     n = len(evidence.trace.train)
     scores = torch.zeros(n)
     scores[[5, 9, 7]] = torch.tensor([1.0, 3.0, 1.0])
-    gone = (~FilterRetrain(2 / n)(evidence, means(evidence, scores=scores)).keep).nonzero().squeeze(1)
+    gone = (
+        (~FilterRetrain(2 / n)(evidence, means(evidence, scores=scores)).keep).nonzero().squeeze(1)
+    )
     assert gone.tolist() == [5, 9]
     scores[20] = torch.nan
     with pytest.warns(UserWarning, match="1 of 132 rows have a score that is not finite"):
@@ -113,19 +139,29 @@ def test_filter_retrain_removes_the_top_rows_and_ties_by_position(evidence: Evid
     assert (~kept).nonzero().squeeze(1).tolist() == [5, 9]
 
 
-def test_target_driven_takes_the_poison_out_and_the_points_leave_the_label(evidence: Evidence) -> None:
-    assert (predict(evidence.trace.model(), evidence.test.x[:ATTACKED]).argmax(1) == 0).all(), "the attack works at first"
+def test_target_driven_takes_the_poison_out_and_the_points_leave_the_label(
+    evidence: Evidence,
+) -> None:
+    assert (predict(evidence.trace.model(), evidence.test.x[:ATTACKED]).argmax(1) == 0).all(), (
+        "the attack works at first"
+    )
     done = TargetDriven(1.5)(evidence, means(evidence))
     gone, bad = ~done.keep, poison(evidence)
     assert int((gone & bad).sum()) >= POISONED - 2
     assert int((gone & ~bad).sum()) <= 1
-    assert (predict(done.trace.model(), evidence.test.x[:ATTACKED]).argmax(1) == 0).float().mean() <= 0.25
+    assert (
+        predict(done.trace.model(), evidence.test.x[:ATTACKED]).argmax(1) == 0
+    ).float().mean() <= 0.25
 
 
-def test_a_round_removes_the_rows_of_the_label_above_the_cutoff_and_no_other(evidence: Evidence) -> None:
+def test_a_round_removes_the_rows_of_the_label_above_the_cutoff_and_no_other(
+    evidence: Evidence,
+) -> None:
     """Written out: mean influence on the flagged points, its median and Qn by sorting all pairs, rows above the cutoff."""
     done = TargetDriven(1.2, rounds=1)(evidence, means(evidence))
-    influence = ESTIMATORS["gas"]().fit(evidence.trace)(evidence.test.take(torch.arange(ATTACKED))).mean(0)
+    influence = (
+        ESTIMATORS["gas"]().fit(evidence.trace)(evidence.test.take(torch.arange(ATTACKED))).mean(0)
+    )
     own = [i for i, y in enumerate(evidence.trace.train.y.tolist()) if y == 0]
     values = [float(influence[i]) for i in own]
     middle, h = statistics.median(values), len(values) // 2 + 1
@@ -151,7 +187,9 @@ def test_a_cutoff_that_no_row_passes_is_lowered_or_given_up(evidence: Evidence) 
 
 
 def test_rounds_and_the_share_of_the_label_are_caps(evidence: Evidence) -> None:
-    assert TargetDriven(1e6, lower=0.9, rounds=2, stay=0.0)(evidence, means(evidence)).retrainings <= 2
+    assert (
+        TargetDriven(1e6, lower=0.9, rounds=2, stay=0.0)(evidence, means(evidence)).retrainings <= 2
+    )
     with pytest.warns(UserWarning, match="no more is removed"):
         done = TargetDriven(0.1, most=0.01)(evidence, means(evidence))
     assert done.keep.all()
@@ -185,16 +223,31 @@ def test_without_a_verdict_a_mitigation_says_what_it_needs(evidence: Evidence) -
 
 
 def grid(*mitigations: dict, **more: object) -> Grid:
-    base = {**SMALL, "attack": [PATCH], "estimator": [GAS], "detector": [SUPPORT, {"name": "random"}]}
-    return parse({**base, "filter": [{"name": "perfect-filter"}], "mitigation": list(mitigations), **more})
+    base = {
+        **SMALL,
+        "attack": [PATCH],
+        "estimator": [GAS],
+        "detector": [SUPPORT, {"name": "random"}],
+    }
+    return parse(
+        {**base, "filter": [{"name": "perfect-filter"}], "mitigation": list(mitigations), **more}
+    )
 
 
 def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(tmp_path: Path) -> None:
-    summary = run(grid({**TARGET, "detector": "random"}, FILTER), Place(tmp_path), Options(workers=0))
+    summary = run(
+        grid({**TARGET, "detector": "random"}, FILTER), Place(tmp_path), Options(workers=0)
+    )
     assert summary.failed == []
-    rows = {row.settings["mitigation"]["name"]: row for row in defense_rows(load_results(tmp_path))["mitigations"]}
+    rows = {
+        row.settings["mitigation"]["name"]: row
+        for row in defense_rows(load_results(tmp_path))["mitigations"]
+    }
     assert rows["filter-retrain"].settings["filter"]["name"] == "perfect-filter"
-    assert (rows["filter-retrain"].metrics["poison_removed"].value, rows["filter-retrain"].metrics["clean_removed"].value) == (
+    assert (
+        rows["filter-retrain"].metrics["poison_removed"].value,
+        rows["filter-retrain"].metrics["clean_removed"].value,
+    ) == (
         1,
         0,
     )
@@ -202,7 +255,9 @@ def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(tmp_path
     scene = log.read(next(tmp_path.rglob("scene.h5")))
     for row in rows.values():
         asr = float((scene.data["targets/predicted"] == scene.data["targets/wanted"]).mean())
-        assert row.metrics["asr_before"].value == pytest.approx(asr), "before is the victim of the scene"
+        assert row.metrics["asr_before"].value == pytest.approx(asr), (
+            "before is the victim of the scene"
+        )
         right = int(scene.data["clean/correct"]) / int(scene.data["clean/size"])
         assert row.metrics["accuracy_before"].value == pytest.approx(right)
     assert not list(tmp_path.rglob("run-*.h5")), "restart files go when the stage is done"
@@ -225,9 +280,16 @@ def test_a_victim_read_back_gives_the_same_log(tmp_path: Path) -> None:
 
 def test_those_that_misbehave_fail_alone_and_wait_for_what_failed(tmp_path: Path) -> None:
     names = ("KeepsAll", "Lies")
-    bad = grid(*({"name": f"toy_defense:{name}"} for name in names), FILTER, filter=[{"name": "toy_defense:Raises"}])
+    bad = grid(
+        *({"name": f"toy_defense:{name}"} for name in names),
+        FILTER,
+        filter=[{"name": "toy_defense:Raises"}],
+    )
     summary = run(bad, Place(tmp_path), Options(workers=0))
-    assert sorted(reason.split(": ", 1)[1].split(" ")[0] for reason in summary.failed) == ["RuntimeError:", "ValueError:"]
+    assert sorted(reason.split(": ", 1)[1].split(" ")[0] for reason in summary.failed) == [
+        "RuntimeError:",
+        "ValueError:",
+    ]
     assert "tells of 0 rows kept, but trained on 200" in "".join(summary.failed)
     [row] = defense_rows(load_results(tmp_path))["mitigations"]
     assert row.metrics["asr_before"] == replace(row.metrics["asr_after"])
@@ -238,13 +300,19 @@ def test_those_that_misbehave_fail_alone_and_wait_for_what_failed(tmp_path: Path
 def test_a_mitigation_names_whose_verdicts_it_works_on(tmp_path: Path) -> None:
     everything = grid(TARGET)
     chosen = grid({**TARGET, "detector": ["random"]})
-    count = [sum(s.kind == "mitigate" for s in jobs(g, Place(tmp_path), 1)[0].stages) for g in (everything, chosen)]
+    count = [
+        sum(s.kind == "mitigate" for s in jobs(g, Place(tmp_path), 1)[0].stages)
+        for g in (everything, chosen)
+    ]
     assert count == [2, 1]
     with pytest.raises(
-        ConfigError, match=r"mitigation\[0\].detector: the grid has no \[\[detector\]\] 'randm'; did you mean 'random'"
+        ConfigError,
+        match=r"mitigation\[0\].detector: the grid has no \[\[detector\]\] 'randm'; did you mean 'random'",
     ):
         grid({**TARGET, "detector": "randm"})
-    with pytest.raises(ConfigError, match=r"works on the verdict of a filter: name at least one \[\[filter\]\]"):
+    with pytest.raises(
+        ConfigError, match=r"works on the verdict of a filter: name at least one \[\[filter\]\]"
+    ):
         grid(FILTER, filter=[])
     with pytest.raises(ConfigError, match="a mitigation of the grid reads influence"):
         grid(TARGET, estimator=[], detector=[{"name": "random"}])
@@ -261,7 +329,12 @@ def killed_and_whole(tmp_path: Path, defense: str, blocks: str, output: str) -> 
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "g.toml").write_text(text)
     whole, killed = (tmp_path / folder / "logs" for folder in ("whole", "killed"))
-    assert subprocess.run(command(whole), env=environment(), check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(
+            command(whole), env=environment(), check=False, capture_output=True
+        ).returncode
+        == 0
+    )
     process, end = start(killed, "--workers", "0"), time.monotonic() + 120
     while not list(killed.rglob(blocks)) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
@@ -269,7 +342,12 @@ def killed_and_whole(tmp_path: Path, defense: str, blocks: str, output: str) -> 
     process.communicate()
     assert list(killed.rglob(blocks)), "killed too late"
     assert not list(killed.rglob(output))
-    assert subprocess.run(command(killed), env=environment(), check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(
+            command(killed), env=environment(), check=False, capture_output=True
+        ).returncode
+        == 0
+    )
     return killed, whole
 
 
@@ -284,26 +362,46 @@ def test_killed_between_its_trainings_a_mitigation_goes_on_to_the_same_log(tmp_p
 
 
 def write_mitigation(place: Path, **changes: np.ndarray) -> Path:
-    config = {"scene": log.read(place / "scene.h5").config, "estimator": None, "filter": {"name": "toy"}}
+    config = {
+        "scene": log.read(place / "scene.h5").config,
+        "estimator": None,
+        "filter": {"name": "toy"},
+    }
     data = {
         "removed": np.array([1, 0, 1, 0, 0, 0, 1], bool),
         "test/before": np.ones(4, bool),
         "test/after": np.array([1, 1, 1, 0], bool),
     }
-    data |= {"targets/wanted": np.ones(3, int), "targets/before": np.ones(3, int), "targets/after": np.array([1, 0, 0])}
+    data |= {
+        "targets/wanted": np.ones(3, int),
+        "targets/before": np.ones(3, int),
+        "targets/after": np.array([1, 0, 0]),
+    }
     path = place / "mitigate-none-toy.h5"
     about = {"retrainings": 2, "seconds": 1.5, "uses": "filter"}
-    log.write(path, "mitigate", config=config | {"mitigation": {"name": "toy"}}, data={**data, **changes}, attributes=about)
+    log.write(
+        path,
+        "mitigate",
+        config=config | {"mitigation": {"name": "toy"}},
+        data={**data, **changes},
+        attributes=about,
+    )
     return path
 
 
 def test_the_row_of_a_mitigation_counted_by_hand(tmp_path: Path) -> None:
-    write_mitigation(write_scene(tmp_path, scene_config({"name": "patch"})))  # two poison rows, four clean ones, a cover row
+    write_mitigation(
+        write_scene(tmp_path, scene_config({"name": "patch"}))
+    )  # two poison rows, four clean ones, a cover row
     [row] = defense_rows(load_results(tmp_path))["mitigations"]
     values = {name: metric.value for name, metric in row.metrics.items()}
     assert (values["asr_before"], values["asr_after"]) == (1, pytest.approx(1 / 3))
     assert (values["accuracy_before"], values["accuracy_after"]) == (1, 0.75)
-    assert (values["poison_removed"], values["clean_removed"], values["cover_removed"]) == (0.5, 0.25, 1)
+    assert (values["poison_removed"], values["clean_removed"], values["cover_removed"]) == (
+        0.5,
+        0.25,
+        1,
+    )
     assert (values["retrainings"], values["seconds"]) == (2, 1.5)
 
 
@@ -322,8 +420,10 @@ def test_a_log_that_does_not_fit_is_damaged(tmp_path: Path, changes: dict, part:
     assert part in error.reason
 
 
-def test_a_run_is_restarted_from_its_file_and_a_damaged_file_is_made_again(tmp_path: Path, evidence: Evidence) -> None:
-    from experiments.undo import Retrainer
+def test_a_run_is_restarted_from_its_file_and_a_damaged_file_is_made_again(
+    tmp_path: Path, evidence: Evidence
+) -> None:
+    from experiments.scene.mitigate import Retrainer
 
     keep = torch.arange(len(evidence.trace.train)) > 20
     first: Trace = Retrainer(evidence.trace, tmp_path)(keep)

@@ -38,8 +38,21 @@ def test_a_new_method_passes_lint_keeps_every_rule_and_fits_in_40_lines(kind: st
     assert all(f"wrote {file}" in result.output for file in files)
     assert len((folder / files[0]).read_text().splitlines()) <= 40
     for action in ("check", "format"):
-        code = [sys.executable, "-m", "ruff", action, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
-        done = subprocess.run([*code, *(["--check"] * (action == "format")), "."], capture_output=True, text=True, check=False)
+        code = [
+            sys.executable,
+            "-m",
+            "ruff",
+            action,
+            "--no-cache",
+            "--config",
+            str(ROOT / "pyproject.toml"),
+        ]
+        done = subprocess.run(
+            [*code, *(["--check"] * (action == "format")), "."],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout
     target = f"corner_{kind}:Corner{kind.capitalize()}"
     assert f"poisonbench check {kind} {target}" in result.output
@@ -50,8 +63,16 @@ def test_a_new_method_passes_lint_keeps_every_rule_and_fits_in_40_lines(kind: st
 
 def test_a_new_attack_runs_in_its_grid_at_once_and_its_test_passes(folder: Path):
     assert call("new", "attack", "corner-glow").exit_code == 0
-    small = ["dataset.train=200", "dataset.test=200", "seeds=[0]", "recipe.model=linear", "recipe.epochs=2"]
-    (folder / "corner_glow.toml").write_text((folder / "corner_glow.toml").read_text().replace('"digits"', '{name = "digits"}'))
+    small = [
+        "dataset.train=200",
+        "dataset.test=200",
+        "seeds=[0]",
+        "recipe.model=linear",
+        "recipe.epochs=2",
+    ]
+    (folder / "corner_glow.toml").write_text(
+        (folder / "corner_glow.toml").read_text().replace('"digits"', '{name = "digits"}')
+    )
     words = [word for text in small for word in ("--set", text)]
     result = call("run", "corner_glow.toml", "-o", "logs", "--workers", 0, *words)
     assert result.exit_code == 0, result.output
@@ -80,7 +101,9 @@ def test_a_new_attack_runs_in_its_grid_at_once_and_its_test_passes(folder: Path)
         ("click", "would hide the module 'click'"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name: str, part: str, folder: Path):
+def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(
+    name: str, part: str, folder: Path
+):
     result = call("new", "attack", name)
     assert result.exit_code == 2, result.output
     assert part in result.stderr
@@ -107,7 +130,9 @@ def test_another_folder_is_made_and_named_in_the_steps(folder: Path):
     assert "name a folder that can be written" in refused.stderr
 
 
-def test_inside_the_tree_the_method_alone_is_written_and_the_lines_to_add_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_inside_the_tree_the_method_alone_is_written_and_the_lines_to_add_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     (folder / "attacks").mkdir()
     monkeypatch.setattr(attacks, "__file__", str(folder / "attacks" / "__init__.py"))
     result = call("new", "attack", "corner-glow", "--folder", "attacks")
@@ -123,4 +148,6 @@ def test_inside_the_tree_the_method_alone_is_written_and_the_lines_to_add_are_to
 
 def test_templates_lie_in_the_package_that_is_installed():
     assert TEMPLATES.parent == ROOT / "experiments"
-    assert {f"{kind}.py.txt" for kind in KINDS} | {"test.py.txt", "grid.toml.txt"} == {p.name for p in TEMPLATES.iterdir()}
+    assert {f"{kind}.py.txt" for kind in KINDS} | {"test.py.txt", "grid.toml.txt"} == {
+        p.name for p in TEMPLATES.iterdir()
+    }

@@ -7,13 +7,14 @@ import torch
 from test_oracles_influence import EXACT, logistic, losses, problem, refit
 from torch import Tensor
 
-from defenses.removal_support import RemovalSupport, needed
+from defenses.detectors.removal_support import RemovalSupport, needed
 from estimators.group import GroupInfluence, displacement, retrained
 from estimators.leave_one_out import LeaveOneOut
-from poisonbench.contracts import Evidence
+from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
+from poisonbench.models import predict
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
 
 HESSIAN = {"curvature": "hessian", "damping": 0.0, "tolerance": 1e-12}
 
@@ -55,11 +56,15 @@ def test_the_newton_step_of_ridge_is_the_closed_form_with_the_hat_matrix(size: i
     s = list(range(size))
     inverse = torch.linalg.inv(h * len(x))
     hat = x[s] @ inverse @ x[s].T
-    closed = -inverse @ x[s].T @ torch.linalg.solve(torch.eye(size, dtype=torch.float64) - hat, r[s])
+    closed = (
+        -inverse @ x[s].T @ torch.linalg.solve(torch.eye(size, dtype=torch.float64) - hat, r[s])
+    )
     assert torch.allclose(moved("newton", [s])[0], closed, rtol=0, atol=1e-10)
     rest = slice(size, None)
     y = x @ theta + r
-    refitted = torch.linalg.solve(x[rest].T @ x[rest] + 2 * torch.eye(5, dtype=torch.float64), x[rest].T @ y[rest])
+    refitted = torch.linalg.solve(
+        x[rest].T @ x[rest] + 2 * torch.eye(5, dtype=torch.float64), x[rest].T @ y[rest]
+    )
     assert torch.allclose(theta + moved("newton", [s])[0], refitted, rtol=0, atol=1e-10)
 
 
@@ -85,7 +90,9 @@ def refitted(data: Dataset, groups: Tensor, test: Dataset) -> Tensor:
     """L(without S) - L(with S) by refitting a logistic regression with the terms of S deleted, (m, s)."""
     full = torch.full((len(data),), 1 / len(data), dtype=torch.float64)
     base = losses(refit(data, full), test)
-    return torch.stack([losses(refit(data, full.masked_fill(group, 0.0)), test) - base for group in groups], 1)
+    return torch.stack(
+        [losses(refit(data, full.masked_fill(group, 0.0)), test) - base for group in groups], 1
+    )
 
 
 def test_second_order_beats_first_on_growing_groups_of_a_logistic_regression() -> None:
@@ -94,7 +101,10 @@ def test_second_order_beats_first_on_growing_groups_of_a_logistic_regression() -
     order = data.y.argsort(stable=True)  # groups of one class: their rows pull the same way
     groups = masks([order[:size].tolist() for size in (4, 8, 16)], 80)
     want = refitted(data, groups, test)
-    error = {o: (GroupInfluence(o, **HESSIAN).fit(trace, groups)(test) - want).norm(dim=0) for o in ("first", "second")}
+    error = {
+        o: (GroupInfluence(o, **HESSIAN).fit(trace, groups)(test) - want).norm(dim=0)
+        for o in ("first", "second")
+    }
     assert (error["second"] < error["first"]).all()
 
 
@@ -111,14 +121,20 @@ def test_copies_matter_little_each_and_much_together_which_a_sum_cannot_see() ->
     groups = masks([[n - 1], list(range(n - 8, n))], n)
     one, everyone = refitted(data, groups, row)[0].tolist()
     assert everyone > 1.5 * 8 * one, "super-modular"
-    first, second = (GroupInfluence(o, **HESSIAN).fit(trace, groups)(row)[0] for o in ("first", "second"))
+    first, second = (
+        GroupInfluence(o, **HESSIAN).fit(trace, groups)(row)[0] for o in ("first", "second")
+    )
     assert first[1] == pytest.approx(8 * float(first[0]), rel=1e-6), "the first order is a sum"
     assert first[1] < second[1] < everyone, "the second order sees a part of it"
 
 
 def test_retraining_without_a_group_sees_the_copies_too_and_one_row_is_leave_one_out() -> None:
     data, row = copies()
-    trace = train(data, Recipe("linear", epochs=30, batch_size=17, lr=0.2, momentum=0.0, checkpoints=1), seed=3)
+    trace = train(
+        data,
+        Recipe("linear", epochs=30, batch_size=17, lr=0.2, momentum=0.0, checkpoints=1),
+        seed=3,
+    )
     n = len(data)
     groups = masks([[5], [n - 1], list(range(n - 8, n))], n)
     gains, errors = retrained(trace, groups, row)
@@ -143,7 +159,9 @@ def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(order)
     data, test = problem(40), problem(4, 1)
     trace = train(data, Recipe("mlp", epochs=3, batch_size=8, checkpoints=1), seed=0)
     groups = masks([[0, 1, 2, 9], [7]], 40)
-    scores = GroupInfluence(order, damping=0.05, layers="last", tolerance=1e-12).fit(trace, groups)(test)
+    scores = GroupInfluence(order, damping=0.05, layers="last", tolerance=1e-12).fit(trace, groups)(
+        test
+    )
     model = trace.model()
     features, points = (predict(model.get_submodule("features"), part.x) for part in (data, test))
     jacobians, logits = [], predict(model, data.x)
@@ -151,7 +169,10 @@ def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(order)
         eye = torch.eye(3, dtype=f.dtype)
         jacobians.append(torch.cat([torch.kron(eye, f[None]), eye], 1))
     p, onehot = logits.softmax(1), torch.eye(3, dtype=logits.dtype)
-    h = [j.T @ (torch.diag(q) - torch.outer(q, q)) @ j / 40 for j, q in zip(jacobians, p, strict=True)]
+    h = [
+        j.T @ (torch.diag(q) - torch.outer(q, q)) @ j / 40
+        for j, q in zip(jacobians, p, strict=True)
+    ]
     g = [j.T @ (q - onehot[y]) / 40 for j, q, y in zip(jacobians, p, data.y, strict=True)]
     whole = sum(h) + (0.05 + trace.recipe.weight_decay) * torch.eye(len(g[0]), dtype=logits.dtype)
     for s, group in enumerate(groups):
@@ -160,10 +181,14 @@ def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(order)
         moved = torch.linalg.solve(whole - part if order == "newton" else whole, pull)
         if order == "second":
             moved = moved + torch.linalg.solve(whole, part @ moved)
-        for j, (f, q, y) in enumerate(zip(points, predict(model, test.x).softmax(1), test.y, strict=True)):
+        for j, (f, q, y) in enumerate(
+            zip(points, predict(model, test.x).softmax(1), test.y, strict=True)
+        ):
             eye = torch.eye(3, dtype=f.dtype)
             jacobian = torch.cat([torch.kron(eye, f[None]), eye], 1)
-            assert scores[j, s] == pytest.approx(float((q - onehot[y]) @ jacobian @ moved), abs=1e-10)
+            assert scores[j, s] == pytest.approx(
+                float((q - onehot[y]) @ jacobian @ moved), abs=1e-10
+            )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +222,9 @@ def test_groups_that_are_none_are_refused(groups: Tensor, part: str) -> None:
     ],
 )
 def test_the_rows_needed_counted_by_hand(helps: list[float], lead: float, want: float) -> None:
-    assert float(needed(torch.tensor([helps]), torch.tensor([lead]))) == pytest.approx(want, rel=1e-5)
+    assert float(needed(torch.tensor([helps]), torch.tensor([lead]))) == pytest.approx(
+        want, rel=1e-5
+    )
 
 
 def test_removal_support_is_the_count_at_which_a_linear_vote_changes_its_mind() -> None:
@@ -208,7 +235,9 @@ def test_removal_support_is_the_count_at_which_a_linear_vote_changes_its_mind() 
     logits = predict(trace.model(), test.x)
     test = test.relabel(logits.argmax(1))
     lead = logits.topk(2, 1).values.diff(dim=1).neg().squeeze(1)
-    influence = torch.randn(20, 50, generator=generator(0, "worth"), dtype=torch.float64)  # what each row adds to the lead
+    influence = torch.randn(
+        20, 50, generator=generator(0, "worth"), dtype=torch.float64
+    )  # what each row adds to the lead
     scores = RemovalSupport("sum", units="margin")(Evidence(trace, test, influence))
     for point in range(20):
         k, left = 0, float(lead[point])

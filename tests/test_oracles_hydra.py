@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from estimators import _adjoint
-from estimators._adjoint import adjoint_scores, hvps, record, rows_of
 from estimators.hydra import HyDRA, changing_layers
-from poisonbench.blocks import CPU as _CPU
+from estimators.kit import adjoint as _adjoint
+from estimators.kit.adjoint import adjoint_scores, hvps, record, rows_of
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.memory import CPU as _CPU
 from poisonbench.objectives import margins
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, train
+from poisonbench.training import Recipe, replay, train
+from poisonbench.training.trace import Trace
 
 
 class Tiny(nn.Module):
@@ -27,7 +27,10 @@ class Tiny(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
-        self.features, self.head = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Tanh()), nn.Linear(6, classes)
+        self.features, self.head = (
+            nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Tanh()),
+            nn.Linear(6, classes),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -50,7 +53,18 @@ SETTINGS = [
 
 
 def setting(**changes: object) -> Recipe:
-    return Recipe(**({"model": "test_oracles_hydra:Tiny", "epochs": 4, "batch_size": 5, "lr": 0.3, "checkpoints": 1} | changes))
+    return Recipe(
+        **(
+            {
+                "model": "test_oracles_hydra:Tiny",
+                "epochs": 4,
+                "batch_size": 5,
+                "lr": 0.3,
+                "checkpoints": 1,
+            }
+            | changes
+        )
+    )
 
 
 def run(recipe: Recipe, n: int = 12) -> tuple[Trace, Dataset]:
@@ -67,25 +81,35 @@ def unrolled(trace: Trace, weights: Tensor, renormalize: bool = False) -> dict[s
         rows = rows_of(trace, t)
         if not weights.requires_grad or t == 0:
             theta = {k: v.requires_grad_() for k, v in theta.items()}
-        losses = F.cross_entropy(functional_call(model, theta, (data.x[rows],)), data.y[rows], reduction="none")
-        grads = torch.autograd.grad((losses * weights[rows]).sum() / len(rows), list(theta.values()), create_graph=True)
+        losses = F.cross_entropy(
+            functional_call(model, theta, (data.x[rows],)), data.y[rows], reduction="none"
+        )
+        grads = torch.autograd.grad(
+            (losses * weights[rows]).sum() / len(rows), list(theta.values()), create_graph=True
+        )
         for (k, p), g in zip(list(theta.items()), grads, strict=True):
             g = g + recipe.weight_decay * p
             buffers[k] = recipe.momentum * buffers[k] + g
-            theta[k] = p - rate * (g + recipe.momentum * buffers[k] if recipe.nesterov else buffers[k])
+            theta[k] = p - rate * (
+                g + recipe.momentum * buffers[k] if recipe.nesterov else buffers[k]
+            )
         if not weights.requires_grad:
             theta, buffers = ({k: v.detach() for k, v in part.items()} for part in (theta, buffers))
     return theta
 
 
 def losses_at(trace: Trace, theta: dict[str, Tensor], test: Dataset) -> Tensor:
-    return F.cross_entropy(functional_call(trace.model(), theta, (test.x,)), test.y, reduction="none")
+    return F.cross_entropy(
+        functional_call(trace.model(), theta, (test.x,)), test.y, reduction="none"
+    )
 
 
 def autograd_scores(trace: Trace, test: Dataset) -> Tensor:
     weights = torch.ones(len(trace.train), dtype=torch.float64, requires_grad=True)
     losses = losses_at(trace, unrolled(trace, weights), test)
-    return torch.stack([-torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses])
+    return torch.stack(
+        [-torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses]
+    )
 
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=repr)
@@ -99,7 +123,9 @@ def test_exact_scores_are_minus_the_gradient_through_unrolled_training(changes: 
 def test_exact_scores_of_a_cnn_are_minus_the_gradient_through_unrolled_training():
     data, test = random_data(8, classes=4), random_data(2, classes=4, seed=9)
     trace = train(data, setting(model="cnn", epochs=3, batch_size=3, **SETTINGS[5]), 0)
-    torch.testing.assert_close(HyDRA(hessian=True).fit(trace)(test), autograd_scores(trace, test), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        HyDRA(hessian=True).fit(trace)(test), autograd_scores(trace, test), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("changes", [SETTINGS[1], SETTINGS[5]], ids=repr)
@@ -116,7 +142,10 @@ def test_exact_scores_approximate_the_loss_without_minus_the_loss_with_an_instan
     trace, test = run(setting(lr=0.02, **SETTINGS[2]))
     got = HyDRA(hessian=True).fit(trace)(test)
     whole = losses_at(trace, unrolled(trace, torch.ones(12, dtype=torch.float64)), test)
-    without = [losses_at(trace, unrolled(trace, 1 - F.one_hot(torch.tensor(i), 12).double()), test) for i in range(12)]
+    without = [
+        losses_at(trace, unrolled(trace, 1 - F.one_hot(torch.tensor(i), 12).double()), test)
+        for i in range(12)
+    ]
     difference = torch.stack(without, 1) - whole[:, None]
     assert float((got - difference).norm() / difference.norm()) < 0.05
 
@@ -124,7 +153,14 @@ def test_exact_scores_approximate_the_loss_without_minus_the_loss_with_an_instan
 def test_at_the_end_of_full_batch_descent_exact_scores_are_influence_functions():
     data, test = random_data(12, (4,), 3), random_data(4, (4,), 3, seed=9)
     recipe = Recipe(
-        model="linear", epochs=400, batch_size=12, lr=1.5, momentum=0.5, weight_decay=0.1, schedule="constant", checkpoints=1
+        model="linear",
+        epochs=400,
+        batch_size=12,
+        lr=1.5,
+        momentum=0.5,
+        weight_decay=0.1,
+        schedule="constant",
+        checkpoints=1,
     )
     trace = train(data, recipe, 0)
     model, names = trace.model(), ["head.weight", "head.bias"]
@@ -143,7 +179,9 @@ def test_at_the_end_of_full_batch_descent_exact_scores_are_influence_functions()
     torch.testing.assert_close(HyDRA(hessian=True).fit(trace)(test), want, rtol=1e-6, atol=1e-10)
 
 
-def per_instance(trace: Trace, theta: dict[str, Tensor], data: Dataset, renormalize: bool) -> Tensor:
+def per_instance(
+    trace: Trace, theta: dict[str, Tensor], data: Dataset, renormalize: bool
+) -> Tensor:
     """Loss gradients (k, p), or margin gradients divided by their norms and turned to the direction of the loss gradients."""
     model = trace.model()
 
@@ -161,14 +199,17 @@ def forward_recursion(trace: Trace, test: Dataset, curved: bool, renormalize: bo
     recipe, data = trace.recipe, trace.train
     size = sum(p.numel() for p in trace.initial().parameters())
     h, velocity = (torch.zeros(len(data), size, dtype=torch.float64) for _ in range(2))
-    for step in trace.replay():
+    for step in replay(trace):
         theta = {k: p.detach().clone() for k, p in step.model.named_parameters()}
         batch = data.take(step.rows)
         d = recipe.weight_decay * h
         d[step.rows] += per_instance(trace, theta, batch, renormalize) / len(step.rows)
         if curved:
             pieces = h.split([p.numel() for p in theta.values()], 1)
-            rows = {k: piece.view(-1, *p.shape) for (k, p), piece in zip(theta.items(), pieces, strict=True)}
+            rows = {
+                k: piece.view(-1, *p.shape)
+                for (k, p), piece in zip(theta.items(), pieces, strict=True)
+            }
             d += torch.cat([x.flatten(1) for x in hvps(step.model, theta, batch, rows).values()], 1)
         velocity = recipe.momentum * velocity + d
         h = h - step.lr * (d + recipe.momentum * velocity if recipe.nesterov else velocity)
@@ -178,14 +219,20 @@ def forward_recursion(trace: Trace, test: Dataset, curved: bool, renormalize: bo
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=repr)
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_fast_scores_are_the_recursion_on_vectors_without_the_hessian(changes: dict, renormalize: bool):
+def test_fast_scores_are_the_recursion_on_vectors_without_the_hessian(
+    changes: dict, renormalize: bool
+):
     trace, test = run(setting(**changes))
     want = forward_recursion(trace, test, curved=False, renormalize=renormalize)
-    torch.testing.assert_close(HyDRA(False, renormalize).fit(trace)(test), want, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        HyDRA(False, renormalize).fit(trace)(test), want, rtol=1e-12, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("changes", [SETTINGS[3], SETTINGS[5]], ids=repr)
-def test_renormalised_exact_scores_are_the_recursion_with_unit_gradients_and_the_whole_hessian(changes: dict):
+def test_renormalised_exact_scores_are_the_recursion_with_unit_gradients_and_the_whole_hessian(
+    changes: dict,
+):
     trace, test = run(setting(**changes))
     want = forward_recursion(trace, test, curved=True, renormalize=True)
     torch.testing.assert_close(HyDRA(True, True).fit(trace)(test), want, rtol=1e-9, atol=1e-12)
@@ -193,19 +240,32 @@ def test_renormalised_exact_scores_are_the_recursion_with_unit_gradients_and_the
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=repr)
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_exact_scores_with_the_hessian_dropped_are_the_fast_ones(changes: dict, renormalize: bool, monkeypatch):
+def test_exact_scores_with_the_hessian_dropped_are_the_fast_ones(
+    changes: dict, renormalize: bool, monkeypatch
+):
     trace, test = run(setting(**changes))
-    monkeypatch.setattr(_adjoint, "hvps", lambda m, theta, batch, vectors: {k: v * 0 for k, v in vectors.items()})
+    monkeypatch.setattr(
+        _adjoint, "hvps", lambda m, theta, batch, vectors: {k: v * 0 for k, v in vectors.items()}
+    )
     exact, fast = (HyDRA(hessian, renormalize).fit(trace)(test) for hessian in (True, False))
     torch.testing.assert_close(exact, fast, rtol=1e-12, atol=1e-14)
 
 
 def test_without_momentum_and_decay_on_one_step_fast_and_exact_are_the_plain_gradient_step():
     trace, test = run(setting(epochs=1, batch_size=12, **SETTINGS[0]))
-    final, start = ({k: p.detach() for k, p in m.named_parameters()} for m in (trace.model(), trace.initial()))
-    want = 0.3 / 12 * per_instance(trace, final, test, False) @ per_instance(trace, start, trace.train, False).T
+    final, start = (
+        {k: p.detach() for k, p in m.named_parameters()} for m in (trace.model(), trace.initial())
+    )
+    want = (
+        0.3
+        / 12
+        * per_instance(trace, final, test, False)
+        @ per_instance(trace, start, trace.train, False).T
+    )
     for hessian_kept in (False, True):
-        torch.testing.assert_close(HyDRA(hessian_kept).fit(trace)(test), want, rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(
+            HyDRA(hessian_kept).fit(trace)(test), want, rtol=1e-10, atol=1e-14
+        )
 
 
 # ---- the run walked backwards ----
@@ -216,7 +276,7 @@ def test_without_momentum_and_decay_on_one_step_fast_and_exact_are_the_plain_gra
 def test_recorded_states_are_those_of_the_run_bit_for_bit(changes: dict, dtype: torch.dtype):
     trace = train(random_data(12, (12,), 3, dtype=dtype), setting(**changes), 3)
     trajectory, thetas = record(trace), {}
-    for step in trace.replay():
+    for step in replay(trace):
         thetas[step.index] = {k: p.detach().clone() for k, p in step.model.named_parameters()}
     seen = []
     for t, theta in trajectory.backwards(trace.initial()):
@@ -242,7 +302,9 @@ def test_a_run_that_cannot_be_repeated_is_reported():
 
 def test_a_run_that_amplifies_small_changes_is_reported():
     # at the saddle of two inner weights near 0 the curvature is negative: descent amplifies every change of the start
-    trace, test = run(setting(model="test_oracles_hydra:Deep", epochs=40, batch_size=12, lr=1.0, **SETTINGS[0]))
+    trace, test = run(
+        setting(model="test_oracles_hydra:Deep", epochs=40, batch_size=12, lr=1.0, **SETTINGS[0])
+    )
     with pytest.warns(UserWarning, match=r"amplifies a small change of its start \d+-fold"):
         scores = HyDRA(hessian=True).fit(trace)(test)
     torch.testing.assert_close(scores, autograd_scores(trace, test), rtol=1e-9, atol=1e-12)
@@ -276,7 +338,14 @@ def test_memory_of_the_exact_form_does_not_grow_with_the_training_set():
     for n, epochs in ((12, 8), (48, 2), (96, 1)):  # 24 steps each
         trace, test = run(setting(epochs=epochs, batch_size=4, **SETTINGS[3]), n)
         trajectory = record(trace)
-        states.append(sum(v.numel() for s in trajectory.kept for part in (s.theta, s.buffer) for v in part.values()))
+        states.append(
+            sum(
+                v.numel()
+                for s in trajectory.kept
+                for part in (s.theta, s.buffer)
+                for v in part.values()
+            )
+        )
         with Largest() as seen:
             scores = adjoint_scores(trajectory, test, renormalize=False)
         assert len(trajectory.kept) == 4
@@ -289,20 +358,32 @@ def test_memory_of_the_exact_form_does_not_grow_with_the_training_set():
 def test_blocks_of_test_points_and_of_directions_do_not_change_a_score(exact: bool, monkeypatch):
     trace, test = run(setting(**SETTINGS[5]))
     whole = HyDRA(hessian=exact).fit(trace)(test)
-    monkeypatch.setattr("poisonbench.blocks.CPU", replace(_CPU, memory=20 * 100 * 8))
+    monkeypatch.setattr("poisonbench.memory.CPU", replace(_CPU, memory=20 * 100 * 8))
     monkeypatch.setattr(_adjoint, "BLOCK", 3)
     monkeypatch.setattr(_adjoint, "DIRECTIONS_CPU", 1)
     torch.testing.assert_close(HyDRA(hessian=exact).fit(trace)(test), whole, rtol=1e-10, atol=1e-14)
-    assert HyDRA(hessian=exact).fit(trace)(test.take(torch.tensor([], dtype=torch.int64))).shape == (0, 12)
+    assert HyDRA(hessian=exact).fit(trace)(
+        test.take(torch.tensor([], dtype=torch.int64))
+    ).shape == (0, 12)
 
 
 def test_hessian_products_of_many_directions_are_those_of_the_whole_hessian():
     trace, _ = run(setting())
     model, theta = trace.model(), {k: p.detach() for k, p in trace.model().named_parameters()}
-    vectors = {k: torch.randn(20, *v.shape, dtype=v.dtype, generator=torch.Generator().manual_seed(1)) for k, v in theta.items()}
-    whole = jacrev(jacrev(lambda p: F.cross_entropy(functional_call(model, p, (trace.train.x,)), trace.train.y)))(theta)
+    vectors = {
+        k: torch.randn(20, *v.shape, dtype=v.dtype, generator=torch.Generator().manual_seed(1))
+        for k, v in theta.items()
+    }
+    whole = jacrev(
+        jacrev(
+            lambda p: F.cross_entropy(functional_call(model, p, (trace.train.x,)), trace.train.y)
+        )
+    )(theta)
     for k, got in hvps(model, theta, trace.train, vectors).items():
-        want = sum(v.flatten(1) @ whole[k][other].reshape(theta[k].numel(), -1).T for other, v in vectors.items())
+        want = sum(
+            v.flatten(1) @ whole[k][other].reshape(theta[k].numel(), -1).T
+            for other, v in vectors.items()
+        )
         torch.testing.assert_close(got.flatten(1), want, rtol=1e-10, atol=1e-12)
 
 

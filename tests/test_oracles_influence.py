@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from estimators._solvers import conjugate_gradients
 from estimators.influence_functions import InfluenceFunctions
-from poisonbench import ekfac
-from poisonbench.backprop import gradient_vectors
-from poisonbench.curvature import flatten, gauss_newton_product, hessian_product
+from estimators.kit.solvers import conjugate_gradients
 from poisonbench.data import Dataset
+from poisonbench.gradients import ekfac
+from poisonbench.gradients.backprop import gradient_vectors
+from poisonbench.gradients.curvature import flatten, gauss_newton_product, hessian_product
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.seeding import generator
-from poisonbench.trace import Checkpoint, Trace
 from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Checkpoint, Trace
 
 DECAY = 1e-2
 
@@ -31,7 +31,15 @@ def trace_of(model: nn.Module, data: Dataset, name: str, decay: float = DECAY) -
     """A training run whose final model is `model`."""
     state = {k: v.detach().clone() for k, v in model.state_dict().items()}
     recipe = Recipe(name, weight_decay=decay)
-    return Trace(data, recipe, 0, torch.zeros(1, 1).long(), torch.ones(1), (Checkpoint(1, 0.1, state),), torch.zeros(1))
+    return Trace(
+        data,
+        recipe,
+        0,
+        torch.zeros(1, 1).long(),
+        torch.ones(1),
+        (Checkpoint(1, 0.1, state),),
+        torch.zeros(1),
+    )
 
 
 def problem(n: int, seed: int = 0, d: int = 4, classes: int = 3) -> Dataset:
@@ -39,7 +47,9 @@ def problem(n: int, seed: int = 0, d: int = 4, classes: int = 3) -> Dataset:
     g = generator(seed, "problem")
     x = torch.randn((n, d), generator=g, dtype=torch.float64)
     w = torch.randn((d, classes), generator=generator(0, "rule"), dtype=torch.float64)
-    return Dataset(x, (x @ w + torch.randn((n, classes), generator=g, dtype=torch.float64)).argmax(1), classes)
+    return Dataset(
+        x, (x @ w + torch.randn((n, classes), generator=g, dtype=torch.float64)).argmax(1), classes
+    )
 
 
 def refit(data: Dataset, weights: Tensor, decay: float = DECAY) -> Tensor:
@@ -55,7 +65,9 @@ def refit(data: Dataset, weights: Tensor, decay: float = DECAY) -> Tensor:
         g = torch.func.grad(objective)(theta)
         if g.norm() < 1e-13:
             break
-        theta = theta - torch.linalg.solve(torch.func.jacrev(torch.func.jacrev(objective))(theta), g)
+        theta = theta - torch.linalg.solve(
+            torch.func.jacrev(torch.func.jacrev(objective))(theta), g
+        )
     assert g.norm() < 1e-12
     return theta.view(data.classes, -1)
 
@@ -77,20 +89,26 @@ def logistic(data: Dataset, decay: float = DECAY) -> Trace:
 EXACT = InfluenceFunctions("explicit", "hessian", damping=0.0)
 
 
-@pytest.mark.parametrize("curvature", ["hessian", "gauss-newton"])  # equal for logits linear in the parameters
+@pytest.mark.parametrize(
+    "curvature", ["hessian", "gauss-newton"]
+)  # equal for logits linear in the parameters
 def test_scores_are_the_derivative_of_the_test_loss_by_the_weight_of_an_instance(curvature: str):
     data, test, eps = problem(40), problem(5, seed=1), 1e-5
     got = dataclasses.replace(EXACT, curvature=curvature).fit(logistic(data))(test)
     for i in (0, 7, 31):
         up, down = (
-            torch.full((40,), 1 / 40, dtype=torch.float64).index_fill(0, torch.tensor([i]), 1 / 40 + sign * eps)
+            torch.full((40,), 1 / 40, dtype=torch.float64).index_fill(
+                0, torch.tensor([i]), 1 / 40 + sign * eps
+            )
             for sign in (1, -1)
         )
         derivative = (losses(refit(data, up), test) - losses(refit(data, down), test)) / (2 * eps)
         torch.testing.assert_close(got[:, i], -derivative / 40, rtol=1e-5, atol=1e-9)
 
 
-def leave_one_out(data: Dataset, test: Dataset, rows: range, convention: str, decay: float = DECAY) -> Tensor:
+def leave_one_out(
+    data: Dataset, test: Dataset, rows: range, convention: str, decay: float = DECAY
+) -> Tensor:
     """L(without i) - L(with i), (m, len(rows))."""
     n, out = len(data), []
     base = losses(refit(data, torch.full((n,), 1 / n, dtype=torch.float64), decay), test)
@@ -102,10 +120,15 @@ def leave_one_out(data: Dataset, test: Dataset, rows: range, convention: str, de
 
 
 @pytest.mark.parametrize("convention", ["A", "B"])
-def test_scores_correlate_with_leaving_out_of_either_convention_and_not_with_the_other(convention: str):
+def test_scores_correlate_with_leaving_out_of_either_convention_and_not_with_the_other(
+    convention: str,
+):
     data, test = problem(200), problem(5, seed=1)
     actual = leave_one_out(data, test, range(0, 200, 4), convention, 0.1)
-    got = {c: dataclasses.replace(EXACT, convention=c).fit(logistic(data, 0.1))(test)[:, ::4] for c in ("A", "B")}
+    got = {
+        c: dataclasses.replace(EXACT, convention=c).fit(logistic(data, 0.1))(test)[:, ::4]
+        for c in ("A", "B")
+    }
     assert all(pearsonr(got[convention][j], actual[j]).statistic > 0.99 for j in range(5))
     error = {c: float((scores - actual).norm() / actual.norm()) for c, scores in got.items()}
     assert error[convention] < 0.1
@@ -120,14 +143,18 @@ def test_relative_error_to_leaving_out_shrinks_as_one_over_n(convention: str):
         got = dataclasses.replace(EXACT, convention=convention).fit(logistic(data))(test)[:, :20]
         actual = leave_one_out(data, test, range(20), convention)
         errors.append(float((got - actual).norm() / actual.norm()))
-    slope = (torch.tensor(errors).log()[-1] - torch.tensor(errors).log()[0]) / torch.log(torch.tensor(8.0))
+    slope = (torch.tensor(errors).log()[-1] - torch.tensor(errors).log()[0]) / torch.log(
+        torch.tensor(8.0)
+    )
     assert -1.6 < float(slope) < -0.7, errors
 
 
 def test_scores_of_convention_b_sum_to_zero_at_the_optimum():
     data, test = problem(60), problem(7, seed=1)
     for damping in (0.0, 0.3):
-        scores = dataclasses.replace(EXACT, convention="B", damping=damping).fit(logistic(data))(test)
+        scores = dataclasses.replace(EXACT, convention="B", damping=damping).fit(logistic(data))(
+            test
+        )
         assert float(scores.sum(1).abs().max()) < 1e-11
         assert float(scores.abs().max()) > 1e-4
 
@@ -154,7 +181,9 @@ def test_damping_of_lissa_is_that_of_the_curvature_at_any_scale(damping: float):
     trace = logistic(data)
     want = InfluenceFunctions("explicit", damping=damping).fit(trace)(test)
     for scale in (2.0, 8.0):
-        lissa = InfluenceFunctions("lissa", damping=damping, scale=scale, tolerance=1e-10, max_steps=5_000)
+        lissa = InfluenceFunctions(
+            "lissa", damping=damping, scale=scale, tolerance=1e-10, max_steps=5_000
+        )
         torch.testing.assert_close(lissa.fit(trace)(test), want, rtol=1e-6, atol=1e-12)
 
 
@@ -162,7 +191,9 @@ def test_lissa_on_drawn_instances_comes_near_and_repeats_itself():
     data, test = problem(80), problem(6, seed=1)
     trace = logistic(data)
     want = InfluenceFunctions("explicit", damping=0.1).fit(trace)(test)
-    scorer = InfluenceFunctions("lissa", damping=0.1, batch=20, scale=8.0, tolerance=0.3, max_steps=150).fit(trace)
+    scorer = InfluenceFunctions(
+        "lissa", damping=0.1, batch=20, scale=8.0, tolerance=0.3, max_steps=150
+    ).fit(trace)
     assert float((scorer(test) - want).norm() / want.norm()) < 0.2
     assert torch.equal(scorer(test), scorer(test))
 
@@ -176,7 +207,9 @@ def test_solving_many_points_at_once_is_one_solve_a_point():
     alone = torch.cat([conjugate_gradients(lambda v: v @ h, row[None], 1e-12, 500) for row in b])
     torch.testing.assert_close(got, alone, rtol=1e-9, atol=0)
     for k, size in ((0, 1.0), (1, 1e-200), (3, 1e3)):
-        torch.testing.assert_close(got[k] / size, torch.linalg.solve(h, b[k] / size), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(
+            got[k] / size, torch.linalg.solve(h, b[k] / size), rtol=1e-8, atol=1e-10
+        )
     assert not got[2].any()
 
 
@@ -203,7 +236,9 @@ def test_points_that_are_solved_together_take_fewer_steps():
 
 def test_only_points_whose_own_space_meets_negative_curvature_are_lost():
     h = torch.diag(torch.tensor([-1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
-    b = torch.tensor([[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]], dtype=torch.float64)
+    b = torch.tensor(
+        [[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]], dtype=torch.float64
+    )
     with pytest.warns(RuntimeWarning, match="cg met non-positive curvature at 1 of 3 points"):
         got = conjugate_gradients(lambda v: v @ h, b, 1e-9, 50)
     torch.testing.assert_close(got[[0, 2]], (b / h.diagonal())[[0, 2]])
@@ -213,14 +248,19 @@ def test_only_points_whose_own_space_meets_negative_curvature_are_lost():
 def test_too_few_steps_are_said_with_the_worst_residual():
     trace, test = logistic(problem(30)), problem(3, seed=1)
     for solver in ("cg", "lissa"):
-        with pytest.warns(RuntimeWarning, match=rf"after 2 steps {solver} left 3 of 3 points .* worst at .*raise max_steps"):
+        with pytest.warns(
+            RuntimeWarning,
+            match=rf"after 2 steps {solver} left 3 of 3 points .* worst at .*raise max_steps",
+        ):
             scores = InfluenceFunctions(solver, max_steps=2, tolerance=1e-8).fit(trace)(test)
         assert bool(scores.isfinite().all())
 
 
 def test_a_diverging_recursion_gives_nan_and_a_warning():
     with pytest.warns(RuntimeWarning, match="lissa diverged at 3 of 3 points"):
-        scores = InfluenceFunctions("lissa", scale=0.01).fit(logistic(problem(30)))(problem(3, seed=1))
+        scores = InfluenceFunctions("lissa", scale=0.01).fit(logistic(problem(30)))(
+            problem(3, seed=1)
+        )
     assert bool(scores.isnan().all())
 
 
@@ -237,7 +277,9 @@ def test_negative_curvature_is_said_and_never_used():
 def test_an_explicit_matrix_of_too_many_parameters_is_refused():
     data = random_data(2)
     with pytest.raises(ValueError, match="at most 16384 parameters, got"):
-        InfluenceFunctions("explicit").fit(trace_of(build("resnet9", (1, 8, 8), 10, 0).double(), data, "resnet9"))
+        InfluenceFunctions("explicit").fit(
+            trace_of(build("resnet9", (1, 8, 8), 10, 0).double(), data, "resnet9")
+        )
 
 
 # ---- products ----
@@ -246,10 +288,15 @@ def test_an_explicit_matrix_of_too_many_parameters_is_refused():
 def dense_curvature(model: nn.Module, data: Dataset, kind: str) -> Tensor:
     """The matrix (p, p) by torch.autograd.functional on the flat parameters."""
     names = dict(model.named_parameters())
-    sizes, flat = [p.numel() for p in names.values()], torch.cat([p.detach().flatten() for p in names.values()])
+    sizes, flat = (
+        [p.numel() for p in names.values()],
+        torch.cat([p.detach().flatten() for p in names.values()]),
+    )
 
     def logits(t: Tensor) -> Tensor:
-        parts = {k: v.view(p.shape) for (k, p), v in zip(names.items(), t.split(sizes), strict=True)}
+        parts = {
+            k: v.view(p.shape) for (k, p), v in zip(names.items(), t.split(sizes), strict=True)
+        }
         return functional_call(model, parts, (data.x,))
 
     if kind == "hessian":
@@ -266,8 +313,18 @@ class Narrow(nn.Module):
     def __init__(self, side: int):
         super().__init__()
         self.features = nn.Sequential(
-            *(nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.GroupNorm(1, 2), nn.Conv2d(2, 3, 3, stride=2, bias=False)),
-            *(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 3, groups=3), nn.AdaptiveAvgPool2d(2), nn.Conv2d(3, 4, 2)),
+            *(
+                nn.Conv2d(1, 2, 3, padding=1),
+                nn.Tanh(),
+                nn.GroupNorm(1, 2),
+                nn.Conv2d(2, 3, 3, stride=2, bias=False),
+            ),
+            *(
+                nn.ReLU(inplace=True),
+                nn.Conv2d(3, 3, 3, groups=3),
+                nn.AdaptiveAvgPool2d(2),
+                nn.Conv2d(3, 4, 2),
+            ),
             *(nn.Tanh(), nn.Flatten()),
         )
         self.head = nn.Linear(4, 3)
@@ -294,7 +351,9 @@ def test_products_equal_the_matrices_of_autograd(name: str, kind: str):
     v = torch.randn((7, len(want)), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     product = hessian_product if kind == "hessian" else gauss_newton_product
     for some in (v, v[:1]):  # the number of vectors decides the form of a layer's gradients
-        torch.testing.assert_close(product(model, data, some, 0.3), some @ want + 0.3 * some, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(
+            product(model, data, some, 0.3), some @ want + 0.3 * some, rtol=1e-8, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
@@ -310,7 +369,9 @@ def test_products_of_large_models_equal_double_backward(name: str, kind: str):
     for j in range(2):
         logits = model(data.x)
         if kind == "hessian":
-            first = torch.autograd.grad(F.cross_entropy(logits, data.y), names.values(), create_graph=True)
+            first = torch.autograd.grad(
+                F.cross_entropy(logits, data.y), names.values(), create_graph=True
+            )
             inner = sum((a * v[k][j]).sum() for a, k in zip(first, names, strict=True))
             want = torch.autograd.grad(inner, names.values(), materialize_grads=True)
         else:
@@ -318,8 +379,12 @@ def test_products_of_large_models_equal_double_backward(name: str, kind: str):
             back = torch.autograd.grad(logits, names.values(), u, create_graph=True)
             (jv,) = torch.autograd.grad(back, u, [v[k][j] for k in names], retain_graph=True)
             s = logits.detach().softmax(1)
-            want = torch.autograd.grad(logits, names.values(), s * (jv - (s * jv).sum(1, keepdim=True)) / len(data))
-        torch.testing.assert_close(got[j], torch.cat([w.flatten() for w in want]), rtol=1e-8, atol=1e-10)
+            want = torch.autograd.grad(
+                logits, names.values(), s * (jv - (s * jv).sum(1, keepdim=True)) / len(data)
+            )
+        torch.testing.assert_close(
+            got[j], torch.cat([w.flatten() for w in want]), rtol=1e-8, atol=1e-10
+        )
 
 
 def test_gauss_newton_matrix_is_symmetric_and_positive_semi_definite_where_the_hessian_is_not():
@@ -338,7 +403,9 @@ def test_head_alone_is_the_corner_of_the_whole_matrix():
         rows = torch.tensor([k.startswith("head") for k in names])
         corner = dense_curvature(model, data, kind)[rows][:, rows]
         eye = torch.eye(len(corner), dtype=torch.float64)
-        torch.testing.assert_close(product(model, data, eye, layers="last"), corner, rtol=1e-8, atol=1e-12)
+        torch.testing.assert_close(
+            product(model, data, eye, layers="last"), corner, rtol=1e-8, atol=1e-12
+        )
 
 
 # ---- EK-FAC ----
@@ -357,9 +424,15 @@ def test_ekfac_keeps_the_trace_of_every_block():
     matrix = dense_curvature(model, data, "gauss-newton")
     found = ekfac.blocks(model, data, samples=0)
     for block in found:
-        torch.testing.assert_close(block.values.sum(), matrix.diag()[block.index].sum(), rtol=1e-9, atol=0)
-    assert sum(block.bases is None for block in found) == 2  # the norm; the grouped convolution with the raw parameter
-    assert torch.equal(torch.cat([block.index for block in found]).sort().values, torch.arange(len(matrix)))
+        torch.testing.assert_close(
+            block.values.sum(), matrix.diag()[block.index].sum(), rtol=1e-9, atol=0
+        )
+    assert (
+        sum(block.bases is None for block in found) == 2
+    )  # the norm; the grouped convolution with the raw parameter
+    assert torch.equal(
+        torch.cat([block.index for block in found]).sort().values, torch.arange(len(matrix))
+    )
 
 
 def test_ekfac_inverts_its_own_matrix():
@@ -376,7 +449,9 @@ def test_ekfac_inverts_its_own_matrix():
 def trained() -> tuple[Trace, Dataset]:
     data = random_data(120, (1, 8, 8), 4, seed=3)
     data.y.copy_((data.x.flatten(1)[:, :2] > 0.5).long() @ torch.tensor([1, 2]))
-    return train(data, Recipe("cnn", epochs=5, batch_size=20, lr=0.05), 0), random_data(8, (1, 8, 8), 4, seed=4)
+    return train(data, Recipe("cnn", epochs=5, batch_size=20, lr=0.05), 0), random_data(
+        8, (1, 8, 8), 4, seed=4
+    )
 
 
 @pytest.mark.parametrize("samples", [0, 1])
@@ -395,7 +470,9 @@ def test_ekfac_ranks_as_the_exact_solve_does(trained: tuple[Trace, Dataset], sam
 def test_self_influence_is_the_diagonal_and_not_negative(solver: str, renormalize: bool):
     model, data = small("mlp")
     data = data.take(torch.arange(12))
-    estimator = InfluenceFunctions(solver, damping=0.05, renormalize=renormalize, layers="last", tolerance=1e-9)
+    estimator = InfluenceFunctions(
+        solver, damping=0.05, renormalize=renormalize, layers="last", tolerance=1e-9
+    )
     trace = trace_of(model, data, "mlp")
     own = estimator.self_influence(trace)
     torch.testing.assert_close(own, estimator.fit(trace)(data).diag(), rtol=1e-8, atol=0)
@@ -405,22 +482,35 @@ def test_self_influence_is_the_diagonal_and_not_negative(solver: str, renormaliz
 def test_self_influence_of_convention_b_is_the_diagonal():
     trace = logistic(problem(30))
     b = dataclasses.replace(EXACT, convention="B")
-    torch.testing.assert_close(b.self_influence(trace), b.fit(trace)(trace.train).diag(), rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(
+        b.self_influence(trace), b.fit(trace)(trace.train).diag(), rtol=1e-7, atol=1e-12
+    )
 
 
 def test_renormalised_scores_are_those_of_unit_gradients(trained: tuple[Trace, Dataset]):
     trace, test = trained
     model = trace.model()
     estimator = InfluenceFunctions("ekfac", renormalize=True)
-    unit = [F.normalize(flatten(gradient_vectors(model, part, "loss")), dim=1) for part in (test, trace.train)]
-    solved = ekfac.solve(ekfac.blocks(model, trace.train), unit[0], estimator.damping + trace.recipe.weight_decay)
-    torch.testing.assert_close(estimator.fit(trace)(test), solved @ unit[1].T / len(trace.train), rtol=1e-6, atol=1e-9)
+    unit = [
+        F.normalize(flatten(gradient_vectors(model, part, "loss")), dim=1)
+        for part in (test, trace.train)
+    ]
+    solved = ekfac.solve(
+        ekfac.blocks(model, trace.train), unit[0], estimator.damping + trace.recipe.weight_decay
+    )
+    torch.testing.assert_close(
+        estimator.fit(trace)(test), solved @ unit[1].T / len(trace.train), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_huge_damping_leaves_the_dot_product(trained: tuple[Trace, Dataset]):
     trace, test = trained
     rows = [flatten(gradient_vectors(trace.model(), part, "loss")) for part in (test, trace.train)]
-    got = InfluenceFunctions("cg", damping=1e8, tolerance=1e-9).fit(trace)(test) * 1e8 * len(trace.train)
+    got = (
+        InfluenceFunctions("cg", damping=1e8, tolerance=1e-9).fit(trace)(test)
+        * 1e8
+        * len(trace.train)
+    )
     torch.testing.assert_close(got, rows[0] @ rows[1].T, rtol=1e-5, atol=1e-6)
 
 
@@ -429,11 +519,15 @@ def test_huge_damping_leaves_the_dot_product(trained: tuple[Trace, Dataset]):
 def test_every_solver_works_in_float32(name: str, solver: str):
     data, test = (random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (6, 2))
     trace = trace_of(build(name, (1, 8, 8), 3, 0), data, name)
-    wide = dataclasses.replace(trace_of(build(name, (1, 8, 8), 3, 0).double(), data.to(dtype=torch.float64), name))
+    wide = dataclasses.replace(
+        trace_of(build(name, (1, 8, 8), 3, 0).double(), data.to(dtype=torch.float64), name)
+    )
     estimator = InfluenceFunctions(solver, damping=1.0, samples=0, tolerance=1e-4)
     got = estimator.fit(trace)(test)
     assert got.dtype == torch.float32
-    torch.testing.assert_close(got.double(), estimator.fit(wide)(test.to(dtype=torch.float64)), rtol=5e-3, atol=1e-5)
+    torch.testing.assert_close(
+        got.double(), estimator.fit(wide)(test.to(dtype=torch.float64)), rtol=5e-3, atol=1e-5
+    )
 
 
 def test_the_largest_model_works_in_float32():
@@ -452,9 +546,13 @@ def test_confident_points_of_vanishing_loss_keep_their_scores_in_float32():
     for part in (data, test):
         part.y.copy_(model(part.x).argmax(1))
     assert float(margins(model(test.x), test.y).min().detach()) > 5
-    wide = InfluenceFunctions(renormalize=True, tolerance=1e-6).fit(trace_of(model, data, "linear"))(test)
+    wide = InfluenceFunctions(renormalize=True, tolerance=1e-6).fit(
+        trace_of(model, data, "linear")
+    )(test)
     narrow = trace_of(model.float(), data.to(dtype=torch.float32), "linear")
-    got = InfluenceFunctions(renormalize=True, tolerance=1e-5).fit(narrow)(test.to(dtype=torch.float32))
+    got = InfluenceFunctions(renormalize=True, tolerance=1e-5).fit(narrow)(
+        test.to(dtype=torch.float32)
+    )
     torch.testing.assert_close(got.double(), wide, rtol=1e-3, atol=1e-5)
 
 

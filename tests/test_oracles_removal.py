@@ -7,22 +7,24 @@ import torch
 from conftest import random_data
 from torch import Tensor
 
-from defenses.features import Layer, centred, features_of
-from defenses.removal import Candidates, adaptive, candidates, fit_head, lead, nested
-from defenses.removal_support import RemovalSupport, crossing
+from defenses.detectors.removal_support import RemovalSupport, crossing
+from defenses.kit.features import Layer, centred, features_of
+from defenses.kit.refitted_head import Candidates, adaptive, candidates, fit_head, lead, nested
 from estimators.group import displacement
-from poisonbench.contracts import Evidence
+from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
 from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 L2, N = 1e-2, 40
 
 
 @pytest.fixture(scope="module")
 def trace() -> Trace:
-    return train(random_data(N, classes=3), Recipe("mlp", epochs=2, batch_size=10, checkpoints=1), seed=0)
+    return train(
+        random_data(N, classes=3), Recipe("mlp", epochs=2, batch_size=10, checkpoints=1), seed=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,10 @@ def design(trace: Trace, test: Dataset, layer: Layer = "inner") -> tuple[Tensor,
     """The head's inputs of the training rows (n, D) and of the test points, and the one-hot labels."""
     rows, points = (part.double() for part in features_of(trace, layer, trace.train, test))
     size = centred(rows).square().sum(1).mean().sqrt()
-    a, t = (torch.cat([(x - rows.mean(0)) / size, torch.ones(len(x), 1).double()], 1) for x in (rows, points))
+    a, t = (
+        torch.cat([(x - rows.mean(0)) / size, torch.ones(len(x), 1).double()], 1)
+        for x in (rows, points)
+    )
     return a, t, torch.eye(trace.train.classes, dtype=torch.float64)[trace.train.y]
 
 
@@ -43,16 +48,23 @@ def votes_without(gone: list[int], trace: Trace, test: Dataset, layer: Layer = "
     a, t, labels = design(trace, test, layer)
     keep = [i for i in range(len(a)) if i not in gone]
     ridge = (L2 * len(a)) ** 0.5 * torch.eye(a.shape[1], dtype=a.dtype)
-    stacked = torch.cat([a[keep], ridge]), torch.cat([labels[keep], labels.new_zeros(a.shape[1], labels.shape[1])])
+    stacked = (
+        torch.cat([a[keep], ridge]),
+        torch.cat([labels[keep], labels.new_zeros(a.shape[1], labels.shape[1])]),
+    )
     return t @ torch.linalg.lstsq(*stacked, driver="gelsd").solution
 
 
 def problem(trace: Trace, test: Dataset, q: int = 12) -> tuple[Candidates, Tensor]:
     rows = torch.rand(len(test), N, generator=generator(0, "candidates")).argsort(1)[:, :q]
-    return candidates(fit_head(trace, test, "inner", L2), torch.arange(len(test)), test.y, rows), rows
+    return candidates(
+        fit_head(trace, test, "inner", L2), torch.arange(len(test)), test.y, rows
+    ), rows
 
 
-def test_the_newton_step_is_the_head_refitted_without_every_one_of_the_nested_sets(trace: Trace, test: Dataset) -> None:
+def test_the_newton_step_is_the_head_refitted_without_every_one_of_the_nested_sets(
+    trace: Trace, test: Dataset
+) -> None:
     case, rows = problem(trace, test)
     leads = nested(case, "newton")
     for j, order in enumerate(rows.tolist()):
@@ -62,7 +74,9 @@ def test_the_newton_step_is_the_head_refitted_without_every_one_of_the_nested_se
 
 
 @pytest.mark.parametrize("order", ["first", "second", "newton"])
-def test_every_order_is_the_displacement_of_the_heads_parameters(order, trace: Trace, test: Dataset) -> None:
+def test_every_order_is_the_displacement_of_the_heads_parameters(
+    order, trace: Trace, test: Dataset
+) -> None:
     """The detector's sums over nested sets are what `estimators.group` solves for one set and one column of W at a time."""
     case, rows = problem(trace, test)
     a, t, labels = design(trace, test)
@@ -74,19 +88,32 @@ def test_every_order_is_the_displacement_of_the_heads_parameters(order, trace: T
         own = [lambda v, s=s: v @ (a[s].T @ a[s])] * 3
         pull = ((a[s] @ w - labels[s]).T @ a[s]).contiguous()  # g_S, a row a class
         moved = displacement(
-            order, lambda v: v @ h, own, pull, lambda p, b: torch.linalg.solve(p(torch.eye(len(h)).double()), b.T).T
+            order,
+            lambda v: v @ h,
+            own,
+            pull,
+            lambda p, b: torch.linalg.solve(p(torch.eye(len(h)).double()), b.T).T,
         )
-        assert leads[j, k] == pytest.approx(float(lead(t[j] @ (w + moved.T), test.y[j])[0]), abs=1e-9)
+        assert leads[j, k] == pytest.approx(
+            float(lead(t[j] @ (w + moved.T), test.y[j])[0]), abs=1e-9
+        )
 
 
 def test_a_block_of_points_is_the_points_one_by_one(trace: Trace, test: Dataset) -> None:
     influence = torch.rand(len(test), N, generator=generator(1, "influence"), dtype=torch.float64)
     whole = RemovalSupport()(Evidence(trace, test, influence))
-    alone = torch.cat([RemovalSupport()(Evidence(trace, test.take(torch.tensor([j])), influence[[j]])) for j in range(len(test))])
+    alone = torch.cat(
+        [
+            RemovalSupport()(Evidence(trace, test.take(torch.tensor([j])), influence[[j]]))
+            for j in range(len(test))
+        ]
+    )
     assert torch.allclose(alone, whole, rtol=1e-9, atol=1e-12)
 
 
-def test_adaptive_takes_what_brute_force_finds_best_by_refitting_without_each_row_in_turn(trace: Trace, test: Dataset) -> None:
+def test_adaptive_takes_what_brute_force_finds_best_by_refitting_without_each_row_in_turn(
+    trace: Trace, test: Dataset
+) -> None:
     case, rows = problem(trace, test, 8)
     weight = torch.rand(len(test), 8, generator=generator(2, "weight"), dtype=torch.float64) - 0.2
     leads = adaptive(case, weight, 8)
@@ -102,7 +129,9 @@ def test_adaptive_takes_what_brute_force_finds_best_by_refitting_without_each_ro
                     fall = (votes - votes_without([*gone, i], trace, test))[j]
                     gains[i] = max(value, 0.0) * float(fall[test.y[j]] - fall[second])
             if here <= 0 or not gains or max(gains.values()) <= 0:
-                assert (leads[j, k:] - here).abs().max() < 1e-9, "it stops where nothing lowers the lead, and where there is none"
+                assert (leads[j, k:] - here).abs().max() < 1e-9, (
+                    "it stops where nothing lowers the lead, and where there is none"
+                )
                 break
             gone.append(max(gains, key=lambda i: gains[i]))
 
@@ -125,7 +154,9 @@ def held_up(copies: int) -> tuple[Evidence, list[int]]:
     """A point among rows of label 1 but for copies of itself with label 0; the influence is the head's, to first order."""
     g = generator(0, "held up")
     y = torch.arange(2).repeat(30)
-    x = torch.nn.functional.one_hot(y, 6).double() * 3 + 0.5 * torch.randn(60, 6, generator=g, dtype=torch.float64)
+    x = torch.nn.functional.one_hot(y, 6).double() * 3 + 0.5 * torch.randn(
+        60, 6, generator=g, dtype=torch.float64
+    )
     point = Dataset(torch.tensor([[0.0, 3, 0, 0, 0, 4]]).double(), torch.tensor([0]), 2)
     data = join([Dataset(x, y, 2), *[point] * copies])
     trace = train(data, Recipe("linear", epochs=1, checkpoints=1), seed=0)
@@ -135,10 +166,15 @@ def held_up(copies: int) -> tuple[Evidence, list[int]]:
 
 
 @pytest.mark.parametrize("copies", [4, 10, 25])
-def test_copies_that_hold_a_point_up_are_counted_by_the_group_and_overcounted_by_the_sum(copies: int) -> None:
+def test_copies_that_hold_a_point_up_are_counted_by_the_group_and_overcounted_by_the_sum(
+    copies: int,
+) -> None:
     """Brute force: the smallest number of the copies whose removal turns the head, by refitting it for each number."""
     evidence, rows = held_up(copies)
-    votes = [votes_without(rows[:k], evidence.trace, evidence.test, "penultimate")[0] for k in range(copies + 1)]
+    votes = [
+        votes_without(rows[:k], evidence.trace, evidence.test, "penultimate")[0]
+        for k in range(copies + 1)
+    ]
     truth = next(k for k, (held, other) in enumerate(votes) if held <= other)
     assert 0 < truth <= copies
 
@@ -148,16 +184,23 @@ def test_copies_that_hold_a_point_up_are_counted_by_the_group_and_overcounted_by
 
     for order in ("newton", "adaptive"):
         assert truth - 1 < count(order) <= truth, order
-    assert count("first") > count("second") > truth + 0.5, "each order sees more of what the copies share"
+    assert count("first") > count("second") > truth + 0.5, (
+        "each order sees more of what the copies share"
+    )
 
 
-def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(trace: Trace, test: Dataset) -> None:
+def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(
+    trace: Trace, test: Dataset
+) -> None:
     influence = torch.rand(len(test), N, generator=generator(3, "influence"), dtype=torch.float64)
     labels = trace.train.y.clone()
     other = labels != test.y[:, None]
     for order in ("first", "second", "newton", "adaptive"):
         detector = RemovalSupport(order)  # type: ignore[arg-type]
-        assert torch.equal(detector(Evidence(trace, test, influence)), detector(Evidence(trace, test, influence + 9 * other)))
+        assert torch.equal(
+            detector(Evidence(trace, test, influence)),
+            detector(Evidence(trace, test, influence + 9 * other)),
+        )
         few = replace(trace, train=trace.train.relabel(labels.masked_fill(labels == 2, 1)))
         assert detector(Evidence(few, test, influence)).isfinite().all()
 
@@ -165,7 +208,10 @@ def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(trace
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RemovalSupport("third"), "order must be one of sum, first, second, newton, adaptive, got 'third'"),
+        (
+            lambda: RemovalSupport("third"),
+            "order must be one of sum, first, second, newton, adaptive, got 'third'",
+        ),
         (lambda: RemovalSupport(most=0), "most must be at least 1, got 0"),
         (lambda: RemovalSupport(l2=0.0), "l2 must be positive, got 0.0"),
         (lambda: RemovalSupport(layer="first"), "layer must be 'inner' or 'penultimate'"),

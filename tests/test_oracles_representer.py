@@ -11,9 +11,10 @@ from estimators import representer_point
 from estimators.representer_point import RepresenterPoint, decomposition, refit
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.models import predict
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 SMALL = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.05)
 
@@ -23,7 +24,9 @@ class Unbiased(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
-        self.features = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 7), nn.Tanh())
+        self.features = nn.Sequential(
+            nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 7), nn.Tanh()
+        )
         self.head = nn.Linear(7, classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +42,10 @@ class Crooked(Unbiased):
 def problem(n: int = 40, width: int = 6, classes: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     """A random head, features and labels."""
     g = generator(0, "problem")
-    weight, inputs = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((classes, width), (n, width)))
+    weight, inputs = (
+        torch.randn(shape, generator=g, dtype=torch.float64)
+        for shape in ((classes, width), (n, width))
+    )
     return weight, inputs, torch.randint(classes, (n,), generator=g)
 
 
@@ -48,7 +54,9 @@ def objective(weight: Tensor, inputs: Tensor, y: Tensor, l2: float) -> Tensor:
 
 
 def run(model: str = "mlp") -> tuple[Trace, Dataset]:
-    return train(random_data(30), Recipe(**{**SMALL.__dict__, "model": model}), 1), random_data(9, seed=4)
+    return train(random_data(30), Recipe(**{**SMALL.__dict__, "model": model}), 1), random_data(
+        9, seed=4
+    )
 
 
 @pytest.mark.parametrize("l2", [1e-4, 1e-2, 1.0])
@@ -60,7 +68,9 @@ def test_at_any_head_the_sum_misses_it_by_the_gradient_over_twice_the_regularise
     torch.testing.assert_close(got.gradient, gradient, rtol=1e-10, atol=1e-12)
     missed = weight - got.alpha.T @ inputs
     assert float((missed - gradient / (2 * l2)).norm() / missed.norm()) < 1e-10
-    assert got.error == pytest.approx(float(gradient.norm() / (2 * l2) / (1 + weight.norm())), rel=1e-9)
+    assert got.error == pytest.approx(
+        float(gradient.norm() / (2 * l2) / (1 + weight.norm())), rel=1e-9
+    )
 
 
 def test_alpha_is_the_gradient_of_the_loss_by_the_logits():
@@ -69,26 +79,41 @@ def test_alpha_is_the_gradient_of_the_loss_by_the_logits():
     (g,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), logits)
     got = decomposition(weight, inputs, y, 0.01)
     torch.testing.assert_close(got.alpha, -g / (2 * 0.01 * len(y)), rtol=1e-10, atol=1e-14)
-    torch.testing.assert_close(got.alpha.sum(1), torch.zeros(len(y), dtype=torch.float64), rtol=0, atol=1e-14)
-    torch.testing.assert_close(got.directions.sum(1), torch.zeros(len(y), dtype=torch.float64), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        got.alpha.sum(1), torch.zeros(len(y), dtype=torch.float64), rtol=0, atol=1e-14
+    )
+    torch.testing.assert_close(
+        got.directions.sum(1), torch.zeros(len(y), dtype=torch.float64), rtol=0, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("explicit", [0, 10_000], ids=["conjugate gradients", "Cholesky"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
 @pytest.mark.parametrize("l2", [1e-5, 1e-2])
-def test_the_refitted_head_is_the_minimum_from_any_start(l2: float, scale: float, explicit: int, monkeypatch):
+def test_the_refitted_head_is_the_minimum_from_any_start(
+    l2: float, scale: float, explicit: int, monkeypatch
+):
     monkeypatch.setattr(representer_point, "EXPLICIT", explicit)
     weight, inputs, y = problem()
     got = refit(weight * scale, inputs, y, l2)
     free = got.clone().requires_grad_()
-    assert float(torch.autograd.grad(objective(free, inputs, y, l2), free)[0].norm()) / (2 * l2) < 1e-8 * float(got.norm())
-    best = torch.optim.LBFGS([other := weight.clone().requires_grad_()], max_iter=2000, tolerance_grad=1e-12, tolerance_change=0)
+    assert float(torch.autograd.grad(objective(free, inputs, y, l2), free)[0].norm()) / (
+        2 * l2
+    ) < 1e-8 * float(got.norm())
+    best = torch.optim.LBFGS(
+        [other := weight.clone().requires_grad_()],
+        max_iter=2000,
+        tolerance_grad=1e-12,
+        tolerance_change=0,
+    )
     if l2 == 1e-2:
         best.step(lambda: backward(other, inputs, y, l2, best))
         torch.testing.assert_close(got, other.detach(), rtol=1e-6, atol=1e-8)
 
 
-def backward(weight: Tensor, inputs: Tensor, y: Tensor, l2: float, optimiser: torch.optim.Optimizer) -> Tensor:
+def backward(
+    weight: Tensor, inputs: Tensor, y: Tensor, l2: float, optimiser: torch.optim.Optimizer
+) -> Tensor:
     optimiser.zero_grad()
     loss = objective(weight, inputs, y, l2)
     loss.backward()
@@ -109,7 +134,9 @@ def test_a_newton_step_is_the_gradient_over_the_hessian_of_autograd(explicit: in
 def test_features_that_separate_the_classes_are_fitted_too():
     _, _, y = problem()
     inputs = F.one_hot(y).double()
-    got = decomposition(refit(torch.zeros(4, 4, dtype=torch.float64), inputs, y, 1e-8), inputs, y, 1e-8)
+    got = decomposition(
+        refit(torch.zeros(4, 4, dtype=torch.float64), inputs, y, 1e-8), inputs, y, 1e-8
+    )
     assert got.error < 1e-8
 
 
@@ -124,7 +151,9 @@ def test_the_scores_of_a_test_point_sum_to_its_logit(model: str):
     assert got.inputs.shape == (30, features.shape[1] + biased)
     assert got.error < 1e-9
     scores = method.fit(trace)(test)
-    torch.testing.assert_close(scores.sum(1), logits.gather(1, test.y[:, None]).squeeze(1), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        scores.sum(1), logits.gather(1, test.y[:, None]).squeeze(1), rtol=1e-8, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("model", ["mlp", "test_oracles_representer:Unbiased"])
@@ -158,9 +187,14 @@ def test_self_influence_is_the_diagonal_and_not_negative():
 
 def test_renormalised_shares_are_blind_to_the_scale_of_every_single_loss():
     weight, inputs, y = problem()
-    constants = torch.rand(len(y), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100 + 0.01
+    constants = (
+        torch.rand(len(y), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
+        + 0.01
+    )
     logits = (inputs @ weight.T).requires_grad_()
-    (g,) = torch.autograd.grad((constants * F.cross_entropy(logits, y, reduction="none")).sum(), logits)
+    (g,) = torch.autograd.grad(
+        (constants * F.cross_entropy(logits, y, reduction="none")).sum(), logits
+    )
     got = decomposition(weight, inputs, y, 0.01).directions
     torch.testing.assert_close(got, -g / g.norm(dim=1, keepdim=True), rtol=1e-12, atol=1e-12)
 
@@ -174,12 +208,16 @@ def test_renormalised_shares_survive_any_confidence():
     assert float(got.alpha.abs().amax(1).min()) < 1e-300  # of the loss nothing is left
     want = (F.one_hot(y, 4) - F.one_hot(runner_up, 4)) / 2**0.5
     assert float((got.directions - want).norm(dim=1).median()) < 1e-6
-    torch.testing.assert_close(got.directions.norm(dim=1), torch.ones(len(y), dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        got.directions.norm(dim=1), torch.ones(len(y), dtype=torch.float64), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("l2", [2.5e-4, 3e-3])
-def test_a_trained_head_on_digits_becomes_stationary(digits: tuple[Dataset, Dataset], dtype: torch.dtype, l2: float):
+def test_a_trained_head_on_digits_becomes_stationary(
+    digits: tuple[Dataset, Dataset], dtype: torch.dtype, l2: float
+):
     data, test = (part.to(dtype=dtype) for part in digits)
     trace = train(data.take(torch.arange(600)), Recipe(model="cnn", epochs=4), 0)
     got = RepresenterPoint(l2).decompose(trace)

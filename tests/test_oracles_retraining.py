@@ -12,15 +12,16 @@ from conftest import random_data
 from scipy import stats
 from torch.nn import functional as F
 
-from estimators._retraining import with_and_without
 from estimators.downsampling import Downsampling, balanced
 from estimators.influence_functions import InfluenceFunctions
+from estimators.kit.retraining import with_and_without
 from estimators.leave_one_out import LeaveOneOut
 from poisonbench.data import Dataset
+from poisonbench.models import predict
 from poisonbench.notes import collecting
 from poisonbench.objectives import utility
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, predict, train, train_many
+from poisonbench.training import Recipe, train, train_many
 
 DECAY = 0.02
 
@@ -29,13 +30,19 @@ def blobs(n: int, seed: int, dimension: int = 4, classes: int = 3) -> Dataset:
     """Overlapping classes in float64."""
     g = generator(seed, "blobs")
     y = torch.randint(classes, (n,), generator=g)
-    centers = torch.randn((classes, dimension), generator=generator(0, "centers"), dtype=torch.float64)
-    return Dataset(centers[y] + torch.randn((n, dimension), generator=g, dtype=torch.float64), y, classes)
+    centers = torch.randn(
+        (classes, dimension), generator=generator(0, "centers"), dtype=torch.float64
+    )
+    return Dataset(
+        centers[y] + torch.randn((n, dimension), generator=g, dtype=torch.float64), y, classes
+    )
 
 
 def converged(n: int, epochs: int = 500) -> Recipe:
     """Full-batch descent on the convex problem, to machine precision."""
-    return Recipe("linear", epochs, n, 0.6, 0.9, weight_decay=DECAY, schedule="constant", checkpoints=1)
+    return Recipe(
+        "linear", epochs, n, 0.6, 0.9, weight_decay=DECAY, schedule="constant", checkpoints=1
+    )
 
 
 def refit(data: Dataset, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +57,10 @@ def refit(data: Dataset, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     for _ in range(12):
         gradient = torch.autograd.functional.jacobian(objective, theta.flatten())
         theta = (
-            theta.flatten() - torch.linalg.solve(torch.autograd.functional.hessian(objective, theta.flatten()), gradient)
+            theta.flatten()
+            - torch.linalg.solve(
+                torch.autograd.functional.hessian(objective, theta.flatten()), gradient
+            )
         ).view_as(theta)
     return theta[:, :-1], theta[:, -1]
 
@@ -73,8 +83,13 @@ def test_leave_one_out_of_a_convex_problem_is_refitting_without_the_instance(con
 @pytest.mark.parametrize("convention", ["A", "B"])
 def test_leaving_a_group_out_is_refitting_without_it(convention: str):
     data, test = blobs(30, 0), blobs(7, 1)
-    masks = torch.rand((4, 30), generator=generator(0, "groups")) < torch.tensor([0.5, 0.7, 0.9, 0.2])[:, None]
-    ensemble = train_many(data, masks, converged(30), [0] * 4, batches="full", convention=convention)
+    masks = (
+        torch.rand((4, 30), generator=generator(0, "groups"))
+        < torch.tensor([0.5, 0.7, 0.9, 0.2])[:, None]
+    )
+    ensemble = train_many(
+        data, masks, converged(30), [0] * 4, batches="full", convention=convention
+    )
     for mask, logits in zip(masks, ensemble.logits(test), strict=True):
         weight, bias = refit(data, mask.double() / (30 if convention == "A" else mask.sum()))
         torch.testing.assert_close(logits, test.x @ weight.T + bias, rtol=1e-8, atol=1e-10)
@@ -83,13 +98,17 @@ def test_leaving_a_group_out_is_refitting_without_it(convention: str):
 def test_one_full_step_without_an_instance_lacks_its_gradient_and_nothing_else():
     """theta_1 without i = theta_1 + (lr / n) g_i (convention A), with momentum, decay and any model."""
     data, test = random_data(12), random_data(3, seed=1)
-    recipe = Recipe("mlp", 1, 12, 0.1, 0.9, nesterov=True, weight_decay=0.01, schedule="constant", checkpoints=1)
+    recipe = Recipe(
+        "mlp", 1, 12, 0.1, 0.9, nesterov=True, weight_decay=0.01, schedule="constant", checkpoints=1
+    )
     trace = train(data, recipe, 0)
     got = LeaveOneOut(repeats=1, convention="A").fit(trace)(test)
     start, final = trace.initial(), trace.model()
     full = -F.cross_entropy(predict(final, test.x), test.y, reduction="none")
     for i in range(12):
-        grads = torch.autograd.grad(F.cross_entropy(start(data.x[i : i + 1]), data.y[i : i + 1]), list(start.parameters()))
+        grads = torch.autograd.grad(
+            F.cross_entropy(start(data.x[i : i + 1]), data.y[i : i + 1]), list(start.parameters())
+        )
         moved = trace.model()
         with torch.no_grad():
             for p, g in zip(moved.parameters(), grads, strict=True):
@@ -100,12 +119,17 @@ def test_one_full_step_without_an_instance_lacks_its_gradient_and_nothing_else()
 
 def ridge(seed: int, n: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     g = generator(seed, "ridge")
-    x, y = torch.randn((n, 3), generator=g, dtype=torch.float64), torch.randn(n, generator=g, dtype=torch.float64)
+    x, y = (
+        torch.randn((n, 3), generator=g, dtype=torch.float64),
+        torch.randn(n, generator=g, dtype=torch.float64),
+    )
     return x, y, torch.randn((5, 3), generator=g, dtype=torch.float64)
 
 
 def solve(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.solve(x[rows].T @ x[rows] + 0.3 * torch.eye(3, dtype=x.dtype), x[rows].T @ y[rows])
+    return torch.linalg.solve(
+        x[rows].T @ x[rows] + 0.3 * torch.eye(3, dtype=x.dtype), x[rows].T @ y[rows]
+    )
 
 
 def test_differences_of_ridge_predictions_are_those_of_the_hat_matrix():
@@ -117,11 +141,15 @@ def test_differences_of_ridge_predictions_are_those_of_the_hat_matrix():
     scores, errors = LeaveOneOut(repeats=1).differences(values)
     inverse = torch.linalg.inv(x.T @ x + 0.3 * torch.eye(3, dtype=x.dtype))
     leverage, residual = (x @ inverse * x).sum(1), y - x @ solve(x, y, everything)
-    torch.testing.assert_close(scores, test @ inverse @ x.T * (residual / (1 - leverage)), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        scores, test @ inverse @ x.T * (residual / (1 - leverage)), rtol=1e-10, atol=1e-10
+    )
     assert bool(errors.isnan().all())
     twice, error = LeaveOneOut(repeats=2).differences(torch.cat([values, values * 3]))
     torch.testing.assert_close(twice, 2 * scores)
-    torch.testing.assert_close(error, scores.abs())  # of s and 3 s: s_n-1 = sqrt(2) |s|, over sqrt(2)
+    torch.testing.assert_close(
+        error, scores.abs()
+    )  # of s and 3 s: s_n-1 = sqrt(2) |s|, over sqrt(2)
 
 
 def test_a_group_of_ridge_instances_left_out_is_that_of_the_hat_matrix():
@@ -133,8 +161,15 @@ def test_a_group_of_ridge_instances_left_out_is_that_of_the_hat_matrix():
     inverse = torch.linalg.inv(x.T @ x + 0.3 * torch.eye(3, dtype=x.dtype))
     hat = x[group] @ inverse @ x[group].T
     residual = y[group] - x[group] @ solve(x, y, torch.arange(12))
-    want = test @ inverse @ x[group].T @ torch.linalg.solve(torch.eye(3, dtype=x.dtype) - hat, residual)
-    torch.testing.assert_close(LeaveOneOut(repeats=1).differences(values)[0][:, 0], want, rtol=1e-10, atol=1e-10)
+    want = (
+        test
+        @ inverse
+        @ x[group].T
+        @ torch.linalg.solve(torch.eye(3, dtype=x.dtype) - hat, residual)
+    )
+    torch.testing.assert_close(
+        LeaveOneOut(repeats=1).differences(values)[0][:, 0], want, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_an_instance_of_weight_0_has_no_influence_at_all():
@@ -147,7 +182,10 @@ def test_an_instance_of_weight_0_has_no_influence_at_all():
 
 
 def test_candidates_alone_are_left_out_and_their_scores_stay_the_same():
-    trace, test = train(random_data(20), Recipe("mlp", 2, 8, checkpoints=1), 0), random_data(4, seed=1)
+    trace, test = (
+        train(random_data(20), Recipe("mlp", 2, 8, checkpoints=1), 0),
+        random_data(4, seed=1),
+    )
     every, some = (LeaveOneOut(repeats=2, candidates=c).fit(trace)(test) for c in (None, (13, 2)))
     torch.testing.assert_close(some[:, [13, 2]], every[:, [13, 2]], rtol=1e-9, atol=1e-12)
     assert int(some.isnan().sum()) == 4 * 18
@@ -164,7 +202,9 @@ def test_leave_one_out_and_influence_functions_agree_on_a_convex_problem_and_cro
     for how in ("A", "B"):
         loo = LeaveOneOut(repeats=1, convention=how).fit(trace)(test)
         for formula in ("A", "B"):
-            influence = InfluenceFunctions(solver="explicit", curvature="hessian", convention=formula).fit(trace)(test)
+            influence = InfluenceFunctions(
+                solver="explicit", curvature="hessian", convention=formula
+            ).fit(trace)(test)
             pairs = list(zip(loo.numpy(), influence.numpy(), strict=True))
             pearson = min(stats.pearsonr(a, b).statistic for a, b in pairs)
             spearman = min(stats.spearmanr(a, b).statistic for a, b in pairs)
@@ -198,7 +238,9 @@ def worth(n: int, m: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_over_all_subsets_of_a_size_the_score_is_the_mean_effect_of_taking_another_s_place(size: int):
+def test_over_all_subsets_of_a_size_the_score_is_the_mean_effect_of_taking_another_s_place(
+    size: int,
+):
     """E[F | i in] - E[F | i out] = E[F(S + i) - F(S + j)] over the others j and the S of size - 1 that lack both, enumerated."""
     n, game = 6, partial(curved, worth=worth(6))
     masks = subsets(n, size)
@@ -233,7 +275,9 @@ def test_over_all_subsets_bernoulli_sampling_is_the_banzhaf_value():
         without = masks[~masks[:, i]].double()
         joined = without.clone()
         joined[:, i] = 1
-        torch.testing.assert_close(got[:, i], (game(joined) - game(without)).mean(0), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            got[:, i], (game(joined) - game(without)).mean(0), rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.3])
@@ -274,12 +318,16 @@ def test_complementary_pairs_would_double_the_variance_of_an_additive_game():
         scores = torch.stack([with_and_without(game(d.double()), d)[0] for d in designs])
         return float(scores.var(0).mean())
 
-    assert variance(pairs) / variance(lambda g: balanced(K, n, n // 2, g)) == pytest.approx(2.0, rel=0.15)
+    assert variance(pairs) / variance(lambda g: balanced(K, n, n // 2, g)) == pytest.approx(
+        2.0, rel=0.15
+    )
 
 
 @pytest.mark.parametrize("sampling", ["fixed", "bernoulli"])
 @pytest.mark.parametrize("game", [additive, curved], ids=["additive", "curved"])
-def test_standard_errors_cover_the_true_value_as_often_as_they_say(sampling: str, game: Callable[..., torch.Tensor]):
+def test_standard_errors_cover_the_true_value_as_often_as_they_say(
+    sampling: str, game: Callable[..., torch.Tensor]
+):
     """Over 400 repetitions: the mean is unbiased (|z| < 4), and 95 % intervals hold the truth in about 95 %."""
     n, values = 12, partial(game, worth=worth(12) / 2)
     every = subsets(n, 6 if sampling == "fixed" else None)
@@ -289,7 +337,9 @@ def test_standard_errors_cover_the_true_value_as_often_as_they_say(sampling: str
     for seed in range(400):
         masks = Downsampling(models=60, sampling=sampling, seed=seed).masks(n, 0)
         drawn = values(masks.double())
-        score, error = with_and_without(drawn + 0.3 * torch.randn(drawn.shape, generator=noise, dtype=torch.float64), masks)
+        score, error = with_and_without(
+            drawn + 0.3 * torch.randn(drawn.shape, generator=noise, dtype=torch.float64), masks
+        )
         scores.append(score)
         errors.append(error)
     s, e = torch.stack(scores), torch.stack(errors)
@@ -300,12 +350,16 @@ def test_standard_errors_cover_the_true_value_as_often_as_they_say(sampling: str
 
 
 def test_an_instance_in_no_model_or_in_all_and_a_model_that_diverged_are_left_out():
-    masks = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool)
+    masks = torch.tensor(
+        [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool
+    )
     values = torch.tensor([[1.0], [2.0], [4.0], [torch.nan], [9.0]], dtype=torch.float64)
     scores, errors = with_and_without(values, masks)
     assert scores[0].isnan().tolist() == [True, False, False, True]
     assert scores[0, 1:3].tolist() == pytest.approx([5 - 3, 5.5 - 2.5])
-    assert errors[0, 1:3].tolist() == pytest.approx([math.sqrt(32 / 2 + 2 / 2), math.sqrt(24.5 / 2 + 4.5 / 2)])
+    assert errors[0, 1:3].tolist() == pytest.approx(
+        [math.sqrt(32 / 2 + 2 / 2), math.sqrt(24.5 / 2 + 4.5 / 2)]
+    )
 
 
 def test_downsampling_says_which_instances_it_cannot_score():
@@ -319,7 +373,10 @@ def test_downsampling_says_which_instances_it_cannot_score():
 
 @pytest.mark.parametrize("estimator", [LeaveOneOut(repeats=2), Downsampling(models=20)], ids=repr)
 def test_standard_errors_and_their_share_reach_the_log(estimator: LeaveOneOut | Downsampling):
-    trace, test = train(random_data(20), Recipe("mlp", 2, 8, checkpoints=1), 0), random_data(4, seed=1)
+    trace, test = (
+        train(random_data(20), Recipe("mlp", 2, 8, checkpoints=1), 0),
+        random_data(4, seed=1),
+    )
     with collecting() as notes:
         scores = estimator.fit(trace)(test)
     errors = notes.arrays["standard_error"]
@@ -333,7 +390,11 @@ def test_standard_errors_and_their_share_reach_the_log(estimator: LeaveOneOut | 
 def test_memorisation_finds_planted_label_flips(digits: tuple[Dataset, Dataset]):
     data = digits[0].take(torch.arange(600))
     flipped = torch.rand(600, generator=generator(0, "flips")) < 0.05
-    y = torch.where(flipped, (data.y + 1 + torch.randint(9, (600,), generator=generator(1, "flips"))) % 10, data.y)
+    y = torch.where(
+        flipped,
+        (data.y + 1 + torch.randint(9, (600,), generator=generator(1, "flips"))) % 10,
+        data.y,
+    )
     trace = train(data.relabel(y), Recipe("mlp", 20, 32, checkpoints=1), 0)
     scores = Downsampling(models=200).self_influence(trace).numpy()
     flips = flipped.numpy()
@@ -347,14 +408,23 @@ def test_memorisation_finds_planted_label_flips(digits: tuple[Dataset, Dataset])
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: LeaveOneOut(measure="accuracy"), "measure must be one of loss, margin, correct, got 'accuracy'"),
+        (
+            lambda: LeaveOneOut(measure="accuracy"),
+            "measure must be one of loss, margin, correct, got 'accuracy'",
+        ),
         (lambda: LeaveOneOut(repeats=0), "repeats must be at least 1, got 0"),
         (lambda: LeaveOneOut(convention="C"), "convention must be one of A, B, got 'C'"),
         (lambda: LeaveOneOut(candidates=(1, 1)), "candidates must be different rows"),
         (lambda: Downsampling(models=1), "models must be at least 2, got 1"),
         (lambda: Downsampling(fraction=1.0), r"fraction must lie in \(0, 1\), got 1.0"),
-        (lambda: Downsampling(sampling="pairs"), "sampling must be one of fixed, bernoulli, got 'pairs'"),
-        (lambda: Downsampling(fraction=0.01).masks(10, 0), "leave 1 to 9 of 10 instances, got 0.01, which leaves 0"),
+        (
+            lambda: Downsampling(sampling="pairs"),
+            "sampling must be one of fixed, bernoulli, got 'pairs'",
+        ),
+        (
+            lambda: Downsampling(fraction=0.01).masks(10, 0),
+            "leave 1 to 9 of 10 instances, got 0.01, which leaves 0",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_named_with_its_rule(make: Callable[[], object], match: str):

@@ -9,8 +9,8 @@ from scipy.stats import median_abs_deviation
 from statsmodels.robust.scale import qn_scale
 from torch import Tensor
 
-from defenses import scale
-from defenses.scale import QN_FACTOR, mad, median, qn
+from defenses.kit import scale
+from defenses.kit.scale import QN_FACTOR, mad, median, qn
 from poisonbench.seeding import generator
 
 values64 = st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=60)
@@ -104,7 +104,9 @@ def test_qn_leaves_its_argument_alone() -> None:
 @given(values64)
 def test_mad_is_that_of_scipy(values: list[float]) -> None:
     expected = median_abs_deviation(np.array(values), scale="normal")
-    assert float(mad(torch.tensor(values, dtype=torch.float64))) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+    assert float(mad(torch.tensor(values, dtype=torch.float64))) == pytest.approx(
+        expected, rel=1e-8, abs=1e-12
+    )
 
 
 def test_scale_is_zero_when_more_than_half_of_the_values_tie() -> None:

@@ -15,19 +15,35 @@ from conftest import random_data
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from estimators._knn_shapley import knn_shapley
-from estimators._permutations import Round, Walk, contributions, cuts_at, draw, fill, follow, frequencies
-from estimators._retraining import with_and_without
-from estimators._sampling import Rule, Tally, sample
-from estimators._semivalues import beta_weights, draw_halves, draw_sized, semivalues, size_distribution
 from estimators.influence_functions import InfluenceFunctions
-from estimators.shapley import Shapley
+from estimators.kit.retraining import with_and_without
+from estimators.shapley.nearest_neighbours import knn_shapley
+from estimators.shapley.permutations import (
+    Round,
+    Walk,
+    contributions,
+    cuts_at,
+    draw,
+    fill,
+    follow,
+    frequencies,
+)
+from estimators.shapley.sampling import Rule, Tally, sample
+from estimators.shapley.semivalues import (
+    beta_weights,
+    draw_halves,
+    draw_sized,
+    semivalues,
+    size_distribution,
+)
+from estimators.shapley.shapley import Shapley
 from poisonbench.data import Dataset
+from poisonbench.models import predict
 from poisonbench.notes import collecting
 from poisonbench.objectives import utility
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 Game = Callable[[Tensor], Tensor]
 EXACT = Rule(permutations=100, precision=0.0, stride=1)
@@ -92,12 +108,16 @@ def test_strides_add_no_bias_over_all_permutations_and_places_of_the_cuts(stride
     """Exact, not statistical: the mean over every order and all u is the Shapley value."""
     n = 5
     table, orders, p = random_table(n), all_orders(n), frequencies(n, stride)
-    breaks = torch.cat([torch.zeros(1), p.cumsum(0) % 1, torch.ones(1)]).double().sort().values  # the cuts are constant between
+    breaks = (
+        torch.cat([torch.zeros(1), p.cumsum(0) % 1, torch.ones(1)]).double().sort().values
+    )  # the cuts are constant between
     total = torch.zeros(3, n, dtype=torch.float64)
     for low, high in itertools.pairwise(breaks.tolist()):
         if high - low > 1e-9:
             cuts = cuts_at(torch.tensor([(low + high) / 2]).double(), p).expand(2, -1)
-            for ranks in orders.ranks.split(2):  # a pair at a time: its levels then are a line, and no mean over the others
+            for ranks in orders.ranks.split(
+                2
+            ):  # a pair at a time: its levels then are a line, and no mean over the others
                 walk, tally = Walk(ranks, cuts.contiguous(), p), Tally.of(table[0], n)
                 tally.add(walk, walked(walk, table))
                 total += tally.mean * (high - low) / (len(orders.ranks) // 2)
@@ -107,7 +127,9 @@ def test_strides_add_no_bias_over_all_permutations_and_places_of_the_cuts(stride
 @pytest.mark.parametrize("pairs", [1, 20])
 @pytest.mark.parametrize("stride", [1, 2, 3, 7, 11, 12, 40, None])
 @pytest.mark.parametrize("tolerance", [0.0, 0.5])
-def test_every_permutation_shares_out_the_whole_gain(stride: int | None, tolerance: float, pairs: int):
+def test_every_permutation_shares_out_the_whole_gain(
+    stride: int | None, tolerance: float, pairs: int
+):
     table = random_table(11)
     walk = draw(pairs, frequencies(11, stride), generator(0, "walk"))
     values = contributions(walk, walked(walk, table, tolerance))
@@ -166,7 +188,9 @@ def test_a_null_player_of_any_game_has_the_value_0():
 
 
 def test_symmetric_players_have_equal_values():
-    sizes = subsets(6)[:, [0, 3]].sum(1)  # players 0 and 3 count alike, beside a random game of the others
+    sizes = subsets(6)[:, [0, 3]].sum(
+        1
+    )  # players 0 and 3 count alike, beside a random game of the others
     others = subsets(6)
     others[:, [0, 3]] = False
     table = lookup(random_table(6))(others) * (1 + sizes[:, None]) + sizes[:, None].double() ** 2
@@ -212,9 +236,18 @@ def test_sampling_stops_when_the_standard_error_is_a_small_part_of_what_is_share
     assert got.stopped == "precision"
     assert 100 <= 2 * got.tally.pairs < 10_000
     assert float(got.tally.standard_error.max()) <= 0.01 * float((table[-1] - table[0]).abs())
-    before = sample(lookup(table), 8, table[0], table[-1], replace(rule, permutations=2 * got.tally.pairs - 100), 0)
+    before = sample(
+        lookup(table),
+        8,
+        table[0],
+        table[-1],
+        replace(rule, permutations=2 * got.tally.pairs - 100),
+        0,
+    )
     assert before.stopped == "permutations"
-    never = sample(lookup(table), 8, table[0], table[-1], replace(rule, precision=0.0, permutations=300), 0)
+    never = sample(
+        lookup(table), 8, table[0], table[-1], replace(rule, precision=0.0, permutations=300), 0
+    )
     assert (never.stopped, 2 * never.tally.pairs) == ("permutations", 300)
 
 
@@ -243,14 +276,18 @@ def test_truncation_saves_values_and_moves_no_marginal_by_more_than_the_toleranc
 
 
 def test_a_column_is_truncated_on_its_own_even_where_the_walk_went_on_for_others():
-    table = torch.cat([saturating(8), subsets(8).double().mean(1, keepdim=True)], 1)  # the last needs all players
+    table = torch.cat(
+        [saturating(8), subsets(8).double().mean(1, keepdim=True)], 1
+    )  # the last needs all players
     walk = draw(30, frequencies(8, 1), generator(0, "walk"))
     both, alone = (walked(walk, part, 0.1) for part in (table, table[:, :2]))
     assert torch.equal(both[..., :2], alone)
 
 
 def test_no_tolerance_truncates_nothing_even_at_equality():
-    table = (random_table(6) > 0).double()  # as of a utility that is right or wrong: v(D) comes up early
+    table = (
+        random_table(6) > 0
+    ).double()  # as of a utility that is right or wrong: v(D) comes up early
     tally = run(table, replace(EXACT, permutations=4000))
     z = (tally.mean - enumerated(table, shapley_weight)) / tally.standard_error
     assert float(z.abs().max()) < 4
@@ -280,14 +317,19 @@ def votes(train: Tensor, y: Tensor, test: Tensor, labels: Tensor, K: int) -> Ten
 @pytest.mark.parametrize("K", range(1, 11))
 def test_neighbour_values_are_those_of_the_vote_for_every_k_also_above_n(K: int):
     n, g = 8, generator(K, "neighbours")
-    train, test = torch.randn(n, 2, generator=g, dtype=torch.float64), torch.randn(4, 2, generator=g, dtype=torch.float64)
+    train, test = (
+        torch.randn(n, 2, generator=g, dtype=torch.float64),
+        torch.randn(4, 2, generator=g, dtype=torch.float64),
+    )
     train[5] = train[1]  # equally distant: ordered by row
     y, labels = torch.randint(2, (n,), generator=g), torch.randint(2, (4,), generator=g)
     table = votes(train, y, test, labels, K)
     got = knn_shapley(train, y, test, labels, K)
     torch.testing.assert_close(got, enumerated(table, shapley_weight), rtol=0, atol=1e-12)
     torch.testing.assert_close(got.sum(1), table[-1], rtol=0, atol=1e-12)
-    torch.testing.assert_close(knn_shapley(train, y, test, labels, K, entries=1), got, rtol=0, atol=0)
+    torch.testing.assert_close(
+        knn_shapley(train, y, test, labels, K, entries=1), got, rtol=0, atol=0
+    )
 
 
 def test_a_single_instance_has_its_vote():
@@ -313,7 +355,11 @@ def beta_weight(alpha: float, beta: float) -> Callable[[int, int], float]:
     """Section 3 of Kwon & Zou for one subset, by the integral of t^k (1 - t)^(n-1-k) under the beta density, in factorials."""
 
     def weight(k: int, n: int) -> float:
-        log = math.lgamma(k + beta) + math.lgamma(n - 1 - k + alpha) - math.lgamma(n - 1 + alpha + beta)
+        log = (
+            math.lgamma(k + beta)
+            + math.lgamma(n - 1 - k + alpha)
+            - math.lgamma(n - 1 + alpha + beta)
+        )
         return math.exp(log + math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta))
 
     return weight
@@ -333,18 +379,31 @@ def test_sampled_banzhaf_values_are_within_four_standard_errors():
     assert float(errors.max()) < 0.05
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (4.0, 1.0), (1.0, 4.0), (16.0, 1.0), (0.5, 2.0)])
-def test_beta_weights_sum_to_1_and_are_those_of_one_subset_times_their_number(alpha: float, beta: float):
+@pytest.mark.parametrize(
+    ("alpha", "beta"), [(1.0, 1.0), (4.0, 1.0), (1.0, 4.0), (16.0, 1.0), (0.5, 2.0)]
+)
+def test_beta_weights_sum_to_1_and_are_those_of_one_subset_times_their_number(
+    alpha: float, beta: float
+):
     for n in (2, 6, 40):
         weights = beta_weights(n, alpha, beta)
         want = [math.comb(n - 1, k) * beta_weight(alpha, beta)(k, n) for k in range(n)]
-        torch.testing.assert_close(weights, torch.tensor(want, dtype=torch.float64), rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            weights, torch.tensor(want, dtype=torch.float64), rtol=1e-10, atol=0
+        )
         assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
-    torch.testing.assert_close(beta_weights(1300, alpha, beta).sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        beta_weights(1300, alpha, beta).sum(),
+        torch.ones((), dtype=torch.float64),
+        rtol=0,
+        atol=1e-9,
+    )
 
 
 def test_beta_of_ones_weighs_all_sizes_alike_and_alpha_favours_small_subsets():
-    torch.testing.assert_close(beta_weights(9, 1, 1), torch.full((9,), 1 / 9, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        beta_weights(9, 1, 1), torch.full((9,), 1 / 9, dtype=torch.float64), rtol=1e-12, atol=0
+    )
     assert float(beta_weights(100, 16, 1)[:10].sum()) > 0.7
 
 
@@ -362,7 +421,12 @@ def test_beta_of_ones_is_the_shapley_value_and_shares_out_the_whole_gain():
     masks = draw_sized(500, size_distribution(weights), generator(0, "sized"))
     values, _ = semivalues(masks, lookup(table)(masks), weights, table[0], table[-1])
     torch.testing.assert_close(values.sum(1), table[-1] - table[0], rtol=0, atol=1e-10)
-    torch.testing.assert_close(enumerated(table, beta_weight(1, 1)), enumerated(table, shapley_weight), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        enumerated(table, beta_weight(1, 1)),
+        enumerated(table, shapley_weight),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("kind", ["banzhaf", "beta"])
@@ -370,10 +434,16 @@ def test_standard_errors_from_subsets_are_the_spread_over_seeds(kind: str):
     table, weights, drawn = random_table(6) + 2, beta_weights(6, 4, 1), []
     for seed in range(300):
         g = generator(seed, kind)
-        masks = draw_halves(200, 6, g) if kind == "banzhaf" else draw_sized(200, size_distribution(weights), g)
+        masks = (
+            draw_halves(200, 6, g)
+            if kind == "banzhaf"
+            else draw_sized(200, size_distribution(weights), g)
+        )
         asked = lookup(table)(masks)
         drawn.append(
-            with_and_without(asked, masks) if kind == "banzhaf" else semivalues(masks, asked, weights, table[0], table[-1])
+            with_and_without(asked, masks)
+            if kind == "banzhaf"
+            else semivalues(masks, asked, weights, table[0], table[-1])
         )
     values, errors = (torch.stack(part) for part in zip(*drawn, strict=True))
     assert float((values.std(0) / errors.square().mean(0).sqrt() - 1).abs().max()) < 0.2
@@ -387,7 +457,11 @@ def test_what_a_diverged_model_is_part_of_is_left_out(stride: int | None):
     broken = table.clone()
     broken[13] = torch.nan
     walk = draw(300, frequencies(5, stride), generator(0, "walk"))
-    struck = ((walk.masks(torch.arange(walk.cuts.numel())).long() << torch.arange(5)).sum(1) == 13).view_as(walk.cuts).any(1)
+    struck = (
+        ((walk.masks(torch.arange(walk.cuts.numel())).long() << torch.arange(5)).sum(1) == 13)
+        .view_as(walk.cuts)
+        .any(1)
+    )
     sound = ~struck.view(-1, 2).any(1).repeat_interleave(2)
     assert 0 < int(struck.sum()) < 300
     got, want = Tally.of(table[0], 5), Tally.of(table[0], 5)
@@ -403,24 +477,39 @@ def test_what_a_diverged_model_is_part_of_is_left_out(stride: int | None):
     values = lookup(broken)(masks)
     kept = ~values.isnan().any(1)
     assert int(kept.sum()) < 200
-    both = [semivalues(masks[rows], values[rows], weights, table[0], table[-1]) for rows in (kept, slice(None))]
+    both = [
+        semivalues(masks[rows], values[rows], weights, table[0], table[-1])
+        for rows in (kept, slice(None))
+    ]
     assert torch.equal(both[0][0], both[1][0])
 
 
 # with models
 
-CONVEX = Recipe(model="linear", epochs=15, batch_size=64, lr=0.3, momentum=0.0, weight_decay=0.05, schedule="constant")
+CONVEX = Recipe(
+    model="linear",
+    epochs=15,
+    batch_size=64,
+    lr=0.3,
+    momentum=0.0,
+    weight_decay=0.05,
+    schedule="constant",
+)
 
 
 def clusters(n: int, seed: int = 0, classes: int = 3) -> Dataset:
     """Gaussian classes that overlap."""
     g = generator(seed, "clusters")
     y = torch.randint(classes, (n,), generator=g)
-    centres = torch.randn((classes, 4), generator=generator(0, "centres"), dtype=torch.float64) * 1.5
+    centres = (
+        torch.randn((classes, 4), generator=generator(0, "centres"), dtype=torch.float64) * 1.5
+    )
     return Dataset(centres[y] + torch.randn((n, 4), generator=g, dtype=torch.float64), y, classes)
 
 
-def retrained(trace: Trace, test: Dataset, measure: str, empty: Tensor, players: Tensor | None = None) -> Tensor:
+def retrained(
+    trace: Trace, test: Dataset, measure: str, empty: Tensor, players: Tensor | None = None
+) -> Tensor:
     """v of every subset, (2^P, m), one model after another; instance i belongs to player players[i]."""
     players = torch.arange(len(trace.train)) if players is None else players
     table = [empty]
@@ -439,11 +528,15 @@ def chance(measure: str, m: int) -> Tensor:
 
 @pytest.mark.parametrize("measure", ["loss", "margin", "correct"])
 @pytest.mark.parametrize("stride", [1, None])
-def test_permutations_of_real_models_agree_with_retraining_on_all_subsets(measure: str, stride: int | None):
+def test_permutations_of_real_models_agree_with_retraining_on_all_subsets(
+    measure: str, stride: int | None
+):
     trace, test = train(clusters(5), CONVEX, 3), clusters(4, 1)
     table = retrained(trace, test, measure, chance(measure, 4))
     with collecting() as told:
-        got = Shapley(permutations=600, precision=0.0, stride=stride, measure=measure).fit(trace)(test)
+        got = Shapley(permutations=600, precision=0.0, stride=stride, measure=measure).fit(trace)(
+            test
+        )
     errors = told.arrays["standard_error"]
     want = enumerated(table, shapley_weight)
     torch.testing.assert_close(got.sum(1), table[-1] - table[0], rtol=0, atol=1e-10)
@@ -457,8 +550,12 @@ def test_permutations_of_real_models_agree_with_retraining_on_all_subsets(measur
     )
 
 
-@pytest.mark.parametrize(("method", "weight"), [("banzhaf", banzhaf_weight), ("beta", beta_weight(4, 1))])
-def test_subsets_of_real_models_agree_with_retraining_on_all_subsets(method: str, weight: Callable[[int, int], float]):
+@pytest.mark.parametrize(
+    ("method", "weight"), [("banzhaf", banzhaf_weight), ("beta", beta_weight(4, 1))]
+)
+def test_subsets_of_real_models_agree_with_retraining_on_all_subsets(
+    method: str, weight: Callable[[int, int], float]
+):
     trace, test = train(clusters(5), CONVEX, 3), clusters(4, 1)
     table = retrained(trace, test, "loss", chance("loss", 4))
     with collecting() as told:
@@ -490,18 +587,28 @@ def test_the_empty_set_predicts_chance_or_the_frequencies_of_the_classes():
     ):
         full = utility(predict(trace.model(), test.x), test.y, measure)
         for empty, v in (("chance", chance(measure, 6)), ("prior", wanted)):
-            scores = Shapley(permutations=2, stride=15, measure=measure, empty=empty).fit(trace)(test)
+            scores = Shapley(permutations=2, stride=15, measure=measure, empty=empty).fit(trace)(
+                test
+            )
             torch.testing.assert_close(scores.sum(1), full - v, rtol=0, atol=1e-9)
 
 
 def test_leave_one_out_shapley_and_influence_functions_rank_alike_on_a_convex_problem():
     n = 10
-    trace, test = train(clusters(n), replace(CONVEX, epochs=100), 0), clusters(8, 1)  # one batch: gradient descent, converged
+    trace, test = (
+        train(clusters(n), replace(CONVEX, epochs=100), 0),
+        clusters(8, 1),
+    )  # one batch: gradient descent, converged
     full = utility(predict(trace.model(), test.x), test.y, "loss")
-    without = [predict(train(trace.train.take(torch.arange(n) != i), trace.recipe, 0).model(), test.x) for i in range(n)]
+    without = [
+        predict(train(trace.train.take(torch.arange(n) != i), trace.recipe, 0).model(), test.x)
+        for i in range(n)
+    ]
     loo = torch.stack([full - utility(logits, test.y, "loss") for logits in without], 1)
     shapley = Shapley(permutations=100, precision=0.0, stride=1, measure="loss").fit(trace)(test)
-    influence = InfluenceFunctions("explicit", "hessian", damping=0.0, convention="B").fit(trace)(test)
+    influence = InfluenceFunctions("explicit", "hessian", damping=0.0, convention="B").fit(trace)(
+        test
+    )
 
     def agreement(a: Tensor, b: Tensor) -> float:
         return sum(float(spearmanr(x, y).statistic) for x, y in zip(a, b, strict=True)) / len(a)
@@ -526,13 +633,21 @@ def test_truncation_of_real_models_trains_fewer_and_stays_near():
 
 def test_new_test_points_cost_no_training(monkeypatch):
     trace = train(clusters(20), CONVEX, 0)
-    scorers = [Shapley(permutations=20, stride=5), Shapley("banzhaf", models=30), Shapley("beta", models=30)]
+    scorers = [
+        Shapley(permutations=20, stride=5),
+        Shapley("banzhaf", models=30),
+        Shapley("beta", models=30),
+    ]
     fitted = [method.fit(trace) for method in scorers]
-    monkeypatch.setattr("estimators._game.train_many", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "estimators.shapley.game.train_many", lambda *a, **k: pytest.fail("trained again")
+    )
     for scorer in fitted:
         a, b = clusters(3, 1), clusters(2, 2)
         both = Dataset(torch.cat([a.x, b.x]), torch.cat([a.y, b.y]), 3)
-        torch.testing.assert_close(scorer(both), torch.cat([scorer(a), scorer(b)]), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            scorer(both), torch.cat([scorer(a), scorer(b)]), rtol=1e-9, atol=1e-12
+        )
 
 
 KILLED = """
@@ -541,7 +656,7 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_oracles_shapley import clusters
-from estimators.shapley import Shapley
+from estimators.shapley.shapley import Shapley
 from poisonbench.training import Recipe, train
 torch.set_num_threads(1)
 recipe = Recipe(model="mlp", epochs=4, batch_size=8, lr=0.05)
@@ -554,7 +669,9 @@ torch.save(scorer(clusters(5, 1)), sys.argv[2])
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_from_its_blocks_to_the_same_result(tmp_path: Path):
     def start(folder: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / folder, tmp_path / f"{folder}.pt"])
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, tmp_path / folder, tmp_path / f"{folder}.pt"]
+        )
 
     assert start("whole").wait(200) == 0
     blocks = sorted(path.name for path in (tmp_path / "whole").glob("*.h5"))
@@ -568,7 +685,9 @@ def test_a_killed_fit_goes_on_from_its_blocks_to_the_same_result(tmp_path: Path)
     assert start("killed").wait(200) == 0
     assert {path: path.stat().st_mtime_ns for path in done} == stamps  # read, not made again
     assert sorted(path.name for path in (tmp_path / "killed").glob("*.h5")) == blocks
-    got, want = (torch.load(tmp_path / f"{folder}.pt", weights_only=True) for folder in ("killed", "whole"))
+    got, want = (
+        torch.load(tmp_path / f"{folder}.pt", weights_only=True) for folder in ("killed", "whole")
+    )
     assert torch.equal(got, want)
 
 
@@ -586,10 +705,15 @@ def test_a_killed_fit_goes_on_from_its_blocks_to_the_same_result(tmp_path: Path)
         ({"tolerance": -0.1}, "tolerance must be finite and not negative, got -0.1"),
         ({"precision": math.nan}, "precision must be finite and not negative, got nan"),
         ({"alpha": 0.0}, "alpha must be positive and finite, got 0.0"),
-        ({"method": "knn", "players": "labels"}, "players='labels' needs a method that retrains, got method='knn'"),
+        (
+            {"method": "knn", "players": "labels"},
+            "players='labels' needs a method that retrains, got method='knn'",
+        ),
     ],
 )
-def test_a_field_out_of_its_range_names_the_rule_and_the_value(fields: dict[str, object], message: str):
+def test_a_field_out_of_its_range_names_the_rule_and_the_value(
+    fields: dict[str, object], message: str
+):
     with pytest.raises(ValueError) as caught:
         Shapley(**fields)
     assert message in str(caught.value)

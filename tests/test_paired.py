@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from test_evaluate import scene_config, write_detect, write_scene
 
 from experiments.cli import main
-from experiments.evaluate import scene_rows
-from experiments.metrics import bootstrap, paired_bootstrap
-from experiments.paired import differences
-from experiments.render import render
-from experiments.results import load_results
+from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import bootstrap, paired_bootstrap
+from experiments.evaluation.paired import differences
+from experiments.report.render import render
 from poisonbench.errors import ConfigError
 
 PERFECT = [9, 8, 7, 6, 1, 2, 3, 1, 2, 3, 0, 0, 0, 0, 0]  # attacked, matched, random, calibration
@@ -21,7 +21,10 @@ MIXED = [9, 9, 0, 0, 1, 2, 3, 1, 2, 3, 0, 0, 0, 0, 0]
 
 
 def pairs(one, other):
-    return ((np.array(one[:4], float), np.array(one[4:10], float)), (np.array(other[:4], float), np.array(other[4:10], float)))
+    return (
+        (np.array(one[:4], float), np.array(one[4:10], float)),
+        (np.array(other[:4], float), np.array(other[4:10], float)),
+    )
 
 
 def test_a_detector_differs_from_itself_by_nothing_and_from_its_opposite_by_one() -> None:
@@ -47,7 +50,9 @@ def test_pairing_tells_a_small_difference_that_lies_within_both_intervals() -> N
 
 def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
     rng, covered, runs = np.random.default_rng(2), 0, 60
-    for _ in range(runs):  # noise of the detector's own on top of what both see; the true difference is 0
+    for _ in range(
+        runs
+    ):  # noise of the detector's own on top of what both see; the true difference is 0
         a, c = rng.normal(1, 1, 40), rng.normal(0, 1, 80)
         scores = [(a + rng.normal(0, 0.5, 40), c + rng.normal(0, 0.5, 80)) for _ in range(2)]
         low, high = paired_bootstrap([[(scores[0], scores[1])]], draws=400)
@@ -70,16 +75,27 @@ def of(rows, attack: str, estimator: str | None, detector: str):
     def part(row, key):
         return (row.settings.get(key) or {}).get("name")
 
-    [row] = [r for r in rows if (part(r, "attack"), part(r, "estimator"), part(r, "detector")) == (attack, estimator, detector)]
+    [row] = [
+        r
+        for r in rows
+        if (part(r, "attack"), part(r, "estimator"), part(r, "detector"))
+        == (attack, estimator, detector)
+    ]
     return row
 
 
-def test_a_rival_without_influence_is_held_against_every_row_of_its_scene_and_no_other(tmp_path: Path) -> None:
+def test_a_rival_without_influence_is_held_against_every_row_of_its_scene_and_no_other(
+    tmp_path: Path,
+) -> None:
     two_scenes(tmp_path)
     rows = differences(scene_rows(load_results(tmp_path))[1], "rival")
     assert of(rows, "patch", "gas", "good").metrics["auroc"].value == pytest.approx(0.5)
-    assert of(rows, "patch", "tracin", "good").metrics["auroc"].value == pytest.approx(0.25)  # seed 0: 0.5, seed 1: itself
-    assert of(rows, "mean of 2 attacks", "tracin", "good").metrics["auroc"].value == pytest.approx(0.25)
+    assert of(rows, "patch", "tracin", "good").metrics["auroc"].value == pytest.approx(
+        0.25
+    )  # seed 0: 0.5, seed 1: itself
+    assert of(rows, "mean of 2 attacks", "tracin", "good").metrics["auroc"].value == pytest.approx(
+        0.25
+    )
     assert of(rows, "mean of 2 attacks", "tracin", "good").scenes == 4
     assert not [row for row in rows if row.settings["detector"]["name"] == "rival"]
     interval = of(rows, "patch", "tracin", "good").metrics["auroc"].interval
@@ -98,7 +114,9 @@ def test_a_rival_with_influence_is_held_against_its_own_estimator(tmp_path: Path
 def test_an_unknown_or_ambiguous_rival_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
     two_scenes(tmp_path)
     rows = scene_rows(load_results(tmp_path))[1]
-    with pytest.raises(ConfigError, match="'rivel' names no detector of these results; did you mean 'rival'"):
+    with pytest.raises(
+        ConfigError, match="'rivel' names no detector of these results; did you mean 'rival'"
+    ):
         differences(rows, "rivel")
     with pytest.raises(ConfigError, match="'rival-2' names several detectors"):
         differences(rows, "rival-2")

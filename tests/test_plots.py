@@ -8,21 +8,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from test_evaluate import sample, scene_config, write_detect, write_scene
 
-from experiments.evaluate import Row, aggregate, scene_rows
-from experiments.plots import (
-    COLOURS,
+from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.load import load_results
+from experiments.evaluation.rows import Row, aggregate
+from experiments.report.influence_picture import (
     GREY,
-    GRID,
     ROLES,
     choose_points,
     influence_figure,
     influence_panel,
-    mean_roc,
-    roc_curves,
-    roc_figure,
-    save,
 )
-from experiments.results import load_results
+from experiments.report.roc import GRID, mean_roc, roc_curves, roc_figure
+from experiments.report.style import COLOURS, save
 from poisonbench.log import Record
 
 
@@ -51,7 +48,9 @@ def test_the_mean_curve_is_the_vertical_average_and_runs_from_chance_to_one() ->
     assert curve[0] == 0.5
     assert (curve[(GRID > 0) & (GRID < 1)] == 0.5).all()
     assert curve[-1] == 1.0
-    assert np.array_equal(mean_roc([perfect, sample([1, 1], [1, 1])]), mean_roc([perfect]))  # no curve, no part of the mean
+    assert np.array_equal(
+        mean_roc([perfect, sample([1, 1], [1, 1])]), mean_roc([perfect])
+    )  # no curve, no part of the mean
 
 
 def test_the_area_under_a_drawn_curve_is_the_auroc() -> None:
@@ -64,7 +63,10 @@ def test_the_area_under_a_drawn_curve_is_the_auroc() -> None:
 def test_a_panel_for_each_attack_with_a_curve_and_one_colour_for_each_method(run: Path) -> None:
     figure = roc_figure(rows(run))
     assert sorted(panels(figure)) == ["blend", "patch"]
-    drawn = [sorted((str(line.get_color()), str(line.get_linestyle())) for line in ax.lines[1:]) for ax in figure.axes]
+    drawn = [
+        sorted((str(line.get_color()), str(line.get_linestyle())) for line in ax.lines[1:])
+        for ax in figure.axes
+    ]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == 2
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -75,7 +77,9 @@ def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(run: Pat
     figure = roc_figure(rows(run))
     shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     attack = figure.axes[0].get_title(loc="left")
-    values = [row.metrics["auroc"].value for row in rows(run) if row.settings["attack"]["name"] == attack]
+    values = [
+        row.metrics["auroc"].value for row in rows(run) if row.settings["attack"]["name"] == attack
+    ]
     assert shown == [f"{value:.3f}" for value in sorted(values, reverse=True)]
 
 
@@ -125,23 +129,34 @@ def test_without_a_curve_the_picture_says_so() -> None:
     assert "no attack" in figure.texts[0].get_text()
 
 
-@pytest.mark.parametrize(("suffix", "head"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+@pytest.mark.parametrize(
+    ("suffix", "head"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")]
+)
 def test_the_suffix_decides_the_format(run: Path, tmp_path: Path, suffix: str, head: bytes) -> None:
     path = roc_curves(load_results(run), tmp_path / "deep" / f"roc{suffix}")
     assert path.read_bytes().startswith(head)
 
 
-def records(channels: int = 1, won: bool = True) -> tuple[Record, Record, tuple[np.ndarray, np.ndarray]]:
+def records(
+    channels: int = 1, won: bool = True
+) -> tuple[Record, Record, tuple[np.ndarray, np.ndarray]]:
     """12 training rows, row 0 the most influential; 1, 2, 5 poison, 3 cover. Probe: attacked, two controls, calibration."""
     rng = np.random.default_rng(0)
     role = np.zeros(12, np.uint8)
     role[[1, 2, 5]], role[3] = 1, 2
-    data = {"probe/group": np.array([0, 2, 1, 3], np.uint8), "probe/predicted": np.array([8 if won else 7, 8, 8, 8])}
+    data = {
+        "probe/group": np.array([0, 2, 1, 3], np.uint8),
+        "probe/predicted": np.array([8 if won else 7, 8, 8, 8]),
+    }
     data |= {"probe/wanted": np.array([8, -1, -1, -1]), "probe/y": np.array([1, 8, 8, 8])}
     data |= {"probe/x": rng.random((4, channels, 8, 8)).astype(np.float32), "poison/role": role}
     values = np.tile(np.linspace(1, -1, 12, dtype=np.float32), (4, 1))
     train = (rng.random((12, channels, 8, 8)).astype(np.float32), np.arange(12) % 10)
-    return Record(Path("s"), "scene", {}, data, {}), Record(Path("i"), "influence", {}, {"influence": values}, {}), train
+    return (
+        Record(Path("s"), "scene", {}, data, {}),
+        Record(Path("i"), "influence", {}, {"influence": values}, {}),
+        train,
+    )
 
 
 def test_the_points_are_a_successful_attack_and_the_control_most_like_it() -> None:
@@ -161,15 +176,28 @@ def test_only_poison_is_framed_red_and_marked_and_only_cover_orange() -> None:
         frames = [to_hex(ax.spines["left"].get_edgecolor()).upper() for ax in axes[1:]]
         red, orange = (ROLES[role][1].upper() for role in (1, 2))
         assert frames == [GREY, red, red, orange, GREY, red]
-        assert [ax.get_title() for ax in axes[1:]] == ["", "POISON", "POISON", "COVER", "", "POISON"]
+        assert [ax.get_title() for ax in axes[1:]] == [
+            "",
+            "POISON",
+            "POISON",
+            "COVER",
+            "",
+            "POISON",
+        ]
 
 
 def test_the_images_are_the_most_influential_in_descending_order_with_label_and_value() -> None:
     scene, influence, train = records()
     influence.data["influence"][0] = influence.data["influence"][0][::-1]
-    axes = [ax for ax in influence_figure(scene, influence, train, top=3).subfigs[0].axes if ax.images]
+    axes = [
+        ax for ax in influence_figure(scene, influence, train, top=3).subfigs[0].axes if ax.images
+    ]
     assert axes[0].get_xlabel() == "true 1\npredicted 8"
-    assert [ax.get_xlabel() for ax in axes[1:]] == ["label 1\n+1", "label 0\n+0.818", "label 9\n+0.636"]
+    assert [ax.get_xlabel() for ax in axes[1:]] == [
+        "label 1\n+1",
+        "label 0\n+0.818",
+        "label 9\n+0.636",
+    ]
     assert np.allclose(axes[1].images[0].get_array(), train[0][11, 0])
 
 
@@ -183,7 +211,9 @@ def test_non_finite_influence_is_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_panels_of_grey_and_colour_images_are_saved_without_a_warning(tmp_path: Path, channels: int) -> None:
+def test_panels_of_grey_and_colour_images_are_saved_without_a_warning(
+    tmp_path: Path, channels: int
+) -> None:
     path = influence_panel(*records(channels), tmp_path / "panel.png", top=10)
     assert path.stat().st_size > 1000
 

@@ -11,22 +11,27 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import random_data
 
-import experiments.scene
+import experiments.scene.victim
 from attacks import Blend, LabelFlip, NoAttack, Patch
 from attacks.file import File
 from experiments.cli import main
-from experiments.grid import parse
-from experiments.run import Options, run
-from experiments.spec import Place
+from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.runner.run import Options, run
 from poisonbench import log
-from poisonbench.contracts import COVER, POISON, Poisoned, craft
+from poisonbench.contracts.attack_rules import craft
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, join
 from poisonbench.errors import ConfigError, DataError, LogError, PoisonError
 from poisonbench.poison_file import fingerprint, read_poison, write_poison
+from poisonbench.roles import COVER, POISON
 from poisonbench.training import Recipe
 
 QUICK = Recipe(model="linear", epochs=2)
-CLEAN = random_data(60, (2, 6, 5), 4, dtype=torch.float32), random_data(30, (2, 6, 5), 4, seed=1, dtype=torch.float32)
+CLEAN = (
+    random_data(60, (2, 6, 5), 4, dtype=torch.float32),
+    random_data(30, (2, 6, 5), 4, seed=1, dtype=torch.float32),
+)
 ABOUT = {
     "scene": {"dataset": {"name": "random", "train": None, "test": 30}, "seed": 7},
     "claims": {"budget": 0.1},
@@ -54,12 +59,24 @@ class Grown:
 
 
 def tensors(p: Poisoned) -> list[torch.Tensor]:
-    return [p.train.x, p.train.y, p.role, p.origin, p.targets.x, p.targets.y, p.wanted, p.target_origin]
+    return [
+        p.train.x,
+        p.train.y,
+        p.role,
+        p.origin,
+        p.targets.x,
+        p.targets.y,
+        p.wanted,
+        p.target_origin,
+    ]
 
 
 def same(a: Poisoned, b: Poisoned) -> bool:
     pairs = list(zip(tensors(a), tensors(b), strict=True))
-    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs) and a.train.classes == b.train.classes
+    return (
+        all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+        and a.train.classes == b.train.classes
+    )
 
 
 def write(path: Path, attack: object = Patch(budget=0.1), about: dict = ABOUT) -> Poisoned:
@@ -69,7 +86,16 @@ def write(path: Path, attack: object = Patch(budget=0.1), about: dict = ABOUT) -
 
 
 @pytest.mark.parametrize(
-    "attack", [Patch(budget=0.1), Blend(), LabelFlip("neighbour", neighbours=2), LabelFlip(), NoAttack(), Grown()], ids=repr
+    "attack",
+    [
+        Patch(budget=0.1),
+        Blend(),
+        LabelFlip("neighbour", neighbours=2),
+        LabelFlip(),
+        NoAttack(),
+        Grown(),
+    ],
+    ids=repr,
 )
 def test_what_is_read_is_what_the_attack_returned_bit_for_bit(attack: object, tmp_path: Path):
     poisoned = write(tmp_path / "p.h5", attack, {**ABOUT, "claims": {}})
@@ -78,12 +104,22 @@ def test_what_is_read_is_what_the_attack_returned_bit_for_bit(attack: object, tm
     assert same(again, poisoned), "the recipe or the seed of the replay moved the poison"
 
 
-def test_float64_data_get_the_values_of_a_float32_file_and_never_the_other_way_with_rounding(tmp_path: Path):
+def test_float64_data_get_the_values_of_a_float32_file_and_never_the_other_way_with_rounding(
+    tmp_path: Path,
+):
     poisoned = write(tmp_path / "p.h5")
     wide = [part.to(dtype=torch.float64) for part in CLEAN]
     assert torch.equal(read_poison(tmp_path / "p.h5", *wide).train.x, poisoned.train.x.double())
-    write_poison(tmp_path / "w.h5", craft(Blend(alpha=1 / 3), *wide, QUICK, 0), *wide, {**ABOUT, "claims": {}})
-    with pytest.raises(LogError, match=r"values are torch.float64, which torch.float32 cannot hold without rounding"):
+    write_poison(
+        tmp_path / "w.h5",
+        craft(Blend(alpha=1 / 3), *wide, QUICK, 0),
+        *wide,
+        {**ABOUT, "claims": {}},
+    )
+    with pytest.raises(
+        LogError,
+        match=r"values are torch.float64, which torch.float32 cannot hold without rounding",
+    ):
         read_poison(tmp_path / "w.h5", *CLEAN)
 
 
@@ -99,7 +135,11 @@ def test_a_fingerprint_tells_values_labels_shape_and_classes_apart_but_not_float
         data.take(torch.arange(60).flip(0)),
     ]
     assert len({fingerprint(part) for part in [data, *other]}) == len(other) + 1
-    assert fingerprint(data.to(dtype=torch.float64)) == fingerprint(data.take(torch.arange(60))) == fingerprint(data)
+    assert (
+        fingerprint(data.to(dtype=torch.float64))
+        == fingerprint(data.take(torch.arange(60)))
+        == fingerprint(data)
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,15 +153,22 @@ def test_a_fingerprint_tells_values_labels_shape_and_classes_apart_but_not_float
     ],
     ids=["fewer rows", "other labels", "more classes", "fewer classes", "another order"],
 )
-def test_another_data_set_is_refused_with_both_hashes_and_the_way_out(name: str, change: Callable, tmp_path: Path):
+def test_another_data_set_is_refused_with_both_hashes_and_the_way_out(
+    name: str, change: Callable, tmp_path: Path
+):
     write(tmp_path / "p.h5")
     data = change(*CLEAN)
-    with pytest.raises(DataError, match=f"poison fits only the {name} set that it was made from") as error:
+    with pytest.raises(
+        DataError, match=f"poison fits only the {name} set that it was made from"
+    ) as error:
         File(str(tmp_path / "p.h5"))(*data, QUICK, 0)
     part = name == "test"
     assert fingerprint(CLEAN[part]) in error.value.message
     assert fingerprint(data[part]) in error.value.message
-    assert 'dataset = {name = "random", test = 30}, seeds = [7]; the seed draws subsets' in error.value.hint
+    assert (
+        'dataset = {name = "random", test = 30}, seeds = [7]; the seed draws subsets'
+        in error.value.hint
+    )
 
 
 def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -136,7 +183,12 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
 @pytest.mark.parametrize(
     ("key", "change", "error", "message"),
     [
-        ("poison/y", lambda y: np.full_like(y, 4), PoisonError, "label: a label of train is outside"),
+        (
+            "poison/y",
+            lambda y: np.full_like(y, 4),
+            PoisonError,
+            "label: a label of train is outside",
+        ),
         ("poison/y", shifted(0, -9), PoisonError, "label: "),
         ("poison/y", lambda y: y[:-1], LogError, "changed rows are not those that it names"),
         ("poison/y", lambda y: y.astype(np.float32), LogError, "'poison/y' is torch.float32"),
@@ -148,7 +200,12 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
         ("poison/rows", shifted(-1, 1000), LogError, "changed rows are not those"),
         ("poison/rows", shifted(0, -1000), LogError, "changed rows are not those"),
         ("poison/rows", lambda rows: rows * 0, LogError, "changed rows are not those"),
-        ("poison/rows", lambda rows: (rows + 1) % 60, PoisonError, "clean: a clean row was changed"),
+        (
+            "poison/rows",
+            lambda rows: (rows + 1) % 60,
+            PoisonError,
+            "clean: a clean row was changed",
+        ),
         ("poison/origin", shifted(4, 1), PoisonError, "origin: a clean training row is used twice"),
         ("poison/origin", shifted(4, 1000), LogError, "do not fit the data set"),
         ("poison/origin", shifted(4, -1000), LogError, "do not fit the data set"),
@@ -163,11 +220,18 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
         ("targets/y", shifted(0, 1), PoisonError, "true-label: "),
         ("targets/y", lambda y: y[:-1], LogError, "attacked points and"),
         ("targets/x", lambda x: x[:, :, :2], PoisonError, "shape: instances of targets"),
-        ("targets/origin", lambda origin: origin + 1000, PoisonError, "origin: target_origin is outside"),
+        (
+            "targets/origin",
+            lambda origin: origin + 1000,
+            PoisonError,
+            "origin: target_origin is outside",
+        ),
         ("targets/origin", None, LogError, "has no data set 'targets/origin'"),
     ],
 )
-def test_a_mutated_file_is_refused(key: str, change: Callable | None, error: type[Exception], message: str, tmp_path: Path):
+def test_a_mutated_file_is_refused(
+    key: str, change: Callable | None, error: type[Exception], message: str, tmp_path: Path
+):
     write(tmp_path / "p.h5")
     record = log.read(tmp_path / "p.h5")
     data = {name: value for name, value in record.data.items() if name != key}
@@ -188,7 +252,9 @@ def test_a_mutated_file_is_refused(key: str, change: Callable | None, error: typ
         ({"budget": "1", "cover": [], "__class__": 1}, None, ""),
     ],
 )
-def test_a_file_is_held_to_what_it_claims(claims: dict, error: type[Exception] | None, message: str, tmp_path: Path):
+def test_a_file_is_held_to_what_it_claims(
+    claims: dict, error: type[Exception] | None, message: str, tmp_path: Path
+):
     poisoned = write(tmp_path / "p.h5", about={**ABOUT, "claims": claims})
     if error is None:
         assert same(read_poison(tmp_path / "p.h5", *CLEAN), poisoned)
@@ -205,7 +271,12 @@ def test_a_configuration_that_names_no_data_set_is_refused(tmp_path: Path):
         log.write(tmp_path / "q.h5", "poison", config=config, data=record.data)
         with pytest.raises(LogError, match="does not name the data set"):
             read_poison(tmp_path / "q.h5", *CLEAN)
-    log.write(tmp_path / "q.h5", "poison", config={**record.config, "data": {"train": "\x1b[31m"}}, data=record.data)
+    log.write(
+        tmp_path / "q.h5",
+        "poison",
+        config={**record.config, "data": {"train": "\x1b[31m"}},
+        data=record.data,
+    )
     with pytest.raises(DataError) as error:
         read_poison(tmp_path / "q.h5", *CLEAN)
     assert error.value.message.isprintable()
@@ -216,10 +287,17 @@ def test_the_configuration_of_a_replay_holds_the_hash_of_its_file(tmp_path: Path
     write(path)
     first = File(str(path))
     scene = parse({"attack": [{"name": "file", "path": str(path)}]}).scenes[0]
-    assert scene.attack.config == {"name": "file", "path": str(path), "sha256": first.sha256, "budget": None}
+    assert scene.attack.config == {
+        "name": "file",
+        "path": str(path),
+        "sha256": first.sha256,
+        "budget": None,
+    }
     write(path, Blend(), {**ABOUT, "claims": {}})
     assert parse({"attack": [{"name": "file", "path": str(path)}]}).scenes[0].id != scene.id
-    with pytest.raises(ConfigError, match=f"another file than the grid names: .*, not {first.sha256}"):
+    with pytest.raises(
+        ConfigError, match=f"another file than the grid names: .*, not {first.sha256}"
+    ):
         first(*CLEAN, QUICK, 0)
     path.unlink()
     assert File(str(path), first.sha256) == first, "status and evaluate do not need the file"
@@ -229,7 +307,10 @@ def test_the_configuration_of_a_replay_holds_the_hash_of_its_file(tmp_path: Path
 
 def test_a_budget_of_ones_own_is_enforced(tmp_path: Path):
     write(tmp_path / "p.h5")
-    assert same(craft(File(str(tmp_path / "p.h5"), budget=0.1), *CLEAN, QUICK, 0), craft(Patch(budget=0.1), *CLEAN, QUICK, 3))
+    assert same(
+        craft(File(str(tmp_path / "p.h5"), budget=0.1), *CLEAN, QUICK, 0),
+        craft(Patch(budget=0.1), *CLEAN, QUICK, 3),
+    )
     with pytest.raises(PoisonError, match=r"budget: 6 poison rows, 3 are paid for by budget 0\.05"):
         craft(File(str(tmp_path / "p.h5"), budget=0.05), *CLEAN, QUICK, 0)
 
@@ -282,25 +363,54 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("index", range(len(ATTACKS)), ids=[attack["name"] for attack in ATTACKS])
-def test_poison_exported_from_a_run_is_the_same_under_another_recipe(index: int, scenes: list[Path], tmp_path: Path):
+def test_poison_exported_from_a_run_is_the_same_under_another_recipe(
+    index: int, scenes: list[Path], tmp_path: Path
+):
     path, source = tmp_path / "poison.h5", scenes[index]
     result = call("export", source, "-o", path)
     assert result.exit_code == 0, result.output
     assert "10 poison rows of 200" in result.output
     assert "gave the logged poison bit for bit" in result.output
-    grid = parse({**SCENE, "recipe": {"model": "mlp", "epochs": 1}, "attack": [{"name": "file", "path": str(path)}]})
+    grid = parse(
+        {
+            **SCENE,
+            "recipe": {"model": "mlp", "epochs": 1},
+            "attack": [{"name": "file", "path": str(path)}],
+        }
+    )
     assert run(grid, Place(tmp_path / "logs"), Options(workers=0)).done == 1
-    before, after = log.read(source / "scene.h5"), log.read(Place(tmp_path / "logs").scene(grid.scenes[0]) / "scene.h5")
-    kept = [key for key in before.data if key.startswith("poison/") or key in ("targets/y", "targets/wanted", "targets/origin")]
+    before, after = (
+        log.read(source / "scene.h5"),
+        log.read(Place(tmp_path / "logs").scene(grid.scenes[0]) / "scene.h5"),
+    )
+    kept = [
+        key
+        for key in before.data
+        if key.startswith("poison/") or key in ("targets/y", "targets/wanted", "targets/origin")
+    ]
     assert len(kept) == 8
     for key in kept:
         assert before.data[key].tobytes() == after.data[key].tobytes(), key
     file = log.read(path)
-    assert len(file.data["targets/x"]) == len(before.data["targets/y"]) > 100 > 10 == int((before.data["probe/group"] == 0).sum())
+    assert (
+        len(file.data["targets/x"])
+        == len(before.data["targets/y"])
+        > 100
+        > 10
+        == int((before.data["probe/group"] == 0).sum())
+    )
     assert file.config["scene"] == before.config
     assert file.config["claims"]["budget"] == 0.05
     # the replay can be exported in turn, and holds the same
-    assert call("export", Place(tmp_path / "logs").scene(grid.scenes[0]) / "scene.h5", "-o", tmp_path / "again.h5").exit_code == 0
+    assert (
+        call(
+            "export",
+            Place(tmp_path / "logs").scene(grid.scenes[0]) / "scene.h5",
+            "-o",
+            tmp_path / "again.h5",
+        ).exit_code
+        == 0
+    )
     again = log.read(tmp_path / "again.h5")
     assert all(file.data[key].tobytes() == again.data[key].tobytes() for key in file.data)
 
@@ -312,16 +422,24 @@ def test_poison_of_the_transfer_setting_is_exported_with_the_model_that_the_scen
     grid = parse({**SCENE, "transfer": {"rows": 300, "epochs": 2}, "attack": [attack]})
     assert run(grid, Place(tmp_path), Options(workers=0)).done == 1
     source = Place(tmp_path).scene(grid.scenes[0])
-    monkeypatch.setattr(experiments.scene, "make_start", lambda *args: pytest.fail("pretrained again"))
+    monkeypatch.setattr(
+        experiments.scene.victim, "make_start", lambda *args: pytest.fail("pretrained again")
+    )
     result = call("export", source, "-o", tmp_path / "p.h5")
     assert result.exit_code == 0, result.output
     assert "bit for bit" in result.output
     monkeypatch.undo()
     replay = [{"name": "file", "path": str(tmp_path / "p.h5")}]
     for change, done in (({"transfer": {"rows": 300, "trained": "all"}}, 1), ({}, 0)):
-        summary = run(parse({**SCENE, "attack": replay, **change}), Place(tmp_path / f"logs{done}"), Options(workers=0))
+        summary = run(
+            parse({**SCENE, "attack": replay, **change}),
+            Place(tmp_path / f"logs{done}"),
+            Options(workers=0),
+        )
         assert summary.done == done
-    assert "transfer = {rows = 300}" in summary.failed[0], "other rows are left for the victim: another training set"
+    assert "transfer = {rows = 300}" in summary.failed[0], (
+        "other rows are left for the victim: another training set"
+    )
     (source / "trace.h5").unlink()
     assert "trace.h5: does not exist" in call("export", source, "-o", tmp_path / "q.h5").stderr
 
@@ -331,7 +449,7 @@ def test_a_mutated_replay_fails_its_cell_before_anything_is_trained(
 ):
     path = tmp_path / "poison.h5"
     assert call("export", scenes[0], "-o", path).exit_code == 0
-    monkeypatch.setattr(experiments.scene, "train", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(experiments.scene.victim, "train", lambda *args: pytest.fail("trained"))
     for change in ({"dataset": {"name": "digits", "train": 201, "test": 150}}, {"seeds": [1]}):
         grid = parse({**SCENE, "attack": [{"name": "file", "path": str(path)}], **change})
         summary = run(grid, Place(tmp_path / f"logs-{len(str(change))}"), Options(workers=0))
@@ -346,7 +464,10 @@ def test_an_attack_that_does_not_repeat_itself_is_exported_as_far_as_the_log_hol
     monkeypatch.setattr(Patch, "trigger", lambda self, x, seed=0: original(self, x, seed).mul(0.5))
     strict = call("export", scenes[0], "-o", tmp_path / "p.h5", "--targets", "all")
     assert strict.exit_code == 2
-    assert "does not give the poison of the log, which was made on cpu: poison/x differ" in strict.stderr
+    assert (
+        "does not give the poison of the log, which was made on cpu: poison/x differ"
+        in strict.stderr
+    )
     assert "--targets probe" in strict.stderr
     assert not (tmp_path / "p.h5").exists()
     result = call("export", scenes[0], "-o", tmp_path / "p.h5")
@@ -356,7 +477,10 @@ def test_an_attack_that_does_not_repeat_itself_is_exported_as_far_as_the_log_hol
     scene, file = log.read(scenes[0] / "scene.h5"), log.read(tmp_path / "p.h5")
     assert file.config["targets"] == "probe"
     assert scene.data["poison/x"].tobytes() == file.data["poison/x"].tobytes()
-    assert file.data["targets/x"].tobytes() == scene.data["probe/x"][scene.data["probe/group"] == 0].tobytes()
+    assert (
+        file.data["targets/x"].tobytes()
+        == scene.data["probe/x"][scene.data["probe/group"] == 0].tobytes()
+    )
 
 
 def test_the_attacked_points_of_the_log_are_exported_without_running_the_attack(
@@ -370,9 +494,16 @@ def test_the_attacked_points_of_the_log_are_exported_without_running_the_attack(
     assert "10 of 134 attacked points" in result.stdout
 
 
-def test_an_attack_that_is_gone_costs_the_points_outside_the_probe_alone(scenes: list[Path], tmp_path: Path):
+def test_an_attack_that_is_gone_costs_the_points_outside_the_probe_alone(
+    scenes: list[Path], tmp_path: Path
+):
     record = log.read(scenes[0] / "scene.h5")
-    log.write(tmp_path / "s.h5", "scene", config={**record.config, "attack": {"name": "gone:Attack"}}, data=record.data)
+    log.write(
+        tmp_path / "s.h5",
+        "scene",
+        config={**record.config, "attack": {"name": "gone:Attack"}},
+        data=record.data,
+    )
     result = call("export", tmp_path / "s.h5", "-o", tmp_path / "p.h5")
     assert result.exit_code == 0
     assert "the attack cannot be run again here" in result.stderr
@@ -384,10 +515,22 @@ def test_an_attack_that_is_gone_costs_the_points_outside_the_probe_alone(scenes:
     [
         (lambda scene, folder: folder / "absent", 3, "does not exist"),
         (lambda scene, folder: next(scene.glob("trace.h5")), 3, "of kind 'trace'"),
-        (lambda scene, folder: changed(scene, folder, config={"dataset": {"name": "digitz"}}), 2, "did you mean 'digits'?"),
+        (
+            lambda scene, folder: changed(scene, folder, config={"dataset": {"name": "digitz"}}),
+            2,
+            "did you mean 'digits'?",
+        ),
         (lambda scene, folder: changed(scene, folder, config={"seed": "x"}), 2, "seeds: "),
-        (lambda scene, folder: changed(scene, folder, config={"recipe": {"lr": [0.1, 0.2]}}), 2, "that of 2 scenes"),
-        (lambda scene, folder: changed(scene, folder, drop="poison/role"), 3, "has no data set 'poison/role'"),
+        (
+            lambda scene, folder: changed(scene, folder, config={"recipe": {"lr": [0.1, 0.2]}}),
+            2,
+            "that of 2 scenes",
+        ),
+        (
+            lambda scene, folder: changed(scene, folder, drop="poison/role"),
+            3,
+            "has no data set 'poison/role'",
+        ),
     ],
     ids=["absent", "another kind", "data set", "seed", "axis", "lacking"],
 )
@@ -419,5 +562,12 @@ def test_no_file_is_overwritten(scenes: list[Path], tmp_path: Path):
 def test_show_tells_where_poison_comes_from(scenes: list[Path], tmp_path: Path):
     assert call("export", scenes[0], "-o", tmp_path / "p.h5").exit_code == 0
     text = call("show", tmp_path / "p.h5").output
-    for part in ("kind: poison", '"sha256"', '"patch"', "poison/x", "targets/x", json.dumps("claims")):
+    for part in (
+        "kind: poison",
+        '"sha256"',
+        '"patch"',
+        "poison/x",
+        "targets/x",
+        json.dumps("claims"),
+    ):
         assert part in text

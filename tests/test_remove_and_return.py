@@ -6,19 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from defenses.remove_and_return import RemoveAndReturn
+from defenses.mitigations.remove_and_return import RemoveAndReturn
 from estimators import ESTIMATORS
-from poisonbench.contracts import Evidence, Means
+from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset
+from poisonbench.models import predict
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 RECIPE = Recipe(model="mlp", epochs=20, lr=0.05, batch_size=16, checkpoints=4)
 ATTACKED, ROWS = 10, 60
 
 
-def backdoor(*triggers: tuple[int, int, int], poison: int, seed: int = 0) -> tuple[Evidence, Tensor, Tensor]:
+def backdoor(
+    *triggers: tuple[int, int, int], poison: int, seed: int = 0
+) -> tuple[Evidence, Tensor, Tensor]:
     """Four clusters of 60 rows, and `poison` rows for each trigger (source, label, feature that it sets).
 
     Returns the evidence, which rows are poison, (n,) bool, and which probe points bear a trigger, (m,) bool: 10 for each.
@@ -40,7 +43,11 @@ def backdoor(*triggers: tuple[int, int, int], poison: int, seed: int = 0) -> tup
     x, y, bad = draw(ROWS, poison)
     points, _, attacked = draw(10, ATTACKED)
     trace = train(Dataset(x, y, 4), RECIPE, seed=1)
-    return Evidence(trace, Dataset(points, predict(trace.model(), points).argmax(1), 4)), bad, attacked
+    return (
+        Evidence(trace, Dataset(points, predict(trace.model(), points).argmax(1), 4)),
+        bad,
+        attacked,
+    )
 
 
 def means(evidence: Evidence, flags: Tensor) -> Means:
@@ -70,7 +77,9 @@ def test_poison_of_any_share_goes_with_the_same_defaults_and_no_clean_row_does(
     done = RemoveAndReturn()(evidence, means(evidence, flags))
     assert int((~done.keep & ~bad).sum()) == 0
     assert int((done.keep & bad).sum()) <= 0.1 * int(bad.sum())
-    assert (predict(done.trace.model(), evidence.test.x[attacked]).argmax(1) == wanted).double().mean() < 0.1
+    assert (
+        predict(done.trace.model(), evidence.test.x[attacked]).argmax(1) == wanted
+    ).double().mean() < 0.1
     assert len(done.trace.train) == int(done.keep.sum())
 
 
@@ -95,7 +104,9 @@ def test_a_false_alarm_costs_a_run_and_no_row() -> None:
 @pytest.mark.parametrize("flagged", [0, 2])
 def test_too_few_flags_change_nothing_and_cost_nothing(flagged: int) -> None:
     evidence, _, attacked = backdoor(*ONE, poison=12)
-    done = RemoveAndReturn(least=3)(evidence, means(evidence, attacked & (attacked.cumsum(0) <= flagged)))
+    done = RemoveAndReturn(least=3)(
+        evidence, means(evidence, attacked & (attacked.cumsum(0) <= flagged))
+    )
     assert done.keep.all()
     assert done.trace is evidence.trace
     assert done.retrainings == 0
@@ -137,7 +148,9 @@ def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row(
 
     done = RemoveAndReturn(part=0.25, rounds=1)(evidence, replace(real, retrain=retrain))
     assert set((~masks[0]).nonzero().squeeze(1).tolist()) == want
-    assert set((~done.keep).nonzero().squeeze(1).tolist()) <= want, "one round removes no more than it tried"
+    assert set((~done.keep).nonzero().squeeze(1).tolist()) <= want, (
+        "one round removes no more than it tried"
+    )
 
 
 def test_a_label_with_few_flagged_points_beside_another_is_left_alone() -> None:
@@ -173,7 +186,9 @@ def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_the
 def test_poison_with_true_labels_comes_back() -> None:
     """What the docstring says of clean-label attacks: the points leave on trial, but the model agrees with the rows' labels."""
     evidence, bad, attacked = backdoor((0, 0, 8), poison=30)
-    x = evidence.test.x[attacked] + 2 * (torch.eye(10)[1] - torch.eye(10)[0])  # from the first cluster to the second
+    x = evidence.test.x[attacked] + 2 * (
+        torch.eye(10)[1] - torch.eye(10)[0]
+    )  # from the first cluster to the second
     x[:, 8] += 4  # a trigger stronger than in training
     points = Dataset(x, predict(evidence.trace.model(), x).argmax(1), 4)
     assert (points.y == 0).all(), "the attack works at first"
@@ -204,8 +219,13 @@ def test_influence_that_is_not_finite_is_left_out_with_a_warning() -> None:
 
 def test_without_flags_or_influence_it_says_what_it_needs() -> None:
     evidence, _, attacked = backdoor(*ONE, poison=4)
-    for bare in (replace(means(evidence, attacked), flags=None), replace(means(evidence, attacked), influence=None)):
-        with pytest.raises(ValueError, match=r"works on a detector's flags \(m,\) and an estimator's influence"):
+    for bare in (
+        replace(means(evidence, attacked), flags=None),
+        replace(means(evidence, attacked), influence=None),
+    ):
+        with pytest.raises(
+            ValueError, match=r"works on a detector's flags \(m,\) and an estimator's influence"
+        ):
             RemoveAndReturn()(evidence, bare)
 
 

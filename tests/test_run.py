@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from estimators import ESTIMATORS
-from experiments import stages
-from experiments.grid import parse
-from experiments.guard import BusyError, FatalError, exclusive
-from experiments.plan import jobs
-from experiments.run import Options, run
-from experiments.spec import Grid, Place
+from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.plan.spec import Grid
+from experiments.plan.stages import jobs
+from experiments.runner.lock import BusyError, FatalError, exclusive
+from experiments.runner.run import Options, run
+from experiments.scene import cell
 from poisonbench import log
 from poisonbench.errors import DataError, LogWriteError
 
@@ -37,7 +38,9 @@ def grid(*attacks: dict, **more: object) -> Grid:
 
 
 def results(folder: Path) -> dict[str, log.Record]:
-    return {str(p.relative_to(folder)): log.read(p) for p in sorted((folder / "scenes").rglob("*.h5"))}
+    return {
+        str(p.relative_to(folder)): log.read(p) for p in sorted((folder / "scenes").rglob("*.h5"))
+    }
 
 
 def assert_same(a: dict[str, log.Record], b: dict[str, log.Record]) -> None:
@@ -61,12 +64,16 @@ def test_a_second_run_does_nothing(undisturbed: tuple[Path, dict[str, log.Record
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.h5")} == before
 
 
-def test_worker_processes_and_order_do_not_change_a_bit(undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path):
+def test_worker_processes_and_order_do_not_change_a_bit(
+    undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path
+):
     run(grid({"name": "none"}, PATCH), Place(tmp_path), Options(workers=2))
     assert_same(results(tmp_path), undisturbed[1])
 
 
-def test_a_missing_stage_alone_is_done_again(undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path):
+def test_a_missing_stage_alone_is_done_again(
+    undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path
+):
     """From every subset of the files the rest comes out bit-equal, so what a victim read back gives is what it gave fresh."""
     folder, want = undisturbed
     for name in (n for n in want if "patch" in n and "trace" not in n):
@@ -92,7 +99,16 @@ def test_another_alarm_rate_is_another_cell(tmp_path: Path):
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "experiments.cli", "run", str(folder.parent / "g.toml"), "-o", str(folder), *more]
+    return [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "run",
+        str(folder.parent / "g.toml"),
+        "-o",
+        str(folder),
+        *more,
+    ]
 
 
 def write_grid(path: Path, *attacks: str) -> None:
@@ -112,11 +128,19 @@ def environment() -> dict[str, str]:
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(folder, *more), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command(folder, *more),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def children(pid: int) -> set[int]:
-    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    out = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
     return {int(p) for p in out.split()}
 
 
@@ -131,13 +155,19 @@ def gone(pids: set[int], seconds: float) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_killed_at_any_time_the_same_command_ends_bit_equal(undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path):
+def test_killed_at_any_time_the_same_command_ends_bit_equal(
+    undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path
+):
     write_grid(tmp_path / "g.toml", 'name = "patch"\nbudget = 0.05', 'name = "none"')
     folder, draw = tmp_path / "logs", random.Random(0)
     for kill in range(4):
         process = start(folder, "--workers", "2")
         end = time.monotonic() + 60
-        while not list(folder.rglob("*.h5"))[2 * kill :] and time.monotonic() < end and process.poll() is None:
+        while (
+            not list(folder.rglob("*.h5"))[2 * kill :]
+            and time.monotonic() < end
+            and process.poll() is None
+        ):
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.3))
         offspring = children(process.pid)
@@ -146,14 +176,21 @@ def test_killed_at_any_time_the_same_command_ends_bit_equal(undisturbed: tuple[P
         assert gone(offspring, 5), "a worker outlived its parent"
         for path in folder.rglob("*.h5"):
             log.read(path)  # whole or absent
-    assert subprocess.run(command(folder, "--workers", "2"), env=environment(), check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(
+            command(folder, "--workers", "2"), env=environment(), check=False, capture_output=True
+        ).returncode
+        == 0
+    )
     assert_same(results(folder), undisturbed[1])
     assert not [p for p in folder.rglob("*") if p.name.endswith(".tmp")]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_killed_worker_costs_a_repeat_and_nothing_else(undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path):
+def test_a_killed_worker_costs_a_repeat_and_nothing_else(
+    undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path
+):
     write_grid(tmp_path / "g.toml", 'name = "patch"\nbudget = 0.05', 'name = "none"')
     folder = tmp_path / "logs"
     process = start(folder, "--workers", "1")
@@ -170,7 +207,9 @@ def test_a_killed_worker_costs_a_repeat_and_nothing_else(undisturbed: tuple[Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
 def test_a_signal_ends_the_run_and_says_how_to_go_on(tmp_path: Path, number: int, code: int):
     write_grid(tmp_path / "g.toml", 'name = "toy_attack:Hangs"')
     process = start(tmp_path / "logs", "--workers", "1")
@@ -192,7 +231,9 @@ def test_attacks_that_raise_die_hang_or_cheat_fail_alone(tmp_path: Path):
     names = ("Raises", "Dies", "Hangs", "OverBudget", "Invert")
     bad = grid(*({"name": f"toy_attack:{name}"} for name in names), estimator=[{"name": "gas"}])
     summary = run(bad, Place(tmp_path), Options(workers=2, timeout=15))
-    reasons = {name: next((f for f in summary.failed if f"-{name.lower()}-" in f), "") for name in names}
+    reasons = {
+        name: next((f for f in summary.failed if f"-{name.lower()}-" in f), "") for name in names
+    }
     assert "RuntimeError: this attack always breaks" in reasons["Raises"]
     assert "died twice (exit code 9)" in reasons["Dies"]
     assert "longer than the 15 s allowed" in reasons["Hangs"]
@@ -201,29 +242,43 @@ def test_attacks_that_raise_die_hang_or_cheat_fail_alone(tmp_path: Path):
     failures = [log.read(p, "failure") for p in tmp_path.rglob("failed-*.h5")]
     assert len(failures) == 4
     assert any("toy_attack.py" in f.text("traceback") for f in failures)
-    done = {job.scene.attack.name: [s.path.exists() for s in job.stages] for job in jobs(bad, Place(tmp_path), 1)}
+    done = {
+        job.scene.attack.name: [s.path.exists() for s in job.stages]
+        for job in jobs(bad, Place(tmp_path), 1)
+    }
     assert all(done.pop("toy_attack:Invert"))
     assert not any(any(flags) for flags in done.values())
     again = run(bad, Place(tmp_path), Options(workers=2))
-    assert (again.done, again.failed) == (0, []), "a failed cell is done again only with retry_failed"
+    assert (again.done, again.failed) == (0, []), (
+        "a failed cell is done again only with retry_failed"
+    )
     retried = run(
-        grid({"name": "toy_attack:Raises"}, estimator=[{"name": "gas"}]), Place(tmp_path), Options(0, retry_failed=True)
+        grid({"name": "toy_attack:Raises"}, estimator=[{"name": "gas"}]),
+        Place(tmp_path),
+        Options(0, retry_failed=True),
     )
     assert len(retried.failed) == 1
 
 
 def test_all_estimators_run_in_a_grid_and_their_figures_reach_the_log(tmp_path: Path):
     names = sorted(ESTIMATORS)
-    summary = run(grid(estimator=[{"name": name} for name in names]), Place(tmp_path), Options(workers=0))
+    summary = run(
+        grid(estimator=[{"name": name} for name in names]), Place(tmp_path), Options(workers=0)
+    )
     assert summary.failed == []
     logs = {name: log.read(next(tmp_path.rglob(f"influence-{name}-*.h5"))) for name in names}
     assert all(record.data["influence"].shape == (50, 200) for record in logs.values())
-    assert all({"fit_seconds", "score_seconds", "peak_bytes"} <= record.attributes.keys() for record in logs.values())
+    assert all(
+        {"fit_seconds", "score_seconds", "peak_bytes"} <= record.attributes.keys()
+        for record in logs.values()
+    )
     assert 0 <= logs["representer-point"].attributes["note_decomposition_error"] < 1e-5
 
 
 def test_diverged_training_is_a_failure_with_its_epoch(tmp_path: Path):
-    summary = run(grid(recipe={"model": "mlp", "lr": 1e8, "epochs": 3}), Place(tmp_path), Options(workers=0))
+    summary = run(
+        grid(recipe={"model": "mlp", "lr": 1e8, "epochs": 3}), Place(tmp_path), Options(workers=0)
+    )
     assert "diverged in epoch" in summary.failed[0]
     assert summary.done == 0
 
@@ -249,7 +304,7 @@ def test_a_full_disk_stops_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise LogWriteError(path, "no space left on device, 4096 bytes needed")
         real(path, kind, **how)
 
-    monkeypatch.setattr(stages.log, "write", full)
+    monkeypatch.setattr(cell.log, "write", full)
     with pytest.raises(FatalError, match="no space left"):
         run(grid(PATCH, {"name": "none"}), Place(tmp_path), Options(workers=0))
     assert calls.count("influence") == 1
@@ -259,7 +314,11 @@ def test_a_full_disk_stops_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_scores_of_the_wrong_shape_and_moved_global_state_do_not_spread(tmp_path: Path):
     dtype, state = torch.get_default_dtype(), torch.random.get_rng_state()
-    summary = run(grid(estimator=[{"name": "toy_estimator:Transposed"}, {"name": "tracin"}]), Place(tmp_path), Options(workers=0))
+    summary = run(
+        grid(estimator=[{"name": "toy_estimator:Transposed"}, {"name": "tracin"}]),
+        Place(tmp_path),
+        Options(workers=0),
+    )
     assert len(summary.failed) == 1
     assert "returned influence of shape (200, 50), not (m, n) = (50, 200)" in summary.failed[0]
     assert summary.done == 4

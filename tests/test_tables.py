@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
 
-from experiments.naming import Table, short_names
-from experiments.render import render, to_latex, to_markdown, to_text
-from experiments.results import Results, load_results
-from experiments.tables import summarise, tables
+from experiments.evaluation.load import Results, load_results
+from experiments.evaluation.names import short_names
+from experiments.evaluation.summary import summarise
+from experiments.report.render import render, to_latex, to_markdown, to_text
+from experiments.report.table import Table
+from experiments.report.tables import tables
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
@@ -21,10 +23,19 @@ FORMS = ("table", "markdown", "latex", "csv", "json")
 def results(tmp_path: Path) -> Results:
     """Two budgets of one attack, two seeds, a control without attack; a failure, a damaged file, an infinite hyperparameter."""
     for seed in (0, 1):
-        for attack in ({"name": "patch", "budget": 0.05}, {"name": "patch", "budget": 0.01}, {"name": "none"}):
+        for attack in (
+            {"name": "patch", "budget": 0.05},
+            {"name": "patch", "budget": 0.01},
+            {"name": "none"},
+        ):
             bare = attack["name"] == "none"
             groups = [1] * 5 if bare else [0, 0, 1, 2, 2]
-            place = write_scene(tmp_path, scene_config(attack, seed), groups=groups, targets=(0, 0) if bare else (3, 4))
+            place = write_scene(
+                tmp_path,
+                scene_config(attack, seed),
+                groups=groups,
+                targets=(0, 0) if bare else (3, 4),
+            )
             write_influence(place)
             write_detect(place, [3, 1, 2, 0, 0], scope="label", k=3)
             write_detect(place, [3, 3, 2, 0, 0], scope="all", k=3, limit=float("inf"))
@@ -35,12 +46,24 @@ def results(tmp_path: Path) -> Results:
 
 
 def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_other() -> None:
-    configs = [{"name": "tail", "k": 3, "scope": "label"}, {"name": "tail", "k": 3, "scope": "all"}, {"name": "gini", "k": 9}]
+    configs = [
+        {"name": "tail", "k": 3, "scope": "label"},
+        {"name": "tail", "k": 3, "scope": "all"},
+        {"name": "gini", "k": 9},
+    ]
     name = short_names([*configs, configs[0], None])
     assert [name(c) for c in configs] == ["tail scope=label", "tail scope=all", "gini"]
     assert name(None) == "none"
-    fields = [{"name": "x", "a": 0.05, "b": [1, 2]}, {"name": "x", "a": 1e-6, "b": None}, {"name": "x"}]
-    assert [short_names(fields)(c) for c in fields] == ["x a=0.05 b=[1, 2]", "x a=1e-06 b=null", "x"]
+    fields = [
+        {"name": "x", "a": 0.05, "b": [1, 2]},
+        {"name": "x", "a": 1e-6, "b": None},
+        {"name": "x"},
+    ]
+    assert [short_names(fields)(c) for c in fields] == [
+        "x a=0.05 b=[1, 2]",
+        "x a=1e-06 b=null",
+        "x",
+    ]
 
 
 def test_rows_are_ordered_by_name_with_numbers_by_value(results: Results) -> None:
@@ -55,7 +78,9 @@ def test_the_mean_over_attacks_takes_those_with_a_defined_auroc(results: Results
     assert names == {"mean of 2 attacks"}
 
 
-def test_the_terminal_table_is_aligned_narrow_and_names_reasons_faults_and_oracles(results: Results) -> None:
+def test_the_terminal_table_is_aligned_narrow_and_names_reasons_faults_and_oracles(
+    results: Results,
+) -> None:
     text = render(results)
     assert max(map(len, text.splitlines())) <= 110
     for part in (
@@ -71,13 +96,18 @@ def test_the_terminal_table_is_aligned_narrow_and_names_reasons_faults_and_oracl
     head = next(line for line in text.splitlines() if "AUROC [95 %]" in line)
     values = [line for line in text.splitlines() if "tracin" in line and "0.8" in line]
     assert values
-    assert all(line[head.index("AUROC") - 1] == " " and line[head.index("AUROC")].isdigit() for line in values)
+    assert all(
+        line[head.index("AUROC") - 1] == " " and line[head.index("AUROC")].isdigit()
+        for line in values
+    )
 
 
 def test_the_path_of_a_fault_stays_in_one_piece_however_long_its_reason(tmp_path: Path) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch-of-a-long-name"}))
     reason = "no memory left for this estimator, and this reason is long " * 3
-    paths = [write_failure(place, f"influence-with-a-name-of-many-parts-{i}", reason) for i in range(2)]
+    paths = [
+        write_failure(place, f"influence-with-a-name-of-many-parts-{i}", reason) for i in range(2)
+    ]
     text = render(load_results(tmp_path))
     assert all(str(path.relative_to(tmp_path)) in text.splitlines() for path in paths)
     assert max(map(len, text.splitlines())) <= 110
@@ -93,7 +123,11 @@ def test_undefined_is_a_dash_with_a_footnote(results: Results) -> None:
 
 def test_long_names_wrap_between_words_and_lose_nothing() -> None:
     table = Table(
-        "T", "", ("attack", "estimator", "detector", "n"), [("a", "influence-functions", "tail k=3 scope=label", "7")], 3
+        "T",
+        "",
+        ("attack", "estimator", "detector", "n"),
+        [("a", "influence-functions", "tail k=3 scope=label", "7")],
+        3,
     )
     text = to_text(table, 40)
     assert max(map(len, text.splitlines())) <= 40
@@ -107,7 +141,15 @@ def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(results:
         raise AssertionError(word)
 
     data = json.loads(render(results, "json"), parse_constant=refuse)
-    assert set(data) >= {"victims", "detections", "means", "costs", "failures", "damaged", "scene-detections"}
+    assert set(data) >= {
+        "victims",
+        "detections",
+        "means",
+        "costs",
+        "failures",
+        "damaged",
+        "scene-detections",
+    }
     assert len(data["scene-detections"]) == 18
     by_attack = {row["settings"]["attack"]["name"]: row for row in data["detections"]}
     assert by_attack["none"]["metrics"]["auroc"] == {
@@ -116,7 +158,11 @@ def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(results:
         "interval": None,
         "defined": 0,
     }
-    label = [r for r in data["detections"] if r["settings"]["detector"].get("scope") == "label" and r["counts"]["successful"]]
+    label = [
+        r
+        for r in data["detections"]
+        if r["settings"]["detector"].get("scope") == "label" and r["counts"]["successful"]
+    ]
     assert label[0]["metrics"]["auroc"]["value"] == 5 / 6
     assert "Infinity" in json.dumps(data)
     assert data["failures"][0]["reason"] == "out of memory"
@@ -133,7 +179,11 @@ def test_csv_reads_back_with_every_row_in_full_precision(results: Results) -> No
             for key, metric in row.metrics.items():
                 assert line.get(key, "") == ("" if metric.value is None else repr(metric.value))
     assert [line["reason"] for line in lines if line["table"] == "failures"] == ["out of memory"]
-    assert {line["attack.budget"] for line in lines if line["table"] == "victims"} == {"", "0.01", "0.05"}
+    assert {line["attack.budget"] for line in lines if line["table"] == "victims"} == {
+        "",
+        "0.01",
+        "0.05",
+    }
     assert {line["uses"] for line in lines if line["detector.name"] == "constant"} == {"oracle"}
 
 
@@ -162,7 +212,9 @@ def test_names_cannot_steer_the_terminal_or_break_lines(tmp_path: Path, form: st
     record_free = scene_config({"name": evil})
     from poisonbench import log
 
-    log.write(place / "scene.h5", "scene", config=record_free, data=log.read(place / "scene.h5").data)
+    log.write(
+        place / "scene.h5", "scene", config=record_free, data=log.read(place / "scene.h5").data
+    )
     write_failure(place, "x", "a\x1b]0;b\nc")
     text = render(load_results(tmp_path), form)
     assert "\x1b" not in text

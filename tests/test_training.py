@@ -8,13 +8,40 @@ from torch.nn import functional as F
 
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
-from poisonbench.models import build
-from poisonbench.training import Recipe, batch_order, learning_rates, predict, train
+from poisonbench.models import build, predict
+from poisonbench.training import Recipe, batch_order, learning_rates, replay, train
 
 SETTINGS = [
-    Recipe(model="mlp", epochs=2, batch_size=7, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant", checkpoints=3),
-    Recipe(model="mlp", epochs=2, batch_size=7, lr=0.05, momentum=0.9, weight_decay=0.01, schedule="cosine", checkpoints=3),
-    Recipe(model="mlp", epochs=3, batch_size=8, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01, schedule="one-cycle"),
+    Recipe(
+        model="mlp",
+        epochs=2,
+        batch_size=7,
+        lr=0.1,
+        momentum=0.0,
+        weight_decay=0.0,
+        schedule="constant",
+        checkpoints=3,
+    ),
+    Recipe(
+        model="mlp",
+        epochs=2,
+        batch_size=7,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=0.01,
+        schedule="cosine",
+        checkpoints=3,
+    ),
+    Recipe(
+        model="mlp",
+        epochs=3,
+        batch_size=8,
+        lr=0.05,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=0.01,
+        schedule="one-cycle",
+    ),
 ]
 
 
@@ -25,12 +52,18 @@ def by_hand(data: Dataset, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]
     lr = learning_rates(len(batch_order(len(data), recipe, seed)), recipe)
     for rows, eta in zip(batch_order(len(data), recipe, seed), lr.tolist(), strict=True):
         rows = rows[rows >= 0]
-        grads = torch.autograd.grad(F.cross_entropy(model(data.x[rows]), data.y[rows]), list(model.parameters()))
+        grads = torch.autograd.grad(
+            F.cross_entropy(model(data.x[rows]), data.y[rows]), list(model.parameters())
+        )
         with torch.no_grad():
             for (name, p), g in zip(model.named_parameters(), grads, strict=True):
                 g = g + recipe.weight_decay * p
-                buffers[name] = recipe.momentum * buffers[name] + g if name in buffers else g.clone()
-                p -= eta * (g + recipe.momentum * buffers[name] if recipe.nesterov else buffers[name])
+                buffers[name] = (
+                    recipe.momentum * buffers[name] + g if name in buffers else g.clone()
+                )
+                p -= eta * (
+                    g + recipe.momentum * buffers[name] if recipe.nesterov else buffers[name]
+                )
     return {name: p.detach() for name, p in model.named_parameters()}
 
 
@@ -46,11 +79,15 @@ def test_train_follows_the_update_rules(recipe: Recipe):
 def test_equal_seeds_are_bit_equal_and_other_seeds_are_not(dtype: torch.dtype):
     data = random_data(30, dtype=dtype)
     a, b, c = (train(data, SETTINGS[1], seed) for seed in (5, 5, 6))
-    assert all(torch.equal(v, b.checkpoints[-1].state[k]) for k, v in a.checkpoints[-1].state.items())
+    assert all(
+        torch.equal(v, b.checkpoints[-1].state[k]) for k, v in a.checkpoints[-1].state.items()
+    )
     assert a.checkpoints[-1].state["head.weight"].dtype == dtype
     assert torch.equal(a.losses, b.losses)
     assert not torch.equal(a.batches, c.batches)
-    assert not torch.equal(a.checkpoints[-1].state["head.weight"], c.checkpoints[-1].state["head.weight"])
+    assert not torch.equal(
+        a.checkpoints[-1].state["head.weight"], c.checkpoints[-1].state["head.weight"]
+    )
 
 
 class DropoutNet(nn.Module):
@@ -59,7 +96,9 @@ class DropoutNet(nn.Module):
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
         size = torch.Size(shape).numel()
-        self.features = nn.Sequential(nn.Flatten(), nn.Linear(size, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Dropout(0.5))
+        self.features = nn.Sequential(
+            nn.Flatten(), nn.Linear(size, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Dropout(0.5)
+        )
         self.head = nn.Linear(20, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -72,11 +111,13 @@ def test_replay_passes_through_every_checkpoint_bit_for_bit(model: str):
     trace = train(random_data(30, dtype=torch.float32), recipe, 1)
     states = {c.step: c.state for c in trace.checkpoints}
     seen = 0
-    for step in trace.replay():
+    for step in replay(trace):
         torch.rand(3)  # whoever consumes the replay may draw numbers of its own
         if step.index in states:
             seen += 1
-            assert all(torch.equal(v, states[step.index][k]) for k, v in step.model.state_dict().items())
+            assert all(
+                torch.equal(v, states[step.index][k]) for k, v in step.model.state_dict().items()
+            )
     last = step.model.state_dict()
     assert seen == len(states) - 1
     assert all(torch.equal(v, last[k]) for k, v in trace.checkpoints[-1].state.items())
@@ -85,10 +126,14 @@ def test_replay_passes_through_every_checkpoint_bit_for_bit(model: str):
 def test_checkpoints_rebuild_the_model_and_the_first_step_starts_from_the_seed():
     data = random_data(30)
     trace = train(data, SETTINGS[1], 1)
-    first = next(iter(trace.replay()))
-    assert all(torch.equal(v, first.model.state_dict()[k]) for k, v in trace.initial().state_dict().items())
+    first = next(iter(replay(trace)))
+    assert all(
+        torch.equal(v, first.model.state_dict()[k]) for k, v in trace.initial().state_dict().items()
+    )
     assert [c.step for c in trace.checkpoints] == [4, 7, 10]
-    assert [c.lr for c in trace.checkpoints] == [float(trace.lr[c.step - 1]) for c in trace.checkpoints]
+    assert [c.lr for c in trace.checkpoints] == [
+        float(trace.lr[c.step - 1]) for c in trace.checkpoints
+    ]
     assert not trace.model().training
     assert predict(trace.model(0), data.x).shape == (30, 10)
 
@@ -110,7 +155,9 @@ def test_every_epoch_visits_every_instance_once():
 
 
 def test_schedules():
-    constant, cosine, cycle = (learning_rates(100, Recipe(schedule=s, lr=0.2)) for s in ("constant", "cosine", "one-cycle"))
+    constant, cosine, cycle = (
+        learning_rates(100, Recipe(schedule=s, lr=0.2)) for s in ("constant", "cosine", "one-cycle")
+    )
     assert torch.equal(constant, torch.full((100,), 0.2, dtype=torch.float64))
     assert cosine[0] == 0.2
     assert float(cosine[50]) == pytest.approx(0.1)
@@ -122,7 +169,9 @@ def test_schedules():
 
 
 def test_divergence_names_its_epoch():
-    recipe = Recipe(model="mlp", epochs=50, batch_size=10, lr=1e6, momentum=0.9, schedule="constant")
+    recipe = Recipe(
+        model="mlp", epochs=50, batch_size=10, lr=1e6, momentum=0.9, schedule="constant"
+    )
     with pytest.raises(DivergedError, match="diverged in epoch") as caught:
         train(random_data(30, dtype=torch.float32), recipe, 0)
     assert 1 <= caught.value.epoch < 50
@@ -147,5 +196,7 @@ def test_a_recipe_out_of_range_names_the_rule_and_the_value(field: str, value: o
 
 def test_predict_is_the_model_in_blocks():
     data, model = random_data(30), build("cnn", (1, 8, 8), 10, 0).double().train()
-    torch.testing.assert_close(predict(model, data.x, batch=7), predict(model, data.x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        predict(model, data.x, batch=7), predict(model, data.x), rtol=1e-12, atol=1e-12
+    )
     assert model.training

@@ -11,19 +11,23 @@ from torch import nn
 
 from estimators.hydra import HyDRA, changing_layers
 from estimators.tracin import TracIn
-from experiments.grid import parse
-from experiments.gridfile import read, resolved
-from experiments.run import Options, run
-from experiments.scene import check_scene, clean_data, make_victim
-from experiments.spec import Place, Scene
+from experiments.plan.gridfile import read, resolved
+from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.plan.spec import Scene
+from experiments.runner.run import Options, run
+from experiments.scene.clean import clean_data
+from experiments.scene.victim import check_scene, make_victim
 from poisonbench import log
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, DataError, LogError
-from poisonbench.models import build
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, Start, body_of, predict, starting_model, train
+from poisonbench.models import build, predict
+from poisonbench.training import Recipe, Start, body_of, replay, starting_model, train
+from poisonbench.training.trace import Trace
 
-RECIPE = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3)
+RECIPE = Recipe(
+    model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3
+)
 DATA = random_data(30, (6,), 3)
 
 
@@ -39,7 +43,9 @@ def frozen() -> Trace:
 @pytest.fixture(scope="module")
 def linear(frozen: Trace) -> Trace:
     """The same head, trained from the same values (whatever the seed) on the same batches, on the features as instances."""
-    start = Start({k: v for k, v in frozen.initial().state_dict().items() if k.startswith("head.")}, "all")
+    start = Start(
+        {k: v for k, v in frozen.initial().state_dict().items() if k.startswith("head.")}, "all"
+    )
     return train(seen(frozen, DATA), dataclasses.replace(RECIPE, model="linear", start=start), 0)
 
 
@@ -47,34 +53,54 @@ def seen(trace: Trace, data: Dataset) -> Dataset:
     return Dataset(predict(trace.initial().features, data.x), data.y, data.classes)
 
 
-def test_a_frozen_victim_keeps_its_features_and_trains_its_head_as_a_linear_model_on_them(frozen: Trace, linear: Trace):
+def test_a_frozen_victim_keeps_its_features_and_trains_its_head_as_a_linear_model_on_them(
+    frozen: Trace, linear: Trace
+):
     start = body_of(frozen.recipe.start.state)
     for checkpoint, other in zip(frozen.checkpoints, linear.checkpoints, strict=True):
         assert all(torch.equal(checkpoint.state[name], value) for name, value in start.items())
         for name in ("head.weight", "head.bias"):
-            torch.testing.assert_close(checkpoint.state[name], other.state[name], rtol=1e-10, atol=1e-12)
-    assert {name for name, p in frozen.model().named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+            torch.testing.assert_close(
+                checkpoint.state[name], other.state[name], rtol=1e-10, atol=1e-12
+            )
+    assert {name for name, p in frozen.model().named_parameters() if p.requires_grad} == {
+        "head.weight",
+        "head.bias",
+    }
 
 
 @pytest.mark.parametrize("estimator", [*ROWS, TracIn(projection=7)], ids=repr)
-def test_estimators_on_a_frozen_model_are_those_of_the_linear_model_on_its_features(estimator, frozen: Trace, linear: Trace):
+def test_estimators_on_a_frozen_model_are_those_of_the_linear_model_on_its_features(
+    estimator, frozen: Trace, linear: Trace
+):
     test = random_data(5, (6,), 3, seed=1)
     got, want = estimator.fit(frozen)(test), estimator.fit(linear)(seen(frozen, test))
     torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-10)
     if estimator != HyDRA(hessian=True):
-        torch.testing.assert_close(estimator.self_influence(frozen), estimator.self_influence(linear), rtol=1e-7, atol=1e-10)
+        torch.testing.assert_close(
+            estimator.self_influence(frozen),
+            estimator.self_influence(linear),
+            rtol=1e-7,
+            atol=1e-10,
+        )
 
 
 def test_fine_tuning_starts_from_the_pretrained_state_and_moves_all_of_it():
     state = pretrained()
     trace = train(DATA, dataclasses.replace(RECIPE, start=Start(state, "all")), 0)
-    assert all(torch.equal(value, state[name]) for name, value in trace.initial().state_dict().items())
-    assert not any(torch.equal(value, state[name]) for name, value in trace.checkpoints[-1].state.items())
+    assert all(
+        torch.equal(value, state[name]) for name, value in trace.initial().state_dict().items()
+    )
+    assert not any(
+        torch.equal(value, state[name]) for name, value in trace.checkpoints[-1].state.items()
+    )
 
 
 def test_a_fresh_head_begins_as_the_seed_gives_it_and_a_kept_one_as_it_was():
     state, own = pretrained(), build("mlp", (6,), 3, 4).double().state_dict()
-    fresh = starting_model(dataclasses.replace(RECIPE, start=Start(body_of(state))), DATA, 4).state_dict()
+    fresh = starting_model(
+        dataclasses.replace(RECIPE, start=Start(body_of(state))), DATA, 4
+    ).state_dict()
     kept = starting_model(dataclasses.replace(RECIPE, start=Start(state)), DATA, 4).state_dict()
     assert torch.equal(fresh["head.weight"], own["head.weight"])
     assert torch.equal(kept["head.weight"], state["head.weight"])
@@ -83,9 +109,11 @@ def test_a_fresh_head_begins_as_the_seed_gives_it_and_a_kept_one_as_it_was():
 
 def test_replay_of_a_frozen_run_is_bit_equal(frozen: Trace):
     states = {c.step: c.state for c in frozen.checkpoints[:-1]}
-    for step in frozen.replay():
+    for step in replay(frozen):
         want = states.pop(step.index, {})
-        assert all(torch.equal(step.model.state_dict()[name], value) for name, value in want.items())
+        assert all(
+            torch.equal(step.model.state_dict()[name], value) for name, value in want.items()
+        )
     assert not states
 
 
@@ -94,7 +122,9 @@ class Moody(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
-        self.features = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
+        self.features = nn.Sequential(
+            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5)
+        )
         self.head = nn.Linear(8, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -105,10 +135,16 @@ def test_frozen_features_compute_in_training_as_in_evaluation():
     recipe = dataclasses.replace(RECIPE, model="test_transfer:Moody")
     state = train(DATA, recipe, 9).checkpoints[-1].state
     trace = train(DATA, dataclasses.replace(recipe, start=Start(body_of(state))), 0)
-    assert all(torch.equal(trace.checkpoints[-1].state[name], value) for name, value in body_of(state).items())
+    assert all(
+        torch.equal(trace.checkpoints[-1].state[name], value)
+        for name, value in body_of(state).items()
+    )
     assert changing_layers(trace) == []
     assert HyDRA(hessian=True).fit(trace)(DATA).isfinite().all()
-    assert changing_layers(train(DATA, dataclasses.replace(recipe, start=Start(state, "all")), 0)) != []
+    assert (
+        changing_layers(train(DATA, dataclasses.replace(recipe, start=Start(state, "all")), 0))
+        != []
+    )
 
 
 def test_starts_are_equal_when_they_train_alike_and_stay_out_of_the_repr():
@@ -125,9 +161,18 @@ def test_starts_are_equal_when_they_train_alike_and_stay_out_of_the_repr():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: {**s, "features.9.weight": s["head.bias"]}, "holds 'features.9.weight', which the model lacks"),
-        (lambda s: {**s, "head.bias": torch.zeros(4)}, r"'head.bias' of shape \(4,\), the model's is \(3,\)"),
-        (lambda s: {k: v for k, v in s.items() if k != "features.2.bias"}, "lacks 'features.2.bias'"),
+        (
+            lambda s: {**s, "features.9.weight": s["head.bias"]},
+            "holds 'features.9.weight', which the model lacks",
+        ),
+        (
+            lambda s: {**s, "head.bias": torch.zeros(4)},
+            r"'head.bias' of shape \(4,\), the model's is \(3,\)",
+        ),
+        (
+            lambda s: {k: v for k, v in s.items() if k != "features.2.bias"},
+            "lacks 'features.2.bias'",
+        ),
         (lambda s: {k: v for k, v in s.items() if k != "head.bias"}, "lacks 'head.bias'"),
     ],
 )
@@ -157,13 +202,17 @@ def test_pretraining_rows_are_disjoint_from_those_of_the_victim(tmp_path: Path, 
     data = clean_data(scene_of(GRID), Place(tmp_path))
     assert (len(data.pretraining), len(data.train)) == (300, 200)
     rows = [tuple(x.flatten().tolist()) for part in (data.pretraining, data.train) for x in part.x]
-    assert len(set(rows)) == len({tuple(x.flatten().tolist()) for x in torch.cat([data.pretraining.x, data.train.x])})
+    assert len(set(rows)) == len(
+        {tuple(x.flatten().tolist()) for x in torch.cat([data.pretraining.x, data.train.x])}
+    )
     assert not set(rows[:300]) & set(rows[300:])
     whole = clean_data(scene_of({**GRID, "dataset": "digits"}), Place(tmp_path))
     assert len(whole.train) + 300 == len(digits[0])
 
 
-def test_a_scene_in_transfer_is_resumed_from_its_log_and_holds_the_frozen_features_once(tmp_path: Path):
+def test_a_scene_in_transfer_is_resumed_from_its_log_and_holds_the_frozen_features_once(
+    tmp_path: Path,
+):
     scene, place = scene_of(GRID), Place(tmp_path)
     made, again = make_victim(scene, place), make_victim(scene, place)
     assert made.trace.recipe == again.trace.recipe
@@ -183,7 +232,10 @@ def test_a_start_whose_bytes_changed_is_refused(tmp_path: Path):
     make_victim(scene, place)
     path = place.scene(scene) / "trace.h5"
     record = log.read(path)
-    data = {**record.data, "start/state/features.2.bias": record.data["start/state/features.2.bias"] + 1}
+    data = {
+        **record.data,
+        "start/state/features.2.bias": record.data["start/state/features.2.bias"] + 1,
+    }
     log.write(path, "trace", config=record.config, data=data)
     with pytest.raises(LogError, match="start does not have the sha256"):
         make_victim(scene, place)
@@ -208,14 +260,22 @@ def test_what_does_not_fit_is_told_before_anything_is_trained(tmp_path: Path):
     torch.save(build("cnn", (1, 8, 8), 10, 0).state_dict(), tmp_path / "cnn.pt")
     torch.save([1], tmp_path / "list.pt")
     (tmp_path / "text.pt").write_text("no")
-    for name, message in (("cnn.pt", "which the model lacks"), ("list.pt", "no state dict"), ("text.pt", "cannot be read")):
+    for name, message in (
+        ("cnn.pt", "which the model lacks"),
+        ("list.pt", "no state dict"),
+        ("text.pt", "cannot be read"),
+    ):
         scene = scene_of(GRID, transfer={"state": str(tmp_path / name)})
         with pytest.raises(ConfigError, match=message):
             check_scene(scene, Place(tmp_path))
     with pytest.raises(DataError, match=r"transfer\.rows must be below 1297"):
-        run(parse({**GRID, "transfer": {"rows": 1297}}), Place(tmp_path / "run"), Options(workers=0))
+        run(
+            parse({**GRID, "transfer": {"rows": 1297}}), Place(tmp_path / "run"), Options(workers=0)
+        )
     with pytest.raises(DataError, match="a subset of 200 rows cannot be drawn from 97"):
-        run(parse({**GRID, "transfer": {"rows": 1200}}), Place(tmp_path / "run"), Options(workers=0))
+        run(
+            parse({**GRID, "transfer": {"rows": 1200}}), Place(tmp_path / "run"), Options(workers=0)
+        )
     assert not list((tmp_path / "run").glob("scenes/*"))
 
 
@@ -238,9 +298,13 @@ def test_a_wrong_transfer_table_is_told_with_its_key(transfer: dict, message: st
 
 
 @pytest.mark.parametrize("rows", [[0, 300], [300, 0]])
-def test_no_rows_is_training_from_scratch_and_the_resolved_grid_says_the_same(rows: list[int], tmp_path: Path):
+def test_no_rows_is_training_from_scratch_and_the_resolved_grid_says_the_same(
+    rows: list[int], tmp_path: Path
+):
     grid = parse({**GRID, "transfer": {"rows": rows, "trained": "all"}})
-    assert [scene.transfer and scene.transfer.rows for scene in grid.scenes] == [row or None for row in rows]
+    assert [scene.transfer and scene.transfer.rows for scene in grid.scenes] == [
+        row or None for row in rows
+    ]
     alone = {key: value for key, value in GRID.items() if key != "transfer"}
     scratch = grid.scenes[rows.index(0)]
     assert scratch == scene_of(alone)

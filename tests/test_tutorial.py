@@ -66,5 +66,7 @@ def test_the_tutorial_of_an_attack_does_what_it_says(tmp_path: Path, environment
 
 
 def test_the_attack_of_the_tutorial_has_at_most_40_lines():
-    (attack,) = [content for _, title, content in blocks("tutorial-attack.md") if title == "corner_cross.py"]
+    (attack,) = [
+        content for _, title, content in blocks("tutorial-attack.md") if title == "corner_cross.py"
+    ]
     assert len(attack.splitlines()) <= 40

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from poisonbench.contracts import CLEAN, POISON, Poisoned, count
+from poisonbench.contracts.attack_rules import count
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.roles import CLEAN, POISON
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
 
@@ -17,7 +19,11 @@ class Invert:
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         others = (train.y != self.target).nonzero().squeeze(1)
-        rows = others[torch.randperm(len(others), generator=generator(seed, "rows"))[: count(self.budget, len(train))]]
+        rows = others[
+            torch.randperm(len(others), generator=generator(seed, "rows"))[
+                : count(self.budget, len(train))
+            ]
+        ]
         x, y = train.x.clone(), train.y.clone()
         x[rows], y[rows] = 1 - x[rows], self.target
         role = torch.full((len(train),), CLEAN, dtype=torch.uint8)
@@ -25,7 +31,9 @@ class Invert:
         origin = (test.y != self.target).nonzero().squeeze(1)
         targets = Dataset(1 - test.x[origin], test.y[origin], test.classes)
         wanted = torch.full((len(origin),), self.target)
-        return Poisoned(Dataset(x, y, train.classes), role, torch.arange(len(train)), targets, wanted, origin)
+        return Poisoned(
+            Dataset(x, y, train.classes), role, torch.arange(len(train)), targets, wanted, origin
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from poisonbench.contracts import Evidence, Means, Mitigated
+from poisonbench.contracts.values import Evidence, Means, Mitigated
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class KeepsAll:
 @dataclass(frozen=True)
 class Lies(KeepsAll):
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
-        return Mitigated(torch.zeros(len(evidence.trace.train), dtype=torch.bool), evidence.trace, 0)
+        return Mitigated(
+            torch.zeros(len(evidence.trace.train), dtype=torch.bool), evidence.trace, 0
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from poisonbench.data import Dataset
-from poisonbench.trace import Trace
+from poisonbench.training.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,28 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--model", "models", multiple=True, type=click.Choice(["conv3", "resnet"]), default=("conv3", "resnet"))
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(["conv3", "resnet"]),
+    default=("conv3", "resnet"),
+)
 @click.option("-n", default=2000, show_default=True, help="Training instances.")
 @click.option("-m", default=100, show_default=True, help="Test instances.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def gradients(models: tuple[str, ...], n: int, m: int, rounds: int, threads: int, device: str, output: Path | None) -> None:
+def gradients(
+    models: tuple[str, ...],
+    n: int,
+    m: int,
+    rounds: int,
+    threads: int,
+    device: str,
+    output: Path | None,
+) -> None:
     """TracIn at checkpoints: the engine against its floor, an autograd loop, captum and kronfluence."""
     import torch
 
@@ -53,7 +67,9 @@ def influence(m: int, rounds: int, threads: int, damping: float, output: Path | 
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def growth(n: int, m: int, doublings: int, rounds: int, threads: int, device: str, output: Path | None) -> None:
+def growth(
+    n: int, m: int, doublings: int, rounds: int, threads: int, device: str, output: Path | None
+) -> None:
     """The gradient-based estimators: seconds and peak memory as n and m double."""
     import torch
 
@@ -68,9 +84,17 @@ def growth(n: int, m: int, doublings: int, rounds: int, threads: int, device: st
 @click.option("-k", "models", default=256, show_default=True, help="Models trained together.")
 @click.option("-m", default=100, show_default=True, help="Test instances of the second part.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--part", "parts", multiple=True, type=click.Choice(["speed", "whole"]), default=("speed", "whole"))
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(["speed", "whole"]),
+    default=("speed", "whole"),
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def retraining(models: int, m: int, rounds: int, parts: tuple[str, ...], output: Path | None) -> None:
+def retraining(
+    models: int, m: int, rounds: int, parts: tuple[str, ...], output: Path | None
+) -> None:
     """Bulk training against one by one (one thread), and the estimators that retrain on the whole of the digits (two)."""
     import torch
 
@@ -92,35 +116,64 @@ def retraining(models: int, m: int, rounds: int, parts: tuple[str, ...], output:
 @click.option("--neighbours", "k", default=5, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-@click.option("--part", type=click.Choice(["both", "neighbours", "retraining"]), default="both", show_default=True)
+@click.option(
+    "--part",
+    type=click.Choice(["both", "neighbours", "retraining"]),
+    default="both",
+    show_default=True,
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def shapley(n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str, output: Path | None) -> None:
+def shapley(
+    n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str, output: Path | None
+) -> None:
     """Shapley values: nearest neighbours against peers, and retraining on the whole of the digits to the stop rule."""
     import torch
 
-    from estimators.shapley import Shapley
+    from estimators.shapley.shapley import Shapley
     from experiments.bench import shapley as bench
     from experiments.bench.gradients import save
 
     torch.set_num_threads(threads)
     parts = [] if part == "retraining" else [bench.neighbours(n, m, d, k, rounds)]
     if part != "neighbours":
-        rows = [Shapley(), Shapley(precision=0.02), Shapley("beta", alpha=1.0, models=3000), Shapley("banzhaf", models=1000)]
+        rows = [
+            Shapley(),
+            Shapley(precision=0.02),
+            Shapley("beta", alpha=1.0, models=3000),
+            Shapley("banzhaf", models=1000),
+        ]
         parts.append(bench.retraining(rows, 60))
     save("\n".join(parts), output)
 
 
 @main.command()
 @click.option("--seeds", default=3, show_default=True)
-@click.option("--model", type=click.Choice(["mlp", "cnn"]), default="mlp", show_default=True, help="cnn: a second a retraining.")
+@click.option(
+    "--model",
+    type=click.Choice(["mlp", "cnn"]),
+    default="mlp",
+    show_default=True,
+    help="cnn: a second a retraining.",
+)
 @click.option("--points", default=10, show_default=True, help="Attacked points a seed.")
 @click.option("--budget", default=0.05, show_default=True, help="Poison rows, as a fraction.")
 @click.option(
-    "--newton/--no-newton", default=True, show_default=True, help="Also the Newton step of all layers, a solve a group."
+    "--newton/--no-newton",
+    default=True,
+    show_default=True,
+    help="Also the Newton step of all layers, a solve a group.",
 )
 @click.option("--threads", default=2, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def group(seeds: int, model: str, points: int, budget: float, newton: bool, threads: int, output: Path | None) -> None:
+def group(
+    seeds: int,
+    model: str,
+    points: int,
+    budget: float,
+    newton: bool,
+    threads: int,
+    output: Path | None,
+) -> None:
     """Influence of groups: estimates of what the proponents of a patch are worth together, against retraining."""
     import torch
 

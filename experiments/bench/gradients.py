@@ -4,7 +4,6 @@ The floor is a forward and backward pass over the same data at the same checkpoi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,86 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.bench.problem import CHECKPOINTS, Problem, problem
 from experiments.bench.timing import Timing, machine, race, ratio, table
-from poisonbench.data import Dataset, load
-from poisonbench.errors import DataError
-from poisonbench.gradients import dot_products
-from poisonbench.models import Classifier, GlobalMean, Normalize
-from poisonbench.seeding import generator
+from poisonbench.data import Dataset
+from poisonbench.gradients.products import dot_products
 
-CHECKPOINTS = 3
 FLOOR_BATCH = 128
 WARM = 64  # instances of a first run that is not counted
-
-
-class Block(nn.Module):
-    """A residual block without normalisation."""
-
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inside, outside, 3, stride, 1)
-        self.second = nn.Conv2d(outside, outside, 3, 1, 1)
-        self.skip = nn.Conv2d(inside, outside, 1, stride) if (stride, inside) != (1, outside) else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, c, h, w) to (B, c', h / stride, w / stride)."""
-        out: Tensor = F.relu(self.skip(x) + 0.3 * self.second(F.relu(self.first(x))))
-        return out
-
-
-def conv3() -> Classifier:
-    """Three convolutions, 94,538 parameters."""
-    layers: list[nn.Module] = [Normalize()]
-    for inside, outside in ((3, 32), (32, 64), (64, 128)):
-        layers += [nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return Classifier(nn.Sequential(*layers, GlobalMean()), nn.Linear(128, 10))
-
-
-def resnet() -> Classifier:
-    """A norm-free ResNet, 336,826 parameters."""
-    blocks = [Block(32, 32, 1), Block(32, 64, 2), Block(64, 64, 1), Block(64, 112, 2)]
-    return Classifier(
-        nn.Sequential(Normalize(), nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), *blocks, GlobalMean()), nn.Linear(112, 10)
-    )
-
-
-MODELS: dict[str, Callable[[], Classifier]] = {"conv3": conv3, "resnet": resnet}
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """K models and the data; every checkpoint weighs 1."""
-
-    models: list[Classifier]
-    train: Dataset
-    test: Dataset
-
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(p.numel() for p in self.models[0].parameters())
-
-
-def images(n: int, m: int) -> tuple[Dataset, Dataset, str]:
-    """Returns n training and m test images and where they are from: CIFAR-10 where it is on disk, else noise of its shape."""
-    try:
-        train, test = load("cifar10")
-        return train.take(torch.arange(n)), test.take(torch.arange(m)), "CIFAR-10"
-    except DataError:
-        g = generator(0, "noise")
-        a, b = (Dataset(torch.rand((k, 3, 32, 32), generator=g), torch.randint(10, (k,), generator=g), 10) for k in (n, m))
-        return a, b, "noise of CIFAR-10's shape"
-
-
-def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:
-    """Returns the problem and where its images are from."""
-    train, test, source = images(n, m)
-    models = []
-    with torch.random.fork_rng():
-        for k in range(CHECKPOINTS):
-            torch.manual_seed(k)
-            models.append(MODELS[name]().to(device).eval())
-    return Problem(models, train.to(device), test.to(device)), source
 
 
 def ours(p: Problem) -> Tensor:
@@ -129,7 +55,10 @@ def autograd_loop(p: Problem) -> Tensor:
     total = torch.zeros(len(p.test), len(p.train), device=p.train.x.device)
     for model in p.models:
         test = gradients(model, p.test)
-        parts = [Dataset(x, y, 10) for x, y in zip(p.train.x.split(FLOOR_BATCH), p.train.y.split(FLOOR_BATCH), strict=True)]
+        parts = [
+            Dataset(x, y, 10)
+            for x, y in zip(p.train.x.split(FLOOR_BATCH), p.train.y.split(FLOOR_BATCH), strict=True)
+        ]
         total += torch.cat([test @ gradients(model, part).T for part in parts], 1)
     return total
 
@@ -138,7 +67,10 @@ def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -
     """Races all contestants on each model, checks that all scores agree, and returns the report."""
     from experiments.bench.peers import peers
 
-    lines = [f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. {machine(device)}.", ""]
+    lines = [
+        f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. {machine(device)}.",
+        "",
+    ]
     for name in names:
         p, source = problem(name, n, m, device)
         small, _ = problem(name, WARM, WARM, device)
@@ -146,7 +78,10 @@ def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -
         scorers = {"poisonbench": ours, "autograd loop": autograd_loop, **peers()}
         floor = {"floor: passes": floor_passes, "floor: product": floor_product}
         race(
-            {label: partial(run, small) for label, run in {**floor, **scorers}.items()}, 1, device, warm=0
+            {label: partial(run, small) for label, run in {**floor, **scorers}.items()},
+            1,
+            device,
+            warm=0,
         )  # warm, and not counted
         runs = {label: partial(run, p) for label, run in floor.items()}
         runs |= {label: partial(_keep, results, label, run, p) for label, run in scorers.items()}
@@ -155,20 +90,37 @@ def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -
     return "\n".join(lines)
 
 
-def _keep(results: dict[str, Tensor], label: str, run: Callable[[Problem], Tensor], p: Problem) -> None:
+def _keep(
+    results: dict[str, Tensor], label: str, run: Callable[[Problem], Tensor], p: Problem
+) -> None:
     results[label] = run(p)
 
 
 def _report(timings: dict[str, Timing], results: dict[str, Tensor]) -> str:
     passes, product = timings["floor: passes"], timings["floor: product"]
-    floor = Timing("floor", tuple(a + b for a, b in zip(passes.seconds, product.seconds, strict=True)), -1)
+    floor = Timing(
+        "floor", tuple(a + b for a, b in zip(passes.seconds, product.seconds, strict=True)), -1
+    )
     mine, norm = timings["poisonbench"], float(results["poisonbench"].norm())
     rows = []
     for timing in sorted([floor, *timings.values()], key=lambda t: t.median):
         scores = results.get(timing.name)
-        error = "" if scores is None else f"{float((scores - results['poisonbench']).norm()) / norm:.1e}"
+        error = (
+            ""
+            if scores is None
+            else f"{float((scores - results['poisonbench']).norm()) / norm:.1e}"
+        )
         peak = "" if timing.peak_bytes < 0 else f"{timing.peak_bytes / 2**20:.0f}"
-        rows.append((timing.name, f"{timing.median:.2f}", ratio(timing, floor), ratio(timing, mine), peak, error))
+        rows.append(
+            (
+                timing.name,
+                f"{timing.median:.2f}",
+                ratio(timing, floor),
+                ratio(timing, mine),
+                peak,
+                error,
+            )
+        )
     return table(("", "seconds", "x floor", "x poisonbench", "peak MiB", "difference"), rows)
 
 

@@ -11,16 +11,20 @@ from attacks.patch import Patch
 from estimators.gas import GAS
 from estimators.group import GroupInfluence, retrained
 from experiments.bench.timing import machine, table
-from poisonbench.backprop import Layers
-from poisonbench.contracts import POISON, craft
+from poisonbench.contracts.attack_rules import craft
 from poisonbench.data import Dataset, load
+from poisonbench.gradients.backprop import Layers
+from poisonbench.models import predict
 from poisonbench.objectives import margins
+from poisonbench.roles import POISON
 from poisonbench.seeding import derive
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, predict, train
+from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 SIZES = (1, 4, 16, 64)
-REPEATS = 5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
+REPEATS = (
+    5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
+)
 SINGLES = 16  # of the proponents of a point that are also left out one by one
 ESTIMATES: dict[str, tuple[Layers, str]] = {
     "head, first": ("last", "first"),
@@ -39,7 +43,11 @@ def victim(seed: int, model: str, budget: float, points: int) -> tuple[Trace, Da
     poisoned = craft(Patch(budget=budget), data, test, recipe, derive(seed, "attack"))
     trace = train(poisoned.train, recipe, seed)
     won = predict(trace.model(), poisoned.targets.x).argmax(1) == poisoned.wanted
-    return trace, poisoned.targets.relabel(poisoned.wanted).take(won.nonzero().squeeze(1)[:points]), poisoned.role == POISON
+    return (
+        trace,
+        poisoned.targets.relabel(poisoned.wanted).take(won.nonzero().squeeze(1)[:points]),
+        poisoned.role == POISON,
+    )
 
 
 def nested(influence: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -74,10 +82,14 @@ def study(seed: int, model: str, budget: float, points: int, names: list[str]) -
     found["retrained"] = own(retrained(trace, groups, test, "margin", REPEATS)[0], m)
     top = influence.topk(SINGLES, 1).indices
     rows = top.unique()
-    alone = retrained(trace, torch.eye(len(trace.train), dtype=torch.bool)[rows], test, "margin", REPEATS)[0]
+    alone = retrained(
+        trace, torch.eye(len(trace.train), dtype=torch.bool)[rows], test, "margin", REPEATS
+    )[0]
     sums = alone.gather(1, torch.searchsorted(rows, top)).cumsum(1)
     found["sum of single retrainings"] = torch.stack(
-        [sums[:, k - 1] if k <= SINGLES else torch.full((m,), torch.nan) for k in SIZES] + [torch.full((m,), torch.nan)], 1
+        [sums[:, k - 1] if k <= SINGLES else torch.full((m,), torch.nan) for k in SIZES]
+        + [torch.full((m,), torch.nan)],
+        1,
     )
     return found
 
@@ -85,7 +97,10 @@ def study(seed: int, model: str, budget: float, points: int, names: list[str]) -
 def bench(seeds: int, model: str, points: int, budget: float, newton: bool) -> str:
     """Returns the table: means over the points of all seeds with standard errors."""
     names = [name for name in ESTIMATES if newton or name != "all layers, newton"]
-    parts = [study(seed, model, budget, points, names) for seed in tqdm(range(seeds), desc="victims", disable=None)]
+    parts = [
+        study(seed, model, budget, points, names)
+        for seed in tqdm(range(seeds), desc="victims", disable=None)
+    ]
     found = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
     margin = found.pop("margin")
     shown = [*names, "sum of single retrainings", "retrained"]

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from estimators.influence_functions import InfluenceFunctions
 from experiments.bench.timing import machine, race, ratio, table
 from poisonbench.data import Dataset, load
-from poisonbench.trace import Trace
 from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 SINGLE = 5  # test points that are solved one by one; their seconds are scaled to all
 
@@ -40,7 +40,12 @@ def pydvl(estimator: InfluenceFunctions, trace: Trace, test: Dataset, simultaneo
     model, data = trace.model(), trace.train
     shift = estimator.damping + trace.recipe.weight_decay
     solver = CgInfluence(
-        model, F.cross_entropy, regularization=shift, rtol=estimator.tolerance, atol=0.0, solve_simultaneously=simultaneous
+        model,
+        F.cross_entropy,
+        regularization=shift,
+        rtol=estimator.tolerance,
+        atol=0.0,
+        solve_simultaneously=simultaneous,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,17 +60,29 @@ def bench(m: int, rounds: int, damping: float) -> str:
     recipe = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.05, checkpoints=1)
     trace, test = train(data, recipe, 0), points.take(torch.arange(m))
     few = test.take(torch.arange(SINGLE))
-    estimators = {kind: InfluenceFunctions(curvature=kind, damping=damping) for kind in ("gauss-newton", "hessian")}
+    estimators = {
+        kind: InfluenceFunctions(curvature=kind, damping=damping)
+        for kind in ("gauss-newton", "hessian")
+    }
     runs: dict[str, Callable[[], Tensor]] = {}
     for kind, estimator in estimators.items():
         runs[f"{kind}, together"] = partial(together, estimator, trace, test)
         runs[f"{kind}, {SINGLE} together"] = partial(together, estimator, trace, few)
         runs[f"{kind}, {SINGLE} one by one"] = partial(one_by_one, estimator, trace, few)
     if importlib.util.find_spec("pydvl"):
-        runs[f"pydvl, hessian, {SINGLE} points"] = partial(pydvl, estimators["hessian"], trace, few, False)
-        runs[f"pydvl, hessian, {SINGLE} simultaneously"] = partial(pydvl, estimators["hessian"], trace, few, True)
+        runs[f"pydvl, hessian, {SINGLE} points"] = partial(
+            pydvl, estimators["hessian"], trace, few, False
+        )
+        runs[f"pydvl, hessian, {SINGLE} simultaneously"] = partial(
+            pydvl, estimators["hessian"], trace, few, True
+        )
     results: dict[str, Tensor] = {}
-    timings = race({name: partial(_keep, results, name, run) for name, run in runs.items()}, rounds, data.x.device, warm=0)
+    timings = race(
+        {name: partial(_keep, results, name, run) for name, run in runs.items()},
+        rounds,
+        data.x.device,
+        warm=0,
+    )
     rows = []
     for name, timing in timings.items():
         kind = "gauss-newton" if name.startswith("gauss") else "hessian"
@@ -74,7 +91,15 @@ def bench(m: int, rounds: int, damping: float) -> str:
         reference = results[f"{kind}, together"][:size]
         error = float((results[name] - reference).abs().max() / reference.abs().max())
         scaled = type(timing)(name, tuple(each), timing.peak_bytes)
-        rows.append((name, f"{timing.median:.2f}", f"{scaled.median:.2f}", ratio(scaled, mine), f"{error:.1e}"))
+        rows.append(
+            (
+                name,
+                f"{timing.median:.2f}",
+                f"{scaled.median:.2f}",
+                ratio(scaled, mine),
+                f"{error:.1e}",
+            )
+        )
     head = ("", "seconds", f"seconds for {m}", f"x all {m} together", "largest difference")
     tolerance = estimators["hessian"].tolerance
     what = f"Influence functions by conjugate gradients to a relative residual of {tolerance:g}, damping {damping:g}"

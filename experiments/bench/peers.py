@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 if TYPE_CHECKING:
-    from experiments.bench.gradients import Problem
+    from experiments.bench.problem import Problem
 
 
 def captum(p: "Problem") -> Tensor:
@@ -60,8 +60,20 @@ def kronfluence(p: "Problem") -> Tensor:
         task = Classification()
         with tempfile.TemporaryDirectory() as folder:
             prepared = prepare_model(copy.deepcopy(model), task)
-            analyzer = Analyzer("bench", prepared, task, cpu=p.train.x.device.type == "cpu", output_dir=folder, disable_tqdm=True)
-            analyzer.fit_all_factors("f", sets[0], factor_args=FactorArguments(strategy="identity"), per_device_batch_size=128)
+            analyzer = Analyzer(
+                "bench",
+                prepared,
+                task,
+                cpu=p.train.x.device.type == "cpu",
+                output_dir=folder,
+                disable_tqdm=True,
+            )
+            analyzer.fit_all_factors(
+                "f",
+                sets[0],
+                factor_args=FactorArguments(strategy="identity"),
+                per_device_batch_size=128,
+            )
             analyzer.compute_pairwise_scores(
                 "s",
                 factors_name="f",

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from estimators.downsampling import Downsampling
 from estimators.leave_one_out import LeaveOneOut
-from estimators.shapley import Shapley
+from estimators.shapley.shapley import Shapley
 from experiments.bench.timing import Timing, machine, race, ratio, table
-from experiments.measure import measured
-from poisonbench.contracts import Estimator
+from experiments.scene.cost import measured
+from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import load
+from poisonbench.models import predict
 from poisonbench.notes import collecting
 from poisonbench.seeding import generator
-from poisonbench.trace import Trace
-from poisonbench.training import Recipe, predict, train, train_many
+from poisonbench.training import Recipe, train, train_many
+from poisonbench.training.trace import Trace
 
 ALONE = 4  # models trained one by one; their seconds are taken for all
 ESTIMATORS: dict[str, Estimator] = {
@@ -33,7 +34,10 @@ def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) ->
     """
     data, test = load("digits")
     recipe = Recipe(model=model, epochs=epochs, batch_size=batch, lr=0.05, checkpoints=1)
-    masks = torch.rand((K, len(data)), generator=generator(0, "halves")).argsort(1).argsort(1) < len(data) // 2
+    masks = (
+        torch.rand((K, len(data)), generator=generator(0, "halves")).argsort(1).argsort(1)
+        < len(data) // 2
+    )
     found: dict[str, Tensor] = {}
 
     def together() -> None:
@@ -45,26 +49,62 @@ def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) ->
 
     runs: dict[str, Callable[[], object]] = {"one by one": alone, "together": together}
     timings = race(runs, rounds, data.x.device, warm=0)
-    each = {name: _each(timings[name], size) for name, size in (("one by one", ALONE), ("together", K))}
-    accuracy = {name: float((logits[:ALONE].argmax(2) == test.y).float().mean()) for name, logits in found.items()}
-    exact = train_many(data.to(dtype=torch.float64), masks[:ALONE], recipe, range(ALONE)).logits(test)
-    models = (train(data.take(masks[k]).to(dtype=torch.float64), recipe, k).model() for k in range(ALONE))
-    difference = max(float((predict(one, test.x.double()) - exact[k]).abs().max()) for k, one in enumerate(models))
+    each = {
+        name: _each(timings[name], size) for name, size in (("one by one", ALONE), ("together", K))
+    }
+    accuracy = {
+        name: float((logits[:ALONE].argmax(2) == test.y).float().mean())
+        for name, logits in found.items()
+    }
+    exact = train_many(data.to(dtype=torch.float64), masks[:ALONE], recipe, range(ALONE)).logits(
+        test
+    )
+    models = (
+        train(data.take(masks[k]).to(dtype=torch.float64), recipe, k).model() for k in range(ALONE)
+    )
+    difference = max(
+        float((predict(one, test.x.double()) - exact[k]).abs().max())
+        for k, one in enumerate(models)
+    )
     rates = [f"{1 / each[name].median:.1f}" for name in each]
     peak = f"{timings['together'].peak_bytes / 2**20:.0f}"
     shown = [f"{accuracy[name]:.4f}" for name in ("alone", "together")]
-    return [model, str(batch), str(K), *rates, ratio(each["one by one"], each["together"]), *shown, f"{difference:.1e}", peak]
+    return [
+        model,
+        str(batch),
+        str(K),
+        *rates,
+        ratio(each["one by one"], each["together"]),
+        *shown,
+        f"{difference:.1e}",
+        peak,
+    ]
 
 
 def _each(timing: Timing, models: int) -> Timing:
-    return Timing(timing.name, tuple(seconds / models for seconds in timing.seconds), timing.peak_bytes)
+    return Timing(
+        timing.name, tuple(seconds / models for seconds in timing.seconds), timing.peak_bytes
+    )
 
 
 def speeds(K: int, rounds: int) -> str:
     """Returns the table of `speed`."""
-    rows = [speed("linear", K, rounds), speed("mlp", K, rounds), speed("cnn", max(1, K // 8), rounds)]
+    rows = [
+        speed("linear", K, rounds),
+        speed("mlp", K, rounds),
+        speed("cnn", max(1, K // 8), rounds),
+    ]
     rows.append(speed("cnn", max(1, K // 8), rounds, batch=128))
-    head = ("model", "batch", "K", "models/s one by one", "models/s together", "times as fast", "accuracy", "together")
+    head = (
+        "model",
+        "batch",
+        "K",
+        "models/s one by one",
+        "models/s together",
+        "times as fast",
+        "accuracy",
+        "together",
+    )
     about = f"halves of the digits, 20 epochs, {rounds} rounds. {machine(torch.device('cpu'))}."
     return f"Bulk training: {about}\n\n{table((*head, 'logit difference in float64', 'peak MiB'), rows)}\n"
 
@@ -75,7 +115,13 @@ def whole(m: int) -> str:
     trace = train(data, Recipe(model="mlp", epochs=20, batch_size=32, lr=0.05, checkpoints=1), 0)
     test = points.take(torch.arange(m))
     rows = [[name, *_measured(estimator, trace, m)] for name, estimator in ESTIMATORS.items()]
-    head = ("estimator", "fit, s", f"scores of {m} points, s", "peak MiB", "median magnitude of a score in standard errors")
+    head = (
+        "estimator",
+        "fit, s",
+        f"scores of {m} points, s",
+        "peak MiB",
+        "median magnitude of a score in standard errors",
+    )
     return f"The whole of the digits: mlp, n = {len(data)}, m = {len(test)}. {machine(data.x.device)}.\n\n{table(head, rows)}\n"
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from estimators._knn_shapley import knn_shapley
-from estimators.shapley import Shapley
+from estimators.shapley.nearest_neighbours import knn_shapley
+from estimators.shapley.shapley import Shapley
 from experiments.bench.timing import machine, race, ratio, table
-from experiments.measure import measured
+from experiments.scene.cost import measured
 from poisonbench.data import Dataset, load
 from poisonbench.notes import collecting
 from poisonbench.seeding import generator
@@ -39,7 +39,9 @@ def opendataval(train_set: Dataset, test: Dataset, K: int) -> Tensor:
     from opendataval.dataval import KNNShapley
 
     valued = KNNShapley(K, batch_size=max(len(train_set), len(test)))
-    codes = [torch.nn.functional.one_hot(data.y, data.classes).float() for data in (train_set, test)]
+    codes = [
+        torch.nn.functional.one_hot(data.y, data.classes).float() for data in (train_set, test)
+    ]
     valued.input_data(train_set.x, codes[0], test.x, codes[1])
     return torch.as_tensor(valued.train_data_values().evaluate_data_values())
 
@@ -47,7 +49,10 @@ def opendataval(train_set: Dataset, test: Dataset, K: int) -> Tensor:
 def neighbours(n: int, m: int, d: int, K: int, rounds: int) -> str:
     """Races the contestants on random features, checks that the means over the test points agree, and returns the report."""
     g = generator(0, "features")
-    train_set, test = (Dataset(torch.randn((k, d), generator=g), torch.randint(10, (k,), generator=g), 10) for k in (n, m))
+    train_set, test = (
+        Dataset(torch.randn((k, d), generator=g), torch.randint(10, (k,), generator=g), 10)
+        for k in (n, m)
+    )
     runs: dict[str, Callable[[], Tensor]] = {
         "poisonbench": lambda: knn_shapley(train_set.x, train_set.y, test.x, test.y, K).mean(0)
     }
@@ -57,10 +62,17 @@ def neighbours(n: int, m: int, d: int, K: int, rounds: int) -> str:
     results: dict[str, Tensor] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        timings = race({name: partial(_keep, results, name, run) for name, run in runs.items()}, rounds, train_set.x.device)
+        timings = race(
+            {name: partial(_keep, results, name, run) for name, run in runs.items()},
+            rounds,
+            train_set.x.device,
+        )
     mine, rows = timings["poisonbench"], []
     for name, timing in timings.items():
-        error = float((results[name] - results["poisonbench"]).abs().max() / results["poisonbench"].abs().max())
+        error = float(
+            (results[name] - results["poisonbench"]).abs().max()
+            / results["poisonbench"].abs().max()
+        )
         peak = f"{timing.peak_bytes / 2**20:.0f}"
         rows.append((name, f"{timing.median:.3f}", ratio(timing, mine), peak, f"{error:.1e}"))
     what = f"Exact values of a vote among {K} neighbours, n = {n}, m = {m}, d = {d}, median of {rounds} rounds"
@@ -116,4 +128,8 @@ def _title(estimator: Shapley) -> str:
         return f"permutation, {stride}, precision {estimator.precision:g}" + (
             f", tolerance {estimator.tolerance:g}" if estimator.tolerance else ""
         )
-    return f"beta({estimator.alpha:g}, {estimator.beta:g})" if estimator.method == "beta" else estimator.method
+    return (
+        f"beta({estimator.alpha:g}, {estimator.beta:g})"
+        if estimator.method == "beta"
+        else estimator.method
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.measure import measured
+from experiments.scene.cost import measured
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,12 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def race(contestants: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, warm: int = 1) -> dict[str, Timing]:
+def race(
+    contestants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    warm: int = 1,
+) -> dict[str, Timing]:
     """Runs every contestant once a round, in turn, after `warm` rounds that are not counted.
 
     Returns:
@@ -67,9 +72,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        return (
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            + " |"
+        )
 
-    return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
+    return "\n".join(
+        [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)]
+    )
 
 
 def machine(device: torch.device) -> str:
@@ -84,4 +95,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -10,8 +10,10 @@ from experiments.check.method import METHOD
 from experiments.check.runs import STAGES, AttackSubject, same, tensors
 from experiments.check.verdict import Check, FindingError, require, skip
 from experiments.check.victim import VICTIM_CHECKS
-from poisonbench.contracts import COVER, POISON, RULES, Poisoned, count
+from poisonbench.contracts.attack_rules import RULES, count
+from poisonbench.contracts.values import Poisoned
 from poisonbench.errors import ConfigError
+from poisonbench.roles import COVER, POISON
 
 SLOW = 30.0  # seconds on the small data
 
@@ -36,7 +38,9 @@ def _rule(s: AttackSubject, rule: str) -> str:
         earlier = [fault.rule for fault in run.faults if fault.rule in stage]
         if earlier and rule not in stage and rule in list(RULES)[list(RULES).index(stage[-1]) :]:
             raise skip(f"not judged after {earlier[0]}")
-    return TOLD[rule](s, run.returned) if rule in TOLD and isinstance(run.returned, Poisoned) else ""
+    return (
+        TOLD[rule](s, run.returned) if rule in TOLD and isinstance(run.returned, Poisoned) else ""
+    )
 
 
 def _spent(s: AttackSubject, p: Poisoned) -> str:
@@ -44,7 +48,9 @@ def _spent(s: AttackSubject, p: Poisoned) -> str:
     poison, gone = int((p.role == POISON).sum()), n - int((p.origin >= 0).sum())
     if budget is None:
         if poison + gone and not hasattr(s.value, "budget"):
-            raise FindingError("warn", f"{poison} poison rows and no field `budget`: nothing holds it to a number")
+            raise FindingError(
+                "warn", f"{poison} poison rows and no field `budget`: nothing holds it to a number"
+            )
         raise skip(f"no budget; {poison} poison rows of {n}")
     return f"{poison} poison rows{f' and {gone} deleted' * bool(gone)} of {n}, {count(budget, n)} paid for by budget {budget:g}"
 
@@ -64,7 +70,9 @@ def _kept(s: AttackSubject, p: Poisoned) -> str:
 def _near(s: AttackSubject, _: Poisoned) -> str:
     if getattr(s.value, "eps", None) is None:
         raise skip("no field `eps`")
-    return f"within {s.value.eps:g}" + " outside the pixels of the trigger" * hasattr(s.value, "covered")
+    return f"within {s.value.eps:g}" + " outside the pixels of the trigger" * hasattr(
+        s.value, "covered"
+    )
 
 
 def _aimed(_: AttackSubject, p: Poisoned) -> str:
@@ -86,7 +94,10 @@ TOLD: dict[str, Callable[[AttackSubject, Poisoned], str]] = {
 def _deterministic(s: AttackSubject) -> str:
     first = s.poisoned()
     again = s.once(*s.small, 0)
-    require(isinstance(again.returned, Poisoned) and same(first, again.returned), "two calls with seed 0 differ")
+    require(
+        isinstance(again.returned, Poisoned) and same(first, again.returned),
+        "two calls with seed 0 differ",
+    )
     return "two calls with seed 0 agree bit for bit"
 
 
@@ -94,7 +105,9 @@ def _seeded(s: AttackSubject) -> str:
     if not getattr(s.value, "seeded", True):
         raise skip("it declares `seeded = False`")
     if same(s.poisoned(), s.poisoned(1)):
-        raise FindingError("warn", "seeds 0 and 1 give equal poison: declare `seeded = False` if it draws nothing")
+        raise FindingError(
+            "warn", "seeds 0 and 1 give equal poison: declare `seeded = False` if it draws nothing"
+        )
     return "seeds 0 and 1 give different poison"
 
 
@@ -128,7 +141,10 @@ def _apart(s: AttackSubject) -> str:
         raise skip("it does not return a Poisoned")
     given = {t.untyped_storage().data_ptr() for t in (clean.x, clean.y, test.x, test.y)}
     shared = [t for t in tensors(returned) if t.numel() and t.untyped_storage().data_ptr() in given]
-    require(not shared, f"{len(shared)} of its tensors are views of the clean data: whoever changes one changes both")
+    require(
+        not shared,
+        f"{len(shared)} of its tensors are views of the clean data: whoever changes one changes both",
+    )
     return "no tensor is a view of the clean data"
 
 
@@ -141,7 +157,8 @@ def _one_trigger(s: AttackSubject) -> str:
     known, rows = p.target_origin >= 0, (p.role == POISON) & (p.origin >= 0)
     shown = s.value.trigger(test.x[p.target_origin[known]], seed=0)
     require(
-        torch.equal(p.targets.x[known], shown), "the attacked points are not trigger(x, seed) of the test rows they come from"
+        torch.equal(p.targets.x[known], shown),
+        "the attacked points are not trigger(x, seed) of the test rows they come from",
     )
     laid = s.value.trigger(clean.x[p.origin[rows]], seed=0)
     differs = p.train.x[rows] != laid
@@ -150,7 +167,10 @@ def _one_trigger(s: AttackSubject) -> str:
     elif getattr(s.value, "trigger_differs", False) or hasattr(s.value, "eps"):
         return f"{len(shown)} attacked points show it; poison rows show a part of it or none, as the attack declares"
     wrong = int(differs.flatten(1).any(1).sum())
-    require(not wrong, f"{wrong} of {len(laid)} poison rows are not trigger(x, seed) of the clean rows they come from")
+    require(
+        not wrong,
+        f"{wrong} of {len(laid)} poison rows are not trigger(x, seed) of the clean rows they come from",
+    )
     return f"one function made {len(laid)} poison rows and {len(shown)} attacked points"
 
 
@@ -172,7 +192,10 @@ ATTACK: dict[str, Check] = {
     "float64": Check("it works in the float type of the data", _wide),
     "cuda": Check("it works on the device of the data", _cuda),
     "memory": Check("the result shares no memory with the clean data", _apart),
-    "trigger": Check("what poisons and what is shown at test time is one function, `trigger(x, seed)`", _one_trigger),
+    "trigger": Check(
+        "what poisons and what is shown at test time is one function, `trigger(x, seed)`",
+        _one_trigger,
+    ),
     "seconds": Check(f"a small set takes at most {SLOW:.0f} s", _fast),
     **VICTIM_CHECKS,
 }

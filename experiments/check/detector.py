@@ -9,9 +9,9 @@ from torch import Tensor
 from experiments.check.method import METHOD, Subject
 from experiments.check.planted import ATTACKED, POISONED, planted, triggered
 from experiments.check.verdict import Check, FindingError, require, skip
-from poisonbench.contracts import Evidence
+from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
-from poisonbench.global_state import global_state, restore
+from poisonbench.seeding import global_state, restore
 
 USES = ("influence", "probe", "reference", "features", "gradients", "oracle")
 
@@ -47,8 +47,13 @@ def _runs(s: DetectorSubject) -> str:
     scores = s.scores()
     require(isinstance(scores, Tensor), f"it returned {type(scores).__name__}, no tensor")
     m = len(s.evidence.test)
-    require(tuple(scores.shape) == (m,), f"scores have shape {tuple(scores.shape)}, not (m,) = ({m},)")
-    require(bool(scores.isfinite().all()), f"{int((~scores.isfinite()).sum())} of {m} scores are not finite")
+    require(
+        tuple(scores.shape) == (m,), f"scores have shape {tuple(scores.shape)}, not (m,) = ({m},)"
+    )
+    require(
+        bool(scores.isfinite().all()),
+        f"{int((~scores.isfinite()).sum())} of {m} scores are not finite",
+    )
     return f"{m} finite scores"
 
 
@@ -67,21 +72,30 @@ def _untouched(s: DetectorSubject) -> str:
     finally:
         moved = restore(state)
     require(not moved, "a global generator or the default dtype was changed")
-    require(all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True)), "the evidence was changed in place")
+    require(
+        all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True)),
+        "the evidence was changed in place",
+    )
     return "evidence, global generators and default dtype are as they were"
 
 
 def _honest(s: DetectorSubject) -> str:
     if "influence" in getattr(s.value, "uses", ()):
         raise skip("it declares that it reads influence")
-    require(torch.equal(s.scores(replace(s.evidence, influence=None)), s.scores()), "its scores change with the influence")
+    require(
+        torch.equal(s.scores(replace(s.evidence, influence=None)), s.scores()),
+        "its scores change with the influence",
+    )
     return "it does not read influence, as it declares"
 
 
 def _meaning(s: DetectorSubject) -> str:
     scores = s.scores()
     attacked, others = scores[:ATTACKED], scores[ATTACKED:]
-    better = float((attacked.unsqueeze(1) > others).double().mean() + 0.5 * (attacked.unsqueeze(1) == others).double().mean())
+    better = float(
+        (attacked.unsqueeze(1) > others).double().mean()
+        + 0.5 * (attacked.unsqueeze(1) == others).double().mean()
+    )
     told = f"AUROC {better:.2f} on points that rest on {POISONED} planted rows"
     if better < 0.75:
         raise FindingError("warn", told)
@@ -95,5 +109,7 @@ DETECTOR: dict[str, Check] = {
     "determinism": Check("equal evidence gives equal scores", _deterministic),
     "untouched": Check("it leaves the evidence and the global state as they were", _untouched),
     "honest": Check("what it does not declare, it does not read", _honest),
-    "meaning": Check("larger = the prediction rests on fewer, more influential instances", _meaning),
+    "meaning": Check(
+        "larger = the prediction rests on fewer, more influential instances", _meaning
+    ),
 }

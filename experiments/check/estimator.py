@@ -10,12 +10,13 @@ from torch import Tensor
 from experiments.check.method import METHOD, Subject
 from experiments.check.verdict import Check, FindingError, require
 from poisonbench.data import Dataset
-from poisonbench.global_state import global_state, restore
-from poisonbench.seeding import generator
-from poisonbench.trace import Trace
+from poisonbench.seeding import generator, global_state, restore
 from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
-RECIPE = Recipe(model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3)
+RECIPE = Recipe(
+    model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3
+)
 SHARP = 1e-10  # residual at which a solver's answer is that of the equation
 
 
@@ -23,7 +24,12 @@ def clusters(n: int, seed: int) -> Dataset:
     """Returns n instances of three overlapping clusters in six dimensions, float64."""
     g = generator(seed, "clusters")
     y = torch.arange(n) % 3
-    return Dataset(2 * torch.eye(3, 6, dtype=torch.float64)[y] + torch.randn((n, 6), generator=g, dtype=torch.float64), y, 3)
+    return Dataset(
+        2 * torch.eye(3, 6, dtype=torch.float64)[y]
+        + torch.randn((n, 6), generator=g, dtype=torch.float64),
+        y,
+        3,
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,10 @@ def _runs(s: EstimatorSubject) -> str:
 def _shape(s: EstimatorSubject) -> str:
     for m in (5, 1, 0):
         shape = tuple(s.scores(clusters(m, 1)).shape)
-        require(shape == (m, 30), f"scores of {m} test points have shape {shape}, not (m, n) = ({m}, 30)")
+        require(
+            shape == (m, 30),
+            f"scores of {m} test points have shape {shape}, not (m, n) = ({m}, 30)",
+        )
     return "(m, n) for 5, 1 and 0 test points"
 
 
@@ -73,30 +82,43 @@ def _stateless(s: EstimatorSubject) -> str:
     test, scorer = clusters(5, 1), s.value.fit(s.trace)
     before = scorer(test)
     s.value.fit(train(clusters(30, 2), RECIPE, 1))(test)
-    require(torch.equal(scorer(test), before), "a scorer gives other scores once the estimator was fitted to another trace")
+    require(
+        torch.equal(scorer(test), before),
+        "a scorer gives other scores once the estimator was fitted to another trace",
+    )
     return "a scorer is not changed by a later fit"
 
 
 def _alone(s: EstimatorSubject) -> str:
     test, order = clusters(5, 1), torch.tensor([3, 0, 4])
-    value = replace(s.value, tolerance=SHARP) if isinstance(getattr(s.value, "tolerance", None), float) else s.value
+    value = (
+        replace(s.value, tolerance=SHARP)
+        if isinstance(getattr(s.value, "tolerance", None), float)
+        else s.value
+    )
     part, whole = value.fit(s.trace)(test.take(order)), value.fit(s.trace)(test)[order]
     require(
-        torch.allclose(part, whole, rtol=1e-6, atol=1e-9, equal_nan=True), "scores change with the other test points asked for"
+        torch.allclose(part, whole, rtol=1e-6, atol=1e-9, equal_nan=True),
+        "scores change with the other test points asked for",
     )
     return "scores of a test point are its own"
 
 
 def _untouched(s: EstimatorSubject) -> str:
     trace, state = s.trace, global_state()
-    before = {name: value.clone() for name, value in trace.checkpoints[-1].state.items()} | {"x": trace.train.x.clone()}
+    before = {name: value.clone() for name, value in trace.checkpoints[-1].state.items()} | {
+        "x": trace.train.x.clone()
+    }
     try:
         s.scores(clusters(5, 1))
     finally:
         moved = restore(state)
     now = {**trace.checkpoints[-1].state, "x": trace.train.x}
     require(not moved, "a global generator or the default dtype was changed")
-    require(all(torch.equal(value, now[name]) for name, value in before.items()), "the trace was changed in place")
+    require(
+        all(torch.equal(value, now[name]) for name, value in before.items()),
+        "the trace was changed in place",
+    )
     return "trace, global generators and default dtype are as they were"
 
 
@@ -104,7 +126,10 @@ def _sign(s: EstimatorSubject) -> str:
     scores = s.scores(s.trace.train)
     own, mean = float(scores.diag().mean()), float(scores.mean())
     if not own > max(0.0, mean):
-        raise FindingError("warn", f"an instance's influence on its own copy is {own:.3g} in the mean, on all points {mean:.3g}")
+        raise FindingError(
+            "warn",
+            f"an instance's influence on its own copy is {own:.3g} in the mean, on all points {mean:.3g}",
+        )
     return f"an instance helps its own copy: {own:.3g} in the mean, {mean:.3g} over all points"
 
 
@@ -116,7 +141,8 @@ ESTIMATOR: dict[str, Check] = {
     "determinism": Check("equal traces give equal scores", _deterministic),
     "stateless": Check("fit returns a new object and hides nothing in self", _stateless),
     "alone": Check(
-        "a test point's scores do not depend on the others, but within the residual of a solver (`tolerance`)", _alone
+        "a test point's scores do not depend on the others, but within the residual of a solver (`tolerance`)",
+        _alone,
     ),
     "untouched": Check("it leaves the trace and the global state as they were", _untouched),
     "sign": Check("positive = the instance helped the prediction", _sign),

@@ -10,10 +10,12 @@ from typing import Any
 
 import tomli_w
 
-from experiments.axes import plain
 from experiments.check.verdict import Check, FindingError, require, skip
-from experiments.grid import is_method, parse
-from experiments.spec import Method, canonical
+from experiments.plan.fields import plain
+from experiments.plan.identity import canonical
+from experiments.plan.methods import is_method
+from experiments.plan.parse import parse
+from experiments.plan.spec import Method
 from poisonbench.errors import ConfigError
 
 
@@ -46,20 +48,26 @@ def made(kind: str, cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
     try:
         return cls(**settings)  # no dataclass: a rule will say so
     except Exception as error:
-        raise ConfigError([f"{kind} {name!r} cannot be made: {type(error).__name__}: {error}"]) from error
+        raise ConfigError(
+            [f"{kind} {name!r} cannot be made: {type(error).__name__}: {error}"]
+        ) from error
 
 
 def _in_grid(kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     """The methods that a grid file makes of a table."""
     raw = {"attack": [{"name": "none"}], "estimator": [{"name": "gas"}]}
     grid = parse({**raw, kind: [{"name": name, **settings}]})
-    found = [scene.attack for scene in grid.scenes] if kind == "attack" else getattr(grid, f"{kind}s")
+    found = (
+        [scene.attack for scene in grid.scenes] if kind == "attack" else getattr(grid, f"{kind}s")
+    )
     return [method.value for method in found]
 
 
 def _frozen(s: Subject) -> str:
     require(is_dataclass(s.value), f"{type(s.value).__name__} is no dataclass")
-    require(is_method(type(s.value)), f"{type(s.value).__name__} is a dataclass without frozen=True")
+    require(
+        is_method(type(s.value)), f"{type(s.value).__name__} is a dataclass without frozen=True"
+    )
     return f"{type(s.value).__name__}, {len(fields(s.value))} fields"
 
 
@@ -73,7 +81,11 @@ def _named(s: Subject) -> str:
     _values_only(s)
     text = repr(s.value)
     require(text.startswith(f"{type(s.value).__name__}("), f"its repr is {text}")
-    silent = [f.name for f in fields(s.value) if f"{f.name}=" not in text and f.metadata.get("configured", True)]
+    silent = [
+        f.name
+        for f in fields(s.value)
+        if f"{f.name}=" not in text and f.metadata.get("configured", True)
+    ]
     require(not silent, f"its repr leaves out {', '.join(silent)}: {text}")
     return text
 
@@ -110,7 +122,9 @@ def _sent(s: Subject) -> str:
     try:
         back = pickle.loads(pickle.dumps(s.value))  # noqa: S301 - our own bytes
     except Exception as error:
-        raise FindingError("fail", f"it cannot be pickled: {error}; define the class at the top of a module") from error
+        raise FindingError(
+            "fail", f"it cannot be pickled: {error}; define the class at the top of a module"
+        ) from error
     alike = back == s.value if is_method(type(s.value)) else type(back) is type(s.value)
     require(alike, "what arrives is not equal to what was sent")
     return "it arrives in another process as it is"
@@ -123,9 +137,16 @@ def _described(s: Subject) -> str:
     text = inspect.getdoc(type(s.value)) or ""
     if text.startswith(f"{type(s.value).__name__}("):  # the one that `dataclass` makes
         text = ""
-    silent = [f.name for f in fields(s.value) if f"{f.name}:" not in text] if is_dataclass(s.value) else []
+    silent = (
+        [f.name for f in fields(s.value) if f"{f.name}:" not in text]
+        if is_dataclass(s.value)
+        else []
+    )
     if silent:
-        raise FindingError("warn", f"the docstring of {type(s.value).__name__} does not explain {', '.join(silent)}")
+        raise FindingError(
+            "warn",
+            f"the docstring of {type(s.value).__name__} does not explain {', '.join(silent)}",
+        )
     return head.strip().partition("\n")[0]
 
 
@@ -136,5 +157,7 @@ METHOD = {
     "config": Check("its fields are JSON, and so tell in a log what was run", _told),
     "grid": Check("a grid file can set every field", _settable),
     "process": Check("it can be sent to a worker process", _sent),
-    "described": Check("the head of its module says what it does, its class what each field means", _described),
+    "described": Check(
+        "the head of its module says what it does, its class what each field means", _described
+    ),
 }

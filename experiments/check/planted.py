@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from poisonbench.contracts import POISON, Evidence
+from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
+from poisonbench.roles import POISON
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
 
@@ -22,16 +23,22 @@ def planted() -> Evidence:
     true = torch.arange(3).repeat_interleave(40)
     x = centres[torch.cat([true, torch.ones(POISONED, dtype=torch.int64)])]
     data = Dataset(
-        x + 0.3 * torch.randn(x.shape, generator=g, dtype=x.dtype), torch.cat([true, torch.zeros(POISONED, dtype=torch.int64)]), 3
+        x + 0.3 * torch.randn(x.shape, generator=g, dtype=x.dtype),
+        torch.cat([true, torch.zeros(POISONED, dtype=torch.int64)]),
+        3,
     )
-    trace = train(data, Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2), seed=1)
+    trace = train(
+        data, Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2), seed=1
+    )
     cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), torch.tensor([1, 2]).repeat(15)])
     points = centres[cluster] + 0.3 * torch.randn(len(cluster), 8, generator=g, dtype=x.dtype)
     predicted = cluster.clone()
     predicted[:ATTACKED] = 0
     influence = torch.randn(len(points), len(data), generator=g, dtype=x.dtype)
     influence[:ATTACKED, -POISONED:] += 8
-    trusted = (torch.arange(len(points)) >= ATTACKED) & (torch.arange(len(points)) % 4 >= 2)  # of both clusters
+    trusted = (torch.arange(len(points)) >= ATTACKED) & (
+        torch.arange(len(points)) % 4 >= 2
+    )  # of both clusters
     role = torch.zeros(len(data), dtype=torch.uint8)
     role[-POISONED:] = POISON
     return Evidence(trace, Dataset(points, predicted, 3), influence, trusted, role)
@@ -58,7 +65,10 @@ def triggered() -> Evidence:
     weight[torch.arange(3), 1 + 2 * torch.arange(3)] = 1.5
     weight[0, 6:, 6:] = 8.0
     weight = weight.flatten(1)
-    state = {"head.weight": weight / 4, "head.bias": weight.sum(1) / 2}  # behind the model's normalisation, 4 x - 2
+    state = {
+        "head.weight": weight / 4,
+        "head.bias": weight.sum(1) / 2,
+    }  # behind the model's normalisation, 4 x - 2
     trace = replace(trace, checkpoints=(replace(trace.checkpoints[0], state=state),))
     kind = torch.tensor([1, 2]).repeat(20)
     points, predicted = images(kind), kind.clone()
@@ -66,4 +76,6 @@ def triggered() -> Evidence:
     predicted[:ATTACKED] = 0
     influence = torch.randn(len(points), len(x), generator=g, dtype=x.dtype)
     influence[:ATTACKED, 40 : 40 + POISONED] += 8
-    return Evidence(trace, Dataset(points, predicted, 3), influence, torch.arange(len(kind)) >= 2 * ATTACKED)
+    return Evidence(
+        trace, Dataset(points, predicted, 3), influence, torch.arange(len(kind)) >= 2 * ATTACKED
+    )

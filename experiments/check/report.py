@@ -9,10 +9,15 @@ import click
 
 from experiments.check.target import verdicts
 from experiments.check.verdict import Verdict
-from experiments.gridfile import parsed_value
+from experiments.plan.gridfile import parsed_value
 from poisonbench.errors import ConfigError
 
-MARKS = {"ok": ("ok", "green"), "fail": ("FAIL", "red"), "warn": ("warn", "yellow"), "skip": ("-", None)}
+MARKS = {
+    "ok": ("ok", "green"),
+    "fail": ("FAIL", "red"),
+    "warn": ("warn", "yellow"),
+    "skip": ("-", None),
+}
 WIDTH = 14  # of the names of the rules
 
 
@@ -22,13 +27,19 @@ def report(kind: str, target: str, settings: tuple[str, ...], as_json: bool, **h
     for text in settings:
         name, sign, value = text.partition("=")
         if not sign:
-            raise ConfigError([f"--set {text}: no value"], "the form is FIELD=VALUE, e.g. budget=0.1")
+            raise ConfigError(
+                [f"--set {text}: no value"], "the form is FIELD=VALUE, e.g. budget=0.1"
+            )
         table[name.strip()] = parsed_value(value)
     method, found = verdicts(kind, target, table, **how)
     if as_json:
         told = list(found)
         rows = [asdict(verdict) for verdict in told]
-        click.echo(json.dumps({"kind": kind, "name": target, "method": repr(method), "verdicts": rows}, indent=2))
+        click.echo(
+            json.dumps(
+                {"kind": kind, "name": target, "method": repr(method), "verdicts": rows}, indent=2
+            )
+        )
     else:
         click.echo(f"{kind} {target}: {method!r}\n")
         told = []
@@ -46,7 +57,9 @@ def line(verdict: Verdict) -> str:
     text = f"{head} {verdict.rule:<{WIDTH}} {verdict.told or verdict.words}"
     if verdict.outcome == "skip":
         text = click.style(text, dim=True)
-    return text + (f"\n{'':<{WIDTH + 7}}rule: {verdict.words}" if verdict.outcome in ("fail", "warn") else "")
+    return text + (
+        f"\n{'':<{WIDTH + 7}}rule: {verdict.words}" if verdict.outcome in ("fail", "warn") else ""
+    )
 
 
 def closing(verdicts: Iterable[Verdict]) -> str:
@@ -57,5 +70,8 @@ def closing(verdicts: Iterable[Verdict]) -> str:
     parts = [f"{len(names['ok'])} rules kept"]
     for outcome, word in (("fail", "broken"), ("warn", "to look at"), ("skip", "left out")):
         if names[outcome]:
-            parts.append(f"{len(names[outcome])} {word}" + (f" ({', '.join(names[outcome])})" if outcome != "skip" else ""))
+            parts.append(
+                f"{len(names[outcome])} {word}"
+                + (f" ({', '.join(names[outcome])})" if outcome != "skip" else "")
+            )
     return ", ".join(parts)

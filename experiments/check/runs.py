@@ -9,14 +9,21 @@ from torch import Tensor
 
 from experiments.check.method import Subject
 from experiments.check.verdict import skip
-from poisonbench.contracts import Poisoned, attempt, broken_rules
+from poisonbench.contracts.attack_rules import attempt, broken_rules
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, subset
 from poisonbench.errors import PoisonError
 from poisonbench.training import Recipe
 
 ROWS, POINTS = 300, 100  # of the small data on which the contract is checked
-QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)  # of surrogates, where only the form matters
-STAGES = (("type",), ("shape", "dtype"), ("finite", "range", "label", "role", "origin"))  # none is judged after one broken before
+QUICK = Recipe(
+    model="mlp", epochs=4, batch_size=32, lr=0.1
+)  # of surrogates, where only the form matters
+STAGES = (
+    ("type",),
+    ("shape", "dtype"),
+    ("finite", "range", "label", "role", "origin"),
+)  # none is judged after one broken before
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +78,9 @@ class AttackSubject(Subject):
             faults += broken_rules(returned.to(clean.x.device), clean, test, self.value)
         return Run(returned, faults, seconds)
 
-    def poisoned(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Poisoned:
+    def poisoned(
+        self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Poisoned:
         """Returns what the attack returned in that run; a `FindingError` that skips where there is no such thing."""
         run = self.run(seed, device, dtype)
         if run.error is not None:
@@ -88,9 +97,21 @@ def enlarged(data: Dataset) -> Dataset:
 
 def tensors(p: Poisoned) -> list[Tensor]:
     """Returns every tensor of a poisoning."""
-    return [p.train.x, p.train.y, p.role, p.origin, p.targets.x, p.targets.y, p.wanted, p.target_origin]
+    return [
+        p.train.x,
+        p.train.y,
+        p.role,
+        p.origin,
+        p.targets.x,
+        p.targets.y,
+        p.wanted,
+        p.target_origin,
+    ]
 
 
 def same(a: Poisoned, b: Poisoned) -> bool:
     """Whether two poisonings agree bit for bit."""
-    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+    return all(
+        x.dtype == y.dtype and torch.equal(x, y)
+        for x, y in zip(tensors(a), tensors(b), strict=True)
+    )

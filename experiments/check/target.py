@@ -10,7 +10,7 @@ from experiments.check.estimator import ESTIMATOR, EstimatorSubject
 from experiments.check.method import made
 from experiments.check.runs import AttackSubject, enlarged
 from experiments.check.verdict import Verdict, judge
-from experiments.grid import TABLES
+from experiments.plan.methods import TABLES
 from poisonbench.data import load
 from poisonbench.errors import ConfigError
 from poisonbench.models import MODELS
@@ -51,7 +51,17 @@ def verdicts(
         return value, judge(DETECTOR, DetectorSubject(kind, target, value))
     lookup(MODELS, model, "model")
     subject = AttackSubject(kind, target, value, load(dataset, root), model, victim)
-    if isinstance(subject.run().error, ConfigError) and max(subject.data[0].shape[1:], default=99) < ENLARGED_BELOW:
-        larger = AttackSubject(kind, target, value, (enlarged(subject.data[0]), enlarged(subject.data[1])), model, victim)
+    if (
+        isinstance(subject.run().error, ConfigError)
+        and max(subject.data[0].shape[1:], default=99) < ENLARGED_BELOW
+    ):
+        larger = AttackSubject(
+            kind,
+            target,
+            value,
+            (enlarged(subject.data[0]), enlarged(subject.data[1])),
+            model,
+            victim,
+        )
         subject = subject if larger.run().error else larger
     return value, judge(ATTACK, subject)

@@ -2,9 +2,10 @@
 
 from experiments.check.runs import AttackSubject
 from experiments.check.verdict import Check, FindingError, skip
-from experiments.metrics import wilson
-from poisonbench.blind import share_seen
-from poisonbench.training import Recipe, predict, train
+from experiments.check.visibility import share_seen
+from experiments.evaluation.metrics import wilson
+from poisonbench.models import predict
+from poisonbench.training import Recipe, train
 
 VICTIM = Recipe(epochs=20, batch_size=64, lr=0.1)
 
@@ -17,7 +18,10 @@ def _visible(s: AttackSubject) -> str:
     if share is None:
         raise skip("no attacked point differs from the test row it comes from: no trigger")
     if share == 0:
-        raise FindingError("warn", f"{s.model} sees none of the changed pixels: it is blind to the trigger at any budget")
+        raise FindingError(
+            "warn",
+            f"{s.model} sees none of the changed pixels: it is blind to the trigger at any budget",
+        )
     return f"{s.model} sees {share:.0%} of the changed pixels"
 
 
@@ -25,13 +29,19 @@ def _fooled(s: AttackSubject) -> str:
     if not s.victim:
         raise skip("no victim asked for")
     if not len(s.poisoned().targets) or s.run().faults:
-        raise skip("no attacked test points" if not s.run().faults else "not judged while a rule is broken")
+        raise skip(
+            "no attacked test points" if not s.run().faults else "not judged while a rule is broken"
+        )
     clean, test = s.data
     recipe = Recipe(**{**VICTIM.__dict__, "model": s.model})
     p = s.value(clean, test, recipe, 0)
     victim, control = (train(part, recipe, 0).model() for part in (p.train, clean))
-    hits, base = (int((predict(m, p.targets.x).argmax(1) == p.wanted).sum()) for m in (victim, control))
-    right, before = (float((predict(m, test.x).argmax(1) == test.y).float().mean()) for m in (victim, control))
+    hits, base = (
+        int((predict(m, p.targets.x).argmax(1) == p.wanted).sum()) for m in (victim, control)
+    )
+    right, before = (
+        float((predict(m, test.x).argmax(1) == test.y).float().mean()) for m in (victim, control)
+    )
     m = len(p.targets)
     low, high = wilson([hits / m], m)
     told = f"{s.model}: attack success {hits / m:.2f} [{low:.2f}, {high:.2f}] of {m}, unpoisoned {base / m:.2f}; "

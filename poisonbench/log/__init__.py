@@ -15,4 +15,15 @@ from poisonbench.log.reading import read
 from poisonbench.log.record import FORMAT, SCHEMA, Array, Attribute, Record, same_results
 from poisonbench.log.writing import write
 
-__all__ = ["FORMAT", "SCHEMA", "Array", "Attribute", "Record", "provenance", "read", "same_results", "sweep", "write"]
+__all__ = [
+    "FORMAT",
+    "SCHEMA",
+    "Array",
+    "Attribute",
+    "Record",
+    "provenance",
+    "read",
+    "same_results",
+    "sweep",
+    "write",
+]

@@ -36,7 +36,9 @@ def walk(file: h5py.File, size: int) -> dict[str, h5py.Dataset]:
                 raise DamageError(f"{key!r} is neither a group nor a data set")
             address = h5py.h5o.get_info(child.id).addr
             if address in seen or len(seen) >= MAX_OBJECTS:
-                raise DamageError(f"{key!r} is a second name of one object, or one of more than {MAX_OBJECTS}")
+                raise DamageError(
+                    f"{key!r} is a second name of one object, or one of more than {MAX_OBJECTS}"
+                )
             seen.add(address)
     return found
 
@@ -51,7 +53,9 @@ def _checked_size(key: str, dataset: h5py.Dataset, room: int) -> int:
         raise DamageError(f"{key!r} is of type {dtype}, which no log has")
     size: int = math.prod(shape) * dtype.itemsize
     if size > room:
-        raise DamageError(f"declares {size} bytes for {key!r}, more than a log of its size can hold")
+        raise DamageError(
+            f"declares {size} bytes for {key!r}, more than a log of its size can hold"
+        )
     compact = plan.get_layout() == h5py.h5d.COMPACT
     if not (dataset.id.get_storage_size() == size if compact else _has_all_chunks(dataset, plan)):
         raise DamageError(f"the data of {key!r} are not all there, or not as a log stores them")
@@ -69,7 +73,9 @@ def _has_all_chunks(dataset: h5py.Dataset, plan: Any) -> bool:
 
 
 def _starts(dataset: h5py.Dataset) -> list[range]:
-    return [range(0, length, step) for length, step in zip(dataset.shape, dataset.chunks, strict=True)]
+    return [
+        range(0, length, step) for length, step in zip(dataset.shape, dataset.chunks, strict=True)
+    ]
 
 
 def check_inflation(dataset: h5py.Dataset) -> None:
@@ -81,6 +87,10 @@ def check_inflation(dataset: h5py.Dataset) -> None:
     for start in itertools.product(*_starts(dataset)):
         skipped, raw = dataset.id.read_direct_chunk(start)
         stream = zlib.decompressobj()
-        inflated = -1 if skipped else len(stream.decompress(memoryview(raw)[:-4], size + 1))  # the last 4 bytes are the checksum
+        inflated = (
+            -1 if skipped else len(stream.decompress(memoryview(raw)[:-4], size + 1))
+        )  # the last 4 bytes are the checksum
         if inflated != size or not stream.eof:
-            raise DamageError(f"a chunk of {dataset.name!r} does not hold the {size} bytes that it should")
+            raise DamageError(
+                f"a chunk of {dataset.name!r} does not hold the {size} bytes that it should"
+            )

@@ -13,7 +13,9 @@ from pathlib import Path
 from poisonbench.errors import LogWriteError
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_TOKEN = secrets.token_hex(4)  # tells this process from an earlier one of the same id, as containers give again
+_TOKEN = secrets.token_hex(
+    4
+)  # tells this process from an earlier one of the same id, as containers give again
 _COUNT = itertools.count()
 _TEMPORARY = re.compile(rf"\.poisonbench-{_HOST}-(\d{{1,9}})-([0-9a-f]{{8}})-\d+\.tmp")
 
@@ -52,7 +54,11 @@ def place(path: Path, temporary: Path, image: bytes) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        hint = "free that much space, then run the same command again: what is done is kept" if full else ""
+        hint = (
+            "free that much space, then run the same command again: what is done is kept"
+            if full
+            else ""
+        )
         raise LogWriteError(path, f"cannot write its {len(image)} bytes: {reason}", hint) from error
     finally:
         with suppress(OSError, ValueError):
@@ -64,7 +70,11 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # network file systems that cannot sync a folder
+        if error.errno not in (
+            errno.EINVAL,
+            errno.EBADF,
+            errno.ENOTSUP,
+        ):  # network file systems that cannot sync a folder
             raise
     finally:
         os.close(descriptor)

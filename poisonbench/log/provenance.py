@@ -32,12 +32,23 @@ def _commit() -> str:
     # An installed package may lie inside the checkout of something else, whose commit would be a lie: hence no search upwards.
     if git is None or not (root / ".git").exists():
         return ""
-    command = [git, "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    }  # set in hooks, for another tree
+    command = [
+        git,
+        "--no-optional-locks",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    # set in hooks, for another tree
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603 (no shell)
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            command, env=environment, capture_output=True, text=True, timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

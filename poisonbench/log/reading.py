@@ -45,8 +45,14 @@ def read(path: Path, kind: str | None = None, *, keys: Collection[str] | None = 
         if not isinstance(config, dict):
             raise DamageError("its configuration is no table")
         if lacking := sorted(set(keys or ()) - set(found)):
-            raise DamageError(f"has no data set {lacking[0]!r}", f"it has: {', '.join(sorted(found)) or 'none'}")
-        data = {key: _load(dataset) for key, dataset in sorted(found.items()) if keys is None or key in keys}
+            raise DamageError(
+                f"has no data set {lacking[0]!r}", f"it has: {', '.join(sorted(found)) or 'none'}"
+            )
+        data = {
+            key: _load(dataset)
+            for key, dataset in sorted(found.items())
+            if keys is None or key in keys
+        }
         return Record(path, found_kind, config, data, attributes)
 
 
@@ -57,24 +63,33 @@ def _open(path: Path) -> h5py.File:
         raise DamageError("is no regular file", "name a log")
     if path.stat().st_size == 0:
         raise DamageError("is empty")
-    with path.open("rb") as file:  # HDF5 would also search at 512, 1024, ... for a head; no log has one there
+    with path.open(
+        "rb"
+    ) as file:  # HDF5 would also search at 512, 1024, ... for a head; no log has one there
         if file.read(8) != b"\x89HDF\r\n\x1a\n":
             raise DamageError("is no HDF5 file, or its head is lost")
-    return h5py.File(path, "r", locking=False)  # a finished log never changes, and locks fail on some network file systems
+    return h5py.File(
+        path, "r", locking=False
+    )  # a finished log never changes, and locks fail on some network file systems
 
 
 def _header(file: h5py.File, kind: str | None) -> tuple[str, dict[str, Attribute]]:
     """The kind and the provenance of a log of this schema."""
     if _attribute(file, "format") != FORMAT:
-        raise DamageError("is an HDF5 file, but no log of poisonbench", "name a file that poisonbench wrote")
+        raise DamageError(
+            "is an HDF5 file, but no log of poisonbench", "name a file that poisonbench wrote"
+        )
     schema = _attribute(file, "schema")
     if type(schema) is not int:
         raise DamageError("does not name its schema")
     if schema > SCHEMA:
-        raise DamageError(f"is of schema {schema}, newer than {SCHEMA}", "upgrade poisonbench to read it")
+        raise DamageError(
+            f"is of schema {schema}, newer than {SCHEMA}", "upgrade poisonbench to read it"
+        )
     if schema < SCHEMA:
         raise DamageError(
-            f"is of schema {schema}, older than {SCHEMA}", "read it with the version that wrote it, or delete it and run again"
+            f"is of schema {schema}, older than {SCHEMA}",
+            "read it with the version that wrote it, or delete it and run again",
         )
     attributes = _attributes(file)
     if attributes.pop("complete", False) is not True:
@@ -84,7 +99,9 @@ def _header(file: h5py.File, kind: str | None) -> tuple[str, dict[str, Attribute
         raise DamageError("does not name its kind")
     if kind not in (None, found):
         raise DamageError(f"is of kind {found!r}, not {kind!r}", f"name a log of kind {kind!r}")
-    return found, {name: value for name, value in attributes.items() if name not in ("format", "schema")}
+    return found, {
+        name: value for name, value in attributes.items() if name not in ("format", "schema")
+    }
 
 
 def _attribute(group: h5py.Group, name: str) -> Attribute | None:

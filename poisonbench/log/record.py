@@ -43,7 +43,9 @@ def one_error(path: Path) -> Iterator[None]:
         raise
     except DamageError as damage:
         raise LogError(path, damage.reason, damage.hint) from None
-    except Exception as error:  # h5py raises a dozen types on bad files; each of them means damage here
+    except (
+        Exception
+    ) as error:  # h5py raises a dozen types on bad files; each of them means damage here
         raise LogError(path, f"is damaged: {str(error) or type(error).__name__}", AGAIN) from error
 
 
@@ -106,7 +108,9 @@ def canonical(config: Mapping[str, Any]) -> str:
 
 def decode(raw: bytes) -> str:
     """Returns the text of `encode`."""
-    return raw.decode("utf-8", "surrogatepass")  # a file name in a traceback may hold lone surrogates
+    return raw.decode(
+        "utf-8", "surrogatepass"
+    )  # a file name in a traceback may hold lone surrogates
 
 
 def encode(text: str) -> bytes:
@@ -117,8 +121,14 @@ def encode(text: str) -> bytes:
 def checked_key(key: str) -> str:
     """Returns the key, if a log can hold a thing of that name."""
     parts = key.split("/")
-    if not key.isprintable() or len(parts) > MAX_DEPTH or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"a key must be printable names with single slashes between them, at most {MAX_DEPTH}, got {key!r}")
+    if (
+        not key.isprintable()
+        or len(parts) > MAX_DEPTH
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise ValueError(
+            f"a key must be printable names with single slashes between them, at most {MAX_DEPTH}, got {key!r}"
+        )
     return key
 
 

@@ -1,6 +1,5 @@
 """Training: one loop of SGD that `train` records and `replay` walks again bit for bit. Cost: O(T) forward and backward passes."""
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,15 @@ from torch.nn import functional as F
 
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
-from poisonbench.seeding import derive, seed_global
-from poisonbench.trace import Checkpoint, Trace
-from poisonbench.training.recipe import Recipe, batch_order, learning_rates, starting_model, training_mode
+from poisonbench.seeding import derive, exact_arithmetic, seed_global
+from poisonbench.training.recipe import (
+    Recipe,
+    batch_order,
+    learning_rates,
+    starting_model,
+    training_mode,
+)
+from poisonbench.training.trace import Checkpoint, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +38,6 @@ class Step:
     lr: float
 
 
-@contextlib.contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Deterministic convolutions without TF32 while it lasts; the settings found are put back."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
-
-
 def _walk(
     model: nn.Module,
     data: Dataset,
@@ -55,7 +53,13 @@ def _walk(
     """
     batches, lr = plan
     trained = [p for p in model.parameters() if p.requires_grad]
-    sgd = torch.optim.SGD(trained, lr=1.0, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
+    sgd = torch.optim.SGD(
+        trained,
+        lr=1.0,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
     resident, sizes, rates = batches.to(data.y.device), (batches >= 0).sum(1).tolist(), lr.tolist()
     devices = [data.x.device] if data.x.is_cuda else []
     for t, (size, rate) in enumerate(zip(sizes, rates, strict=True)):
@@ -119,7 +123,12 @@ def _check_finite(model: nn.Module, losses: Tensor, epoch: int) -> None:
 
 
 def retrain(
-    model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: tuple[Tensor, Tensor], shares: Sequence[float]
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+    plan: tuple[Tensor, Tensor],
+    shares: Sequence[float],
 ) -> None:
     """Trains a model in place on given batches.
 
@@ -149,13 +158,3 @@ def replay(trace: Trace) -> Iterator[Step]:
     plan = (trace.batches, trace.lr)
     losses = torch.zeros(len(trace.lr), dtype=trace.train.x.dtype, device=trace.train.x.device)
     return _walk(trace.initial(), trace.train, trace.recipe, trace.seed, plan, losses)
-
-
-def predict(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:
-    """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode and blocks of `batch`."""
-    was_training = model.training
-    with torch.no_grad(), exact_arithmetic():
-        model.eval()
-        logits = [model(part) for part in x.split(batch)]
-        model.train(was_training)
-    return torch.cat(logits)

@@ -45,7 +45,9 @@ class Recipe:
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     checkpoints: int = 6
-    start: Start | None = field(default=None, repr=False, metadata={"configured": False, "settable": False})
+    start: Start | None = field(
+        default=None, repr=False, metadata={"configured": False, "settable": False}
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoints"):
@@ -56,9 +58,13 @@ class Recipe:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
-            raise ValueError(f"weight_decay must be non-negative and finite, got {self.weight_decay}")
+            raise ValueError(
+                f"weight_decay must be non-negative and finite, got {self.weight_decay}"
+            )
         if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+            raise ValueError(
+                f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}"
+            )
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0, got 0")
 
@@ -71,7 +77,9 @@ def starting_model(recipe: Recipe, data: Dataset, seed: int) -> nn.Module:
     Raises:
         ConfigError: no such model, or the pretrained state does not fit it.
     """
-    model = build(recipe.model, data.shape, data.classes, seed).to(device=data.x.device, dtype=data.x.dtype)
+    model = build(recipe.model, data.shape, data.classes, seed).to(
+        device=data.x.device, dtype=data.x.dtype
+    )
     if recipe.start is not None:
         recipe.start.enter(model)
     return model

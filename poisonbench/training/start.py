@@ -32,7 +32,9 @@ class Start:
 
     def __post_init__(self) -> None:
         if self.trained not in get_args(Trained):
-            raise ValueError(f"trained must be one of {', '.join(get_args(Trained))}, got {self.trained!r}")
+            raise ValueError(
+                f"trained must be one of {', '.join(get_args(Trained))}, got {self.trained!r}"
+            )
 
     @cached_property
     def digest(self) -> str:
@@ -40,7 +42,10 @@ class Start:
         return digest(self.state)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Start) and (self.digest, self.trained) == (other.digest, other.trained)
+        return isinstance(other, Start) and (self.digest, self.trained) == (
+            other.digest,
+            other.trained,
+        )
 
     def __hash__(self) -> int:
         return hash((self.digest, self.trained))
@@ -52,7 +57,11 @@ class Start:
             ConfigError: names or shapes do not fit the model.
         """
         own = model.state_dict()
-        faults = [f"the pretrained state holds {name!r}, which the model lacks" for name in self.state if name not in own]
+        faults = [
+            f"the pretrained state holds {name!r}, which the model lacks"
+            for name in self.state
+            if name not in own
+        ]
         faults += [
             f"the pretrained state holds {name!r} of shape {tuple(value.shape)}, the model's is {tuple(own[name].shape)}"
             for name, value in self.state.items()
@@ -61,7 +70,8 @@ class Start:
         faults += [
             f"the pretrained state lacks {name!r}"
             for name in own
-            if name not in self.state and (not name.startswith("head.") or any(key.startswith("head.") for key in self.state))
+            if name not in self.state
+            and (not name.startswith("head.") or any(key.startswith("head.") for key in self.state))
         ]
         if faults:
             raise ConfigError(faults, "pretrain the same model on instances of the same shape")
@@ -86,5 +96,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name, value in sorted(state.items()):
         total.update(name.encode())
-        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        total.update(
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     return total.hexdigest()

@@ -1,0 +1,126 @@
+"""Descent on poison pixels within their bounds."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from poisonbench.notes import attach
+from poisonbench.seeding import derive, exact_arithmetic, generator
+
+Objective = Callable[[Tensor, int], Tensor]  # poison (k, *shape), step -> scalar
+
+
+def steps_of(count: int, what: str) -> Iterator[int]:
+    """Counts steps of a long optimisation, with a bar on a terminal."""
+    yield from trange(count, desc=what, unit="step", leave=False, disable=None)
+
+
+def adam_descent(
+    objective: Objective,
+    clean: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    lr: float,
+    signed: bool = False,
+    start: Tensor | None = None,
+    what: str = "crafting",
+) -> tuple[Tensor, Tensor]:
+    """Projected descent with Adam inside the max-norm ball around the clean rows and [0, 1].
+
+    Args:
+        objective: of the poison (k, *shape) and the step, to be made small; a scalar.
+        clean: (k, *shape), the centres of the balls.
+        eps: radius in the max norm.
+        steps: number of steps.
+        lr: learning rate, about the length of a step in pixel values; a tenth after 3/8, 5/8 and 7/8 of the steps if `signed`.
+        signed: Adam sees the signs of the gradient alone (signed Adam, Geiping et al. 2021).
+        start: (k, *shape) where to begin; None for `clean`.
+        what: the bar's title.
+
+    Returns:
+        The poison, and the objective before every step, (steps,).
+    """
+    x = project(clean if start is None else start, clean, eps).detach().requires_grad_()
+    adam, curve = torch.optim.Adam([x], lr=lr), clean.new_zeros(steps)
+    milestones = [steps * k // 8 for k in (3, 5, 7)] if signed else []
+    decay = torch.optim.lr_scheduler.MultiStepLR(adam, milestones, 0.1)
+    with exact_arithmetic():
+        for t in steps_of(steps, what):
+            with torch.enable_grad():
+                value = objective(x, t)
+                (x.grad,) = torch.autograd.grad(value, x)
+            curve[t] = value.detach()
+            if signed:
+                x.grad.sign_()
+            adam.step()
+            decay.step()
+            with torch.no_grad():
+                x.copy_(project(x, clean, eps))
+    return x.detach(), curve
+
+
+def restarted(run: Callable[[int], tuple[Tensor, Tensor]], restarts: int) -> Tensor:
+    """Returns the poison of the best of several runs, by the mean of the last tenth of its objective; all curves are logged."""
+    found = [run(k) for k in range(restarts)]
+    curves = torch.stack([curve for _, curve in found])
+    attach("objective", curves)
+    tail = curves[:, -max(1, curves.shape[1] // 10) :].mean(1)
+    return found[int(tail.argmin())][0]
+
+
+def noise_in_ball(clean: Tensor, eps: float, seed: int, restart: int) -> Tensor:
+    """Returns points drawn uniformly from the balls around `clean`, (k, *shape), and clamped to [0, 1]."""
+    noise = torch.rand(
+        clean.shape,
+        generator=generator(derive(seed, "restart", restart), "noise"),
+        dtype=torch.float32,
+    )
+    return project(clean + eps * (2 * noise.to(clean) - 1), clean, eps)
+
+
+BLOCK = 256  # rows crafted at a time, where each row is crafted by itself
+
+
+def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """Returns the point nearest to x within the max-norm ball of radius eps around `clean`, and in [0, 1]."""
+    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
+
+
+def signed_descent(
+    objective: Callable[[Tensor], Tensor],
+    clean: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    step: float | None = None,
+    decay: bool = False,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Projected gradient descent with signed steps (Madry et al., ICLR 2018, arXiv 1706.06083).
+
+    Args:
+        objective: (k, *shape) -> (k,) or a scalar, to be made small.
+        clean: (k, *shape), the centres of the balls.
+        eps: radius in the max norm.
+        steps: number of steps.
+        step: length of one; None means 2.5 eps / steps, enough to cross the ball.
+        decay: let the length fall linearly to 0, so that the last steps settle.
+        start: (k, *shape) where to begin; None for `clean`.
+
+    Returns:
+        (k, *shape) within the ball and in [0, 1].
+    """
+    size = 2.5 * eps / steps if step is None else step
+    x = project(clean if start is None else start, clean, eps).detach()
+    with exact_arithmetic():
+        for t in range(steps):
+            with torch.enable_grad():
+                x.requires_grad_()
+                (gradient,) = torch.autograd.grad(objective(x).sum(), x)
+            x = project(
+                x.detach() - size * (1 - t / steps if decay else 1) * gradient.sign(), clean, eps
+            )
+    return x

@@ -1,0 +1,1 @@
+"""Detectors that read no influence: floors and rivals of those that do."""

@@ -1,0 +1,79 @@
+"""Deep k-nearest neighbours: which labels lie around a point in the victim's features.
+
+As a filter: Peri et al., ECCV workshops 2020, arXiv 1909.13374. As a detector: Papernot & McDaniel 2018, arXiv 1803.04765.
+
+Needs: features of the training set, and of the probe.
+
+Cost: a forward pass over both and O(n^2 d) for the filter, O(m n d) for the detector.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from defenses.kit.features import Layer, check_layer, features_of
+from poisonbench.checks import check_at_least
+from poisonbench.contracts.values import Evidence
+
+_BLOCK = 1 << 24  # similarities at a time
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The share of other labels among the nearest training rows, by cosine similarity of the victim's features.
+
+    Attributes:
+        neighbours: how many, at most the rows that there are.
+        layer: see `defenses.features.encoder`.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("features",)
+
+    neighbours: int = 40
+    layer: Layer = "penultimate"
+
+    def __post_init__(self) -> None:
+        check_at_least("neighbours", self.neighbours, 1)
+        check_layer(self.layer)
+
+
+@dataclass(frozen=True)
+class DeepKNN(Neighbours):
+    """Disagreement of a probe point's neighbours with its predicted label."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,) in [0, 1]."""
+        train, test = evidence.trace.train, evidence.test
+        rows, points = features_of(evidence.trace, self.layer, train, test)
+        return disagreement(points, test.y, rows, train.y, self.neighbours)
+
+
+def disagreement(
+    points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor, k: int, itself: bool = True
+) -> Tensor:
+    """Returns the share of other labels among the k rows nearest to each point, (m,).
+
+    Args:
+        points: (m, d).
+        labels: (m,) int64.
+        rows: (n, d).
+        train_labels: (n,) int64.
+        k: neighbours, cut to the rows there are.
+        itself: False leaves row i out for point i.
+    """
+    points, rows = F.normalize(points), F.normalize(rows)
+    k = min(k, len(rows) - (not itself))
+    parts = []
+    for index in torch.arange(len(points), device=points.device).split(max(1, _BLOCK // len(rows))):
+        similarity = points[index] @ rows.T
+        if not itself:
+            similarity.scatter_(1, index[:, None], -torch.inf)
+        nearest = similarity.topk(k).indices
+        parts.append((train_labels[nearest] != labels[index, None]).to(points.dtype).mean(1))
+    return torch.cat(parts)

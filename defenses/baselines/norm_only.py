@@ -1,0 +1,51 @@
+"""Training gradient norms alone: the floor that an influence detector must clear, blind to the probe point but for its label.
+
+Cost: K passes over the training set. Source: the tail statistic is that of `tail-heaviness`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from defenses.kit.tails import Scale, check_tail, label_tails
+from poisonbench.contracts.values import Evidence
+from poisonbench.gradients.products import gradient_norms
+
+
+@dataclass(frozen=True)
+class NormOnly:
+    """Tail heaviness of v_i = sum_k eta_k |g_i(theta_k)| among the training rows of the predicted label.
+
+    All points of one predicted label score the same: what it finds is the label, not the point.
+
+    Attributes:
+        k: which of the largest.
+        scale: "qn" or "mad".
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("gradients",)
+
+    k: int = 10
+    scale: Scale = "qn"
+
+    def __post_init__(self) -> None:
+        check_tail(self.k, self.scale)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,): larger = the predicted label has training rows with gradients far longer than the rest."""
+        trace = evidence.trace
+        norms = torch.stack(
+            [
+                c.lr * gradient_norms(trace.model(i), trace.train)
+                for i, c in enumerate(trace.checkpoints)
+            ]
+        ).sum(0)
+        labels, place = evidence.test.y.unique(return_inverse=True)
+        return label_tails(
+            norms.expand(len(labels), -1), labels, trace.train.y, self.k, self.scale
+        )[place]

@@ -1,0 +1,44 @@
+"""SCALE-UP (Guo et al., ICLR 2023, arXiv 2302.03251): a triggered prediction stays when the pixels are amplified.
+
+Needs: images in [0, 1].
+
+Cost: a forward pass over the probe for each factor.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from poisonbench.contracts.values import Evidence
+from poisonbench.models import predict
+
+
+@dataclass(frozen=True)
+class ScaleUp:
+    """Scaled prediction consistency: the share of factors under which the predicted label stays (eq. 1, data-free).
+
+    Attributes:
+        factors: of amplification, each above 1; pixels are cut at 1.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    factors: tuple[float, ...] = (3.0, 5.0, 7.0, 9.0, 11.0)
+
+    def __post_init__(self) -> None:
+        if not self.factors or min(self.factors) <= 1:
+            raise ValueError(f"factors must be numbers above 1, got {self.factors}")
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,) in [0, 1]; few values, so many ties."""
+        model, test = evidence.trace.model(), evidence.test
+        scaled = (
+            predict(model, (factor * test.x).clamp(0, 1)).argmax(1) for factor in self.factors
+        )
+        kept = torch.stack([(labels == test.y).to(test.x.dtype) for labels in scaled])
+        return kept.mean(0)

@@ -1,0 +1,1 @@
+"""Detectors that judge test points by the influence of the training instances."""

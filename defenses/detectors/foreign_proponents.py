@@ -1,0 +1,61 @@
+"""Foreign proponents: do the few training rows that a prediction rests on themselves look like another class?
+
+Influence names the rows (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055); class medians of the features judge them, as in
+`class-similarity`.
+
+Needs: influence, and features of the training set.
+
+Cost: a forward pass over the training set and O(n^2 (d + log n)); no gradient and no training.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from defenses.baselines.class_similarity import foreignness
+from defenses.kit.evidence import sound_influence
+from defenses.kit.features import Layer, check_layer, features_of
+from poisonbench.checks import check_at_least
+from poisonbench.contracts.values import Evidence
+
+
+@dataclass(frozen=True)
+class ForeignProponents:
+    """Mean foreignness of the k most influential rows of the predicted label.
+
+    The foreignness of a row is its median similarity to the best other class minus that to the class of its label. Mislabelled
+    rows, triggered or not, have it, and clean predictions seldom rest on such rows.
+
+    Attributes:
+        k: how many; at most the size of the smallest poison set to be found.
+        layer: see `defenses.features.encoder`.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("influence", "features")
+
+    k: int = 5
+    layer: Layer = "inner"
+
+    def __post_init__(self) -> None:
+        check_at_least("k", self.k, 1)
+        check_layer(self.layer)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,) in [-2, 2]; NaN where an influence is not finite or the label has fewer than k training rows."""
+        influence, sound = sound_influence(evidence)
+        train, test = evidence.trace.train, evidence.test
+        rows = features_of(evidence.trace, self.layer, train)[0]
+        foreign = foreignness(rows, train.y, rows, train.y).to(influence.dtype)
+        scores = influence.new_full((len(test),), torch.nan)
+        for label in test.y.unique():
+            own = train.y == label
+            points = sound & (test.y == label)
+            if int(own.sum()) >= self.k:
+                few = influence[points][:, own].topk(self.k).indices
+                scores[points] = foreign[own][few].mean(1)
+        return scores

@@ -1,0 +1,1 @@
+"""Filters: scores of the training instances, larger for suspicious ones."""

@@ -1,0 +1,75 @@
+"""Activation clustering (Chen et al., SafeAI 2019, arXiv 1811.03728): a poisoned class falls into two clusters.
+
+Needs: features of the training set.
+
+Cost: a forward pass over it, a singular value decomposition (n_c, d) and 2-means a class.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from defenses.kit.features import Layer, by_class, centred, check_layer, features_of
+from poisonbench.checks import check_at_least
+from poisonbench.contracts.values import Evidence
+
+
+@dataclass(frozen=True)
+class ActivationClustering:
+    """How far a row leans to the smaller of the two clusters of its class.
+
+    The paper removes whole clusters, judged by size or silhouette. Here a row scores its own signed silhouette to the two
+    centres, (a - b) / max(a, b) with the distance a to the larger and b to the smaller cluster, times the share by which the
+    clusters differ in size: a clean class splits into about equal halves, a poisoned one into the many and the few.
+
+    Attributes:
+        dimensions: principal components kept; the paper's are 10 independent ones.
+        layer: see `defenses.features.encoder`; "penultimate" is the paper's.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("features",)
+
+    dimensions: int = 10
+    layer: Layer = "penultimate"
+
+    def __post_init__(self) -> None:
+        check_at_least("dimensions", self.dimensions, 1)
+        check_layer(self.layer)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (n,) in [-1, 1]; 0 for a class with fewer than 3 rows."""
+        train = evidence.trace.train
+        rows = features_of(evidence.trace, self.layer, train)[0]
+        return by_class(
+            rows, train.y, lambda own: _leaning(_components(own, self.dimensions)), least=3
+        )
+
+
+def _components(rows: Tensor, dimensions: int) -> Tensor:
+    """Returns the first principal components of the rows (r, d), (r, min(dimensions, r, d))."""
+    u, s, _ = torch.linalg.svd(centred(rows), full_matrices=False)
+    parts: Tensor = (u * s)[:, :dimensions]
+    return parts
+
+
+def _leaning(parts: Tensor) -> Tensor:
+    """Returns the scores of the rows of one class from their components (r, k), (r,)."""
+    if not bool(parts.any()):
+        return parts.new_zeros(len(parts))
+    # started from the halves on the two sides of the mean along the first component: no random draw, whatever the order
+    side = parts[:, 0] > 0
+    start = torch.stack([parts[~side].mean(0), parts[side].mean(0)])
+    found = KMeans(2, init=start.cpu().numpy(), n_init=1).fit(parts.cpu().numpy())
+    centres = torch.as_tensor(found.cluster_centers_, device=parts.device, dtype=parts.dtype)
+    sizes = torch.bincount(torch.as_tensor(found.labels_), minlength=2)
+    few = int(sizes.argmin())
+    distance = torch.cdist(parts, centres)
+    many, small = distance[:, 1 - few], distance[:, few]
+    lopsided = float((sizes.max() - sizes.min()) / sizes.sum())
+    return lopsided * (many - small) / torch.maximum(many, small)

@@ -1,0 +1,30 @@
+"""Uniform noise over the training rows: the floor of every table of filters.
+
+Needs: nothing.
+
+Cost: none.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from poisonbench.contracts.values import Evidence
+from poisonbench.seeding import generator
+
+
+@dataclass(frozen=True)
+class RandomFilter:
+    """Scores uniform in [0, 1), drawn anew for every training seed."""
+
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (n,)."""
+        x = evidence.trace.train.x
+        scores = torch.rand(
+            len(x), generator=generator(evidence.trace.seed, "random-filter"), dtype=torch.float64
+        )
+        return scores.to(device=x.device, dtype=x.dtype)

@@ -1,0 +1,1 @@
+"""Mitigations: training again without what a detector or filter points at."""

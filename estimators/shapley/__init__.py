@@ -1,0 +1,1 @@
+"""Shapley value: the estimator and its ways of sampling."""

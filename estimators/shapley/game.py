@@ -1,0 +1,101 @@
+"""The game that retraining plays: players are instances or groups of them, v(S) is the utility of the model trained on S.
+
+Every model starts from the seed of the trace and walks the batches of its own instances, so that v is a function of the subset:
+equal subsets are trained once, and v(D) is the utility of the model under study.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from poisonbench.data import Dataset
+from poisonbench.objectives import Measure, utility
+from poisonbench.training import Ensemble, train_many
+from poisonbench.training.trace import Trace
+
+Empty = Literal["chance", "prior"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The models of K subsets.
+
+    Attributes:
+        ensemble: those of the distinct subsets with instances; None where there is none.
+        row: (K,) int64, where the model of each subset is; -1 for a subset without instances.
+        measure: of the utility.
+    """
+
+    ensemble: Ensemble | None
+    row: Tensor
+    measure: Measure
+
+    def __len__(self) -> int:
+        """Returns how many models were trained."""
+        return 0 if self.ensemble is None else len(self.ensemble)
+
+    @property
+    def diverged(self) -> int:
+        """How many models diverged; their utility is NaN."""
+        return 0 if self.ensemble is None else int(self.ensemble.diverged.sum())
+
+    def utility(self, test: Dataset, empty: Tensor) -> Tensor:
+        """Returns v of the K subsets at m test points, (K, m) float64; `empty`, (m,), is that of a subset without instances."""
+        if self.ensemble is None:
+            return empty.expand(len(self.row), -1)
+        values = torch.cat([self.ensemble.utility(test, self.measure).double(), empty[None]])
+        return values[self.row.to(values.device)]
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """What is played.
+
+    Attributes:
+        trace: gives the n instances, recipe, seed and scratch folder.
+        player: (n,) int64, the player that each instance belongs to, each of 0..P-1 at least once.
+        measure: of the utility.
+        empty: the predictor that stands for a model without instances: "chance" gives every class the same probability (and is
+            right in 1 of C cases); "prior" gives class c (n_c + 1) / (n + C), whatever the test point.
+    """
+
+    trace: Trace
+    player: Tensor
+    measure: Measure
+    empty: Empty
+
+    @property
+    def players(self) -> int:
+        """P."""
+        return int(self.player.max()) + 1
+
+    def train(self, masks: Tensor) -> Answers:
+        """Trains the models of K subsets of the players, (K, P) bool on the CPU."""
+        distinct, row = torch.unique(masks, dim=0, return_inverse=True)
+        nonempty = distinct.any(1)
+        places = torch.where(nonempty, nonempty.cumsum(0) - 1, -1)
+        if not bool(nonempty.any()):
+            return Answers(None, places[row], self.measure)
+        instances = distinct[nonempty][:, self.player]
+        trace = self.trace
+        ensemble = train_many(
+            trace.train,
+            instances,
+            trace.recipe,
+            [trace.seed] * len(instances),
+            scratch=trace.scratch,
+        )
+        return Answers(ensemble, places[row], self.measure)
+
+    def without_instances(self, test: Dataset) -> Tensor:
+        """Returns v(empty) at m test points, (m,) float64."""
+        C = test.classes
+        counts = (
+            torch.bincount(self.trace.train.y, minlength=C).to(test.x.device, torch.float64) + 1
+        )
+        logits = torch.zeros_like(counts) if self.empty == "chance" else counts.log()
+        if self.empty == "chance" and self.measure == "correct":
+            return torch.full((len(test),), 1 / C, dtype=torch.float64, device=test.x.device)
+        return utility(logits.expand(len(test), C), test.y, self.measure)

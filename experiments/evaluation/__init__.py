@@ -1,0 +1,1 @@
+"""From logs to rows: metrics of detectors, filters, mitigations and certifiers."""

@@ -1,0 +1,1 @@
+"""The processes of a run: scheduling, workers, and the lock of its folder."""

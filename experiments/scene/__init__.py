@@ -1,0 +1,1 @@
+"""One scene: data, victim, probe, and the stages that judge it."""

@@ -1,0 +1,97 @@
+"""What passes between the parts, and the protocols of all methods: what an attack returns, what a defense may see."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from poisonbench.contracts.values import Certified, Evidence, Means, Mitigated, Poisoned
+from poisonbench.data import Dataset
+from poisonbench.training import Recipe
+from poisonbench.training.trace import Trace
+
+Scorer = Callable[[Dataset], Tensor]
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A frozen dataclass whose fields are the hyperparameters.
+
+    Optional members tell the checker more: the fields `budget` and `cover` (poison and cover rows as fractions of the
+    training set) and `eps` (the largest change of a pixel of a poison row); the class attributes `clean_label` (poison keeps
+    its true label), `seeded` (False: equal poison for every seed) and `trigger_differs` (poison rows show something else than
+    the trigger at test time); the method `trigger(x, seed)`, which made the attacked points and, unless it differs or eps
+    bounds them, the poison rows. An attack that lays a trigger over rows within eps has a method `covered(shape)`: a bool
+    mask of that shape, of the pixels that the trigger may change freely.
+    """
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        """Poisons `train`. `test` supplies the points to attack, `recipe` is the victim's (for a white-box surrogate)."""
+        ...
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A frozen dataclass whose fields are the hyperparameters. `fit` pays the upfront cost, the scorer the incremental one."""
+
+    def fit(self, trace: Trace) -> Scorer:
+        """Returns a scorer: test (m rows) -> (m, n), row j, column i: how much training instance i helped the prediction
+        test.y[j] at test.x[j]. Positive = helped = L(without i) - L(with i) > 0. NaN = could not be computed.
+        """
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Judges test points. `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
+    "reference" (probe points known to be clean), "oracle" (ground truth).
+    """
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        ...
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,): larger = the prediction rests on fewer, more influential instances."""
+        ...
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Judges training instances; `uses` as for a detector."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        ...
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (n,): larger = more suspicious."""
+        ...
+
+
+@runtime_checkable
+class Certifier(Protocol):
+    """Predicts with a guarantee against changes of the training set."""
+
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
+    ) -> Certified:
+        """Returns labels and radii for the m rows of `test`; `scratch` is a folder for restart blocks, or None."""
+        ...
+
+
+@runtime_checkable
+class Mitigation(Protocol):
+    """Undoes poison in a trained victim. `uses` as for a detector, and "detector" or "filter" for the verdict it works on."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        ...
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        """Returns the new victim. It may be the old one, with nothing removed."""
+        ...

@@ -1,0 +1,1 @@
+"""The gradient engine: per-example gradients, their products, and curvature."""

@@ -1,0 +1,62 @@
+"""Blocks that fit a device's memory: how many gradients, how many instances a pass, and half of that when it was too much."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from poisonbench.data import Dataset
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a device has room for.
+
+    Attributes:
+        memory: bytes for test gradients; more test points are done in blocks, each with its own pass over the training set.
+        batch: training instances a pass, at most.
+        gradients: bytes for the gradients of a pass; on a CPU what outgrows its cache is slower.
+    """
+
+    memory: int
+    batch: int
+    gradients: int = 8 << 30
+
+
+CPU, CUDA = Budget(1 << 30, 256, 32 << 20), Budget(8 << 30, 1024)
+SMALLEST = 16  # instances a pass: below, the overhead of a call shows
+
+
+def room(data: Dataset, size: int, budget: Budget | None = None) -> tuple[int, int]:
+    """Returns how many vectors of `size` entries fit into the budget, and the instances of a pass; None chooses by device."""
+    budget = budget or (CUDA if data.x.is_cuda else CPU)
+    bytes_each = size * data.x.element_size()
+    fit = max(1, budget.memory // bytes_each)
+    return fit, min(fit, budget.batch, max(SMALLEST, budget.gradients // bytes_each))
+
+
+def batches(data: Dataset, size: int) -> list[Dataset]:
+    """Returns the instances in order, `size` at a time."""
+    return [
+        Dataset(x, y, data.classes)
+        for x, y in zip(data.x.split(size), data.y.split(size), strict=True)
+    ]
+
+
+def halving(run: Callable[[int], R], size: int) -> R:
+    """Calls run(size), and again with half the size whenever the device runs out of memory.
+
+    Raises:
+        torch.OutOfMemoryError: at size 1 there is still too little.
+    """
+    while True:
+        try:
+            return run(size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        torch.cuda.empty_cache()
+        size = size // 2

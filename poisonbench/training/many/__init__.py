@@ -1,0 +1,1 @@
+"""Many models trained at once, bit-equal for equal seeds."""
