@@ -1,6 +1,17 @@
-"""Range checks of hyperparameters: each names the field, the rule and the value."""
+"""Range checks of hyperparameters: each names the field, the rule and the value.
+
+All have one form, `check_RULE(name, value, *limits)`: they raise ValueError or return nothing. What
+is not a number (nan) keeps to no rule. The messages are written here alone; a missing rule is added.
+
+`check_fraction` (0, 1); `check_part` (0, 1]; `check_share` [0, 1); `check_unit` [0, 1];
+`check_between` [low, high]; `check_positive` (0, inf); `check_not_negative` [0, inf);
+`check_at_least` [least, inf], None passes; `check_choice`: one of several names;
+`check_different`: two classes that must not be the same.
+"""
 
 from collections.abc import Iterable
+
+INFINITE = float("inf")
 
 
 def check_fraction(name: str, value: float) -> None:
@@ -21,15 +32,32 @@ def check_share(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie in [0, 1), got {value}")
 
 
+def check_unit(name: str, value: float) -> None:
+    """Raises ValueError unless `value` lies in [0, 1]."""
+    check_between(name, value, 0, 1)
+
+
+def check_between(name: str, value: float, low: float, high: float) -> None:
+    """Raises ValueError unless `value` lies in [low, high]."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Raises ValueError unless `value` is positive and finite."""
-    if not 0 < value < float("inf"):
+    if not 0 < value < INFINITE:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
-def check_at_least(name: str, value: int | None, least: int) -> None:
-    """Raises ValueError if `value` is below `least`; None passes."""
-    if value is not None and value < least:
+def check_not_negative(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is zero or positive, and finite."""
+    if not 0 <= value < INFINITE:
+        raise ValueError(f"{name} must be non-negative and finite, got {value}")
+
+
+def check_at_least(name: str, value: float | None, least: float) -> None:
+    """Raises ValueError unless `value` is `least` or more; None passes."""
+    if value is not None and not value >= least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
@@ -40,7 +68,7 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
 
 
-def check_unit(name: str, value: float) -> None:
-    """Raises ValueError unless `value` lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+def check_different(name: str, value: int | None, other_name: str, other: int | None) -> None:
+    """Raises ValueError if two classes are the same one; None is a class left open and passes."""
+    if value is not None and value == other:
+        raise ValueError(f"{name} and {other_name} must differ, got {value} for both")
