@@ -1,0 +1,1 @@
+"""Faults planted by hand, one at a time, to see that the tests beside them fail: `python -m tests.faults`."""
