@@ -1,11 +1,18 @@
-"""What a method tells about its own run, for the log: figures (a residual, a share truncated) and arrays (a loss over steps)."""
+"""What a method tells about its own run, for the log.
+
+Figures (a residual, a share truncated) and arrays (a loss over steps). Needs no torch.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Note = int | float | str | bool
 

@@ -1,3 +1,12 @@
-"""The roles of a training row in the ground truth of an attack."""
+"""The numbers that a log holds in place of words. Needs no torch."""
 
-CLEAN, POISON, COVER = 0, 1, 2
+# roles of a training row, in the ground truth of an attack
+CLEAN = 0
+POISON = 1
+COVER = 2
+
+# groups of a probe point
+ATTACKED = 0
+MATCHED = 1  # clean control that the victim predicts as a label that the attacker wants
+RANDOM = 2  # clean control
+CALIBRATION = 3  # clean point that sets the thresholds

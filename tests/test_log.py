@@ -56,6 +56,20 @@ def path(tmp_path):
     return place
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["log", "log.names", "roles", "errors", "registry", "notes", "checks"],
+)
+def test_what_reads_logs_does_not_wait_for_torch(module):
+    code = f"import sys, poisonbench.{module}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_no_two_data_sets_share_a_name():
+    found = [value for name, value in vars(log.names).items() if name.isupper()]
+    assert len(found) == len(set(found))
+
+
 def files(folder):
     return sorted(p.name for p in Path(folder).rglob("*") if p.is_file())
 

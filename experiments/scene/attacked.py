@@ -4,10 +4,10 @@ from torch import Tensor
 
 from experiments.scene.cell import Cell
 from experiments.scene.export import difference, logged_poison
-from experiments.scene.probe import ATTACKED
 from poisonbench import log
 from poisonbench.contracts.attack_rules import craft
 from poisonbench.data import Dataset
+from poisonbench.roles import ATTACKED
 from poisonbench.seeding import derive
 
 

@@ -12,11 +12,11 @@ from experiments.plan.paths import Place
 from experiments.plan.spec import Method, Scene
 from experiments.plan.stages import Stage
 from experiments.scene.cost import Cost
-from experiments.scene.probe import CALIBRATION
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.values import Evidence
 from poisonbench.notes import Notes
+from poisonbench.roles import CALIBRATION
 
 
 @dataclass(frozen=True, eq=False)

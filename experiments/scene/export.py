@@ -19,14 +19,14 @@ from experiments.plan.paths import Place
 from experiments.plan.spec import Scene
 from experiments.scene.archive import unpack_start
 from experiments.scene.clean import Clean, clean_data
-from experiments.scene.probe import ATTACKED, choose_probe, unpack_probe
+from experiments.scene.probe import choose_probe, unpack_probe
 from poisonbench import log
 from poisonbench.contracts.attack_rules import check_poisoned, craft
 from poisonbench.contracts.values import Poisoned
 from poisonbench.errors import ConfigError, LogError, PoisonbenchError
 from poisonbench.log import Record
 from poisonbench.poison_file import CLAIMS, pack_poison, unpack_train, write_poison
-from poisonbench.roles import COVER, POISON
+from poisonbench.roles import ATTACKED, COVER, POISON
 from poisonbench.seeding import derive
 
 Targets = Literal["auto", "all", "probe"]

@@ -8,8 +8,8 @@ from torch import Tensor
 from experiments.plan.spec import Method
 from experiments.scene.cell import Cell, about_run, check_shape
 from experiments.scene.cost import measured, noted
-from experiments.scene.probe import CALIBRATION
 from poisonbench.notes import Notes, collecting
+from poisonbench.roles import CALIBRATION
 
 
 def estimate(cell: Cell) -> None:

@@ -14,13 +14,13 @@ from experiments.scene.archive import pack_trace, unpack_trace
 from experiments.scene.attacked import attacked_points
 from experiments.scene.cell import Cell, about_run
 from experiments.scene.cost import measured, noted
-from experiments.scene.probe import CALIBRATION
 from poisonbench import log
 from poisonbench.contracts.values import Means, Mitigated
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
 from poisonbench.models import predict
 from poisonbench.notes import collecting
+from poisonbench.roles import CALIBRATION
 from poisonbench.training import train
 from poisonbench.training.trace import Trace
 

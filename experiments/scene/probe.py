@@ -10,10 +10,9 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, join
 from poisonbench.log import Record
 from poisonbench.models import predict
+from poisonbench.roles import ATTACKED, CALIBRATION, MATCHED, RANDOM
 from poisonbench.seeding import generator
 from poisonbench.training.trace import Trace
-
-ATTACKED, MATCHED, RANDOM, CALIBRATION = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ Root attributes: format, schema, kind, provenance, `complete` (last). Group `att
 `config`: canonical JSON. All else is the result. Cost: O(bytes), mostly gzip; memory for the data and twice the compressed image.
 """
 
+from poisonbench.log import names
 from poisonbench.log.placing import sweep
 from poisonbench.log.provenance import provenance
 from poisonbench.log.reading import read
@@ -21,6 +22,7 @@ __all__ = [
     "Array",
     "Attribute",
     "Record",
+    "names",
     "provenance",
     "read",
     "same_results",

@@ -1,0 +1,73 @@
+"""The names of the data sets in the logs, each with its shape and type: n training rows, m probe points.
+
+Other letters: t attacked test points, m0 clean test points, p poisoned rows, e epochs, s steps.
+Use: `from poisonbench.log import names`, then `record.data[names.POISON_ROLE]`. Needs no torch.
+"""
+
+# scene.h5 and poison files: the ground truth, see `poisonbench.poison_file.pack_poison`
+POISON_ROLE = "poison/role"  # (n,) uint8, see `poisonbench.roles`
+POISON_ORIGIN = "poison/origin"  # (n,) int64, row of the clean training set, -1: a new row
+POISON_ROWS = "poison/rows"  # (p,) int64, the rows whose content is stored below
+POISON_X = "poison/x"  # (p, *shape) float, content of those rows
+POISON_Y = "poison/y"  # (p,) int64, labels of those rows
+
+# scene.h5, certify-*.h5, mitigate-*.h5 and poison files: the attacked test points
+TARGETS_X = "targets/x"  # (t, *shape) float, as presented
+TARGETS_Y = "targets/y"  # (t,) int64, true labels
+TARGETS_WANTED = "targets/wanted"  # (t,) int64, the labels that the attacker wants
+TARGETS_ORIGIN = "targets/origin"  # (t,) int64, row of the clean test set, -1: from elsewhere
+TARGETS_PREDICTED = "targets/predicted"  # (t,) int64, by the victim
+TARGETS_BEFORE = "targets/before"  # (t,) int64, predicted before a mitigation
+TARGETS_AFTER = "targets/after"  # (t,) int64, predicted after it
+TARGETS_LABEL = "targets/label"  # (t,) int64, certified label
+TARGETS_RADIUS = "targets/radius"  # (t,) int64, certified radius, -1: abstains
+
+# scene.h5 and mitigate-*.h5: the probe, see `experiments.scene.probe.Probe`
+PROBE_X = "probe/x"  # (m, *shape) float, as presented
+PROBE_Y = "probe/y"  # (m,) int64, true labels
+PROBE_PREDICTED = "probe/predicted"  # (m,) int64, by the victim
+PROBE_WANTED = "probe/wanted"  # (m,) int64, the label that the attacker wants, -1: not attacked
+PROBE_ORIGIN = "probe/origin"  # (m,) int64, row of the clean test set, -1: from elsewhere
+PROBE_GROUP = "probe/group"  # (m,) uint8, see `poisonbench.roles`
+PROBE_BEFORE = "probe/before"  # (m,) int64, predicted before a mitigation
+PROBE_AFTER = "probe/after"  # (m,) int64, predicted after it
+
+# scene.h5: the victim
+VICTIM_LOSSES = "victim/losses"  # (e,) float, mean training loss of each epoch
+CLEAN_CORRECT = "clean/correct"  # () int64, clean test points that the victim predicts rightly
+CLEAN_SIZE = "clean/size"  # () int64, clean test points
+ATTACK = "attack/"  # prefix of what the attack told by `poisonbench.notes.attach`
+
+# trace.h5: the training run
+BATCHES = "batches"  # (s, batch size) int32, rows of every step, padded with -1
+LR = "lr"  # (s,) float, learning rate of every step
+LOSSES = "losses"  # (e,) float, mean training loss of each epoch
+CHECKPOINTS = "checkpoints/"  # prefix of one group per checkpoint, 0000, 0001, ...
+STEP = "step"  # in a checkpoint's group: () int64, steps done
+SHA256 = "sha256"  # in the group of a checkpoint or start: text, digest of its state
+STATE = "state/"  # in the group of a checkpoint or start: prefix of the state's tensors
+START = "start"  # group of the pretrained model
+START_TRAINED = "start/trained"  # text, which part of it is trained
+START_SHA256 = "start/sha256"  # text, digest of its whole state
+
+# influence-*.h5
+INFLUENCE = "influence"  # (m, n) float32, positive: the row helped the prediction
+STANDARD_ERROR = "standard_error"  # of the shape of INFLUENCE, from estimators that sample
+
+# detect-*.h5 (of the m probe points) and filter-*.h5 (of the n training rows)
+SCORE = "score"  # (m,) or (n,) float64, larger: more suspicious
+FLAG = "flag"  # (m,) bool, above the threshold
+
+# certify-*.h5: the clean test set
+LABEL = "label"  # (m0,) int64, certified label
+RADIUS = "radius"  # (m0,) int64, certified radius, -1: abstains
+TRUTH = "truth"  # (m0,) int64, true label
+
+# mitigate-*.h5
+REMOVED = "removed"  # (n,) bool, the training rows that the new victim no longer rests on
+TEST_BEFORE = "test/before"  # (m0,) bool, clean test points predicted rightly before
+TEST_AFTER = "test/after"  # (m0,) bool, and after
+
+# failed-*.h5
+REASON = "reason"  # text, a line
+TRACEBACK = "traceback"  # text
