@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from attacks.kit.backdoor import check_classes, check_images, clean_label
@@ -82,6 +81,8 @@ class HiddenTrigger(Stamping):
                 [torch.randperm(len(goals), generator=g) for _ in range(-(-k // len(goals)))]
             )[:k]
             now, goal = features(z), goals[drawn.to(goals.device)]
+            from scipy.optimize import linear_sum_assignment  # slow to import
+
             match = linear_sum_assignment(torch.cdist(now.detach(), goal).cpu().numpy())[1]
             squares: Tensor = (
                 (now - goal[torch.as_tensor(match, device=goal.device)]).square().sum(1)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from defenses.kit.features import Layer, by_class, centred, check_layer, features_of
@@ -62,6 +61,8 @@ def _leaning(parts: Tensor) -> Tensor:
     """Returns the scores of the rows of one class from their components (r, k), (r,)."""
     if not bool(parts.any()):
         return parts.new_zeros(len(parts))
+    from sklearn.cluster import KMeans  # slow to import, and few processes need it
+
     # started from the halves on the two sides of the mean along the first component: no random draw, whatever the order
     side = parts[:, 0] > 0
     start = torch.stack([parts[~side].mean(0), parts[side].mean(0)])
