@@ -97,9 +97,9 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """Shows what a person is to know in one line, and other warnings as Python does."""
-    from poisonbench.errors import PluginWarning
+    from poisonbench.errors import BudgetWarning, PluginWarning
 
-    told = issubclass(category, PluginWarning)
+    told = issubclass(category, BudgetWarning | PluginWarning)
     text = (
         f"Warning: {message}\n"
         if told

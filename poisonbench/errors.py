@@ -78,3 +78,7 @@ class LogWriteError(LogError):
 
 class PluginWarning(UserWarning):
     """A plug-in of another distribution is left out; everything else is as it was."""
+
+
+class BudgetWarning(UserWarning):
+    """An attack changed fewer rows than its budget pays for; the message says how many, and why."""

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ from poisonbench import training
 from poisonbench.contracts.attack_rules import count, craft
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, load, subset
-from poisonbench.errors import ConfigError, PoisonError
+from poisonbench.errors import BudgetWarning, ConfigError, PoisonError
 from poisonbench.models import predict
 from poisonbench.poison_file import write_poison
 from poisonbench.roles import COVER, POISON
@@ -301,8 +302,10 @@ SPENDERS = [
 )
 def test_the_budget_is_spent_to_the_last_row_that_can_be_poisoned(attack, budget, seed):
     attack = dataclasses.replace(attack, budget=budget)
-    p = craft(attack, MIXED, MIXED, QUICK, seed)
-    assert int((p.role == POISON).sum()) == min(count(budget, 97), ELIGIBLE[type(attack)](attack))
+    asked, there = count(budget, 97), ELIGIBLE[type(attack)](attack)
+    with nullcontext() if asked <= there else pytest.warns(BudgetWarning, match=f"{there} were"):
+        p = craft(attack, MIXED, MIXED, QUICK, seed)
+    assert int((p.role == POISON).sum()) == min(asked, there)
 
 
 @settings(deadline=None, max_examples=60)
@@ -574,8 +577,8 @@ def test_pair_flips_turn_source_into_target(digits):
 
 @pytest.mark.slow
 def test_neighbour_flips_turn_their_target_in_most_seeds(digits):
+    attack = LabelFlip("neighbour", budget=20 / len(digits[0]))
     hits = [
-        success(craft(LabelFlip("neighbour"), *digits, VICTIM, seed), seed, digits[1])[0]
-        for seed in range(10, 18)
+        success(craft(attack, *digits, VICTIM, seed), seed, digits[1])[0] for seed in range(10, 18)
     ]
     assert sum(hits) > 4  # 29 of 36 in the long run

@@ -43,8 +43,8 @@ ABOUT = {
 class Grown:
     """New, removed and shuffled rows, a cover row, and a target from nowhere."""
 
-    budget = 0.1
-    cover = 0.05
+    budget = 5 / 60
+    cover = 1 / 60
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         keep = torch.arange(57).flip(0)
@@ -90,7 +90,7 @@ def write(path: Path, attack: object = Patch(budget=0.1), about: dict = ABOUT) -
     [
         Patch(budget=0.1),
         Blend(),
-        LabelFlip("neighbour", neighbours=2),
+        LabelFlip("neighbour", budget=2 / 60, neighbours=2),
         LabelFlip(),
         NoAttack(),
         Grown(),
@@ -418,7 +418,7 @@ def test_poison_exported_from_a_run_is_the_same_under_another_recipe(
 def test_poison_of_the_transfer_setting_is_exported_with_the_model_that_the_scene_started_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    attack = {"name": "label-flip", "mode": "neighbour", "neighbours": 8}
+    attack = {"name": "label-flip", "mode": "neighbour", "budget": 0.04, "neighbours": 8}
     grid = parse({**SCENE, "transfer": {"rows": 300, "epochs": 2}, "attack": [attack]})
     assert run(grid, Place(tmp_path), Options(workers=0)).done == 1
     source = Place(tmp_path).scene(grid.scenes[0])

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from poisonbench.contracts.budget import count as count
+from poisonbench.contracts.budget import warn_of_unspent
 from poisonbench.contracts.protocols import Attack
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -32,11 +34,6 @@ RULES = {
     "true-label": "targets.y is the true label of the test row that target_origin names",
     "wanted": "the wanted label differs from the true one",
 }
-
-
-def count(budget: float, n: int) -> int:
-    """Returns the number of rows that a budget (a fraction of the n training rows) pays for, rounded, at least 1."""
-    return max(1, round(budget * n))
 
 
 def _broken(bad: Tensor | bool, rule: str, what: str) -> Iterator[PoisonError]:
@@ -228,6 +225,8 @@ def attempt(
 def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
     """Runs an attack and enforces its whole contract, inputs and global state included.
 
+    An attack that spends less than its budget or its cover pays for is told with a `BudgetWarning`.
+
     Returns:
         What the attack returned, on the device of `train`.
 
@@ -240,4 +239,5 @@ def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: i
     assert isinstance(poisoned, Poisoned)
     poisoned = poisoned.to(train.x.device)
     check_poisoned(poisoned, train, test, attack)
+    warn_of_unspent(poisoned, train, attack)
     return poisoned
