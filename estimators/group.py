@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from estimators.kit.solvers import Product, conjugate_gradients
 from poisonbench.data import Dataset
-from poisonbench.gradients.backprop import Layers, gradient_vectors
+from poisonbench.gradients import Layers, gradient_vectors
 from poisonbench.gradients.curvature import (
     Kind,
     flatten,

@@ -24,8 +24,7 @@ from estimators.kit.solvers import (
 )
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.gradients import ekfac
-from poisonbench.gradients.backprop import Layers, gradient_vectors, plan
+from poisonbench.gradients import Layers, ekfac, gradient_vectors, parameter_names
 from poisonbench.gradients.curvature import (
     Kind,
     flatten,
@@ -151,7 +150,7 @@ class _Run:
         self.how, self.train, self.decay = how, trace.train, trace.recipe.weight_decay
         self.model = trace.model()
         self.form = Form("margin" if how.renormalize else "loss", layers=how.layers)
-        self.names = plan(self.model, how.layers, trace.train.x[:1]).names
+        self.names = parameter_names(self.model, how.layers)
         parameters = dict(self.model.named_parameters())
         self.theta = flatten({name: parameters[name].detach()[None] for name in self.names})[0]
         self.solve = self._solver()

@@ -44,6 +44,17 @@ class PoisonError(PoisonbenchError):
         self.rule = rule
 
 
+class ModelError(PoisonbenchError, ValueError):
+    """A model that the library cannot work with as it is; the message names the layer."""
+
+    @classmethod
+    def of_layer(cls, name: str, module: object, reason: str, hint: str = "") -> "ModelError":
+        """Returns the error of the layer `name` ("" for the whole model) for a reason."""
+        kind = type(module).__name__
+        place = f"layer {name!r} ({kind})" if name else f"the model ({kind})"
+        return cls(f"{place} {reason}", hint)
+
+
 class DivergedError(PoisonbenchError):
     """Training left the finite numbers.
 

@@ -11,7 +11,7 @@ from estimators.kit.checkpoints import checkpoint_sum
 from estimators.tracin import TracIn
 from poisonbench.convolution import GATHERED, in_gradient_order, weight_gradient
 from poisonbench.data import Dataset
-from poisonbench.gradients.backprop import gradient_vectors, plan
+from poisonbench.gradients import gradient_vectors, plan
 from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
 from poisonbench.memory import Budget, halving
 from poisonbench.models import build

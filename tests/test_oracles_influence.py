@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.solvers import conjugate_gradients
 from poisonbench.data import Dataset
-from poisonbench.gradients import ekfac
-from poisonbench.gradients.backprop import gradient_vectors
+from poisonbench.gradients import ekfac, gradient_vectors
 from poisonbench.gradients.curvature import flatten, gauss_newton_product, hessian_product
 from poisonbench.models import build
 from poisonbench.objectives import margins

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
-from poisonbench.gradients.backprop import gradient_vectors
+from poisonbench.gradients import gradient_vectors
 from poisonbench.gradients.products import Form, gradient_norms, project
 from poisonbench.memory import halving
 from poisonbench.objectives import Objective

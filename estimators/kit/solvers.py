@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from poisonbench.gradients.layers import amax
+from poisonbench.gradients.forms import amax
 
 Product = Callable[[Tensor], Tensor]  # (m, p) -> (m, p)
 HOPELESS = 1e6  # relative residual at which a recursion is given up

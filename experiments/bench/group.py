@@ -13,7 +13,7 @@ from estimators.group import GroupInfluence, retrained
 from experiments.bench.timing import machine, table
 from poisonbench.contracts.attack_rules import craft
 from poisonbench.data import Dataset, load
-from poisonbench.gradients.backprop import Layers
+from poisonbench.gradients import Layers
 from poisonbench.models import predict
 from poisonbench.objectives import margins
 from poisonbench.roles import POISON

@@ -1,1 +1,27 @@
 """The gradient engine: per-example gradients, their products, and curvature."""
+
+from poisonbench.gradients.backprop import gradient_vectors
+from poisonbench.gradients.passes import Layers, Plan
+from poisonbench.gradients.planning import parameter_names, plan
+from poisonbench.gradients.products import (
+    RAW,
+    Form,
+    dot_products,
+    gradient_norms,
+    layer_norms,
+    project,
+)
+
+__all__ = [
+    "RAW",
+    "Form",
+    "Layers",
+    "Plan",
+    "dot_products",
+    "gradient_norms",
+    "gradient_vectors",
+    "layer_norms",
+    "parameter_names",
+    "plan",
+    "project",
+]

@@ -16,8 +16,11 @@ from torch.func import functional_call, grad, vjp, vmap
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
-from poisonbench.gradients.backprop import Layers, Plan, per_example, plan
-from poisonbench.gradients.layers import Dense, Ghost, Grad, layer_vectors
+from poisonbench.gradients.backprop import per_example
+from poisonbench.gradients.forms import Dense, Ghost, Grad
+from poisonbench.gradients.layers import layer_vectors
+from poisonbench.gradients.passes import Layers, Plan
+from poisonbench.gradients.planning import plan
 from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import exact_arithmetic
 
@@ -160,7 +163,7 @@ def gauss_newton_product(
         ValueError: the model is in training mode or has nothing to differentiate.
     """
     with exact_arithmetic(), torch.no_grad():
-        how = plan(model, layers, data.x[:1])
+        how = plan(model, layers, data.x)
         index = layout(model, how, data, len(vectors))
         parts = [vectors[:, i] for i in index]
 
@@ -187,7 +190,7 @@ def hessian_product(
     Arguments and errors as for `gauss_newton_product`; the labels matter here.
     """
     with exact_arithmetic():
-        how = plan(model, layers, data.x[:1])
+        how = plan(model, layers, data.x)
         free = {name: p.detach() for name, p in model.named_parameters() if name in how.names}
         directions = unflatten(model, how.names, vectors)
 

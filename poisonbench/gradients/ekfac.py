@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
-from poisonbench.gradients.backprop import Layers, Plan, per_example, plan
+from poisonbench.gradients.backprop import per_example
 from poisonbench.gradients.curvature import layout
-from poisonbench.gradients.layers import Dense, Ghost, Grad
+from poisonbench.gradients.forms import Dense, Ghost, Grad
+from poisonbench.gradients.passes import Layers, Plan
+from poisonbench.gradients.planning import plan
 from poisonbench.memory import batches, halving, room
 from poisonbench.models import predict
 from poisonbench.seeding import exact_arithmetic, generator
@@ -116,7 +118,7 @@ def blocks(
         ValueError: the model is in training mode or has nothing to differentiate.
     """
     with exact_arithmetic(), torch.no_grad():
-        how = plan(model, layers, data.x[:1])
+        how = plan(model, layers, data.x)
         index = layout(model, how, data, GHOSTS)
         sets = list(_labels(model, data, samples, seed))
 

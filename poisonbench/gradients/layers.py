@@ -1,126 +1,165 @@
-"""Per-example gradients of one layer, in whichever of two forms makes their dot products cheap.
+"""The layers with a rule: per-example gradients from the layer's inputs and output gradients.
 
-A layer whose weight acts as z_l = W a_l at L places (L = 1 for a vector, the pixels for a convolution) has the
-per-example gradient G = sum_l d_l a_l^T, with d_l = dF/dz_l. It is kept as `Dense` (G itself, p numbers) or as `Ghost` (the
-a_l and d_l, from which <G, G'> = sum_{l,l'} <a_l, a'_l'> <d_l, d'_l'>; Goodfellow 2015, arXiv 1510.01799).
+A rule is a claim about what the layer computes; `check.py` tests it on every model before it is
+relied upon.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from poisonbench.convolution import in_gradient_order, patches, weight_gradient
+from poisonbench.gradients.forms import Dense, Ghost, Grad, amax
 
-
-class Grad(Protocol):
-    """Per-example gradients of one layer for B examples."""
-
-    def dot(self, other: "Grad") -> Tensor:
-        """Returns the dot products with the B' gradients of `other`, which must have the same form: (B, B')."""
-        ...
-
-    def norm(self) -> Tensor:
-        """Returns the Euclidean norms, (B,)."""
-        ...
-
-    def join(self, others: Sequence["Grad"]) -> "Grad":
-        """Returns these gradients followed by those of `others`, which must have the same form."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """The gradients themselves: g (B, p), and those of the bias apart, (B, q) or None, to spare a copy."""
-
-    g: Tensor
-    bias: Tensor | None = None
-
-    def dot(self, other: Grad) -> Tensor:
-        """See `Grad`."""
-        assert isinstance(other, Dense)
-        products = self.g @ other.g.T
-        return (
-            products
-            if self.bias is None or other.bias is None
-            else products.addmm_(self.bias, other.bias.T)
-        )
-
-    def norm(self) -> Tensor:
-        """See `Grad`."""
-        norm: Tensor = torch.linalg.vector_norm(self.g, dim=1)
-        return (
-            norm
-            if self.bias is None
-            else torch.hypot(norm, torch.linalg.vector_norm(self.bias, dim=1))
-        )
-
-    def join(self, others: Sequence[Grad]) -> "Dense":
-        """See `Grad`."""
-        parts = [self, *(other for other in others if isinstance(other, Dense))]
-        biases = [part.bias for part in parts if part.bias is not None]
-        return Dense(torch.cat([part.g for part in parts]), torch.cat(biases) if biases else None)
-
-
-@dataclass(frozen=True, eq=False)
-class Ghost:
-    """The factors of the gradients: a (B, L, i) inputs, d (B, L, o) gradients at the outputs."""
-
-    a: Tensor
-    d: Tensor
-
-    def dot(self, other: Grad) -> Tensor:
-        """See `Grad`. Takes (B L) x (B' L') numbers of memory."""
-        assert isinstance(other, Ghost)
-        (b, here, _), (c, there, _) = self.a.shape, other.a.shape
-        pairs = (self.a.reshape(b * here, -1) @ other.a.reshape(c * there, -1).T).mul_(
-            self.d.reshape(b * here, -1) @ other.d.reshape(c * there, -1).T
-        )
-        return pairs if here == there == 1 else pairs.view(b, here, c, there).sum((1, 3))
-
-    def norm(self) -> Tensor:
-        """See `Grad`."""
-        if self.a.shape[1] == 1:
-            one: Tensor = torch.linalg.vector_norm(self.a[:, 0], dim=1) * torch.linalg.vector_norm(
-                self.d[:, 0], dim=1
-            )
-            return one
-        gram = (self.a @ self.a.mT) * (self.d @ self.d.mT)
-        return gram.sum((1, 2)).clamp_(min=0).sqrt_()
-
-    def join(self, others: Sequence[Grad]) -> "Ghost":
-        """See `Grad`."""
-        parts = [self, *(other for other in others if isinstance(other, Ghost))]
-        return Ghost(torch.cat([part.a for part in parts]), torch.cat([part.d for part in parts]))
+Scaled = tuple[Grad, Tensor | None]
 
 
 def supported(module: nn.Module) -> bool:
-    """Tells whether `layer_grad` knows the layer; the parameters of all others go through `vmap(grad)`."""
+    """Tells whether `layer_grad` has a rule for the layer's type and its own parameters."""
+    own = set(dict(module.named_parameters(recurse=False)))
+    if own != {"weight", "bias"} and own != {"weight"}:
+        return False
     if isinstance(module, nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros"
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return module.affine and module.track_running_stats
-    if isinstance(module, nn.LayerNorm):
-        return module.elementwise_affine
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.GroupNorm) and module.affine)
+    if isinstance(module, _BatchNorm):
+        return module.track_running_stats
+    return isinstance(module, nn.Linear | nn.LayerNorm | nn.GroupNorm)
 
 
 def ghost_is_cheaper(module: nn.Module, places: int, against: int | None) -> bool:
-    """Counts multiplications per training instance of dot products with `against` test gradients; None asks for `Dense`."""
+    """Compares the multiplications per training instance of dot products in the two forms.
+
+    Args:
+        module: a layer for which `supported` holds.
+        places: L, the number of places at which its weight acts.
+        against: number of test gradients to be multiplied with; None asks for `Dense`.
+    """
     if against is None or not isinstance(module, nn.Linear | nn.Conv2d):
         return False
     outputs = module.weight.shape[0]
     inputs = module.weight[0].numel() + 1
     ghost = against * places**2 * (inputs + outputs + 2)
-    return ghost < (against + places) * inputs * outputs
+    dense = (against + places) * inputs * outputs
+    return ghost < dense
 
 
 def places(module: nn.Module, d: Tensor) -> int:
-    """Returns L, the number of places at which the layer's weight acts, from its output gradient d (B, ...)."""
-    return d[0, 0].numel() if isinstance(module, nn.Conv2d) else d[0].numel() // d.shape[-1]
+    """Returns L, the places at which the layer's weight acts, from its output gradient (B, ...)."""
+    if isinstance(module, nn.Conv2d):
+        return d[0, 0].numel()
+    return d[0].numel() // d.shape[-1]
+
+
+def layer_grad(
+    module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bool, pixelwise: bool
+) -> Scaled:
+    """Returns the per-example gradients of one layer's parameters, weight and bias together.
+
+    Args:
+        module: a layer for which `supported` holds.
+        a: (B, ...) its inputs.
+        d: (B, ...) the gradients at its outputs.
+        ghost: keep the factors instead of the gradient.
+        rescale: divide every example's gradient by a factor that keeps its norm far from under-
+            and overflow.
+        pixelwise: the entries of a convolution's gradient follow the channels-last layout, in
+            which a and d should lie.
+
+    Returns:
+        The gradients, and the factors (B,) in float64 by which they were divided (None without
+        `rescale`).
+    """
+    if not isinstance(module, nn.Linear | nn.Conv2d):
+        return scaled(_normalising_gradient(module, a, d), rescale)
+    factors = _Factors(a, d, torch.ones_like(a.flatten(1)[:, :1]), None)
+    if rescale:
+        factors = factors.rescaled(has_bias=_has_bias(module))
+    if ghost:
+        return _ghost(module, factors), factors.scale
+    return _dense(module, factors, pixelwise), factors.scale
+
+
+def scaled(g: Tensor, rescale: bool) -> Scaled:
+    """Returns the gradients g (B, p), divided by their largest entries where `rescale` asks it."""
+    if not rescale:
+        return Dense(g), None
+    size = amax(g)
+    return Dense(g / size[:, None]), size.double()
+
+
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """What the gradient of a linear layer or a convolution is made of.
+
+    Attributes:
+        a: (B, ...) the layer's inputs.
+        d: (B, ...) the gradients at its outputs.
+        one: (B, 1) what the bias is multiplied by.
+        scale: (B,) in float64, by which the products of a and d were divided; None for 1.
+    """
+
+    a: Tensor
+    d: Tensor
+    one: Tensor
+    scale: Tensor | None
+
+    def rescaled(self, has_bias: bool) -> "_Factors":
+        """Returns factors whose largest entries are 1, or below it."""
+        scale_a = amax(self.a)
+        scale_d = amax(self.d)
+        if has_bias:
+            scale_a = scale_a.clamp(min=1.0)
+        return _Factors(
+            a=self.a / _spread(scale_a, self.a),
+            d=self.d / _spread(scale_d, self.d),
+            one=self.one / scale_a[:, None],
+            scale=scale_a.double() * scale_d.double(),
+        )
+
+
+def _has_bias(module: nn.Module) -> bool:
+    return isinstance(module.bias, Tensor)
+
+
+def _spread(values: Tensor, t: Tensor) -> Tensor:
+    """Returns values (B,) with as many dimensions as t (B, ...)."""
+    return values.view(-1, *[1] * (t.dim() - 1))
+
+
+def _ghost(module: nn.Module, factors: _Factors) -> Ghost:
+    inputs, outputs = _at_places(module, factors)
+    if _has_bias(module):
+        ones = factors.one[:, None].expand(-1, 1, inputs.shape[2])
+        inputs = torch.cat([inputs, ones], 1)
+    return Ghost(inputs.mT, outputs.mT)
+
+
+def _dense(module: nn.Module, factors: _Factors, pixelwise: bool) -> Dense:
+    if isinstance(module, nn.Conv2d):
+        weight = weight_gradient(module, factors.a, factors.d, pixelwise)
+        sums = factors.d.flatten(2).sum(2)
+    else:
+        inputs, outputs = _at_places(module, factors)
+        weight = torch.bmm(outputs, inputs.mT).flatten(1)
+        sums = outputs.sum(2)
+    if not _has_bias(module):
+        return Dense(weight)
+    return Dense(weight, sums * factors.one)
+
+
+def _at_places(module: nn.Module, factors: _Factors) -> tuple[Tensor, Tensor]:
+    """Returns inputs (B, i, L) and output gradients (B, o, L) at the L places."""
+    if isinstance(module, nn.Conv2d):
+        return patches(module, factors.a), factors.d.flatten(2)
+    return _sequence(factors.a).mT, _sequence(factors.d).mT
+
+
+def _sequence(t: Tensor) -> Tensor:
+    """Returns t (B, ..., i) as (B, L, i)."""
+    return t.reshape(len(t), -1, t.shape[-1])
 
 
 def _normalised(module: nn.Module, a: Tensor) -> Tensor:
@@ -129,94 +168,43 @@ def _normalised(module: nn.Module, a: Tensor) -> Tensor:
         return F.layer_norm(a, module.normalized_shape, eps=module.eps)
     if isinstance(module, nn.GroupNorm):
         return F.group_norm(a, module.num_groups, eps=module.eps)
-    assert isinstance(module, nn.modules.batchnorm._BatchNorm)
+    assert isinstance(module, _BatchNorm)
     return F.batch_norm(a, module.running_mean, module.running_var, eps=module.eps)
 
 
-def _affine(module: nn.Module, a: Tensor, d: Tensor) -> Tensor:
-    """Returns the gradients (B, 2c) or (B, c) of a normalising layer's weight and bias."""
-    product = d * _normalised(module, a)
+def _normalising_gradient(module: nn.Module, a: Tensor, d: Tensor) -> Tensor:
+    """Returns the gradients (B, 2c) of weight and bias, or (B, c) without a bias."""
+    weight = _summed(module, d * _normalised(module, a))
+    if not _has_bias(module):
+        return weight
+    return torch.cat([weight, _summed(module, d)], 1)
+
+
+def _summed(module: nn.Module, t: Tensor) -> Tensor:
+    """Returns t (B, ...) summed over the places that share an entry of the weight, (B, c)."""
     if isinstance(module, nn.LayerNorm):
         kept = len(module.normalized_shape)
-        parts = [t.flatten(1, -kept - 1).sum(1) if t.dim() > kept + 1 else t for t in (product, d)]
-    else:
-        parts = [t.flatten(2).sum(2) if t.dim() > 2 else t for t in (product, d)]
-    return torch.cat([t.flatten(1) for t in parts[: 1 if module.bias is None else 2]], 1)
-
-
-def _factors(module: nn.Module, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns inputs (B, i, L) and output gradients (B, o, L) at the L places."""
-    if isinstance(module, nn.Conv2d):
-        return patches(module, a), d.flatten(2)
-    return a.reshape(len(a), -1, a.shape[-1]).mT, d.reshape(len(d), -1, d.shape[-1]).mT
-
-
-def layer_grad(
-    module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bool, pixelwise: bool
-) -> tuple[Grad, Tensor | None]:
-    """Returns the per-example gradients of one layer's parameters, weight and bias together.
-
-    Args:
-        module: a layer for which `supported` holds.
-        a: (B, ...) its inputs.
-        d: (B, ...) the gradients at its outputs.
-        ghost: keep the factors instead of the gradient.
-        rescale: divide every example's gradient by a factor that keeps its norm far from under- and overflow.
-        pixelwise: the entries of a convolution's gradient follow the channels-last layout, in which a and d should lie.
-
-    Returns:
-        The gradients, and the factors (B,) in float64 by which they were divided (None without `rescale`).
-    """
-    if not isinstance(module, nn.Linear | nn.Conv2d):
-        g = _affine(module, a, d)
-        if not rescale:
-            return Dense(g), None
-        size = amax(g)
-        return Dense(g / size[:, None]), size.double()
-    scale: Tensor | None = None
-    one = torch.ones_like(a.flatten(1)[:, :1])  # what the bias sees, (B, 1)
-    if rescale:
-        scale_a, scale_d = amax(a), amax(d)
-        if module.bias is not None:
-            scale_a = scale_a.clamp(min=1.0)
-        one, scale = one / scale_a[:, None], scale_a.double() * scale_d.double()
-        a, d = (
-            a / scale_a.view(-1, *[1] * (a.dim() - 1)),
-            d / scale_d.view(-1, *[1] * (d.dim() - 1)),
-        )
-    if ghost:
-        inputs, outputs = _factors(module, a, d)
-        if module.bias is not None:
-            inputs = torch.cat([inputs, one[:, None].expand(-1, 1, inputs.shape[2])], 1)
-        return Ghost(inputs.mT, outputs.mT), scale
-    if isinstance(module, nn.Conv2d):
-        weight, sums = weight_gradient(module, a, d, pixelwise), d.flatten(2).sum(2)
-    else:
-        inputs, outputs = _factors(module, a, d)
-        weight, sums = torch.bmm(outputs, inputs.mT).flatten(1), outputs.sum(2)
-    return Dense(weight, None if module.bias is None else sums * one), scale
+        if t.dim() > kept + 1:
+            t = t.flatten(1, -kept - 1).sum(1)
+    elif t.dim() > 2:
+        t = t.flatten(2).sum(2)
+    return t.flatten(1)
 
 
 def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], pixelwise: bool) -> Dense:
-    """Returns m vectors in the layer's parameter space as if they were gradients, to be multiplied with `Dense` ones.
+    """Returns m vectors in the layer's parameter space as if they were gradients (`Dense`).
 
     Args:
         module: a layer for which `supported` holds.
         vectors: "weight" (m, *weight.shape) and, where the layer has one, "bias" (m, *bias.shape).
         pixelwise: as for `layer_grad`.
     """
-    weight, bias = vectors["weight"], vectors.get("bias")
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        flat = (
-            in_gradient_order(weight, pixelwise)
-            if isinstance(module, nn.Conv2d)
-            else weight.flatten(1)
-        )
-        return Dense(flat, bias)
-    return Dense(torch.cat([weight.flatten(1)] + ([] if bias is None else [bias.flatten(1)]), 1))
-
-
-def amax(t: Tensor) -> Tensor:
-    """Returns the largest magnitude of every example, (B,); 1 where it is 0."""
-    largest = t.flatten(1).abs().amax(1)
-    return torch.where(largest == 0, torch.ones_like(largest), largest)
+    weight = vectors["weight"]
+    bias = vectors.get("bias")
+    if isinstance(module, nn.Conv2d):
+        return Dense(in_gradient_order(weight, pixelwise), bias)
+    if isinstance(module, nn.Linear):
+        return Dense(weight.flatten(1), bias)
+    if bias is None:
+        return Dense(weight.flatten(1))
+    return Dense(torch.cat([weight.flatten(1), bias.flatten(1)], 1))

@@ -1,7 +1,8 @@
-"""The gradient engine: dot products of per-example gradients of n training and m test instances, without ever holding (n, p).
+"""The gradient engine: dot products of per-example gradients of n training and m test instances.
 
-One forward and one backward pass to the layers' outputs for a batch; every layer then adds its share of the (B, m) products.
-Cost of a call: forward and backward over the n + m instances, plus at most 2 n m p flops of matrix product.
+An (n, p) matrix is never held: one forward and one backward pass to the layers' outputs for a
+batch; every layer then adds its share of the (B, m) products. Cost of a call: forward and backward
+over the n + m instances, plus at most 2 n m p flops of matrix product.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
-from poisonbench.gradients.backprop import Layers, per_example, plan, projections
-from poisonbench.gradients.layers import Grad
+from poisonbench.gradients.backprop import per_example, projections
+from poisonbench.gradients.forms import Grad
+from poisonbench.gradients.layers import Scaled
+from poisonbench.gradients.passes import Layers, Plan, Vectors
+from poisonbench.gradients.planning import plan
 from poisonbench.memory import Budget, batches, halving, room
 from poisonbench.objectives import Objective
 from poisonbench.seeding import exact_arithmetic
@@ -26,9 +30,11 @@ class Form:
     """Which gradients are multiplied.
 
     Attributes:
-        objective: "loss" (cross entropy, without weight decay) or "margin" (the logit against the logsumexp of the others).
-        renormalize: "none"; "all": cosines of the whole gradients; "layer": sum over the layers of a layer's cosines. Use it on
-            margins: their gradient has the direction of the loss gradient and does not vanish with growing confidence.
+        objective: "loss" (cross entropy, without weight decay) or "margin" (the logit against the
+            logsumexp of the others).
+        renormalize: "none"; "all": cosines of the whole gradients; "layer": sum over the layers of
+            a layer's cosines. Use it on margins: their gradient has the direction of the loss
+            gradient and does not vanish with growing confidence.
         layers: "all", or "last" for the head's parameters alone.
     """
 
@@ -51,37 +57,51 @@ class _Side:
 def _coefficients(
     norms: list[Tensor], scales: list[Tensor | None], renormalize: Renormalize
 ) -> list[Tensor | None]:
-    """Returns for every layer what its gradients are to be multiplied by, (B,), so that the whole, or each layer, has norm 1."""
+    """Returns what every layer's gradients are to be multiplied by, (B,), to get norm 1.
+
+    Args:
+        norms: (B,) of every layer; unused without renormalisation.
+        scales: (B,) of every layer, by which its gradients were divided.
+        renormalize: "all": the whole has norm 1; "layer": each layer has.
+    """
     if renormalize == "none":
         return [None] * len(scales)
     if renormalize == "layer":  # a layer without any gradient has no direction and adds nothing
         return [torch.where(norm == 0, torch.zeros_like(norm), 1 / norm) for norm in norms]
-    factors = [s for s in scales if s is not None]
-    total = torch.linalg.vector_norm(
-        torch.stack([n.double() * s for n, s in zip(norms, factors, strict=True)]), dim=0
-    )
-    return [(s / total).to(n.dtype) for n, s in zip(norms, factors, strict=True)]
+    factors = [scale for scale in scales if scale is not None]
+    true_norms = [norm.double() * s for norm, s in zip(norms, factors, strict=True)]
+    total = torch.linalg.vector_norm(torch.stack(true_norms), dim=0)
+    return [(s / total).to(norm.dtype) for norm, s in zip(norms, factors, strict=True)]
 
 
-def _side(
-    batches: Iterable[Iterator[tuple[Grad, Tensor | None]]], renormalize: Renormalize
-) -> _Side:
-    """Joins the batches of test gradients, a layer at a time."""
-    columns = zip(*(list(pairs) for pairs in batches), strict=True)
-    layers, scales = [], []
-    for column in columns:
-        (first, scale), *others = column
-        layers.append(first.join([layer for layer, _ in others]) if others else first)
-        scales.append(None if scale is None else torch.cat([s for _, s in column if s is not None]))
-    norms = [layer.norm() for layer in layers] if renormalize != "none" else []
+def _side(passes: Iterable[Iterator[Scaled]], renormalize: Renormalize) -> _Side:
+    """Joins the passes over test instances, a layer at a time."""
+    layers: list[Grad] = []
+    scales: list[Tensor | None] = []
+    whole = [list(pairs) for pairs in passes]
+    for column in zip(*whole, strict=True):
+        layers.append(_joined([layer for layer, _ in column]))
+        found = [scale for _, scale in column if scale is not None]
+        scales.append(torch.cat(found) if found else None)
+    norms = []
+    if renormalize != "none":
+        norms = [layer.norm() for layer in layers]
     return _Side(layers, _coefficients(norms, scales, renormalize))
 
 
-def _products(
-    pairs: Iterator[tuple[Grad, Tensor | None]], test: _Side, renormalize: Renormalize
-) -> Tensor:
+def _joined(parts: list[Grad]) -> Grad:
+    """Returns the gradients of all parts of the data; those of one part are not copied."""
+    first, *others = parts
+    if not others:
+        return first
+    return first.join(others)
+
+
+def _products(pairs: Iterator[Scaled], test: _Side, renormalize: Renormalize) -> Tensor:
     """Returns (B, m); the gradients of a layer are dropped as soon as they are multiplied."""
-    parts, norms, scales = [], [], []
+    parts = []
+    norms = []
+    scales = []
     for (layer, scale), other in zip(pairs, test.layers, strict=True):
         parts.append(layer.dot(other))
         scales.append(scale)
@@ -91,76 +111,103 @@ def _products(
     for part, row, column in zip(parts, rows, test.coefficients, strict=True):
         if row is not None and column is not None:
             part.mul_(row[:, None]).mul_(column)
+    total = parts[0]
     for part in parts[1:]:
-        parts[0] += part
-    return parts[0]
+        total += part
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class _Engine:
+    """A model, its plan, and the form of the gradients."""
+
+    model: nn.Module
+    how: Plan
+    form: Form
+
+    def passes(self, data: Dataset, size: int, against: int) -> Iterator[Iterator[Scaled]]:
+        """Yields the gradients of `size` instances at a time, to be multiplied with `against`."""
+        rescale = self.form.renormalize != "none"
+        for batch in batches(data, size):
+            yield per_example(self.model, self.how, batch, self.form.objective, against, rescale)
+
+    def products(self, train: Dataset, test: Dataset, size: int) -> Tensor:
+        """Returns the products (m, n) for a block of m test instances, `size` instances a pass."""
+        renormalize = self.form.renormalize
+        side = _side(self.passes(test, size, len(test)), renormalize)
+
+        def rows(size: int) -> Tensor:
+            passes = self.passes(train, size, len(test))
+            return torch.cat([_products(pairs, side, renormalize) for pairs in passes])
+
+        return halving(rows, size).T
+
+    def norms(self, data: Dataset) -> Tensor:
+        """Returns the norms of every layer's gradients, (layers, B) in float64."""
+        pairs = per_example(self.model, self.how, data, self.form.objective, 1, rescale=True)
+        return torch.stack([g.norm().double() * s for g, s in pairs if s is not None])
 
 
 def dot_products(
     model: nn.Module, train: Dataset, test: Dataset, form: Form = RAW, budget: Budget | None = None
 ) -> Tensor:
-    """Returns <g_j, g_i> for every test instance j and training instance i, (m, n), in the dtype of the data.
+    """Returns <g_j, g_i> for every test instance j and training instance i, (m, n).
 
     Args:
-        model: in evaluation mode, on the device and in the dtype of the data. Parameters with requires_grad=False are left out.
+        model: in evaluation mode, on the device and in the dtype of the data. Parameters with
+            requires_grad=False are left out.
         train: n instances.
         test: m instances; gradients are taken at the labels given.
         form: which gradients.
-        budget: None chooses by device. When the device runs out of memory, blocks are halved and the call goes on.
+        budget: None chooses by device. When the device runs out of memory, blocks are halved and
+            the call goes on.
 
     Raises:
-        ValueError: the model is in training mode or has nothing to differentiate.
+        ModelError: (a ValueError) the model is in training mode, has nothing to differentiate, or
+            cannot be differentiated instance by instance; see `planning.plan`.
     """
     if not len(train) or not len(test):
         return test.x.new_zeros(len(test), len(train))
-    rescale = form.renormalize != "none"
     with exact_arithmetic():
-        how = plan(model, form.layers, test.x[:1])
+        how = plan(model, form.layers, torch.cat([train.x[:2], test.x[:1]]))
+        engine = _Engine(model, how, form)
         block, batch = room(test, how.size, budget)
 
-        def columns(part: Dataset) -> Tensor:
-            def passes(data: Dataset, size: int) -> Iterator[Iterator[tuple[Grad, Tensor | None]]]:
-                return (
-                    per_example(model, how, b, form.objective, len(part), rescale)
-                    for b in batches(data, size)
-                )
+        def blocks(size: int) -> Tensor:
+            parts = batches(test, size)
+            return torch.cat([engine.products(train, part, batch) for part in parts])
 
-            side = _side(passes(part, batch), form.renormalize)
-
-            def rows(size: int) -> Tensor:
-                return torch.cat(
-                    [_products(pairs, side, form.renormalize) for pairs in passes(train, size)]
-                )
-
-            return halving(rows, batch).T
-
-        return halving(
-            lambda size: torch.cat([columns(part) for part in batches(test, size)]),
-            min(block, len(test)),
-        )
+        return halving(blocks, min(block, len(test)))
 
 
 def layer_norms(
     model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None
 ) -> Tensor:
-    """Returns the norm of every layer's share of every instance's gradient, (layers, n) in float64; arguments as above."""
+    """Returns the norm of every layer's share of every instance's gradient, in float64.
+
+    Arguments and errors as for `dot_products`.
+
+    Returns:
+        (layers, n).
+    """
     with exact_arithmetic():
-        how = plan(model, form.layers, data.x[:1])
-
-        def norms(part: Dataset) -> Tensor:
-            pairs = per_example(model, how, part, form.objective, 1, rescale=True)
-            return torch.stack([g.norm().double() * s for g, s in pairs if s is not None])
-
+        how = plan(model, form.layers, data.x)
+        engine = _Engine(model, how, form)
         _, batch = room(data, how.size, budget)
-        return halving(
-            lambda size: torch.cat([norms(part) for part in batches(data, size)], 1), batch
-        )
+
+        def blocks(size: int) -> Tensor:
+            return torch.cat([engine.norms(part) for part in batches(data, size)], 1)
+
+        return halving(blocks, batch)
 
 
 def gradient_norms(
     model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None
 ) -> Tensor:
-    """Returns |g_i| for every instance, (n,); arguments and errors as for `dot_products`, `form.renormalize` has no meaning."""
+    """Returns |g_i| for every instance, (n,).
+
+    Arguments and errors as for `dot_products`; `form.renormalize` has no meaning.
+    """
     norms: Tensor = torch.linalg.vector_norm(layer_norms(model, data, form, budget), dim=0)
     return norms.to(data.x.dtype)
 
@@ -168,7 +215,7 @@ def gradient_norms(
 def project(
     model: nn.Module,
     data: Dataset,
-    vectors: dict[str, Tensor],
+    vectors: Vectors,
     form: Form = RAW,
     budget: Budget | None = None,
 ) -> Tensor:
@@ -177,20 +224,21 @@ def project(
     Args:
         model: in evaluation mode.
         data: n instances.
-        vectors: parameter name -> (m, *shape), such as `gradient_vectors` returns; m should be what fits into memory.
+        vectors: parameter name -> (m, *shape), such as `gradient_vectors` returns, for the names
+            of `parameter_names`; m should be what fits into memory.
         form: objective and layers of the gradients g_i; `form.renormalize` has no meaning.
         budget: None chooses by device.
+
+    Raises:
+        ModelError: as for `dot_products`.
     """
     with exact_arithmetic():
-        how = plan(model, form.layers, data.x[:1])
+        how = plan(model, form.layers, data.x)
         _, batch = room(data, how.size, budget)
 
         def rows(size: int) -> Tensor:
-            return torch.cat(
-                [
-                    projections(model, how, part, vectors, form.objective)
-                    for part in batches(data, size)
-                ]
-            )
+            parts = batches(data, size)
+            found = [projections(model, how, part, vectors, form.objective) for part in parts]
+            return torch.cat(found)
 
         return halving(rows, batch).T

@@ -1,0 +1,242 @@
+"""The test of the layer rules: against one backward pass an instance, before anything rests on them.
+
+A rule that a layer's type suggests may be wrong: its class may have a forward function of its own,
+its weight may be read elsewhere too, its first axis may not be the batch's. The test runs on a few
+real instances, with random gradients at the logits and with the parameters shifted at random, so
+that no fault hides behind a gradient that happens to be zero, such as of branches that start at
+zero. Cost: three forward and backward passes of one instance, and one of a batch of three.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.errors import ModelError
+from poisonbench.gradients.calls import call, member, undisturbed
+from poisonbench.gradients.forms import Dense, Grad
+from poisonbench.gradients.layers import layer_grad, layer_vectors
+from poisonbench.gradients.passes import (
+    Plan,
+    Vectors,
+    by_vmap,
+    capture,
+    constants_of,
+    one_by_one,
+    tensor_input,
+)
+from poisonbench.gradients.refusals import refuse_dependence, told
+from poisonbench.seeding import generator
+
+SHIFT = 0.1  # relative, of the parameters; and of those that are zero, absolute
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A few instances on which rules are tested, and what autograd finds there.
+
+    Attributes:
+        model: in evaluation mode.
+        names: of the parameters that are differentiated.
+        parameters: all parameters by name, those of `names` shifted.
+        x: (B, *shape).
+        seed: (B, C), random gradients at the logits.
+    """
+
+    model: nn.Module
+    names: tuple[str, ...]
+    parameters: Vectors
+    x: Tensor
+    seed: Tensor
+
+    @cached_property
+    def reference(self) -> tuple[Tensor, Vectors]:
+        """The logits (B, C) and the gradients, name -> (B, *shape), an instance at a time."""
+        with told(self.model, "cannot be differentiated"):
+            return one_by_one(self.model, self.names, self.parameters, self.x, self.seed)
+
+    def is_finite(self) -> bool:
+        """Tells whether the reference can be compared with."""
+        logits, gradients = self.reference
+        return all(bool(t.isfinite().all()) for t in [logits, *gradients.values()])
+
+
+def draw(model: nn.Module, names: tuple[str, ...], x: Tensor, number: int) -> Probe:
+    """Returns the probe of that number on the instances x (B, *shape).
+
+    Raises:
+        ModelError: the model cannot be called, or does not return logits.
+    """
+    random = generator(number, "test of layer rules")
+    parameters = constants_of(model)
+    for name in names:
+        parameters[name] = _shifted(parameters[name], random)
+    with torch.no_grad(), undisturbed(model), told(model, "cannot be run on the data"):
+        logits = call(model, parameters, x)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError.of_layer(
+            "", model, f"must return logits (rows, classes), got {got} for {len(x)} rows"
+        )
+    seed = torch.randn(logits.shape, generator=random, dtype=logits.dtype).to(logits.device)
+    return Probe(model, names, parameters, x, seed)
+
+
+def _shifted(p: Tensor, random: torch.Generator) -> Tensor:
+    """Returns a parameter moved by at most `SHIFT`, no sign changed."""
+    noise = torch.rand(p.shape, generator=random, dtype=p.dtype).to(p.device)
+    moved = p * (1 + SHIFT * (2 * noise - 1))
+    return torch.where(p == 0, SHIFT * (noise - 0.5), moved)
+
+
+def close(found: Tensor, wanted: Tensor) -> bool:
+    """Tells whether two tensors agree, up to the rounding of their dtype, relative to the largest."""
+    if found.shape != wanted.shape:
+        return False
+    tolerance = torch.finfo(wanted.dtype).eps ** 0.5
+    error = (found - wanted).abs().max()
+    return bool(error <= tolerance * wanted.abs().max())  # of NaN: not
+
+
+def layout_is_free(probe: Probe) -> bool:
+    """Tells whether images may lie pixel by pixel (channels last): on a CPU that is faster.
+
+    Pooling, and gathering patches, are (measured: a fifth of a small CNN's time). A model may need
+    the other layout, such as for a view of its maps.
+    """
+    images = probe.x.dim() == 4 and not probe.x.is_cuda
+    if not images or not any(isinstance(m, nn.Conv2d) for m in probe.model.modules()):
+        return False
+    x = probe.x.contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad(), undisturbed(probe.model):
+            logits = call(probe.model, probe.parameters, x)
+    except RuntimeError:
+        return False
+    apart, _ = probe.reference
+    return close(logits, apart)
+
+
+def check_companions(probe: Probe) -> None:
+    """Checks that an instance's logits do not depend on the others of its batch, nor on chance.
+
+    Raises:
+        ModelError: they do; it names the first layer where this shows.
+    """
+    with torch.no_grad(), undisturbed(probe.model):
+        together = call(probe.model, probe.parameters, probe.x)
+    apart, _ = probe.reference
+    if probe.is_finite() and not close(together, apart):
+        refuse_dependence(probe.model, probe.parameters, probe.x, close)
+
+
+def usable_layers(probe: Probe, layers: list[str]) -> tuple[list[str], frozenset[str]]:
+    """Returns which layers run exactly once, on one tensor whose first axis is the batch's.
+
+    And those of them whose input or output is changed in place afterwards.
+    """
+    calls: dict[str, list[_Call]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: object) -> None:
+            calls[name].append(_Call.of(tensor_input(args, kwargs), out))
+
+        return hook
+
+    handles = [
+        probe.model.get_submodule(name).register_forward_hook(
+            watch(name), prepend=True, with_kwargs=True
+        )
+        for name in layers
+    ]
+    try:
+        with torch.no_grad(), undisturbed(probe.model):
+            call(probe.model, probe.parameters, probe.x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    usable = [
+        name
+        for name, runs in calls.items()
+        if len(runs) == 1 and runs[0].has_batch_axis(len(probe.x))
+    ]
+    return usable, frozenset(name for name in usable if calls[name][0].changed())
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What a layer was called with and returned, None if not one tensor, and their versions."""
+
+    tensors: tuple[Tensor | None, Tensor | None]
+    versions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, given: Tensor | None, out: object) -> "_Call":
+        returned = out if isinstance(out, Tensor) else None
+        tensors = (given, returned)
+        return cls(tensors, tuple(t._version for t in tensors if t is not None))
+
+    def has_batch_axis(self, size: int) -> bool:
+        return all(t is not None and t.dim() > 1 and len(t) == size for t in self.tensors)
+
+    def changed(self) -> bool:
+        return tuple(t._version for t in self.tensors if t is not None) != self.versions
+
+
+def wrong_rules(probe: Probe, how: Plan) -> list[str]:
+    """Returns the layers of the plan whose rule does not give what autograd does on the probe."""
+    _, reference = probe.reference
+    try:
+        taken = capture(probe.model, how, probe.parameters, probe.x)
+        gradients = taken.output_gradients(probe.seed)
+    except (RuntimeError, ModelError):  # such as of an output changed in place
+        return list(how.hooked)
+    wrong = []
+    for name, d in gradients.items():
+        module = how.hooked[name]
+        keys = [key for key, _ in module.named_parameters(recurse=False)]
+        own = {key: reference[member(name, key)] for key in keys}
+        if d is None:
+            right = not any(bool(g.any()) for g in own.values())
+        else:
+            right = _agrees(module, own, taken.inputs[name], d, how.pixelwise)
+        if not right:
+            wrong.append(name)
+    return wrong
+
+
+def _agrees(module: nn.Module, own: Vectors, a: Tensor, d: Tensor, pixelwise: bool) -> bool:
+    """Compares a layer's rule with its gradients by autograd; where all are zero: not shown."""
+    try:
+        found, _ = layer_grad(module, a, d, False, False, pixelwise)
+        wanted = layer_vectors(module, own, pixelwise)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    if not bool(_joined(wanted).any()):
+        return False
+    return close(_joined(found), _joined(wanted))
+
+
+def _joined(form: Grad) -> Tensor:
+    """Returns the gradients (B, p) of weight and bias side by side."""
+    assert isinstance(form, Dense)
+    if form.bias is None:
+        return form.g
+    return torch.cat([form.g, form.bias], 1)
+
+
+def vmap_is_right(probe: Probe, names: tuple[str, ...]) -> bool:
+    """Tells whether `vmap(grad)` differentiates the parameters `names` as autograd does."""
+    if not names:
+        return True
+    _, reference = probe.reference
+    try:
+        found = by_vmap(probe.model, names, probe.parameters, probe.x, probe.seed)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError):
+        return False
+    if not probe.is_finite():
+        return True
+    return all(close(found[name], reference[name]) for name in names)

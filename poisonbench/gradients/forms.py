@@ -1,0 +1,108 @@
+"""The two forms of per-example gradients: the numbers themselves, or the factors they are made of.
+
+A layer whose weight acts as z_l = W a_l at L places (L = 1 for a vector, the pixels for a
+convolution) has the per-example gradient G = sum_l d_l a_l^T, with d_l = dF/dz_l. It is kept as
+`Dense` (G itself, p numbers) or as `Ghost` (the a_l and d_l, from which
+<G, G'> = sum_{l,l'} <a_l, a'_l'> <d_l, d'_l'>; Goodfellow 2015, arXiv 1510.01799).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Grad(Protocol):
+    """Per-example gradients of one layer for B examples."""
+
+    def dot(self, other: "Grad") -> Tensor:
+        """Returns the dot products with the B' gradients of `other`, of the same form, (B, B')."""
+        ...
+
+    def norm(self) -> Tensor:
+        """Returns the Euclidean norms, (B,)."""
+        ...
+
+    def join(self, others: Sequence["Grad"]) -> "Grad":
+        """Returns these gradients followed by those of `others`, which have the same form."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """The gradients themselves: g (B, p), and those of the bias apart, (B, q) or None."""
+
+    g: Tensor
+    bias: Tensor | None = None
+
+    def dot(self, other: Grad) -> Tensor:
+        """See `Grad`."""
+        assert isinstance(other, Dense)
+        products = self.g @ other.g.T
+        if self.bias is None or other.bias is None:
+            return products
+        return products.addmm_(self.bias, other.bias.T)
+
+    def norm(self) -> Tensor:
+        """See `Grad`."""
+        norm: Tensor = torch.linalg.vector_norm(self.g, dim=1)
+        if self.bias is None:
+            return norm
+        bias_norm: Tensor = torch.linalg.vector_norm(self.bias, dim=1)
+        return torch.hypot(norm, bias_norm)
+
+    def join(self, others: Sequence[Grad]) -> "Dense":
+        """See `Grad`."""
+        parts = [self]
+        for other in others:
+            assert isinstance(other, Dense)
+            parts.append(other)
+        gradients = torch.cat([part.g for part in parts])
+        biases = [part.bias for part in parts if part.bias is not None]
+        if not biases:
+            return Dense(gradients)
+        return Dense(gradients, torch.cat(biases))
+
+
+@dataclass(frozen=True, eq=False)
+class Ghost:
+    """The factors of the gradients: a (B, L, i) inputs, d (B, L, o) gradients at the outputs."""
+
+    a: Tensor
+    d: Tensor
+
+    def dot(self, other: Grad) -> Tensor:
+        """See `Grad`. Takes (B L) x (B' L') numbers of memory."""
+        assert isinstance(other, Ghost)
+        pairs = self.a.flatten(0, 1) @ other.a.flatten(0, 1).T
+        pairs.mul_(self.d.flatten(0, 1) @ other.d.flatten(0, 1).T)
+        rows, here, _ = self.a.shape
+        columns, there, _ = other.a.shape
+        if here == there == 1:
+            return pairs
+        return pairs.view(rows, here, columns, there).sum((1, 3))
+
+    def norm(self) -> Tensor:
+        """See `Grad`."""
+        if self.a.shape[1] == 1:
+            inputs: Tensor = torch.linalg.vector_norm(self.a[:, 0], dim=1)
+            outputs: Tensor = torch.linalg.vector_norm(self.d[:, 0], dim=1)
+            return inputs * outputs
+        gram = (self.a @ self.a.mT) * (self.d @ self.d.mT)
+        return gram.sum((1, 2)).clamp_(min=0).sqrt_()
+
+    def join(self, others: Sequence[Grad]) -> "Ghost":
+        """See `Grad`."""
+        parts = [self]
+        for other in others:
+            assert isinstance(other, Ghost)
+            parts.append(other)
+        return Ghost(torch.cat([part.a for part in parts]), torch.cat([part.d for part in parts]))
+
+
+def amax(t: Tensor) -> Tensor:
+    """Returns the largest magnitude of every example of t (B, ...), (B,); 1 where it is 0."""
+    largest = t.flatten(1).abs().amax(1)
+    return torch.where(largest == 0, torch.ones_like(largest), largest)

@@ -1,0 +1,185 @@
+"""The passes of the gradient engine: with taps at the layers, by `vmap(grad)`, or row by row.
+
+In a pass with taps the parameters are constants, so no weight gradient of the batch is ever
+computed. The other two are for parameters that no layer rule covers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from poisonbench.errors import ModelError
+from poisonbench.gradients.calls import call, undisturbed
+
+Layers = Literal["all", "last"]
+Vectors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which parameters are differentiated, and how. See `plan.plan`.
+
+    Attributes:
+        hooked: layers with a rule of their own, in order.
+        copied: names of those whose input or output the model changes in place afterwards.
+        rest: names of the remaining parameters.
+        vectorised: the rest is differentiated by `vmap(grad)`, else one instance at a time.
+        names: of all parameters differentiated, in the model's order.
+        size: number p of their entries.
+        pixelwise: images lie in memory pixel by pixel (channels last) during the passes.
+    """
+
+    hooked: dict[str, nn.Module]
+    copied: frozenset[str]
+    rest: tuple[str, ...]
+    vectorised: bool
+    names: tuple[str, ...]
+    size: int
+    pixelwise: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A forward pass of B instances whose tape starts at the outputs of the hooked layers.
+
+    Attributes:
+        logits: (B, C).
+        inputs: layer -> what it was given, (B, ...).
+        outputs: layer -> what it returned, (B, ...).
+    """
+
+    logits: Tensor
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+    def output_gradients(self, seed: Tensor) -> dict[str, Tensor | None]:
+        """Returns d <seed, logits> / d output of every layer, (B, ...); None of no influence.
+
+        Args:
+            seed: (B, C).
+        """
+        gradients: dict[str, Tensor | None] = dict.fromkeys(self.outputs)
+        # under no_grad, or where the outputs end in a detach(), nothing leads to a layer
+        taped = [name for name, output in self.outputs.items() if output.requires_grad]
+        if not taped or not self.logits.requires_grad:
+            return gradients
+        sources = [self.outputs[name] for name in taped]
+        found = torch.autograd.grad(self.logits, sources, seed, allow_unused=True)
+        gradients.update(zip(taped, found, strict=True))
+        return gradients
+
+
+def constants_of(model: nn.Module) -> Vectors:
+    """Returns the parameters by name, cut off from any tape."""
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def flat_rows(vectors: Vectors, names: tuple[str, ...]) -> Tensor:
+    """Returns name -> (B, *shape) as rows, (B, p), the parameters in the order of `names`."""
+    return torch.cat([vectors[name].reshape(len(vectors[name]), -1) for name in names], 1)
+
+
+def tensor_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Returns the one tensor that a layer is called with, by position or keyword; None if not."""
+    given = [*args, *kwargs.values()]
+    if len(given) == 1 and isinstance(given[0], Tensor):
+        return given[0]
+    return None
+
+
+def capture(model: nn.Module, how: Plan, parameters: Vectors, x: Tensor) -> Capture:
+    """Passes the instances x (B, *shape) through the model at `parameters`, and keeps what rules need.
+
+    Raises:
+        ModelError: a layer does not run exactly once on one tensor, as it did when it was checked.
+    """
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def tap(name: str) -> Callable[..., Tensor]:
+        def hook(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
+        ) -> Tensor:
+            given = tensor_input(args, kwargs)
+            if given is None or name in inputs:
+                raise ModelError.of_layer(name, how.hooked[name], "runs differently row by row")
+            copied = name in how.copied
+            inputs[name] = given.detach().clone() if copied else given.detach()
+            # the first layer's output starts the tape, as the parameters are constants
+            if torch.is_grad_enabled() and not out.requires_grad:
+                out.requires_grad_()
+            outputs[name] = out
+            return out.clone() if copied else out
+
+        return hook
+
+    if how.pixelwise:
+        x = x.contiguous(memory_format=torch.channels_last)
+    # before the model's own hooks, which may change what a layer returns
+    handles = [
+        module.register_forward_hook(tap(name), prepend=True, with_kwargs=True)
+        for name, module in how.hooked.items()
+    ]
+    try:
+        with torch.enable_grad(), undisturbed(model):
+            logits = call(model, parameters, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, module in how.hooked.items():
+        if name not in inputs:
+            raise ModelError.of_layer(name, module, "does not run for every row")
+    return Capture(logits, inputs, outputs)
+
+
+def by_vmap(
+    model: nn.Module, names: tuple[str, ...], constants: Vectors, x: Tensor, seed: Tensor
+) -> Vectors:
+    """Returns d <seed_i, logits_i> / d parameter by `vmap(grad)`, name -> (B, *shape).
+
+    Args:
+        model: in evaluation mode.
+        names: of the parameters differentiated.
+        constants: all parameters by name.
+        x: (B, *shape).
+        seed: (B, C).
+    """
+    fixed = {name: p for name, p in constants.items() if name not in names}
+    free = {name: constants[name] for name in names}
+
+    def scalar(free: Vectors, one: Tensor, row: Tensor) -> Tensor:
+        out = call(model, {**fixed, **free}, one[None])
+        return (out[0] * row).sum()
+
+    with undisturbed(model):
+        each: Callable[..., Vectors] = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")
+        return each(free, x, seed)
+
+
+def one_by_one(
+    model: nn.Module, names: tuple[str, ...], constants: Vectors, x: Tensor, seed: Tensor
+) -> tuple[Tensor, Vectors]:
+    """Returns the logits (B, C), and what `by_vmap` does, by one ordinary backward pass a row."""
+    free = {name: constants[name].detach().requires_grad_() for name in names}
+    logits = []
+    rows = []
+    with torch.enable_grad(), undisturbed(model):
+        for one, row in zip(x.split(1), seed.split(1), strict=True):
+            out = call(model, {**constants, **free}, one)
+            logits.append(out.detach())
+            rows.append(_gradients(out, list(free.values()), row))
+    columns = zip(*rows, strict=True)
+    gradients = {name: torch.stack(column) for name, column in zip(names, columns, strict=True)}
+    return torch.cat(logits), gradients
+
+
+def _gradients(out: Tensor, sources: list[Tensor], seed: Tensor) -> list[Tensor]:
+    """Returns d <seed, out> / d source of every source, zeros where out does not depend on it."""
+    if not out.requires_grad:
+        return [torch.zeros_like(source) for source in sources]
+    found = torch.autograd.grad(out, sources, seed, materialize_grads=True)
+    return [gradient.to_dense() for gradient in found]  # those of embeddings may be sparse

@@ -1,0 +1,202 @@
+"""The plan of a model: which parameters are differentiated, and how each one's gradients are had.
+
+Made by testing (`check.py`), once for a structure of the model (`structure.py`): the checkpoints
+of a run, called block by block, share the test.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from poisonbench.errors import ModelError
+from poisonbench.gradients.calls import member, spots
+from poisonbench.gradients.check import (
+    Probe,
+    check_companions,
+    draw,
+    layout_is_free,
+    usable_layers,
+    vmap_is_right,
+    wrong_rules,
+)
+from poisonbench.gradients.layers import supported
+from poisonbench.gradients.passes import Layers, Plan
+from poisonbench.gradients.refusals import refuse_modes
+from poisonbench.gradients.structure import structure
+from poisonbench.notes import note
+
+ROWS = 3  # instances on which the rules are tested
+KEPT = 64  # structures whose test is remembered
+NAMED = 20  # layers that a note names
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the test of a structure found; fields as in `Plan`, layers by name.
+
+    Attributes:
+        moved: layers that have a rule by their type, which is not right in this model.
+        lasting: it holds for all models of the structure; not where the numbers were not finite.
+    """
+
+    hooked: tuple[str, ...]
+    copied: frozenset[str]
+    rest: tuple[str, ...]
+    vectorised: bool
+    pixelwise: bool
+    moved: tuple[str, ...]
+    lasting: bool
+
+
+_verdicts: OrderedDict[Hashable, Verdict] = OrderedDict()
+
+
+def plan(model: nn.Module, layers: Layers, x: Tensor, rules: bool = True) -> Plan:
+    """Sorts the trained parameters of `model` by how their per-example gradients are had.
+
+    Layers with a rule whose rule is not right in this model are told in the log, by a note.
+
+    Args:
+        model: in evaluation mode.
+        layers: "all" parameters, or "last" for the head's.
+        x: (B, *shape) instances of the data, of which the first three are for tests.
+        rules: False: no layer's rule is used, so that the gradients are whole.
+
+    Raises:
+        ModelError: (a ValueError) a layer is in training mode, a row's result depends on the rows
+            beside it, nothing is to be differentiated, or something cannot be.
+    """
+    refuse_modes(model)
+    names = parameter_names(model, layers)
+    x = x[:ROWS]
+    key = (structure(model), names, rules, x.shape, x.dtype, x.device)
+    verdict = _verdicts.get(key)
+    if verdict is None:
+        verdict = _judge(model, names, x, rules)
+        _remember(key, verdict)
+    _tell(verdict)
+    parameters = dict(model.named_parameters())
+    return Plan(
+        hooked={name: model.get_submodule(name) for name in verdict.hooked},
+        copied=verdict.copied,
+        rest=verdict.rest,
+        vectorised=verdict.vectorised,
+        names=names,
+        size=sum(parameters[name].numel() for name in names),
+        pixelwise=verdict.pixelwise,
+    )
+
+
+def _remember(key: Hashable, verdict: Verdict) -> None:
+    if verdict.lasting:
+        _verdicts[key] = verdict
+    if len(_verdicts) > KEPT:
+        _verdicts.popitem(last=False)
+
+
+def parameter_names(model: nn.Module, layers: Layers) -> tuple[str, ...]:
+    """Returns the names of the parameters that are differentiated, in the model's order.
+
+    A weight of the head that is tied with another layer's has that layer's name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    wanted = {id(p) for p in model.parameters()}
+    if layers == "last":
+        head = getattr(model, "head", None)
+        if not isinstance(head, nn.Module):
+            raise ModelError.of_layer(
+                "", model, "has no layer named head, for layers='last'", "take layers='all'"
+            )
+        wanted = {id(p) for p in head.parameters()}
+    names = [name for name, p in model.named_parameters() if p.requires_grad and id(p) in wanted]
+    if not names:
+        raise ModelError(
+            "the model has no parameter that requires a gradient", "call requires_grad_()"
+        )
+    return tuple(names)
+
+
+def _judge(model: nn.Module, names: tuple[str, ...], x: Tensor, rules: bool) -> Verdict:
+    """Tests the rules that the layers' types suggest, and drops what is wrong."""
+    probes = (draw(model, names, x, 0), draw(model, names, x, 1))
+    check_companions(probes[0])
+    suggested = _suggested(model, names) if rules else []
+    usable, copied = usable_layers(probes[0], suggested)
+    pixelwise = layout_is_free(probes[0])
+    while usable:
+        how = _plan(model, names, usable, copied, pixelwise)
+        wrong = _wrong(probes, how)
+        if not wrong:
+            break
+        # without the taps of these, the gradients at other layers may be different ones
+        usable = [name for name in usable if name not in wrong]
+    how = _plan(model, names, usable, copied, pixelwise)
+    return Verdict(
+        hooked=tuple(usable),
+        copied=copied.intersection(usable),
+        rest=how.rest,
+        vectorised=any(vmap_is_right(probe, how.rest) for probe in probes),
+        pixelwise=pixelwise,
+        moved=tuple(name for name in suggested if name not in usable),
+        lasting=probes[0].is_finite(),
+    )
+
+
+def _suggested(model: nn.Module, names: tuple[str, ...]) -> list[str]:
+    """Returns the layers with a rule, all of whose parameters are wanted, and by no one else."""
+    places = Counter(spots(model).values())
+    found = []
+    for name, module in model.named_modules():
+        own = [member(name, key) for key, _ in module.named_parameters(recurse=False)]
+        alone = all(places[key] == 1 and key in names for key in own)
+        if supported(module) and alone:
+            found.append(name)
+    return found
+
+
+def _plan(
+    model: nn.Module,
+    names: tuple[str, ...],
+    hooked: list[str],
+    copied: frozenset[str],
+    pixelwise: bool,
+) -> Plan:
+    """Returns the plan that uses the rules of the layers `hooked`."""
+    modules = {name: model.get_submodule(name) for name in hooked}
+    covered = {
+        member(name, key)
+        for name, module in modules.items()
+        for key, _ in module.named_parameters(recurse=False)
+    }
+    rest = tuple(name for name in names if name not in covered)
+    return Plan(modules, copied, rest, True, names, 0, pixelwise)
+
+
+def _wrong(probes: tuple[Probe, Probe], how: Plan) -> set[str]:
+    """Returns the layers whose rule is wrong on both probes.
+
+    On one alone it may be rounding: a rectifier that is on in one pass and off in the other.
+    """
+    first, second = probes
+    wrong = set(wrong_rules(first, how))
+    if not wrong:
+        return wrong
+    return wrong.intersection(wrong_rules(second, how))
+
+
+def _tell(verdict: Verdict) -> None:
+    """Notes for the log which layers are not differentiated as their type suggests."""
+    if verdict.moved:
+        note("gradients_without_rule", _list(verdict.moved))
+    if verdict.rest and not verdict.vectorised:
+        note("gradients_one_by_one", _list(verdict.rest))
+
+
+def _list(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:NAMED])
+    more = len(names) - NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
