@@ -376,7 +376,7 @@ def _pictures(folder: Path, root: Path | None) -> None:
     type=click.Choice(["auto", "all", "probe"]),
     default="auto",
     show_default=True,
-    help="Attacked points: all (runs the attack again), those in the log (probe), or all if the attack repeats itself.",
+    help="Attacked points: all of the scene, those of its probe, or (auto) those that its log keeps.",
 )
 @_computing
 def export(
@@ -390,7 +390,7 @@ def export(
     click.echo(told(exported))
     if exported.problem:
         click.echo(
-            f"Warning: only the attacked points of the probe are in the file: {exported.problem}",
+            f"Warning: {exported.problem}",
             err=True,
         )
 

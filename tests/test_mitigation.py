@@ -423,7 +423,7 @@ def test_a_log_that_does_not_fit_is_damaged(tmp_path: Path, changes: dict, part:
 def test_a_run_is_restarted_from_its_file_and_a_damaged_file_is_made_again(
     tmp_path: Path, evidence: Evidence
 ) -> None:
-    from experiments.scene.mitigate import Retrainer
+    from experiments.scene.kinds.mitigate import Retrainer
 
     keep = torch.arange(len(evidence.trace.train)) > 20
     first: Trace = Retrainer(evidence.trace, tmp_path)(keep)

@@ -18,7 +18,7 @@ from experiments.plan.spec import Grid
 from experiments.plan.stages import jobs
 from experiments.runner.lock import BusyError, FatalError, exclusive
 from experiments.runner.run import Options, run
-from experiments.scene import cell
+from experiments.scene.kinds import cell
 from poisonbench import log
 from poisonbench.errors import DataError, LogWriteError
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+MARKS = ("code", "version")  # keys of a configuration that tell what stood behind its names
+
 
 def configuration(value: Any) -> Any:
     """Returns the fields of a dataclass, and of those inside it, as a table that JSON can hold; other values as they are.
@@ -16,6 +18,22 @@ def configuration(value: Any) -> Any:
         told = [f.name for f in fields(value) if f.metadata.get("configured", True)]
         return {name: configuration(getattr(value, name)) for name in told}
     return [configuration(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def unmarked(config: Any) -> Any:
+    """Returns a configuration without the marks of code and data that stand beside the names.
+
+    Two configurations that agree in this differ at most in the code behind their names.
+    """
+    if isinstance(config, list):
+        return [unmarked(entry) for entry in config]
+    if not isinstance(config, dict):
+        return config
+    plain = {name: unmarked(value) for name, value in config.items() if name not in MARKS}
+    for name in ("dataset", "transfer"):
+        if isinstance(plain.get(name), dict):
+            plain[name].pop("sha256", None)
+    return plain
 
 
 def canonical(config: object) -> str:

@@ -13,10 +13,10 @@ import torch
 
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
-from experiments.scene.cell import Cell
-from experiments.scene.certify import certify
-from experiments.scene.judge import detect, estimate, sift
-from experiments.scene.mitigate import mitigate
+from experiments.scene.kinds.cell import Cell
+from experiments.scene.kinds.certify import certify
+from experiments.scene.kinds.judge import detect, estimate, sift
+from experiments.scene.kinds.mitigate import mitigate
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError

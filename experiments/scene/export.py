@@ -1,39 +1,45 @@
 """Poison out of a run: from a scene's log to a file that the attack `file` replays elsewhere.
 
-A scene's log holds the poison, but of the attacked test points those of the probe alone. All others come from the attack, run
-again as the scene ran it, once it has given the logged poison bit for bit. Cost: the attack again, and hashes of the data set.
+A scene's log holds the poison and the attacked test points that it keeps, so nothing is run again.
+Cost: hashes of the data set.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
+from experiments.plan.identity import unmarked
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Scene
-from experiments.scene.archive import unpack_start
+from experiments.scene.attacked import Attacked, attacked_of_probe, unpack_attacked
 from experiments.scene.clean import Clean, clean_data
-from experiments.scene.probe import choose_probe, unpack_probe
+from experiments.scene.probe import unpack_probe
 from poisonbench import log
-from poisonbench.contracts.attack_rules import check_poisoned, craft
+from poisonbench.contracts.attack_rules import check_poisoned
 from poisonbench.contracts.values import Poisoned
-from poisonbench.errors import ConfigError, LogError, PoisonbenchError
-from poisonbench.log import Record
-from poisonbench.poison_file import CLAIMS, pack_poison, unpack_train, write_poison
-from poisonbench.roles import ATTACKED, COVER, POISON
-from poisonbench.seeding import derive
+from poisonbench.errors import ConfigError, LogError
+from poisonbench.log import Record, names
+from poisonbench.poison_file import CLAIMS, unpack_train, write_poison
+from poisonbench.roles import COVER, POISON
 
 Targets = Literal["auto", "all", "probe"]
-PROBE_ONLY = "--targets probe writes the attacked points that the log holds, and runs nothing"
 NEEDED = (
-    *("poison/role", "poison/origin", "targets/y", "targets/wanted", "targets/origin"),
-    *("probe/x", "probe/y", "probe/predicted", "probe/wanted", "probe/origin", "probe/group"),
+    names.POISON_ROLE,
+    names.POISON_ORIGIN,
+    names.TARGETS_Y,
+    names.TARGETS_WANTED,
+    names.TARGETS_ORIGIN,
+    names.PROBE_X,
+    names.PROBE_Y,
+    names.PROBE_PREDICTED,
+    names.PROBE_WANTED,
+    names.PROBE_ORIGIN,
+    names.PROBE_GROUP,
 )
 
 
@@ -48,8 +54,7 @@ class Exported:
         rows: of the whole training set.
         targets: attacked test points in the file.
         all_targets: attacked test points of the scene.
-        held: "all" or "probe".
-        problem: why the file holds those of the probe alone; empty if it holds all, or was asked for those alone.
+        problem: why the file lacks some that were not left out on request; empty if it does not.
     """
 
     path: Path
@@ -58,119 +63,7 @@ class Exported:
     rows: int
     targets: int
     all_targets: int
-    held: str
     problem: str
-
-
-def scene_of(config: Mapping[str, Any], path: Path, attack: Mapping[str, Any]) -> Scene:
-    """Rebuilds the scene of a log's configuration, with `attack` in place of its own.
-
-    Raises:
-        ConfigError: this version cannot run it.
-    """
-    parts = {name: value for name, value in config.items() if name not in ("attack", "seed")}
-    if isinstance(
-        transfer := config.get("transfer"), dict
-    ):  # a given model lies in the trace, and moves no rows
-        parts["transfer"] = {name: value for name, value in transfer.items() if name != "sha256"}
-    try:
-        scenes = parse({**parts, "attack": [dict(attack)], "seeds": [config.get("seed")]}).scenes
-    except ConfigError as error:
-        raise ConfigError(
-            [f"{path}: its configuration cannot be run here: {fault}" for fault in error.errors]
-        ) from error
-    if len(scenes) != 1:
-        raise ConfigError(
-            [f"{path}: its configuration is that of {len(scenes)} scenes"],
-            "name the scene.h5 of a run",
-        )
-    return scenes[0]
-
-
-def logged_poison(record: Record, data: Clean) -> Poisoned:
-    """The poison of a scene's log, with the attacked points of its probe."""
-    role, origin = (
-        torch.as_tensor(record.data[f"poison/{name}"]).to(data.train.y.device)
-        for name in ("role", "origin")
-    )
-    probe = unpack_probe(record, data.test.classes)
-    rows = (probe.group == ATTACKED).nonzero().squeeze(1)
-    points = probe.points.take(rows).to(data.test.y.device)
-    return Poisoned(
-        unpack_train(record, data.train),
-        role,
-        origin,
-        points,
-        probe.wanted[rows],
-        probe.origin[rows],
-    ).to(data.train.x.device)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
-
-
-def difference(again: Poisoned, logged: Poisoned, record: Record, scene: Scene, data: Clean) -> str:
-    """Returns in what a poisoning made again differs from the logged one, or "" where they agree bit for bit."""
-    a, b = pack_poison(again, data.train), pack_poison(logged, data.train)
-    named = {"y": again.targets.y, "wanted": again.wanted, "origin": again.target_origin}
-    parts = {f"poison/{name}": _same(a[name], b[name]) for name in a}
-    parts |= {
-        f"targets/{name}": _same(value, torch.as_tensor(record.data[f"targets/{name}"]))
-        for name, value in named.items()
-    }
-    if all(parts.values()):
-        shown = choose_probe(
-            again, data.test, torch.zeros_like(data.test.y).cpu(), scene.probe, scene.seed
-        )[ATTACKED]
-        parts["the attacked points of the probe"] = _same(
-            again.targets.x[shown.to(again.targets.x.device)], logged.targets.x
-        )
-    return ", ".join(name for name, same in parts.items() if not same)
-
-
-def _again(record: Record, logged: Poisoned, place: Place) -> tuple[Poisoned, dict[str, Any]]:
-    """The poisoning with all attacked points, and what the attack says of itself.
-
-    Raises:
-        ConfigError: it cannot be had, with the reason.
-    """
-    try:
-        scene = scene_of(record.config, record.path, record.config.get("attack", {}))
-        data, attack, recipe = clean_data(scene, place), scene.attack.value, scene.recipe
-        if "transfer" in record.config:
-            recipe = replace(
-                recipe, start=unpack_start(log.read(record.path.with_name("trace.h5"), "trace"))
-            )
-        poisoned = craft(attack, data.train, data.test, recipe, derive(scene.seed, "attack"))
-    except Exception as error:  # an attack may raise anything
-        what = (
-            error.message
-            if isinstance(error, PoisonbenchError)
-            else f"{type(error).__name__}: {error}"
-        )
-        raise ConfigError([f"the attack cannot be run again here: {what}"], PROBE_ONLY) from error
-    if wrong := difference(poisoned, logged, record, scene, data):
-        made = record.attributes.get("device", "?")
-        what = f"run again on {place.device}, the attack does not give the poison of the log, which was made on {made}"
-        raise ConfigError([f"{what}: {wrong} differ"], PROBE_ONLY)
-    claims = {
-        name: getattr(attack, name) for name in CLAIMS if getattr(attack, name, None) is not None
-    }
-    if hasattr(attack, "covered"):  # a trigger lies on top, on pixels that a file does not name
-        claims.pop("eps", None)
-    return poisoned, claims
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch threads of the block: results are bit-equal for equal ones."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def export(source: Path, path: Path, place: Place, targets: Targets = "auto") -> Exported:
@@ -180,8 +73,8 @@ def export(source: Path, path: Path, place: Place, targets: Targets = "auto") ->
         source: a scene's folder, or its scene.h5.
         path: of the new file.
         place: device and data; its folder is not used.
-        targets: "all" attacked test points, from the attack run again; "probe", those in the log alone, without running anything;
-            "auto", all where the attack gives the logged poison again, else the probe's.
+        targets: "auto", the attacked test points that the log keeps; "all", these if they are all
+            of the scene; "probe", those of the probe alone.
 
     Raises:
         ConfigError: `path` exists, the scene cannot be rebuilt, or "all" cannot be had.
@@ -190,57 +83,113 @@ def export(source: Path, path: Path, place: Place, targets: Targets = "auto") ->
     """
     if path.exists():
         raise ConfigError([f"{path} is there already"], "delete it, or name another file: -o FILE")
-    record = log.read(source / "scene.h5" if source.is_dir() else source, "scene")
-    if lacking := [name for name in NEEDED if name not in record.data]:
+    record = log.read(_file_of(source), "scene")
+    lacking = [name for name in NEEDED if name not in record.data]
+    if lacking:
         raise LogError(record.path, f"has no data set {lacking[0]!r}")
     data = clean_data(scene_of(record.config, record.path, {"name": "none"}), place)
-    kept = logged_poison(record, data)
-    check_poisoned(kept, data.train, data.test)
-    attack = record.config.get("attack", {})
-    claims, problem, held = (
-        {name: attack[name] for name in ("budget", "cover") if attack.get(name) is not None},
-        "",
-        "probe",
-    )
-    if targets != "probe":
-        try:
-            with _threads(int(record.attributes.get("threads", 1))):
-                kept, claims = _again(record, kept, place)
-            held = "all"
-        except ConfigError as error:
-            if targets == "all":
-                raise
-            problem = error.message
-    write_poison(
-        path,
-        kept,
-        data.train,
-        data.test,
-        {"scene": record.config, "claims": claims, "targets": held},
-    )
-    poison, cover = (int((kept.role == role).sum()) for role in (POISON, COVER))
-    everything = len(record.data["targets/origin"])
+    attacked = _attacked(record, data, targets)
+    poisoned = logged_poison(record, data, attacked)
+    check_poisoned(poisoned, data.train, data.test)
+
+    held = "probe" if targets == "probe" else "kept"
+    if attacked.whole:
+        held = "all"
+    about = {"scene": record.config, "claims": _claims(record), "targets": held}
+    write_poison(path, poisoned, data.train, data.test, about)
     return Exported(
-        path, poison, cover, len(kept.train), len(kept.targets), everything, held, problem
+        path=path,
+        poison=int((poisoned.role == POISON).sum()),
+        cover=int((poisoned.role == COVER).sum()),
+        rows=len(poisoned.train),
+        targets=len(attacked.wanted),
+        all_targets=len(record.data[names.TARGETS_ORIGIN]),
+        problem=_problem(record, attacked) if targets == "auto" else "",
     )
+
+
+def _file_of(source: Path) -> Path:
+    return source / "scene.h5" if source.is_dir() else source
+
+
+def _attacked(record: Record, data: Clean, targets: Targets) -> Attacked:
+    """The attacked points to write; see `export`."""
+    probe = unpack_probe(record, data.test.classes)
+    if targets == "probe":
+        return attacked_of_probe(record, probe)
+    attacked = unpack_attacked(record, data.test, probe)
+    if targets == "all" and not attacked.whole:
+        way = "--targets auto writes those that the log keeps"
+        raise ConfigError([f"{record.path}: {_problem(record, attacked)}"], way)
+    return attacked
+
+
+def _problem(record: Record, attacked: Attacked) -> str:
+    if attacked.whole:
+        return ""
+    total = len(record.data[names.TARGETS_ORIGIN])
+    return f"the log keeps {len(attacked.wanted)} of {total} attacked points"
+
+
+def scene_of(config: Mapping[str, Any], path: Path, attack: Mapping[str, Any]) -> Scene:
+    """Rebuilds the scene of a log's configuration, with `attack` in place of its own.
+
+    Raises:
+        ConfigError: this version cannot run it.
+    """
+    # a given model lies in the trace and moves no rows; code and data may have changed since
+    plain = unmarked({**config, "attack": dict(attack)})
+    seed = plain.pop("seed", None)
+    try:
+        scenes = parse({**plain, "attack": [plain["attack"]], "seeds": [seed]}).scenes
+    except ConfigError as error:
+        faults = [f"{path}: its configuration cannot be run here: {e}" for e in error.errors]
+        raise ConfigError(faults) from error
+    if len(scenes) != 1:
+        what = f"{path}: its configuration is that of {len(scenes)} scenes"
+        raise ConfigError([what], "name the scene.h5 of a run")
+    return scenes[0]
+
+
+def logged_poison(record: Record, data: Clean, attacked: Attacked) -> Poisoned:
+    """Returns the poison of a scene's log with these attacked points, where the data lie."""
+    poisoned = Poisoned(
+        train=unpack_train(record, data.train).to("cpu"),
+        role=torch.as_tensor(record.data[names.POISON_ROLE]),
+        origin=torch.as_tensor(record.data[names.POISON_ORIGIN]),
+        targets=attacked.points,
+        wanted=attacked.wanted,
+        target_origin=attacked.origin,
+    )
+    return poisoned.to(data.train.x.device)
+
+
+def _claims(record: Record) -> dict[str, Any]:
+    """What the attack says of itself; of one that is not there any more, what its log says."""
+    logged = record.config.get("attack", {})
+    try:
+        attack = scene_of(record.config, record.path, logged).attack.value
+    except ConfigError:
+        return {key: logged[key] for key in ("budget", "cover") if logged.get(key) is not None}
+    claims = {key: getattr(attack, key, None) for key in CLAIMS}
+    if hasattr(attack, "covered"):  # a trigger lies on top, on pixels that a file does not name
+        claims.pop("eps", None)
+    return {key: value for key, value in claims.items() if value is not None}
 
 
 def told(exported: Exported) -> str:
     """Returns what a person reads of it, with the lines of a grid that replay the file."""
-    e = exported
-    cover = f" and {e.cover} cover rows" if e.cover else ""
-    of = "" if e.targets == e.all_targets else f" of {e.all_targets}"
+    poison = f"{exported.poison} poison rows"
+    if exported.cover:
+        poison += f" and {exported.cover} cover rows"
+    targets = str(exported.targets)
+    if exported.targets != exported.all_targets:
+        targets += f" of {exported.all_targets}"
     lines = [
-        f"wrote {e.path}: {e.poison} poison rows{cover} of {e.rows}, {e.targets}{of} attacked points"
+        f"wrote {exported.path}: {poison} of {exported.rows}, {targets} attacked points",
+        "In a grid:",
+        "  [[attack]]",
+        '  name = "file"',
+        f"  path = {json.dumps(str(exported.path))}",
     ]
-    if e.held == "all":
-        lines.append("The attack, run again, gave the logged poison bit for bit.")
-    return "\n".join(
-        [
-            *lines,
-            "In a grid:",
-            "  [[attack]]",
-            '  name = "file"',
-            f"  path = {json.dumps(str(e.path))}",
-        ]
-    )
+    return "\n".join(lines)

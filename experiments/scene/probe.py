@@ -1,14 +1,14 @@
-"""The probe: the test points on which a scene is judged, how they are drawn, and their form in the log."""
+"""The probe: the test points on which a scene is judged, how they are drawn, and their log form."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from experiments.plan.spec import ProbeSpec, Scene
+from experiments.plan.spec import ProbeSpec
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, join
-from poisonbench.log import Record
+from poisonbench.log import Record, names
 from poisonbench.models import predict
 from poisonbench.roles import ATTACKED, CALIBRATION, MATCHED, RANDOM
 from poisonbench.seeding import generator
@@ -34,17 +34,14 @@ class Probe:
     group: Tensor
 
 
-def _draw(rows: Tensor, size: int, g: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=g)[:size]]
-
-
 def choose_probe(
     poisoned: Poisoned, clean: Dataset, predicted: Tensor, spec: ProbeSpec, seed: int
 ) -> dict[int, Tensor]:
-    """Draws the probe: rows of `poisoned.targets` for the attacked group, rows of the clean test set for all others.
+    """Draws the probe, by group: rows of `poisoned.targets` for the attacked, else of `clean`.
 
-    Calibration is drawn first, at random, from the test points behind none of the attacked ones; then the matched controls, those
-    that the victim predicts as a label the attacker wants; then random controls. No test point serves twice.
+    Calibration is drawn first, at random, from the test points behind none of the attacked ones: at
+    most two thirds of them. Then the matched controls, which the victim predicts as a label that the
+    attacker wants; then random controls. No test point serves twice.
 
     Args:
         poisoned: gives the attacked test points and their origins.
@@ -58,62 +55,76 @@ def choose_probe(
     origin = poisoned.target_origin.cpu()[attacked]
     free = torch.ones(len(clean), dtype=torch.bool)
     free[origin[origin >= 0]] = False
-    calibration = _draw(
-        free.nonzero().squeeze(1), min(spec.calibration, int(free.sum()) * 2 // 3), g
-    )
+
+    most = min(spec.calibration, int(free.sum()) * 2 // 3)
+    calibration = _draw(_rows(free), most, g)
     free[calibration] = False
+
     alike = free & torch.isin(predicted, poisoned.wanted.cpu())
-    matched = _draw(alike.nonzero().squeeze(1), spec.controls // 2, g)
+    matched = _draw(_rows(alike), spec.controls // 2, g)
     free[matched] = False
-    rest = _draw(free.nonzero().squeeze(1), spec.controls - len(matched), g)
-    return {ATTACKED: attacked, MATCHED: matched, RANDOM: rest, CALIBRATION: calibration}
+
+    others = _draw(_rows(free), spec.controls - len(matched), g)
+    return {ATTACKED: attacked, MATCHED: matched, RANDOM: others, CALIBRATION: calibration}
 
 
-def make_probe(
-    poisoned: Poisoned, clean: Dataset, trace: Trace, logits: Tensor, scene: Scene
-) -> Probe:
-    """Draws the probe and has the victim predict it.
+def _rows(mask: Tensor) -> Tensor:
+    return mask.nonzero().squeeze(1)
+
+
+def _draw(rows: Tensor, size: int, g: torch.Generator) -> Tensor:
+    """At most `size` of the rows, in random order."""
+    return rows[torch.randperm(len(rows), generator=g)[:size]]
+
+
+def make_probe(poisoned: Poisoned, clean: Dataset, trace: Trace, rows: dict[int, Tensor]) -> Probe:
+    """Has the victim predict the points that `choose_probe` drew.
 
     Args:
         poisoned: gives the attacked test points.
         clean: the m0 clean test points.
         trace: the victim.
-        logits: (m0, C), the victim's for `clean`.
-        scene: gives sizes and seed.
+        rows: by group, see `choose_probe`.
     """
-    rows = choose_probe(poisoned, clean, logits.argmax(1).cpu(), scene.probe, scene.seed)
-    attacked = rows.pop(ATTACKED)
-    others = torch.cat([rows[group] for group in (MATCHED, RANDOM, CALIBRATION)])
+    attacked = rows[ATTACKED]
+    others = torch.cat([rows[MATCHED], rows[RANDOM], rows[CALIBRATION]])
     points = join([poisoned.targets.take(attacked), clean.take(others)])
-    groups = [torch.full((len(attacked),), ATTACKED, dtype=torch.uint8)]
-    groups += [
-        torch.full((len(rows[g]),), g, dtype=torch.uint8) for g in (MATCHED, RANDOM, CALIBRATION)
+    not_wanted = torch.full((len(others),), -1)
+    groups = [
+        torch.full((len(rows[group]),), group, dtype=torch.uint8)
+        for group in (ATTACKED, MATCHED, RANDOM, CALIBRATION)
     ]
     return Probe(
-        points.to("cpu"),
-        predict(trace.model(), points.x).argmax(1).cpu(),
-        torch.cat([poisoned.wanted.cpu()[attacked], torch.full((len(others),), -1)]),
-        torch.cat([poisoned.target_origin.cpu()[attacked], others]),
-        torch.cat(groups),
+        points=points.to("cpu"),
+        predicted=predict(trace.model(), points.x).argmax(1).cpu(),
+        wanted=torch.cat([poisoned.wanted.cpu()[attacked], not_wanted]),
+        origin=torch.cat([poisoned.target_origin.cpu()[attacked], others]),
+        group=torch.cat(groups),
     )
 
 
 def pack_probe(probe: Probe) -> dict[str, Tensor]:
     """Returns the data sets of a probe."""
-    own = {name: getattr(probe, name) for name in ("predicted", "wanted", "origin", "group")}
-    return {"x": probe.points.x, "y": probe.points.y, **own}
+    return {
+        names.PROBE_X: probe.points.x,
+        names.PROBE_Y: probe.points.y,
+        names.PROBE_PREDICTED: probe.predicted,
+        names.PROBE_WANTED: probe.wanted,
+        names.PROBE_ORIGIN: probe.origin,
+        names.PROBE_GROUP: probe.group,
+    }
 
 
 def unpack_probe(record: Record, classes: int) -> Probe:
     """Returns the probe of a scene's log."""
-    data = {
-        key: torch.as_tensor(record.data[f"probe/{key}"])
-        for key in ("x", "y", "predicted", "wanted", "origin", "group")
-    }
+
+    def read(name: str) -> Tensor:
+        return torch.as_tensor(record.data[name])
+
     return Probe(
-        Dataset(data["x"], data["y"], classes),
-        data["predicted"],
-        data["wanted"],
-        data["origin"],
-        data["group"],
+        points=Dataset(read(names.PROBE_X), read(names.PROBE_Y), classes),
+        predicted=read(names.PROBE_PREDICTED),
+        wanted=read(names.PROBE_WANTED),
+        origin=read(names.PROBE_ORIGIN),
+        group=read(names.PROBE_GROUP),
     )

@@ -16,6 +16,8 @@ TARGETS_X = "targets/x"  # (t, *shape) float, as presented
 TARGETS_Y = "targets/y"  # (t,) int64, true labels
 TARGETS_WANTED = "targets/wanted"  # (t,) int64, the labels that the attacker wants
 TARGETS_ORIGIN = "targets/origin"  # (t,) int64, row of the clean test set, -1: from elsewhere
+TARGETS_KEPT = "targets/kept"  # (k,) int64, the attacked test points whose content is stored below
+TARGETS_BITS = "targets/bits"  # (k, *shape) int, exclusive or with the bits of their clean rows
 TARGETS_PREDICTED = "targets/predicted"  # (t,) int64, by the victim
 TARGETS_BEFORE = "targets/before"  # (t,) int64, predicted before a mitigation
 TARGETS_AFTER = "targets/after"  # (t,) int64, predicted after it
@@ -37,6 +39,15 @@ VICTIM_LOSSES = "victim/losses"  # (e,) float, mean training loss of each epoch
 CLEAN_CORRECT = "clean/correct"  # () int64, clean test points that the victim predicts rightly
 CLEAN_SIZE = "clean/size"  # () int64, clean test points
 ATTACK = "attack/"  # prefix of what the attack told by `poisonbench.notes.attach`
+
+# scene.h5, attributes: what the attack was asked for and what it reached; shares are of the clean rows
+BUDGET_ASKED = "budget_asked"  # float, absent where the attack has no such field
+POISON_ROWS_REACHED = "poison_rows"  # int
+POISON_SHARE_REACHED = "poison_share"  # float
+DELETED_ROWS = "deleted_rows"  # int, clean rows left out, which the budget pays for too
+COVER_ASKED = "cover_asked"  # float, absent where the attack has no such field
+COVER_ROWS_REACHED = "cover_rows"  # int
+COVER_SHARE_REACHED = "cover_share"  # float
 
 # trace.h5: the training run
 BATCHES = "batches"  # (s, batch size) int32, rows of every step, padded with -1

@@ -15,6 +15,7 @@ from experiments.scene.cost import Cost
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.values import Evidence
+from poisonbench.log import names
 from poisonbench.notes import Notes
 from poisonbench.roles import CALIBRATION
 
@@ -63,31 +64,36 @@ class Cell:
         if estimator not in self.kept:
             record = log.read(self.place.influence(self.scene, estimator), "influence")
             self.kept.clear()
-            self.kept[estimator] = torch.as_tensor(record.data["influence"])
+            self.kept[estimator] = torch.as_tensor(record.data[names.INFLUENCE])
         return self.kept[estimator]
 
     def trusted(self, method: Method) -> Tensor:
-        """The probe points (m,) bool on the CPU that `method` may know to be clean: none, or the first half of the calibration.
+        """The probe points (m,) bool on the CPU that `method` may know to be clean.
 
-        The calibration points were drawn at random, so any half will do; the other sets a detector's threshold.
+        None, or the first half of the calibration points: they were drawn at random, so any half
+        will do; the other half sets a detector's threshold.
         """
         calibration = self.victim.probe.group == CALIBRATION
-        return (
-            calibration
-            & (calibration.cumsum(0) <= int(calibration.sum()) // 2)
-            & method.reads("reference")
-        )
+        if not method.reads("reference"):
+            return torch.zeros_like(calibration)
+        half = int(calibration.sum()) // 2
+        return calibration & (calibration.cumsum(0) <= half)
 
     def evidence(self, method: Method) -> Evidence:
-        """What `method` may see: points known to be clean and the ground truth only if it declares their use."""
-        victim, influence = self.victim, self.influence() if method.reads("influence") else None
+        """What `method` may see: clean points and the ground truth only if it declares their use."""
+        influence = self.influence() if method.reads("influence") else None
+        trusted = self.trusted(method) if method.reads("reference") else None
+        role = self.victim.role if method.reads("oracle") else None
         return Evidence(
-            victim.trace,
-            victim.test,
-            None if influence is None else influence.to(self.device),
-            self.trusted(method).to(self.device) if method.reads("reference") else None,
-            victim.role.to(self.device) if method.reads("oracle") else None,
+            trace=self.victim.trace,
+            test=self.victim.test,
+            influence=self._placed(influence),
+            trusted=self._placed(trusted),
+            role=self._placed(role),
         )
+
+    def _placed(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self.device)
 
     def write(
         self,
@@ -97,35 +103,47 @@ class Cell:
         **config: float,
     ) -> None:
         """Writes the file in which the stage ends, and removes the restart blocks that led to it."""
-        attributes = {f"note_{k}": v for k, v in told.figures.items()} | {
+        attributes = {
+            **{f"note_{name}": value for name, value in told.figures.items()},
             **about,
             "device": str(self.device),
+            "seed": self.scene.seed,
         }
         log.write(
             self.stage.path,
             self.stage.kind,
             config={"scene": self.scene.config, **self.stage.config, **config},
             data={**told.arrays, **data},
-            attributes={**attributes, "seed": self.scene.seed},
+            attributes=attributes,
         )
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def about_run(method: Method, cost: Cost, notes: list[str]) -> dict[str, float | str]:
-    """Returns the attributes that tell how a defense ran and what it took beyond the victim."""
+def about_run(method: Method, cost: Cost, warnings: list[str]) -> dict[str, float | str]:
+    """Returns the attributes that tell how a method ran and what it took beyond the victim."""
     return {
         "seconds": cost.seconds,
         "uses": ",".join(method.value.uses),
-        "warnings": "\n".join(notes),
+        "warnings": "\n".join(warnings),
     }
 
 
 def check_shape(
     method: Method, what: str, value: Tensor, want: tuple[int, ...], letters: str
 ) -> None:
-    """Raises ValueError where what a method returned is not of the shape `want`, which `letters` name."""
+    """Checks the shape of what a method returned.
+
+    Args:
+        method: that returned it.
+        what: how a message calls it.
+        value: the tensor.
+        want: its shape.
+        letters: the shape in letters, such as "(m, n)".
+
+    Raises:
+        ValueError: it is not of that shape.
+    """
     if tuple(value.shape) != want:
         told = f"({want[0]},)" if len(want) == 1 else str(want)
-        raise ValueError(
-            f"{method.name} returned {what} of shape {tuple(value.shape)}, not {letters} = {told}"
-        )
+        got = tuple(value.shape)
+        raise ValueError(f"{method.name} returned {what} of shape {got}, not {letters} = {told}")

@@ -1,0 +1,99 @@
+"""Influence of every training row on the probe, and what detectors and filters say of it."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from experiments.plan.spec import Method
+from experiments.scene.cost import measured, noted
+from experiments.scene.kinds.cell import Cell, about_run, check_shape
+from poisonbench.log import names
+from poisonbench.notes import Notes, collecting
+from poisonbench.roles import CALIBRATION
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a detector or filter said.
+
+    Attributes:
+        scores: (m,) or (n,) float64 on the CPU.
+        about: the attributes that tell how it ran.
+        told: its notes.
+    """
+
+    scores: Tensor
+    about: dict[str, float | str]
+    told: Notes
+
+
+def estimate(cell: Cell) -> None:
+    """Writes the influence (m, n) of every training row on every probe point; influence-EST.h5.
+
+    The cell keeps it for the stages that follow.
+    """
+    method = cell.method("estimator")
+    victim = cell.victim
+    trace = replace(victim.trace, scratch=cell.scratch)
+    with noted() as warnings, collecting() as told:
+        with measured(cell.device) as fit:
+            scorer = method.value.fit(trace)
+        with measured(cell.device) as score:
+            influence: Tensor = scorer(victim.test)
+    want = (len(victim.test), len(trace.train))
+    check_shape(method, "influence", influence, want, "(m, n)")
+    influence = influence.to(device="cpu", dtype=torch.float32)
+    about: dict[str, float | str] = {
+        "fit_seconds": fit.seconds,
+        "score_seconds": score.seconds,
+        "peak_bytes": max(fit.peak_bytes, score.peak_bytes),
+        "warnings": "\n".join(warnings),
+    }
+    cell.write({names.INFLUENCE: influence}, about, told)
+    cell.kept.clear()
+    cell.kept[method] = influence
+
+
+def detect(cell: Cell) -> None:
+    """Scores every probe point; detect-EST-DET.h5.
+
+    The flags are the scores above the threshold of the calibration points. A detector that is fitted
+    to clean points gets half of these, and the other half alone sets its threshold: on the points
+    that it was fitted to its scores would be too low.
+    """
+    method = cell.method("detector")
+    verdict = _judge(cell, method, len(cell.victim.test), "(m,)")
+    unseen = (cell.victim.probe.group == CALIBRATION) & ~cell.trusted(method)
+    threshold = alarm_threshold(verdict.scores[unseen], cell.alarm)
+    data = {names.SCORE: verdict.scores, names.FLAG: verdict.scores > threshold}
+    about = verdict.about | {"threshold": threshold, "alarm": cell.alarm}
+    cell.write(data, about, verdict.told, alarm=cell.alarm)
+
+
+def alarm_threshold(clean: Tensor, alarm: float) -> float:
+    """Returns the 1 - alarm quantile of the finite scores of clean points, infinity without one.
+
+    It is one of the scores, the higher where the quantile lies between two: at most a share `alarm`
+    of the clean points exceeds it.
+    """
+    finite = clean[clean.isfinite()]
+    if not len(finite):
+        return torch.inf
+    return float(finite.quantile(1 - alarm, interpolation="higher"))
+
+
+def sift(cell: Cell) -> None:
+    """Scores every training row; filter-EST-FIL.h5."""
+    verdict = _judge(cell, cell.method("filter"), len(cell.victim.trace.train), "(n,)")
+    cell.write({names.SCORE: verdict.scores}, verdict.about, verdict.told)
+
+
+def _judge(cell: Cell, method: Method, size: int, letters: str) -> Verdict:
+    """Runs a detector or filter, which must return (size,) scores."""
+    evidence = cell.evidence(method)
+    with noted() as warnings, collecting() as told, measured(cell.device) as cost:
+        scores: Tensor = method.value(evidence)
+    check_shape(method, "scores", scores, (size,), letters)
+    scores = scores.to(device="cpu", dtype=torch.float64)
+    return Verdict(scores, about_run(method, cost, warnings), told)

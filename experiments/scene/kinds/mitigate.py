@@ -1,0 +1,136 @@
+"""The stage in which a mitigation removes training rows and trains again.
+
+Its log holds predictions beside the truth, so that evaluation needs neither data nor models.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.scene.archive import pack_trace, unpack_trace
+from experiments.scene.cost import measured, noted
+from experiments.scene.kinds.cell import Cell, about_run
+from poisonbench import log
+from poisonbench.contracts.values import Means, Mitigated
+from poisonbench.data import Dataset
+from poisonbench.errors import LogError
+from poisonbench.log import names
+from poisonbench.models import predict
+from poisonbench.notes import collecting
+from poisonbench.roles import CALIBRATION
+from poisonbench.training import train
+from poisonbench.training.trace import Trace
+
+
+class Retrainer:
+    """Trains the victim anew on a part of its rows; a run that lies in the folder is not done again."""
+
+    def __init__(self, trace: Trace, folder: Path) -> None:
+        self.trace = trace
+        self.folder = folder
+
+    def __call__(self, keep: Tensor) -> Trace:
+        """Returns the run of the victim's recipe and seed on the rows `keep`, (n,) bool.
+
+        Raises:
+            ValueError: `keep` is not of that form, or keeps no row.
+        """
+        keep = keep.cpu()
+        train_set = self.trace.train
+        form = keep.dtype == torch.bool and tuple(keep.shape) == (len(train_set),)
+        if not form or not bool(keep.any()):
+            want = f"({len(train_set)},) bool with a row that stays"
+            raise ValueError(f"keep must be {want}, got {tuple(keep.shape)} {keep.dtype}")
+        digest = hashlib.sha256(keep.numpy().tobytes()).hexdigest()
+        path = self.folder / f"run-{digest[:16]}.h5"
+        rest = train_set.take(keep)
+        try:
+            return unpack_trace(log.read(path, "trace"), rest, self.trace.recipe, self.trace.seed)
+        except LogError:  # absent, or damaged: it can be made again
+            trace = train(rest, self.trace.recipe, self.trace.seed)
+            log.write(path, "trace", config={"kept": int(keep.sum())}, data=pack_trace(trace))
+            return trace
+
+
+def means_of(cell: Cell) -> Means:
+    """Returns the means of a mitigation: training, the estimator, and the verdicts of other stages."""
+    methods = dict(cell.stage.methods)
+    estimator = methods.get("estimator")
+
+    def influence(trace: Trace, points: Dataset) -> Tensor:
+        assert estimator is not None
+        scores: Tensor = estimator.value.fit(trace)(points)
+        return scores
+
+    found: dict[str, Tensor] = {}
+    if methods.get("detector") is not None:
+        verdict = _verdict(cell, "detect")
+        unknown = (cell.victim.probe.group != CALIBRATION).to(cell.device)
+        found["suspicion"] = verdict[names.SCORE]
+        found["flags"] = verdict[names.FLAG] & unknown
+    if methods.get("filter") is not None:
+        found["scores"] = _verdict(cell, "filter")[names.SCORE]
+    retrain = Retrainer(cell.victim.trace, cell.scratch)
+    return Means(retrain, influence if estimator is not None else None, **found)
+
+
+def _verdict(cell: Cell, kind: str) -> dict[str, Tensor]:
+    """The data sets of the verdict on which the stage works, one of the files that it needs."""
+    [path] = [path for path in cell.stage.needs if path.name.startswith(f"{kind}-")]
+    record = log.read(path, kind)
+    return {name: torch.as_tensor(value).to(cell.device) for name, value in record.data.items()}
+
+
+def mitigate(cell: Cell) -> None:
+    """Removes what a mitigation finds; mitigate-....h5 holds predictions before and after."""
+    method = cell.method("mitigation")
+    evidence = cell.evidence(method)
+    means = means_of(cell)
+    with noted() as warnings, collecting() as told, measured(cell.device) as cost:
+        done: Mitigated = method.value(evidence, means)
+    keep = done.keep.cpu()
+    _check_kept(method.name, keep, len(cell.victim.role), len(done.trace.train))
+    data = {
+        names.REMOVED: ~keep,
+        names.TARGETS_WANTED: cell.victim.attacked.wanted,
+        names.TARGETS_Y: cell.victim.attacked.points.y,
+        **_predictions(cell, "before", cell.victim.trace),
+        **_predictions(cell, "after", done.trace),
+    }
+    about = about_run(method, cost, warnings)
+    about["retrainings"] = done.retrainings
+    about["all_targets"] = cell.victim.attacked.whole
+    about["uses"] = ",".join(_uses(cell))
+    cell.write(data, about, told, alarm=cell.alarm)
+
+
+def _check_kept(name: str, keep: Tensor, rows: int, trained: int) -> None:
+    fits = tuple(keep.shape) == (rows,) and keep.dtype == torch.bool
+    if not fits or int(keep.sum()) != trained:
+        raise ValueError(f"{name} tells of {int(keep.sum())} rows kept, but trained on {trained}")
+
+
+def _predictions(cell: Cell, when: str, trace: Trace) -> dict[str, Tensor]:
+    """What a victim says of the attacked points, the clean test set (right or not) and the probe."""
+    model = trace.model()
+    clean = cell.victim.clean.test
+    targets = cell.victim.attacked.points.to(cell.device)
+    labels = targets.y
+    if len(targets):
+        labels = predict(model, targets.x).argmax(1)
+    return {
+        f"targets/{when}": labels,
+        f"test/{when}": predict(model, clean.x).argmax(1) == clean.y,
+        f"probe/{when}": predict(model, cell.victim.test.x).argmax(1),
+    }
+
+
+def _uses(cell: Cell) -> list[str]:
+    """What the mitigation takes beyond the victim: also all that its detector or filter takes."""
+    uses: dict[str, None] = {}
+    for _, method in cell.stage.methods:
+        if method is not None:
+            uses |= dict.fromkeys(getattr(method.value, "uses", ()))
+    return list(uses)
