@@ -10,6 +10,32 @@ is not a number (nan) keeps to no rule. The messages are written here alone; a m
 """
 
 from collections.abc import Iterable
+from numbers import Integral, Real
+
+
+def check_type(name: str, value: object, kind: type, wanted: str) -> None:
+    """Raises TypeError unless `value` is a `kind`; `wanted` says what that is, in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}, got {_described(value)}")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a whole number; True and False are none."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {_described(value)}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a real number; True and False are none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {_described(value)}")
+
+
+def _described(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str | int | float | None):
+        return f"{kind} {value!r}"
+    return f"a value of type {kind}"
 
 INFINITE = float("inf")
 

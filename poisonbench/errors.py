@@ -69,6 +69,23 @@ class DivergedError(PoisonbenchError):
         self.epoch = epoch
 
 
+class ReplayError(PoisonbenchError):
+    """A run, repeated, does not end where it ended: scores made along the way would be wrong.
+
+    Attributes:
+        parameter: name of the first parameter or buffer that differs.
+    """
+
+    def __init__(self, parameter: str, found: str) -> None:
+        super().__init__(
+            f"the run, repeated, does not end at its last checkpoint: {parameter!r} {found}",
+            "train again here if it was trained on another device, version or number of threads; "
+            "else the model draws outside the seeds, keeps state that is no parameter or buffer, "
+            "or was changed by who looked at it",
+        )
+        self.parameter = parameter
+
+
 class LogError(PoisonbenchError):
     """A log file that is damaged, foreign, or of another schema.
 

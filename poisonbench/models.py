@@ -1,4 +1,7 @@
-"""Models as features followed by a linear head; pixels are normalised by the first layer, so attacks work in pixel space."""
+"""Models as features followed by a linear head.
+
+Pixels are normalised by the first layer, so that attacks work in pixel space.
+"""
 
 from collections.abc import Callable
 
@@ -6,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.errors import ConfigError
+from poisonbench.model_form import Shape, check_form
 from poisonbench.registry import lookup
-from poisonbench.seeding import derive, exact_arithmetic, seed_global
-
-Shape = tuple[int, ...]
+from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 
 
 class Normalize(nn.Module):
@@ -99,11 +101,19 @@ def mlp(shape: Shape, classes: int) -> Classifier:
 
 
 def cnn(shape: Shape, classes: int) -> Classifier:
-    """Two 3x3 convolutions (16, 32 channels) with pooling and a hidden layer of 64; 14 k parameters on 8x8 images."""
-    channels = _image(shape, "cnn")
+    """Two 3x3 convolutions (16, 32 channels) with pooling, and a hidden layer of 64.
+
+    It has 14 k parameters on 8x8 images.
+    """
     body = nn.Sequential(
-        *(_input(shape), nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), _pool()),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), _pool(), nn.Flatten()),
+        _input(shape),
+        nn.Conv2d(_image(shape, "cnn"), 16, 3, padding=1),
+        nn.ReLU(),
+        _pool(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        _pool(),
+        nn.Flatten(),
     )
     with torch.no_grad():
         size = body(torch.zeros(1, *shape)).shape[1]
@@ -119,12 +129,21 @@ def _conv(inside: int, outside: int) -> list[nn.Module]:
 
 
 def resnet9(shape: Shape, classes: int) -> Classifier:
-    """The nine-layer ResNet of the DAWNBench entries, with GroupNorm in place of BatchNorm; 6.6 M parameters."""
+    """The nine-layer ResNet of the DAWNBench entries, with GroupNorm in place of BatchNorm.
+
+    It has 6.6 M parameters.
+    """
     features = nn.Sequential(
-        *(_input(shape), *_conv(_image(shape, "resnet9"), 64)),
-        *(*_conv(64, 128), _pool(), Residual(*_conv(128, 128), *_conv(128, 128))),
-        *(*_conv(128, 256), _pool()),
-        *(*_conv(256, 512), _pool(), Residual(*_conv(512, 512), *_conv(512, 512))),
+        _input(shape),
+        *_conv(_image(shape, "resnet9"), 64),
+        *_conv(64, 128),
+        _pool(),
+        Residual(*_conv(128, 128), *_conv(128, 128)),
+        *_conv(128, 256),
+        _pool(),
+        *_conv(256, 512),
+        _pool(),
+        Residual(*_conv(512, 512), *_conv(512, 512)),
         GlobalMean(),
     )
     return Classifier(features, nn.Linear(512, classes))
@@ -139,41 +158,32 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
 
 
 def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
-    """Builds an untrained model in float32 on the CPU, in evaluation mode; equal seeds give equal parameters.
+    """Builds an untrained model in float32 on the CPU, in evaluation mode.
+
+    Equal seeds give equal parameters, whatever generator the model draws from, and whether it
+    draws when it is made or, if it is lazy, on its first instances.
 
     Args:
-        name: a key of `MODELS`, or `package.module:callable` of a function `(shape, classes) -> nn.Module`.
+        name: a key of `MODELS`, or `package.module:callable` of a function
+            `(shape, classes) -> nn.Module`.
         shape: shape of one instance.
         classes: number of classes C.
-        seed: of the initialisation. The global generator is left as it was.
+        seed: of the initialisation. The global generators are left as they were.
 
     Raises:
-        ConfigError: no such name; a model without `features` and `head`, or whose output is not head(features(x)).
+        ConfigError: no such name, or a model that is not of the form of `model_form.check_form`.
+        TypeError: what the function returned is no `nn.Module`.
     """
     make = lookup(MODELS, name, "model")
-    with torch.random.fork_rng(devices=[]):
-        seed_global(derive(seed, "model"))
-        model = make(tuple(shape), classes).eval()
-    if name not in MODELS:
-        _check_form(model, name, shape, classes)
+    start = derive(seed, "model")
+    with drawing(start), Outside().drawing(start):
+        model = make(tuple(shape), classes)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model {name!r} must give an nn.Module, got {type(model).__name__}")
+        model.eval()
+        if name not in MODELS:
+            check_form(model, name, shape, classes)
     return model
-
-
-def _check_form(model: nn.Module, name: str, shape: Shape, classes: int) -> None:
-    features, head = getattr(model, "features", None), getattr(model, "head", None)
-    hint = "a model is features (x -> penultimate features) followed by head (features -> logits)"
-    if not isinstance(features, nn.Module) or not isinstance(head, nn.Module):
-        raise ConfigError([f"model {name!r} lacks the submodules `features` and `head`"], hint)
-    with torch.no_grad():
-        x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
-        out = model(x)
-        if out.shape != (2, classes):
-            raise ConfigError(
-                [f"model {name!r} gives outputs of shape {tuple(out.shape)}, not (2, {classes})"],
-                hint,
-            )
-        if not torch.equal(out, head(features(x))):
-            raise ConfigError([f"model {name!r} is not head(features(x))"], hint)
 
 
 def predict(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:

@@ -1,7 +1,10 @@
-"""Training: one loop of SGD that `train` records and `replay` walks again bit for bit. Cost: O(T) forward and backward passes."""
+"""Training: one loop of SGD that `train` records and `replay` walks again bit for bit.
+
+Cost: O(T) forward and backward passes.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,16 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
-from poisonbench.errors import DivergedError
-from poisonbench.seeding import derive, exact_arithmetic, seed_global
+from poisonbench.errors import ConfigError, DivergedError
+from poisonbench.model_form import ATOL, RTOL, batch_layers
+from poisonbench.models import MODELS, predict
+from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 from poisonbench.training.recipe import (
     Recipe,
     batch_order,
+    check_arguments,
     learning_rates,
     starting_model,
     training_mode,
 )
-from poisonbench.training.trace import Checkpoint, Trace
+from poisonbench.training.trace import Checkpoint, Trace, check_final, check_trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,40 +44,50 @@ class Step:
     lr: float
 
 
-def _walk(
-    model: nn.Module,
-    data: Dataset,
-    recipe: Recipe,
-    seed: int,
-    plan: tuple[Tensor, Tensor],
-    losses: Tensor,
-    shares: Sequence[float] | None = None,
-) -> Iterator[Step]:
-    """The one training loop: yields every step of `plan` = (batches, lr) before taking it; fills losses (T,).
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The steps of a run.
 
-    `shares`, T numbers, multiply the mean loss of each batch; None for 1.
+    Attributes:
+        batches: (T, B) int64, the training instances of each step, -1 pads; none is empty.
+        lr: (T,) learning rates.
+        shares: T numbers by which the mean loss of each batch is multiplied; None for 1.
     """
-    batches, lr = plan
-    trained = [p for p in model.parameters() if p.requires_grad]
+
+    batches: Tensor
+    lr: Tensor
+    shares: Sequence[float] | None = None
+
+
+def _walk(
+    model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: Plan, losses: Tensor
+) -> Iterator[Step]:
+    """The one training loop: yields every step of `plan` before taking it; fills losses (T,)."""
+    device = data.x.device
     sgd = torch.optim.SGD(
-        trained,
+        [p for p in model.parameters() if p.requires_grad],
         lr=1.0,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
-    resident, sizes, rates = batches.to(data.y.device), (batches >= 0).sum(1).tolist(), lr.tolist()
-    devices = [data.x.device] if data.x.is_cuda else []
-    for t, (size, rate) in enumerate(zip(sizes, rates, strict=True)):
-        rows = resident[t, :size]
+    batches = plan.batches.to(data.y.device)
+    sizes = (plan.batches >= 0).sum(1).tolist()
+    outside = Outside()
+    for t, rate in enumerate(plan.lr.tolist()):
+        rows = batches[t, : sizes[t]]
         yield Step(t, model, rows, rate)
-        # dropout draws from the global generators: seeded by step, so that any replay draws the same, and put back
-        with torch.random.fork_rng(devices=devices), exact_arithmetic(), torch.enable_grad():
-            seed_global(derive(seed, "step", t), data.x.device)
+        # layers such as dropout draw from the global generators: seeded by step, so that any
+        # replay draws the same, and put back
+        draw = derive(seed, "step", t)
+        with drawing(draw, device), outside.drawing(draw), exact_arithmetic(), torch.enable_grad():
             training_mode(model, recipe)
             loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
             sgd.zero_grad()
-            (loss if shares is None else loss * shares[t]).backward()
+            descended = loss
+            if plan.shares is not None:
+                descended = loss * plan.shares[t]
+            descended.backward()
             sgd.param_groups[0]["lr"] = rate
             sgd.step()
             losses[t] = loss.detach()
@@ -89,12 +105,19 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
         seed: of the initialisation and of the order of the batches.
 
     Raises:
-        DivergedError: the loss or a parameter is no longer finite, checked at the end of every epoch.
-        ConfigError: the pretrained state of the recipe does not fit its model.
+        DivergedError: the loss or a parameter is no longer finite, checked at the end of every
+            epoch.
+        ConfigError: the pretrained state of the recipe does not fit its model, or a batch has one
+            row where the model's BatchNorm needs two.
+        TypeError: an argument of another type.
+        ValueError: no training instance.
     """
+    check_arguments(data, recipe, seed)
     batches = batch_order(len(data), recipe, seed)
-    lr = learning_rates(len(batches), recipe)
-    steps, per_epoch = len(batches), len(batches) // recipe.epochs
+    check_batch_sizes(data, recipe, (batches >= 0).sum(1))
+    plan = Plan(batches, learning_rates(len(batches), recipe))
+    steps = len(batches)
+    per_epoch = steps // recipe.epochs
     model = starting_model(recipe, data, seed)
     losses = torch.zeros(steps, dtype=data.x.dtype, device=data.x.device)
     keep = {math.ceil(steps * k / recipe.checkpoints) for k in range(1, recipe.checkpoints + 1)}
@@ -104,14 +127,20 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
         if taken and taken % per_epoch == 0:
             _check_finite(model, losses[:taken], taken // per_epoch)
         if taken in keep:
-            state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            checkpoints.append(Checkpoint(taken, float(lr[taken - 1]), state))
+            lr = float(plan.lr[taken - 1])
+            checkpoints.append(Checkpoint(taken, lr, _copied(model.state_dict())))
 
-    for step in _walk(model, data, recipe, seed, (batches, lr), losses):
+    for step in _walk(model, data, recipe, seed, plan, losses):
         after(step.index)
     after(steps)
     curve = losses.view(recipe.epochs, per_epoch).mean(1).cpu()
-    return Trace(data, recipe, seed, batches, lr, tuple(checkpoints), curve)
+    trace = Trace(data, recipe, seed, batches, plan.lr, tuple(checkpoints), curve)
+    _check_rebuilt(trace, model)
+    return trace
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def _check_finite(model: nn.Module, losses: Tensor, epoch: int) -> None:
@@ -122,14 +151,52 @@ def _check_finite(model: nn.Module, losses: Tensor, epoch: int) -> None:
         raise DivergedError(epoch)
 
 
-def retrain(
-    model: nn.Module,
-    data: Dataset,
-    recipe: Recipe,
-    seed: int,
-    plan: tuple[Tensor, Tensor],
-    shares: Sequence[float],
-) -> None:
+def _check_rebuilt(trace: Trace, model: nn.Module) -> None:
+    """Refuses a model of someone else's whose last checkpoint is not the model that was trained."""
+    if trace.recipe.model in MODELS:
+        return
+    x = trace.train.x[:2]
+    trained = predict(model, x)
+    rebuilt = predict(trace.model(), x)
+    if not torch.allclose(trained, rebuilt, rtol=RTOL, atol=ATOL, equal_nan=True):
+        found = f"model {trace.recipe.model!r}, rebuilt from its checkpoint, gives other outputs"
+        raise ConfigError(
+            [found],
+            "what training changes must be a parameter, or a buffer that state_dict holds",
+        )
+
+
+def check_batch_sizes(data: Dataset, recipe: Recipe, sizes: Tensor) -> None:
+    """Refuses batches of one row where the model takes statistics of a batch.
+
+    Args:
+        data: the instances.
+        recipe: names the model.
+        sizes: number of rows of every batch, (T,) or (T, K).
+
+    Raises:
+        ConfigError: one has a single row, and the model fails on it.
+    """
+    if not bool((sizes == 1).any()):
+        return
+    model = starting_model(recipe, data, 0)
+    layers = batch_layers(model)
+    if not layers:
+        return
+    try:
+        with drawing(0, data.x.device), torch.no_grad():
+            training_mode(model, recipe)
+            model(data.x[:1])
+    except ValueError:
+        names = ", ".join(layers)
+        raise ConfigError(
+            [f"BatchNorm needs at least two rows in a batch, and a batch has one: {names}"],
+            f"choose a batch_size other than {recipe.batch_size}, so that none is left with one "
+            "row, or GroupNorm; in leave-one-out the last batch needs three",
+        ) from None
+
+
+def retrain(model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: Plan) -> None:
     """Trains a model in place on given batches.
 
     Args:
@@ -137,24 +204,36 @@ def retrain(
         data: the instances that the batches name.
         recipe: hyperparameters.
         seed: of what layers draw.
-        plan: batches (T, B) int64, -1 pads, none empty, and learning rates (T,).
-        shares: T numbers by which the mean loss of each batch is multiplied.
+        plan: the steps.
 
     Raises:
         DivergedError: the loss or a parameter is no longer finite, checked at the end.
     """
-    losses = data.x.new_zeros(len(plan[0]))
-    for _ in _walk(model, data, recipe, seed, plan, losses, shares):
+    losses = data.x.new_zeros(len(plan.batches))
+    for _ in _walk(model, data, recipe, seed, plan, losses):
         pass
     _check_finite(model, losses, recipe.epochs)
 
 
 def replay(trace: Trace) -> Iterator[Step]:
-    """Trains `trace` again and yields every step before it is taken; the parameters are those of the run, bit for bit.
+    """Trains `trace` again and yields every step before it is taken.
 
-    Cost: one training run, O(p) memory. The model of the last yielded step is the live one: once the iterator is
-    exhausted, it holds the final parameters.
+    Cost: one training run, O(p) memory. The model of the last yielded step is the live one: once
+    the iterator is exhausted, it holds the final parameters, which are compared with those of the
+    run bit for bit.
+
+    Raises:
+        TypeError: `trace` is no Trace.
+        ReplayError: at the end, the parameters or buffers are others than those of the run.
     """
-    plan = (trace.batches, trace.lr)
-    losses = torch.zeros(len(trace.lr), dtype=trace.train.x.dtype, device=trace.train.x.device)
-    return _walk(trace.initial(), trace.train, trace.recipe, trace.seed, plan, losses)
+    check_trace(trace)
+    return _replayed(trace)
+
+
+def _replayed(trace: Trace) -> Iterator[Step]:
+    data = trace.train
+    model = trace.initial()
+    losses = torch.zeros(len(trace.lr), dtype=data.x.dtype, device=data.x.device)
+    plan = Plan(trace.batches, trace.lr)
+    yield from _walk(model, data, trace.recipe, trace.seed, plan, losses)
+    check_final(trace, model.state_dict())

@@ -1,4 +1,4 @@
-"""The recipe of a training run, and the plan that follows from it: which rows make each step, at which learning rate."""
+"""The recipe of a training run, and its plan: which rows make each step, at which learning rate."""
 
 import math
 from collections.abc import Iterator
@@ -7,12 +7,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from poisonbench.checks import (
+    check_at_least,
+    check_choice,
+    check_number,
+    check_positive,
+    check_share,
+    check_type,
+    check_whole,
+)
 from poisonbench.data import Dataset
 from poisonbench.models import build
 from poisonbench.seeding import generator
 from poisonbench.training.start import Start
 
 SCHEDULES = ("constant", "cosine", "one-cycle")
+WARMING = 0.3  # share of the steps of "one-cycle" over which the learning rate rises
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,15 @@ class Recipe:
         momentum: mu in [0, 1); the buffer starts without dampening.
         nesterov: Nesterov momentum.
         weight_decay: w, the gradient of (w/2)|theta|^2.
-        schedule: "constant", "cosine" (to 0), or "one-cycle" (linear up over the first 30 % of the steps, then cosine to 0).
-        checkpoints: number of checkpoints kept, evenly spaced over the steps; the last is the final model.
-        start: the pretrained model from which training starts (transfer); None starts from the seed. It is left out of the repr
-            and of configurations, which tell how it was made.
+        schedule: "constant", "cosine" (to 0), or "one-cycle" (linear up over the first 30 % of the
+            steps, then cosine to 0).
+        checkpoints: number of checkpoints kept, evenly spaced over the steps; the last is the
+            final model.
+        start: the pretrained model from which training starts (transfer); None starts from the
+            seed. It is left out of the repr and of configurations, which tell how it was made.
 
     Raises:
+        TypeError: a value of another type, such as a model in the place of its name.
         ValueError: a value out of its range, naming the rule and the value.
     """
 
@@ -50,43 +63,59 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        check_type("model", self.model, str, "a name of a model, or 'package.module:callable'")
         for name in ("epochs", "batch_size", "checkpoints"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr must be positive and finite, got {self.lr}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
-        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            value = getattr(self, name)
+            check_whole(name, value)
+            check_at_least(name, value, 1)
+        for name in ("lr", "momentum", "weight_decay"):
+            check_number(name, getattr(self, name))
+        check_positive("lr", self.lr)
+        check_share("momentum", self.momentum)
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"weight_decay must be non-negative and finite, got {self.weight_decay}"
             )
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}"
-            )
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_type("nesterov", self.nesterov, bool, "True or False")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0, got 0")
+        if self.start is not None:
+            check_type("start", self.start, Start, "a Start or None")
+
+
+def check_arguments(data: Dataset, recipe: Recipe, seed: int) -> None:
+    """Refuses what no model can be trained with.
+
+    Raises:
+        TypeError: `data` is no Dataset, `recipe` no Recipe, or `seed` no whole number.
+        ValueError: there is no training instance.
+    """
+    check_type("data", data, Dataset, "a poisonbench.data.Dataset")
+    check_type("recipe", recipe, Recipe, "a poisonbench.training.Recipe")
+    check_whole("seed", seed)
+    if not len(data):
+        raise ValueError("training needs at least 1 instance, got a data set of 0 rows")
 
 
 def starting_model(recipe: Recipe, data: Dataset, seed: int) -> nn.Module:
-    """Builds the model from which a run with this seed starts: in evaluation mode, on the device and in the dtype of the data.
+    """Builds the model from which a run with this seed starts, in evaluation mode.
 
-    In transfer it has the pretrained state, and parameters that are not trained do not require a gradient.
+    It lies on the device of the data, in their dtype. In transfer it has the pretrained state, and
+    parameters that are not trained do not require a gradient.
 
     Raises:
         ConfigError: no such model, or the pretrained state does not fit it.
     """
-    model = build(recipe.model, data.shape, data.classes, seed).to(
-        device=data.x.device, dtype=data.x.dtype
-    )
+    model = build(recipe.model, data.shape, data.classes, seed)
+    model = model.to(device=data.x.device, dtype=data.x.dtype)
     if recipe.start is not None:
         recipe.start.enter(model)
     return model
 
 
 def training_mode(model: nn.Module, recipe: Recipe) -> None:
-    """Puts a model into the mode in which the recipe trains it: frozen features compute as in evaluation."""
+    """Puts a model into training mode; frozen features compute as in evaluation."""
     if recipe.start is None:
         model.train()
     else:
@@ -106,9 +135,13 @@ def permutations(n: int, seed: int) -> Iterator[Tensor]:
 
 
 def batch_order(n: int, recipe: Recipe, seed: int) -> Tensor:
-    """Returns (T, B) int64: a fresh permutation of the n instances an epoch, cut into batches, -1 pads."""
+    """Returns (T, B) int64: a permutation of the n instances an epoch, cut into batches.
+
+    The last batch of an epoch is padded with -1.
+    """
     width = min(recipe.batch_size, n)
-    order = torch.full((recipe.epochs, epoch_steps(n, recipe) * width), -1, dtype=torch.int64)
+    places = epoch_steps(n, recipe) * width
+    order = torch.full((recipe.epochs, places), -1, dtype=torch.int64)
     for epoch, permutation in zip(order, permutations(n, seed), strict=False):
         epoch[:n] = permutation
     return order.view(-1, width)
@@ -119,7 +152,9 @@ def learning_rates(steps: int, recipe: Recipe) -> Tensor:
     t = torch.arange(steps, dtype=torch.float64)
     if recipe.schedule == "constant":
         return torch.full_like(t, recipe.lr)
-    warm = math.ceil(0.3 * steps) if recipe.schedule == "one-cycle" else 0
+    warm = 0
+    if recipe.schedule == "one-cycle":
+        warm = math.ceil(WARMING * steps)
     up = (t + 1) / max(warm, 1)
     down = (1 + torch.cos(math.pi * (t - warm) / (steps - warm))) / 2
     return recipe.lr * torch.where(t < warm, up, down)

@@ -1,4 +1,7 @@
-"""Where training starts: from the seed, or in transfer from a model that was trained before, with its features frozen or not."""
+"""Where training starts: from the seed, or in transfer from a model that was trained before.
+
+The features of a pretrained model are frozen or not.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from poisonbench.checks import check_choice
 from poisonbench.errors import ConfigError
 
 Trained = Literal["head", "all"]
@@ -16,12 +20,13 @@ Trained = Literal["head", "all"]
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A pretrained model from which every training run of a recipe starts. Two are equal if they train alike.
+    """A pretrained model from which every run of a recipe starts. Two are equal if they train alike.
 
     Attributes:
-        state: name -> value of the pretrained parameters and buffers. All of the features must be there; without those of the
-            head, the head begins as the seed gives it.
-        trained: "head" freezes the features, which then compute in training as they do in evaluation; "all" fine-tunes.
+        state: name -> value of the pretrained parameters and buffers. All of the features must be
+            there; without those of the head, the head begins as the seed gives it.
+        trained: "head" freezes the features, which then compute in training as they do in
+            evaluation; "all" fine-tunes.
 
     Raises:
         ValueError: `trained` is neither.
@@ -31,10 +36,7 @@ class Start:
     trained: Trained = "head"
 
     def __post_init__(self) -> None:
-        if self.trained not in get_args(Trained):
-            raise ValueError(
-                f"trained must be one of {', '.join(get_args(Trained))}, got {self.trained!r}"
-            )
+        check_choice("trained", self.trained, get_args(Trained))
 
     @cached_property
     def digest(self) -> str:
@@ -42,10 +44,9 @@ class Start:
         return digest(self.state)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Start) and (self.digest, self.trained) == (
-            other.digest,
-            other.trained,
-        )
+        if not isinstance(other, Start):
+            return False
+        return self.digest == other.digest and self.trained == other.trained
 
     def __hash__(self) -> int:
         return hash((self.digest, self.trained))
@@ -57,27 +58,35 @@ class Start:
             ConfigError: names or shapes do not fit the model.
         """
         own = model.state_dict()
-        faults = [
-            f"the pretrained state holds {name!r}, which the model lacks"
-            for name in self.state
-            if name not in own
-        ]
-        faults += [
-            f"the pretrained state holds {name!r} of shape {tuple(value.shape)}, the model's is {tuple(own[name].shape)}"
-            for name, value in self.state.items()
-            if name in own and own[name].shape != value.shape
-        ]
-        faults += [
-            f"the pretrained state lacks {name!r}"
-            for name in own
-            if name not in self.state
-            and (not name.startswith("head.") or any(key.startswith("head.") for key in self.state))
-        ]
+        faults = [*self._foreign(own), *self._lacking(own)]
         if faults:
             raise ConfigError(faults, "pretrain the same model on instances of the same shape")
         model.load_state_dict(dict(self.state), strict=False)
         if self.trained == "head":
             model.get_submodule("features").requires_grad_(False)
+
+    def _foreign(self, own: Mapping[str, Tensor]) -> list[str]:
+        """Says what the state holds that does not fit a model with the state `own`."""
+        faults = []
+        for name, value in self.state.items():
+            held = f"the pretrained state holds {name!r}"
+            shape = tuple(value.shape)
+            if name not in own:
+                faults.append(f"{held}, which the model lacks")
+            elif tuple(own[name].shape) != shape:
+                wanted = tuple(own[name].shape)
+                faults.append(f"{held} of shape {shape}, the model's is {wanted}")
+        return faults
+
+    def _lacking(self, own: Mapping[str, Tensor]) -> list[str]:
+        """Says what a model with the state `own` has and the pretrained state lacks."""
+        fresh_head = not any(_in_head(name) for name in self.state)
+        missing = [name for name in own if name not in self.state]
+        return [
+            f"the pretrained state lacks {name!r}"
+            for name in missing
+            if not (fresh_head and _in_head(name))
+        ]
 
     def begin_step(self, model: nn.Module) -> None:
         """Puts `model` into training mode, except for what is frozen."""
@@ -86,9 +95,13 @@ class Start:
             model.get_submodule("features").eval()
 
 
+def _in_head(name: str) -> bool:
+    return name.startswith("head.")
+
+
 def body_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a state without the head: a start with it trains a fresh one."""
-    return {name: value for name, value in state.items() if not name.startswith("head.")}
+    return {name: value for name, value in state.items() if not _in_head(name)}
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
@@ -96,7 +109,11 @@ def digest(state: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name, value in sorted(state.items()):
         total.update(name.encode())
-        total.update(
-            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        )
+        total.update(bytes_of(value))
     return total.hexdigest()
+
+
+def bytes_of(value: Tensor) -> bytes:
+    """Returns the bytes of a tensor, row by row."""
+    flat = value.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes()

@@ -1,11 +1,15 @@
 """What a training run leaves behind: all that an influence estimator may know of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from poisonbench.checks import check_type
 from poisonbench.data import Dataset
+from poisonbench.errors import ReplayError
 from poisonbench.training.recipe import Recipe, starting_model
 
 
@@ -36,7 +40,8 @@ class Trace:
         lr: (T,) float64 on the CPU, the learning rate of each step.
         checkpoints: ascending in step; the last is the final model.
         losses: (epochs,) mean training loss of each epoch, as seen by the steps.
-        scratch: folder in which a long fit may keep restart blocks, or None; no part of the configuration.
+        scratch: folder in which a long fit may keep restart blocks, or None; no part of the
+            configuration.
     """
 
     train: Dataset
@@ -49,14 +54,46 @@ class Trace:
     scratch: Path | None = None
 
     def initial(self) -> nn.Module:
-        """Returns the model before the first step, rebuilt from the seed, on the device and in the dtype of the training set.
+        """Returns the model before the first step, rebuilt from the seed.
 
-        Parameters that are not trained (frozen features, in transfer) have requires_grad=False.
+        It lies on the device of the training set, in its dtype. Parameters that are not trained
+        (frozen features, in transfer) have requires_grad=False.
         """
         return starting_model(self.recipe, self.train, self.seed)
 
     def model(self, k: int = -1) -> nn.Module:
-        """Returns a fresh copy of the model of checkpoint `k` in evaluation mode, parameters and running statistics."""
+        """Returns a fresh copy of the model of checkpoint `k`, in evaluation mode.
+
+        It has the parameters and the running statistics of the checkpoint.
+        """
         model = self.initial()
         model.load_state_dict(self.checkpoints[k].state)
         return model
+
+
+def check_trace(trace: object) -> None:
+    """Refuses what is no finished run.
+
+    Raises:
+        TypeError: `trace` is no Trace; a model alone does not tell how it was trained.
+    """
+    check_type("trace", trace, Trace, "a Trace, such as `poisonbench.training.train` returns")
+
+
+def check_final(trace: Trace, state: Mapping[str, Tensor]) -> None:
+    """Compares the state in which a run was repeated with its last checkpoint, bit for bit.
+
+    Args:
+        trace: the run.
+        state: name of a parameter or buffer -> value after the last step.
+
+    Raises:
+        ReplayError: a value differs, and by how much.
+    """
+    final = trace.checkpoints[-1].state
+    for name, value in state.items():
+        want = final[name].to(value.device)
+        same = (value == want) | (value.isnan() & want.isnan())
+        if not bool(same.all()):
+            off = (value.to(torch.float64) - want.to(torch.float64)).abs().max()
+            raise ReplayError(name, f"is off by {float(off):.1e}")
