@@ -6,36 +6,12 @@ is not a number (nan) keeps to no rule. The messages are written here alone; a m
 `check_fraction` (0, 1); `check_part` (0, 1]; `check_share` [0, 1); `check_unit` [0, 1];
 `check_between` [low, high]; `check_positive` (0, inf); `check_not_negative` [0, inf);
 `check_at_least` [least, inf], None passes; `check_choice`: one of several names;
-`check_different`: two classes that must not be the same.
+`check_different`: two classes that must not be the same. Three raise TypeError instead:
+`check_type`, `check_whole` (a whole number), `check_number`.
 """
 
 from collections.abc import Iterable
 from numbers import Integral, Real
-
-
-def check_type(name: str, value: object, kind: type, wanted: str) -> None:
-    """Raises TypeError unless `value` is a `kind`; `wanted` says what that is, in words."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be {wanted}, got {_described(value)}")
-
-
-def check_whole(name: str, value: object) -> None:
-    """Raises TypeError unless `value` is a whole number; True and False are none."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {_described(value)}")
-
-
-def check_number(name: str, value: object) -> None:
-    """Raises TypeError unless `value` is a real number; True and False are none."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {_described(value)}")
-
-
-def _described(value: object) -> str:
-    kind = type(value).__name__
-    if isinstance(value, str | int | float | None):
-        return f"{kind} {value!r}"
-    return f"a value of type {kind}"
 
 INFINITE = float("inf")
 
@@ -98,3 +74,28 @@ def check_different(name: str, value: int | None, other_name: str, other: int | 
     """Raises ValueError if two classes are the same one; None is a class left open and passes."""
     if value is not None and value == other:
         raise ValueError(f"{name} and {other_name} must differ, got {value} for both")
+
+
+def check_type(name: str, value: object, kind: type, wanted: str) -> None:
+    """Raises TypeError unless `value` is a `kind`; `wanted` says what that is, in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}, got {_described(value)}")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a whole number; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a whole number, got {_described(value)}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a real number; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {_described(value)}")
+
+
+def _described(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str | int | float | None):
+        return f"{kind} {value!r}"
+    return f"a value of type {kind}"

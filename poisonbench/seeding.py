@@ -23,13 +23,13 @@ class State:
     """Global state of a process that a method could move.
 
     Attributes:
-        torch: state of PyTorch's generator on the CPU.
+        cpu: state of PyTorch's generator on the CPU.
         numpy: state of NumPy's global generator.
         python: state of Python's global generator.
         dtype: PyTorch's default dtype.
     """
 
-    torch: Tensor
+    cpu: Tensor
     numpy: Numpy
     python: Python
     dtype: torch.dtype
@@ -37,7 +37,7 @@ class State:
     def same(self, other: "State") -> bool:
         """Whether both are the same state."""
         return (
-            torch.equal(self.torch, other.torch)
+            torch.equal(self.cpu, other.cpu)
             and self.dtype == other.dtype
             and _same_outside(self.numpy, self.python, other.numpy, other.python)
         )
@@ -144,7 +144,7 @@ def global_state() -> State:
 def restore(state: State) -> bool:
     """Puts the global generators and the default dtype back; returns whether they had moved."""
     same = global_state().same(state)
-    torch.random.set_rng_state(state.torch)
+    torch.random.set_rng_state(state.cpu)
     torch.set_default_dtype(state.dtype)
     np.random.set_state(state.numpy)  # noqa: NPY002
     random.setstate(state.python)

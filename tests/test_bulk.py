@@ -26,7 +26,7 @@ from poisonbench.training import (
     train,
     train_many,
 )
-from poisonbench.training.many import stacked as stack
+from poisonbench.training.many import ensemble as asked
 from poisonbench.training.many import train_many as bulk
 from poisonbench.training.many.stacked import Mapped
 
@@ -125,7 +125,7 @@ def test_every_way_gives_the_same_models(
     """`vmap` over convolutions is what a GPU takes; here it is slow, but must be right."""
     data, masks = random_data(12), random_masks(2, 12, 8)
     recipe = recipe_of(model, epochs=1)
-    for where in (bulk, stack):
+    for where in (bulk, asked):
         monkeypatch.setattr(where, "way_of", lambda *_: way)
     ensemble = train_many(data, masks, recipe, [3, 4], batches="full", convention="A")
     for k, mask in enumerate(masks):

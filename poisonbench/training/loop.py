@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, DivergedError
-from poisonbench.model_form import ATOL, RTOL, batch_layers
+from poisonbench.functional import finite_names, whole_state
+from poisonbench.model_form import batch_layers, close
 from poisonbench.models import MODELS, predict
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 from poisonbench.training.recipe import (
@@ -105,8 +106,8 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
         seed: of the initialisation and of the order of the batches.
 
     Raises:
-        DivergedError: the loss or a parameter is no longer finite, checked at the end of every
-            epoch.
+        DivergedError: the loss, a parameter or a buffer is no longer finite, checked at the end
+            of every epoch.
         ConfigError: the pretrained state of the recipe does not fit its model, or a batch has one
             row where the model's BatchNorm needs two.
         TypeError: an argument of another type.
@@ -119,13 +120,14 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
     steps = len(batches)
     per_epoch = steps // recipe.epochs
     model = starting_model(recipe, data, seed)
+    watched = finite_names(model)
     losses = torch.zeros(steps, dtype=data.x.dtype, device=data.x.device)
     keep = {math.ceil(steps * k / recipe.checkpoints) for k in range(1, recipe.checkpoints + 1)}
     checkpoints: list[Checkpoint] = []
 
     def after(taken: int) -> None:
         if taken and taken % per_epoch == 0:
-            _check_finite(model, losses[:taken], taken // per_epoch)
+            _check_finite(model, watched, losses[:taken], taken // per_epoch)
         if taken in keep:
             lr = float(plan.lr[taken - 1])
             checkpoints.append(Checkpoint(taken, lr, _copied(model.state_dict())))
@@ -143,10 +145,12 @@ def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
 
 
-def _check_finite(model: nn.Module, losses: Tensor, epoch: int) -> None:
+def _check_finite(model: nn.Module, watched: frozenset[str], losses: Tensor, epoch: int) -> None:
+    """Raises DivergedError where a loss, or what was finite at the start, is no longer so."""
     finite = losses.isfinite().all()
-    for value in model.parameters():
-        finite = finite & value.isfinite().all()
+    for name, value in whole_state(model).items():
+        if name in watched:
+            finite = finite & value.isfinite().all()
     if not bool(finite):
         raise DivergedError(epoch)
 
@@ -158,7 +162,7 @@ def _check_rebuilt(trace: Trace, model: nn.Module) -> None:
     x = trace.train.x[:2]
     trained = predict(model, x)
     rebuilt = predict(trace.model(), x)
-    if not torch.allclose(trained, rebuilt, rtol=RTOL, atol=ATOL, equal_nan=True):
+    if not close(trained, rebuilt):
         found = f"model {trace.recipe.model!r}, rebuilt from its checkpoint, gives other outputs"
         raise ConfigError(
             [found],
@@ -207,12 +211,13 @@ def retrain(model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: Pl
         plan: the steps.
 
     Raises:
-        DivergedError: the loss or a parameter is no longer finite, checked at the end.
+        DivergedError: the loss, a parameter or a buffer is no longer finite, checked at the end.
     """
+    watched = finite_names(model)
     losses = data.x.new_zeros(len(plan.batches))
     for _ in _walk(model, data, recipe, seed, plan, losses):
         pass
-    _check_finite(model, losses, recipe.epochs)
+    _check_finite(model, watched, losses, recipe.epochs)
 
 
 def replay(trace: Trace) -> Iterator[Step]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from poisonbench.checks import (
     check_at_least,
     check_choice,
+    check_not_negative,
     check_number,
     check_positive,
     check_share,
@@ -72,10 +73,7 @@ class Recipe:
             check_number(name, getattr(self, name))
         check_positive("lr", self.lr)
         check_share("momentum", self.momentum)
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(
-                f"weight_decay must be non-negative and finite, got {self.weight_decay}"
-            )
+        check_not_negative("weight_decay", self.weight_decay)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_type("nesterov", self.nesterov, bool, "True or False")
         if self.nesterov and self.momentum == 0:

@@ -1,39 +1,53 @@
 """Which instances make each step of each of many models, and with which weight."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from poisonbench.checks import check_choice
 from poisonbench.training.recipe import Recipe, epoch_steps, permutations
 
 Batches = Literal["own", "full"]
 Convention = Literal["A", "B"]
 
 
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """The S batches of an epoch of K models, of B places each.
+
+    A place without an instance has weight 0 and names one of the model's own, so that nothing
+    foreign is computed with.
+
+    Attributes:
+        rows: (K, S, B) int64, the instances.
+        weights: (K, S, B) float64, what each adds to the mean loss of its batch.
+    """
+
+    rows: Tensor
+    weights: Tensor
+
+
 def check(n: int, masks: Tensor, seeds: Sequence[int], batches: str, convention: str) -> None:
     """Raises ValueError where the arguments of `train_many` on n instances are not as it says."""
-    if masks.dtype != torch.bool or masks.dim() != 2 or masks.shape[1] != n or not len(masks):
+    shaped = masks.dim() == 2 and masks.shape[1] == n and len(masks) > 0
+    if masks.dtype != torch.bool or not shaped:
         raise ValueError(
             f"masks must be (K, {n}) bool with K >= 1, got {tuple(masks.shape)} {masks.dtype}"
         )
     if len(seeds) != len(masks):
         raise ValueError(f"seeds must be one a model, {len(masks)}, got {len(seeds)}")
-    if batches not in get_args(Batches):
-        raise ValueError(f"batches must be one of {', '.join(get_args(Batches))}, got {batches!r}")
-    if convention not in get_args(Convention):
-        raise ValueError(
-            f"convention must be one of {', '.join(get_args(Convention))}, got {convention!r}"
-        )
+    check_choice("batches", batches, get_args(Batches))
+    check_choice("convention", convention, get_args(Convention))
 
 
 def epochs(
     masks: Tensor, recipe: Recipe, seeds: Sequence[int], batches: Batches, convention: Convention
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields the batches of each epoch: rows (K, S, B) int64 and weights (K, S, B) float64, S steps an epoch.
-
-    A place without an instance has weight 0 and names one of the model's own, so that nothing foreign is computed with.
+) -> Iterator[Epoch]:
+    """Yields the batches of each epoch of K models.
 
     Args:
         masks: (K, n) bool, no row empty; with "own" the sizes must need the same number of steps.
@@ -43,28 +57,48 @@ def epochs(
         convention: the divisor, see `train_many`.
     """
     K, n = masks.shape
-    sizes = masks.sum(1).tolist() if batches == "own" else [n] * K
-    own = [mask.nonzero().squeeze(1) for mask in masks] if batches == "own" else None
-    filler = masks.to(torch.uint8).argmax(1)[:, None]
-    keys = list(zip(sizes, seeds, strict=True))
-    draws = {
-        key: permutations(*key) for key in keys
-    }  # equal seeds share their order, which is drawn once
+    sizes = [n] * K
+    if batches == "own":
+        sizes = masks.sum(1).tolist()
     steps = epoch_steps(max(sizes), recipe)
     width = min(recipe.batch_size, max(sizes))
-    for _ in range(recipe.epochs):
-        drawn = {key: next(draw) for key, draw in draws.items()}
-        order = torch.full((K, steps * width), -1, dtype=torch.int64)
-        for k, (size, seed) in enumerate(keys):
-            permutation = drawn[size, seed]
-            order[k, :size] = permutation if own is None else own[k][permutation]
+    filler = masks.to(torch.uint8).argmax(1)[:, None]  # the first instance of each model
+    orders = _orders(masks, sizes, seeds, batches, steps * width)
+    for order in islice(orders, recipe.epochs):
         there = order >= 0
         present = there & masks.gather(1, order.clamp(min=0))
-        divisor = (
-            (there if convention == "A" else present)
-            .view(K, steps, width)
-            .sum(2, keepdim=True)
-            .clamp(min=1)
-        )
         rows = torch.where(present, order, filler).view(K, steps, width)
-        yield rows, present.view(K, steps, width).to(torch.float64) / divisor
+        counted = present
+        if convention == "A":
+            counted = there
+        divisor = counted.view(K, steps, width).sum(2, keepdim=True).clamp(min=1)
+        yield Epoch(rows, present.view(K, steps, width).to(torch.float64) / divisor)
+
+
+def _orders(
+    masks: Tensor, sizes: Sequence[int], seeds: Sequence[int], batches: Batches, places: int
+) -> Iterator[Tensor]:
+    """Yields the order of the instances in each epoch, (K, places) int64, -1 pads, without end."""
+    own = [mask.nonzero().squeeze(1) for mask in masks]
+    # models of equal seeds and sizes share their order, which is drawn once
+    keys = list(zip(sizes, seeds, strict=True))
+    draws = {(size, seed): permutations(size, seed) for size, seed in keys}
+    while True:
+        drawn = {key: next(draw) for key, draw in draws.items()}
+        order = torch.full((len(masks), places), -1, dtype=torch.int64)
+        for k, key in enumerate(keys):
+            permutation = drawn[key]
+            if batches == "own":
+                permutation = own[k][permutation]
+            order[k, : sizes[k]] = permutation
+        yield order
+
+
+def present_rows(
+    masks: Tensor, recipe: Recipe, seeds: Sequence[int], batches: Batches
+) -> Iterator[Tensor]:
+    """Yields how many of its own instances each batch of each model holds, (T,) int64."""
+    for mask, seed in zip(masks, seeds, strict=True):
+        if bool(mask.any()):
+            walked = epochs(mask[None], recipe, [seed], batches, "B")
+            yield torch.cat([(epoch.weights[0] > 0).sum(1) for epoch in walked])

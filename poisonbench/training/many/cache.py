@@ -1,4 +1,7 @@
-"""Blocks of finished models in a folder, for a killed job to go on: files whole or absent, named by a digest of their causes."""
+"""Blocks of finished models in a folder, for a killed job to go on.
+
+Files are whole or absent, and named by a digest of all that their models depend on.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -12,15 +15,14 @@ from torch import Tensor
 from poisonbench import log
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
+from poisonbench.training.many.stacked import States
 from poisonbench.training.recipe import Recipe
+from poisonbench.training.start import bytes_of
 
 KIND = "models"
+LAYOUT = 2  # of what is kept: goes up when older files would be read otherwise than they were meant
 
-States = dict[str, Tensor]
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+Reader = Callable[[], States]
 
 
 @dataclass(frozen=True)
@@ -39,32 +41,40 @@ class Shelf:
     def of(
         cls, folder: Path | None, data: Dataset, recipe: Recipe, points: Dataset | None, how: str
     ) -> "Shelf":
-        """Opens `folder` for the models of one job; `how` names all else that their parameters depend on."""
+        """Opens `folder` for the models of one job.
+
+        Args:
+            folder: None keeps nothing.
+            data: n training instances.
+            recipe: hyperparameters.
+            points: whose predictions are kept in the place of the models, or None.
+            how: names all else that the parameters of the models depend on.
+        """
         if folder is None:
             return cls(None)
         log.sweep(folder)
         start = recipe.start and (recipe.start.digest, recipe.start.trained)
-        total = hashlib.sha256(
-            repr((recipe, start, how, str(data.x.device), torch.__version__)).encode()
-        )
+        causes = (LAYOUT, recipe, start, how, str(data.x.device), torch.__version__)
+        total = hashlib.sha256(repr(causes).encode())
         for part in (data, points):
             if part is not None:
-                total.update(
-                    repr((part.x.dtype, part.x.shape, part.classes)).encode()
-                    + _bytes(part.x)
-                    + _bytes(part.y)
-                )
+                total.update(repr((part.x.dtype, part.x.shape, part.classes)).encode())
+                total.update(bytes_of(part.x))
+                total.update(bytes_of(part.y))
         return cls(folder, total.hexdigest())
 
-    def find(
-        self, masks: Tensor, seeds: list[int], train: Callable[[], States]
-    ) -> tuple[States, Callable[[], States] | None]:
-        """Returns the block of these models, (k, n) masks and k seeds, and a reader of its file; trains where it is missing."""
+    def find(self, masks: Tensor, seeds: list[int], train: Reader) -> tuple[States, Reader | None]:
+        """Returns the block of these models and a reader of its file; trains where it is missing.
+
+        Args:
+            masks: (k, n) bool, the instances of the models.
+            seeds: k ints.
+            train: makes the block.
+        """
         if self.folder is None:
             return train(), None
-        digest = hashlib.sha256(
-            repr((self.digest, seeds, masks.shape)).encode() + _bytes(masks)
-        ).hexdigest()
+        causes = repr((self.digest, seeds, masks.shape)).encode()
+        digest = hashlib.sha256(causes + bytes_of(masks)).hexdigest()
         path = self.folder / f"models-{digest[:16]}.h5"
 
         def read() -> States:

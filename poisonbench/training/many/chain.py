@@ -1,54 +1,53 @@
-"""K models whose layers follow one another, trained as one chain of stacked layers; which models are such."""
+"""K models whose layers follow one another, trained as one chain of stacked layers.
+
+Which models are such is told by `is_chain`, by their layers' types; `choice.way_of` then tries.
+"""
 
 from collections.abc import Mapping
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from poisonbench.functional import whole_state
 from poisonbench.models import Classifier, Normalize
-from poisonbench.training.many.layers import Convolution, Flatten, Link, Pool, Product, Rectifier
+from poisonbench.training.many.convolution import Convolution
+from poisonbench.training.many.layers import Flatten, Link, Pool, Product, Rectifier
+
+Leaf = tuple[str, nn.Module]  # what its parameters' names begin with, and the module
 
 _PRODUCTS = (nn.Linear, nn.Conv2d)
 
 
 class Chain:
-    """K models whose layers follow one another, for which `is_chain` holds, on stacked states."""
+    """K models whose layers follow one another, for which `is_chain` holds, on stacked states.
+
+    Attributes:
+        before: modules before the first layer with parameters, which all models share.
+        links: the others.
+    """
 
     def __init__(self, model: nn.Module, states: Mapping[str, Tensor]) -> None:
-        leaves = [*_leaves(model), ("", nn.Identity())]
-        start = next(i for i, (_, module) in enumerate(leaves) if isinstance(module, _PRODUCTS))
-        self.before = [module for _, module in leaves[:start] if isinstance(module, Normalize)]
-        self.flat = any(isinstance(module, nn.Flatten) for _, module in leaves[:start])
+        leaves = _leaves(model)
+        start = _first_product(leaves)
+        self.before = [module for _, module in leaves[:start]]
         self.links: list[Link] = []
-        last: nn.Module = nn.Identity()
-        for (name, module), (_, after) in pairwise(leaves[start:]):
-            if isinstance(module, _PRODUCTS):
-                how = (
-                    states[f"{name}weight"],
-                    states.get(f"{name}bias"),
-                    type(after) is nn.ReLU,
-                    not self.links,
-                )
-                self.links.append(
-                    Convolution(module, *how) if isinstance(module, nn.Conv2d) else Product(*how)
-                )
-            elif isinstance(module, nn.ReLU) and not isinstance(last, _PRODUCTS):
-                self.links.append(Rectifier())
-            elif isinstance(module, nn.MaxPool2d):
-                self.links.append(Pool(module))
-            elif isinstance(module, nn.Flatten):
-                self.links.append(Flatten())
-            last = module
+        chained = leaves[start:]
+        followers = [module for _, module in chained[1:]]
+        rectified = False
+        for leaf, after in zip(chained, [*followers, nn.Identity()], strict=True):
+            done = rectified  # a rectifier that the product before it has taken over
+            rectified = isinstance(leaf[1], _PRODUCTS) and isinstance(after, nn.ReLU)
+            if not done and not isinstance(leaf[1], nn.Identity):
+                self.links.append(_link(leaf, states, rectified, first=not self.links))
 
     def prepare(self, x: Tensor) -> Tensor:
         """Returns what the first layer with parameters sees of the instances x (m, *shape)."""
         for module in self.before:
             x = module(x)
-        return x.flatten(1) if self.flat else x
+        return x
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """Returns the outputs (K, B, C) for prepared instances (K, B, ...), valid until the next call."""
+        """Returns the outputs (K, B, C) for prepared instances (K, B, ...), until the next call."""
         with torch.no_grad():
             for link in self.links:
                 prepared = link.forward(prepared)
@@ -61,54 +60,89 @@ class Chain:
                 d = link.backward(d)
 
 
-def _leaves(module: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
+def _link(leaf: Leaf, states: Mapping[str, Tensor], rectified: bool, first: bool) -> Link:
+    name, module = leaf
+    if isinstance(module, _PRODUCTS):
+        weight = states[f"{name}weight"]
+        bias = states.get(f"{name}bias")
+        if isinstance(module, nn.Conv2d):
+            return Convolution(module, weight, bias, rectified, first)
+        return Product(weight, bias, rectified, first)
+    if isinstance(module, nn.MaxPool2d):
+        return Pool(module)
+    if isinstance(module, nn.Flatten):
+        return Flatten()
+    return Rectifier()
+
+
+def _leaves(module: nn.Module, name: str = "") -> list[Leaf]:
+    """Returns the layers in the order in which `Classifier` and `nn.Sequential` call them."""
     if type(module) not in (Classifier, nn.Sequential):
         return [(name, module)]
-    return [
-        leaf
-        for child, inner in module.named_children()
-        for leaf in _leaves(inner, f"{name}{child}.")
-    ]
+    leaves = []
+    for child, inner in module._modules.items():  # a layer that stands twice is called twice
+        assert inner is not None
+        leaves += _leaves(inner, f"{name}{child}.")
+    return leaves
+
+
+def _first_product(leaves: list[Leaf]) -> int:
+    """Returns where the first layer with parameters stands; the number of leaves if nowhere."""
+    for i, (_, module) in enumerate(leaves):
+        if isinstance(module, _PRODUCTS):
+            return i
+    return len(leaves)
 
 
 def is_chain(model: nn.Module) -> bool:
-    """Whether `Chain` knows every layer, and exactly its type: a subclass may do anything."""
-    modules = [module for _, module in _leaves(model)]
-    products = [isinstance(module, _PRODUCTS) for module in modules]
-    start = products.index(True) if any(products) else len(modules)
-    return start < len(modules) and all(
-        _is_known(module, i < start) for i, module in enumerate(modules)
-    )
+    """Whether `Chain` knows every layer: by its exact type, since a subclass may do anything.
+
+    Every layer with parameters stands in one place, and the model has no others.
+    """
+    leaves = _leaves(model)
+    start = _first_product(leaves)
+    if start == len(leaves):
+        return False
+    before = all(_is_shared(module) for _, module in leaves[:start])
+    after = all(_is_linked(module) for _, module in leaves[start:])
+    named = []
+    for name, module in leaves:
+        named += [f"{name}{own}" for own, _ in module.named_parameters()]
+    return before and after and sorted(named) == sorted(whole_state(model))
+
+
+def _is_shared(module: nn.Module) -> bool:
+    """Whether it may stand before the first layer with parameters."""
+    return type(module) in (nn.Identity, Normalize) or _is_flatten(module)
+
+
+def _is_linked(module: nn.Module) -> bool:
+    if type(module) is nn.Conv2d:
+        plain = module.groups == 1 and module.dilation == (1, 1)
+        return plain and module.padding_mode == "zeros"
+    if type(module) is nn.MaxPool2d:
+        return not module.return_indices
+    return type(module) in (nn.Identity, nn.Linear, nn.ReLU) or _is_flatten(module)
+
+
+def _is_flatten(module: nn.Module) -> bool:
+    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
 
 
 def patch_entries(model: nn.Module, x: Tensor) -> int:
-    """Returns how many numbers the patches of all convolutions hold for one instance of x (m, *shape)."""
+    """Returns how many numbers the patches of all convolutions hold for an instance of x."""
     sizes = []
 
     def count(module: nn.Module, _: object, out: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
         sizes.append(out[0, 0].numel() * module.weight[0].numel())
 
-    hooks = [
-        module.register_forward_hook(count)
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    if hooks:
-        with torch.no_grad():
-            model(x[:1])
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not convolutions:
+        return 0
+    hooks = [module.register_forward_hook(count) for module in convolutions]
+    with torch.no_grad():
+        model(x[:1])
     for hook in hooks:
         hook.remove()
     return sum(sizes)
-
-
-def _is_known(module: nn.Module, before: bool) -> bool:
-    if type(module) is nn.Flatten:
-        return (module.start_dim, module.end_dim) == (1, -1)
-    if type(module) is nn.Conv2d:
-        return module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
-    if type(module) is nn.MaxPool2d:
-        return not before and not module.return_indices
-    return type(module) in (
-        (nn.Identity, Normalize) if before else (nn.Identity, nn.Linear, nn.ReLU)
-    )

@@ -1,4 +1,4 @@
-"""Many models trained on subsets of one training set, to be asked about any test points without training again."""
+"""Many models trained on subsets of one training set, to be asked about any test points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
+from poisonbench.functional import names_of_keys
 from poisonbench.models import predict
 from poisonbench.objectives import Measure, utility
-from poisonbench.training.many.stacked import predictions, split
+from poisonbench.training.many.choice import way_of
+from poisonbench.training.many.stacked import States, predictions, split
 from poisonbench.training.recipe import Recipe
 
 
@@ -19,11 +21,12 @@ class Part:
 
     Attributes:
         rows: (k,) int64, which of the K models.
-        load: reads what is kept of them, on the CPU: state name -> (k, *shape), or "logits" -> (k, m, C).
+        load: reads what is kept of them, on the CPU: name in `functional.whole_state` ->
+            (k, *shape), or "logits" -> (k, m, C).
     """
 
     rows: Tensor
-    load: Callable[[], dict[str, Tensor]]
+    load: Callable[[], States]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class Ensemble:
         seeds: K ints, of initialisation and batch order.
         recipe: hyperparameters.
         train: the n instances.
-        diverged: (K,) bool, the models whose training left the finite numbers; their predictions are NaN.
+        diverged: (K,) bool, the models whose training left the finite numbers; they predict NaN.
         parts: the models themselves, or their predictions alone.
         points: number of points whose predictions alone were kept, None where the models were.
     """
@@ -52,7 +55,9 @@ class Ensemble:
         return len(self.masks)
 
     def logits(self, data: Dataset | None = None) -> Tensor:
-        """Returns the predictions (K, m, C), on the device and in the dtype of the training set; NaN for a model that diverged.
+        """Returns the predictions (K, m, C), on the device and in the dtype of the training set.
+
+        Those of a model that diverged are NaN.
 
         Args:
             data: m points; None for those whose predictions alone were kept.
@@ -63,49 +68,62 @@ class Ensemble:
         return self._gather(data, lambda logits: logits)
 
     def utility(self, data: Dataset, measure: Measure) -> Tensor:
-        """Returns `objectives.utility` of every model at m points with the labels data.y, (K, m), without K m C numbers.
+        """Returns `objectives.utility` of every model at m points with the labels data.y, (K, m).
 
-        Where predictions alone were kept, `data` are the points of these.
+        The K m C predictions are never held at once. Where predictions alone were kept, `data` are
+        the points of these.
         """
-        return self._gather(
-            None if self.points is not None else data,
-            lambda logits: utility(logits, data.y, measure),
-        )
+        points = data
+        if self.points is not None:
+            return self._gather(None, lambda logits: utility(logits, points.y, measure))
+        return self._gather(data, lambda logits: utility(logits, points.y, measure))
 
     def state(self, k: int) -> dict[str, Tensor]:
         """Returns the state dict of model k, on the CPU."""
         self._check(self.train)
         part = next(part for part in self.parts if bool((part.rows == k).any()))
         row = int((part.rows == k).nonzero())
-        frozen, _ = split(self.recipe, self.train, self.seeds[k])
-        own = {f"features.{name}": value.cpu() for name, value in frozen.state_dict().items()}
-        return own | {name: value[row] for name, value in part.load().items()}
+        kept = part.load()
+        frozen, model = split(self.recipe, self.train, self.seeds[k])
+        state = {f"features.{name}": value.cpu() for name, value in frozen.state_dict().items()}
+        for key, name in names_of_keys(model).items():
+            state[key] = kept[name][row]
+        return state
 
     def _gather(self, data: Dataset | None, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        out: Tensor | None = None
+        """Returns (K, ...): what `reduce` makes of the predictions of each model."""
+        found: Tensor | None = None
         for rows, logits in self._predictions(data):
             values = reduce(logits)
-            if out is None:
-                out = values.new_empty(len(self), *values.shape[1:])
-            out[rows.to(out.device)] = values
-        assert out is not None  # K >= 1
-        return out
+            if found is None:
+                found = values.new_empty(len(self), *values.shape[1:])
+            found[rows.to(found.device)] = values
+        assert found is not None  # K >= 1
+        return found
 
     def _predictions(self, data: Dataset | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields which models, (k,) int64, and their predictions (k, m, C)."""
         self._check(data)
-        like = self.train.x
-        frozen, model = split(self.recipe, self.train, self.seeds[0])
-        inputs = None if data is None else predict(frozen, data.x.to(like))
+        for rows, logits in self._kept() if data is None else self._computed(data):
+            logits[self.diverged[rows].to(logits.device)] = torch.nan
+            yield rows, logits
+
+    def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
         for part in self.parts:
-            kept = part.load()
-            logits = kept["logits"].to(like) if inputs is None else predictions(model, kept, inputs)
-            logits[self.diverged[part.rows].to(like.device)] = torch.nan
-            yield part.rows, logits
+            yield part.rows, part.load()["logits"].to(self.train.x)
+
+    def _computed(self, data: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
+        frozen, model = split(self.recipe, self.train, self.seeds[0])
+        inputs = predict(frozen, data.x.to(self.train.x))
+        way = way_of(model, inputs, len(inputs))
+        for part in self.parts:
+            yield part.rows, predictions(model, way, part.load(), inputs)
 
     def _check(self, data: Dataset | None) -> None:
         if data is not None and self.points is not None:
             raise ValueError(
-                f"this ensemble kept its predictions on {self.points} points alone: train it without `points`"
+                f"this ensemble kept its predictions on {self.points} points alone: "
+                "train it without `points`"
             )
         if data is None and self.points is None:
             raise ValueError("this ensemble kept its models: name the points to predict")

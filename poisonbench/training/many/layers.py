@@ -1,15 +1,13 @@
-"""Layers of K models at once, with gradients by hand: activations (K, B, ...), parameters (K, ...), memory used again every step.
+"""Layers of K models at once, with gradients by hand, in memory that every step uses again.
 
-Cost: for small models a third less than autograd, which pays for its graph and for fresh memory in every step.
+Activations are (K, B, ...), parameters (K, ...). Cost: for small models a third less than
+autograd, which pays for its graph and for fresh memory in every step.
 """
 
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-from poisonbench.convolution import padding
 
 _ops = torch.ops.aten
 
@@ -22,11 +20,15 @@ class Link(Protocol):
         ...
 
     def backward(self, d: Tensor) -> Tensor:
-        """Writes the gradients of the parameters into their `grad`; returns the gradient at the inputs."""
+        """Writes the parameters' gradients into their `grad`; returns the gradient at the inputs.
+
+        Args:
+            d: (K, B, ...), the gradient at the outputs.
+        """
         ...
 
 
-class _Memory:
+class Memory:
     """Tensors by name, made anew only where their shape has changed."""
 
     def __init__(self, like: Tensor) -> None:
@@ -34,140 +36,98 @@ class _Memory:
         self.kept: dict[str, Tensor] = {}
 
     def get(self, name: str, *shape: int) -> Tensor:
+        """Returns the tensor of this name and shape; its entries are whatever was left there."""
         found = self.kept.get(name)
         if found is None or found.shape != shape:
-            found = self.kept[name] = self.like.new_empty(shape)
+            found = self.like.new_empty(shape)
+            self.kept[name] = found
         return found
 
 
 class Product:
-    """`nn.Linear`: a W^T + b, rectified or not: a (K, B, i), W (K, o, i), b (K, o) or None -> (K, B, o)."""
+    """`nn.Linear`: a W^T + b, a (K, B, i), W (K, o, i), b (K, o) -> (K, B, o).
+
+    Attributes:
+        weight: W.
+        bias: b, or None.
+        rectified: the outputs go through `nn.ReLU`, in place.
+        first: nobody asks for the gradient at the inputs, which is not computed.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rectified: bool, first: bool) -> None:
-        self.weight, self.bias, self.rectified, self.first = weight, bias, rectified, first
-        self.memory = _Memory(weight.detach())
+        self.weight = weight
+        self.bias = bias
+        self.rectified = rectified
+        self.first = first
+        self.memory = Memory(weight.detach())
         weight.grad = torch.empty_like(weight)
         if bias is not None:
             bias.grad = torch.empty_like(bias)
 
     def forward(self, a: Tensor) -> Tensor:
         """See `Link`."""
-        self.a = a
-        self.out = self.memory.get("out", *a.shape[:2], self.weight.shape[1])
+        self.inputs = a
+        self.outputs = self.memory.get("outputs", *a.shape[:2], self.weight.shape[1])
         if self.bias is None:
-            torch.bmm(a, self.weight.mT, out=self.out)
+            torch.bmm(a, self.weight.mT, out=self.outputs)
         else:
-            torch.baddbmm(self.bias[:, None], a, self.weight.mT, out=self.out)
-        return self.out.relu_() if self.rectified else self.out
+            torch.baddbmm(self.bias[:, None], a, self.weight.mT, out=self.outputs)
+        if self.rectified:
+            self.outputs.relu_()
+        return self.outputs
 
     def backward(self, d: Tensor) -> Tensor:
         """See `Link`."""
         if self.rectified:
-            d = _ops.threshold_backward(
-                d, self.out, 0, grad_input=self.memory.get("d", *self.out.shape)
-            )
-        torch.bmm(d.mT, self.a, out=self.weight.grad)
+            passed = self.memory.get("passed", *self.outputs.shape)
+            d = _ops.threshold_backward(d, self.outputs, 0, grad_input=passed)
+        torch.bmm(d.mT, self.inputs, out=self.weight.grad)
         if self.bias is not None:
             torch.sum(d, 1, out=self.bias.grad)
-        return (
-            d
-            if self.first
-            else torch.bmm(d, self.weight, out=self.memory.get("below", *self.a.shape))
-        )
-
-
-class Convolution:
-    """`nn.Conv2d`, followed by ReLU or not, as a product with patches; channels lie last in memory, before and after."""
-
-    def __init__(
-        self, module: nn.Conv2d, weight: Tensor, bias: Tensor | None, rectified: bool, first: bool
-    ) -> None:
-        self.module, self.weight, self.first = module, weight, first
-        self.product = Product(self._flat(weight.detach()).contiguous(), bias, rectified, first)
-        self.memory = _Memory(weight.detach())
-        weight.grad = torch.empty_like(weight)
-
-    @staticmethod
-    def _flat(weight: Tensor) -> Tensor:
-        """Returns weights (K, o, c, kh, kw) as (K, o, kh kw c)."""
-        return weight.permute(0, 1, 3, 4, 2).flatten(2)
-
-    def forward(self, a: Tensor) -> Tensor:
-        """See `Link`."""
-        (kh, kw), (down, right) = self.module.kernel_size, self.module.stride
-        left, over, top, under = padding(self.module)
-        padded = F.pad(a.flatten(0, 1).permute(0, 2, 3, 1), (0, 0, left, over, top, under))
-        windows = (
-            padded.unfold(1, kh, down).unfold(2, kw, right).permute(0, 1, 2, 4, 5, 3)
-        )  # (K B, h', w', kh, kw, c)
-        self.shape, self.places = padded.shape, windows.shape[1:3]
-        patches = self.memory.get("patches", *windows.shape).copy_(windows)
-        self.product.weight.copy_(self._flat(self.weight))
-        out = self.product.forward(patches.view(len(a), -1, self.product.weight.shape[2]))
-        return out.view(*a.shape[:2], *self.places, -1).permute(0, 1, 4, 2, 3)
-
-    def backward(self, d: Tensor) -> Tensor:
-        """See `Link`."""
-        (kh, kw), (down, right), (height, width) = (
-            self.module.kernel_size,
-            self.module.stride,
-            self.places,
-        )
-        below = self.product.backward(d.permute(0, 1, 3, 4, 2).reshape(self.product.out.shape))
-        assert self.weight.grad is not None
-        assert self.product.weight.grad is not None
-        self.weight.grad.copy_(
-            self.product.weight.grad.unflatten(2, (kh, kw, -1)).permute(0, 1, 4, 2, 3)
-        )
         if self.first:
             return d
-        parts = below.view(-1, height, width, kh, kw, self.shape[3])
-        out = self.memory.get("below", *self.shape).zero_()
-        for i in range(kh):
-            for j in range(kw):
-                out[
-                    :,
-                    i : i + down * (height - 1) + 1 : down,
-                    j : j + right * (width - 1) + 1 : right,
-                ] += parts[:, :, :, i, j]
-        left, over, top, under = padding(self.module)
-        inner = out[:, top : out.shape[1] - under, left : out.shape[2] - over]
-        inner = inner.permute(0, 3, 1, 2)
-        return inner.view(*d.shape[:2], *inner.shape[1:])
+        below = self.memory.get("below", *self.inputs.shape)
+        return torch.bmm(d, self.weight, out=below)
 
 
 class Pool:
     """`nn.MaxPool2d`."""
 
     def __init__(self, module: nn.MaxPool2d) -> None:
-        self.how = (
-            module.kernel_size,
-            module.stride,
-            module.padding,
-            module.dilation,
-            module.ceil_mode,
-        )
+        self.kernel = _pair(module.kernel_size)
+        self.stride = _pair(module.stride)
+        self.padding = _pair(module.padding)
+        self.dilation = _pair(module.dilation)
+        self.ceil = module.ceil_mode
 
     def forward(self, a: Tensor) -> Tensor:
         """See `Link`."""
-        self.a = a.flatten(0, 1)
-        out: Tensor
-        out, self.index = _ops.max_pool2d_with_indices(
-            self.a, *map(_pair, self.how[:4]), self.how[4]
+        self.inputs = a.flatten(0, 1)
+        outputs: Tensor
+        outputs, self.index = _ops.max_pool2d_with_indices(
+            self.inputs, self.kernel, self.stride, self.padding, self.dilation, self.ceil
         )
-        return out.view(*a.shape[:2], *out.shape[1:])
+        return outputs.view(*a.shape[:2], *outputs.shape[1:])
 
     def backward(self, d: Tensor) -> Tensor:
         """See `Link`."""
-        how = (*map(_pair, self.how[:4]), self.how[4])
-        out: Tensor = _ops.max_pool2d_with_indices_backward(
-            d.flatten(0, 1), self.a, *how, self.index
+        below: Tensor = _ops.max_pool2d_with_indices_backward(
+            d.flatten(0, 1),
+            self.inputs,
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil,
+            self.index,
         )
-        return out.view(*d.shape[:2], *out.shape[1:])
+        return below.view(*d.shape[:2], *below.shape[1:])
 
 
 def _pair(value: int | tuple[int, int]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
+    if isinstance(value, int):
+        return [value, value]
+    return list(value)
 
 
 class Rectifier:
@@ -175,13 +135,13 @@ class Rectifier:
 
     def forward(self, a: Tensor) -> Tensor:
         """See `Link`."""
-        self.out = a.relu()
-        return self.out
+        self.outputs = a.relu()
+        return self.outputs
 
     def backward(self, d: Tensor) -> Tensor:
         """See `Link`."""
-        out: Tensor = _ops.threshold_backward(d, self.out, 0)
-        return out
+        below: Tensor = _ops.threshold_backward(d, self.outputs, 0)
+        return below
 
 
 class Flatten:
