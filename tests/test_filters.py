@@ -148,12 +148,12 @@ def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(
         (lambda: ActivationClustering(0), "dimensions must be at least 1, got 0"),
         (
             lambda: ActivationClustering(layer="first"),
-            "layer must be 'inner' or 'penultimate', got 'first'",
+            "layer must be one of inner, penultimate, got 'first'",
         ),
         (lambda: DeepKNNFilter(0), "neighbours must be at least 1, got 0"),
         (
             lambda: InfluenceRank("random"),
-            "detector must be one of 'tail-heaviness', .* got 'random'",
+            "detector must be one of tail-heaviness, .* got 'random'",
         ),
         (lambda: InfluenceRank(points=0), "points must be at least 1, got 0"),
         (lambda: Isolation(-1), "checkpoint must be at least 0, got -1"),
@@ -175,7 +175,7 @@ def test_spectral_signatures_are_those_of_a_direct_decomposition_a_class(
     evidence: Evidence,
 ) -> None:
     data = evidence.trace.train
-    rows = features_of(evidence.trace, "penultimate", data)[0]
+    rows = features_of(evidence.trace, "penultimate", data)
     scores = SpectralSignatures()(evidence)
     for label in range(3):
         own = rows[data.y == label]
@@ -260,7 +260,7 @@ def test_the_deep_knn_filter_is_its_definition_in_loops(
     monkeypatch.setattr("defenses.baselines.deep_knn._BLOCK", 200)
     data = random_data(40, classes=3)
     trace = train(data, Recipe(epochs=1, batch_size=20, checkpoints=1), seed=0)
-    rows = features_of(trace, "penultimate", data)[0]
+    rows = features_of(trace, "penultimate", data)
     expected = []
     for i in range(40):
         others = sorted(

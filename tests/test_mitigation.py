@@ -199,11 +199,11 @@ def test_rounds_and_the_share_of_the_label_are_caps(evidence: Evidence) -> None:
     ("make", "rule"),
     [
         (lambda: FilterRetrain(1.0), r"fraction must lie in \(0, 1\), got 1.0"),
-        (lambda: TargetDriven(0.0), "cutoff must be positive, got 0.0"),
+        (lambda: TargetDriven(0.0), "cutoff must be positive and finite, got 0.0"),
         (lambda: TargetDriven(lower=0.0), r"lower must lie in \(0, 1\], got 0.0"),
         (lambda: TargetDriven(stay=1.0), r"stay must lie in \[0, 1\), got 1.0"),
         (lambda: TargetDriven(rounds=0), "rounds must be at least 1, got 0"),
-        (lambda: TargetDriven(scale="sd"), "scale must be one of 'qn', 'mad', got 'sd'"),
+        (lambda: TargetDriven(scale="sd"), "scale must be one of qn, mad, got 'sd'"),
     ],
 )
 def test_a_bad_value_is_named(make, rule: str) -> None:

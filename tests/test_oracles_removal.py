@@ -7,9 +7,11 @@ import torch
 from conftest import random_data
 from torch import Tensor
 
-from defenses.detectors.removal_support import RemovalSupport, crossing
+from defenses.detectors.removal_support import RemovalSupport
+from defenses.kit.crossing import crossing
 from defenses.kit.features import Layer, centred, features_of
-from defenses.kit.refitted_head import Candidates, adaptive, candidates, fit_head, lead, nested
+from defenses.kit.refitted_head import Candidates, candidates, fit_head, lead
+from defenses.kit.removal import adaptive, nested
 from estimators.group import displacement
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
@@ -34,7 +36,8 @@ def test() -> Dataset:
 
 def design(trace: Trace, test: Dataset, layer: Layer = "inner") -> tuple[Tensor, Tensor, Tensor]:
     """The head's inputs of the training rows (n, D) and of the test points, and the one-hot labels."""
-    rows, points = (part.double() for part in features_of(trace, layer, trace.train, test))
+    rows = features_of(trace, layer, trace.train).double()
+    points = features_of(trace, layer, test).double()
     size = centred(rows).square().sum(1).mean().sqrt()
     a, t = (
         torch.cat([(x - rows.mean(0)) / size, torch.ones(len(x), 1).double()], 1)
@@ -213,9 +216,9 @@ def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(
             "order must be one of sum, first, second, newton, adaptive, got 'third'",
         ),
         (lambda: RemovalSupport(most=0), "most must be at least 1, got 0"),
-        (lambda: RemovalSupport(l2=0.0), "l2 must be positive, got 0.0"),
-        (lambda: RemovalSupport(layer="first"), "layer must be 'inner' or 'penultimate'"),
-        (lambda: RemovalSupport(units="nats"), "units must be 'loss' or 'margin', got 'nats'"),
+        (lambda: RemovalSupport(l2=0.0), "l2 must be positive and finite, got 0.0"),
+        (lambda: RemovalSupport(layer="first"), "layer must be one of inner, penultimate"),
+        (lambda: RemovalSupport(units="nats"), "units must be one of loss, margin, got 'nats'"),
     ],
 )
 def test_a_field_out_of_range_is_refused(make, message: str) -> None:

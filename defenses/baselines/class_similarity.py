@@ -1,6 +1,7 @@
 """Class similarity: is another class nearer in the victim's features than the predicted one?
 
-After the prototypes of Snell et al., NeurIPS 2017, arXiv 1703.05175, by medians, which a minority of poison cannot move.
+After the prototypes of Snell et al., NeurIPS 2017, arXiv 1703.05175, by medians, which a minority
+of poison cannot move.
 
 Needs: features of the training set and of the probe.
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from defenses.kit.blocks import in_blocks
+from defenses.kit.evidence import check_points
 from defenses.kit.features import Layer, check_layer, features_of
 from poisonbench.contracts.values import Evidence
 
@@ -22,10 +25,12 @@ _BLOCK = 1 << 22  # similarities at a time
 
 @dataclass(frozen=True)
 class ClassSimilarity:
-    """Median cosine similarity to the rows of the best other class, minus that to the rows of the predicted label.
+    """Median cosine similarity to the rows of the best other class, minus that to the own class.
+
+    The own class is that of the predicted label.
 
     Attributes:
-        layer: see `defenses.features.encoder`.
+        layer: see `defenses.kit.features.encoder`.
 
     Raises:
         ValueError: an unknown layer.
@@ -39,15 +44,19 @@ class ClassSimilarity:
         check_layer(self.layer)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) in [-2, 2]; NaN where the predicted label, or every other one, has no training rows."""
-        train, test = evidence.trace.train, evidence.test
-        rows, points = features_of(evidence.trace, self.layer, train, test)
+        """Returns (m,) in [-2, 2].
+
+        NaN where the predicted label, or every other one, has no training rows.
+        """
+        check_points(evidence)
+        train = evidence.trace.train
+        test = evidence.test
+        rows = features_of(evidence.trace, self.layer, train)
+        points = features_of(evidence.trace, self.layer, test)
         return foreignness(points, test.y, rows, train.y)
 
 
-def foreignness(
-    points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor, gone: Tensor | None = None
-) -> Tensor:
+def foreignness(points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor) -> Tensor:
     """Returns the best other class's median similarity minus the own class's, (m,).
 
     Args:
@@ -55,23 +64,25 @@ def foreignness(
         labels: (m,) int64.
         rows: (n, d).
         train_labels: (n,) int64.
-        gone: (m, n) bool, rows that do not count for a point; None for none.
     """
-    points, rows = F.normalize(points), F.normalize(rows)
-    classes = train_labels.unique()
-    columns = [train_labels == c for c in classes]
+    points = F.normalize(points)
+    rows = F.normalize(rows)
+    everything = torch.arange(len(points), device=points.device)
     parts = []
-    for index in torch.arange(len(points), device=points.device).split(
-        max(1, _BLOCK // max(1, len(rows)))
-    ):
+    for index in in_blocks(everything, len(rows), _BLOCK):
         similarity = points[index] @ rows.T
-        if gone is not None:
-            similarity = similarity.masked_fill(gone[index], torch.nan)
-        middle = torch.stack(
-            [similarity[:, column].nanquantile(0.5, dim=1) for column in columns], 1
-        )
-        own = classes == labels[index, None]
-        best = middle.masked_fill(own | middle.isnan(), -torch.inf).amax(1)
-        mine = torch.where(own.any(1), middle.masked_fill(~own, 0).sum(1), torch.nan)
-        parts.append(best.masked_fill(best.isinf(), torch.nan) - mine)
+        parts.append(_best_other_minus_own(similarity, labels[index], train_labels))
     return torch.cat(parts)
+
+
+def _best_other_minus_own(similarity: Tensor, labels: Tensor, train_labels: Tensor) -> Tensor:
+    """Returns the same from the similarities (b, n) of points with `labels` (b,), (b,)."""
+    classes = train_labels.unique()
+    medians = [similarity[:, train_labels == c].nanquantile(0.5, dim=1) for c in classes]
+    middle = torch.stack(medians, 1)  # (b, classes)
+    own = classes == labels[:, None]
+    best = middle.masked_fill(own | middle.isnan(), -torch.inf).amax(1)
+    best = best.masked_fill(best.isinf(), torch.nan)
+    mine = middle.masked_fill(~own, 0).sum(1)
+    mine = mine.masked_fill(~own.any(1), torch.nan)
+    return best - mine

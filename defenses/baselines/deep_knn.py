@@ -1,6 +1,7 @@
 """Deep k-nearest neighbours: which labels lie around a point in the victim's features.
 
-As a filter: Peri et al., ECCV workshops 2020, arXiv 1909.13374. As a detector: Papernot & McDaniel 2018, arXiv 1803.04765.
+As a filter: Peri et al., ECCV workshops 2020, arXiv 1909.13374. As a detector: Papernot & McDaniel
+2018, arXiv 1803.04765.
 
 Needs: features of the training set, and of the probe.
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from defenses.kit.blocks import in_blocks
+from defenses.kit.evidence import check_points
 from defenses.kit.features import Layer, check_layer, features_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
@@ -23,11 +26,13 @@ _BLOCK = 1 << 24  # similarities at a time
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The share of other labels among the nearest training rows, by cosine similarity of the victim's features.
+    """The share of other labels among the nearest training rows.
+
+    Nearest by cosine similarity of the victim's features.
 
     Attributes:
         neighbours: how many, at most the rows that there are.
-        layer: see `defenses.features.encoder`.
+        layer: see `defenses.kit.features.encoder`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -49,13 +54,16 @@ class DeepKNN(Neighbours):
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [0, 1]."""
-        train, test = evidence.trace.train, evidence.test
-        rows, points = features_of(evidence.trace, self.layer, train, test)
+        check_points(evidence)
+        train = evidence.trace.train
+        test = evidence.test
+        rows = features_of(evidence.trace, self.layer, train)
+        points = features_of(evidence.trace, self.layer, test)
         return disagreement(points, test.y, rows, train.y, self.neighbours)
 
 
 def disagreement(
-    points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor, k: int, itself: bool = True
+    points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor, k: int
 ) -> Tensor:
     """Returns the share of other labels among the k rows nearest to each point, (m,).
 
@@ -65,15 +73,41 @@ def disagreement(
         rows: (n, d).
         train_labels: (n,) int64.
         k: neighbours, cut to the rows there are.
-        itself: False leaves row i out for point i.
     """
-    points, rows = F.normalize(points), F.normalize(rows)
-    k = min(k, len(rows) - (not itself))
-    parts = []
-    for index in torch.arange(len(points), device=points.device).split(max(1, _BLOCK // len(rows))):
+    points = F.normalize(points)
+    rows = F.normalize(rows)
+    shares = []
+    for index in _blocks(points, rows):
         similarity = points[index] @ rows.T
-        if not itself:
-            similarity.scatter_(1, index[:, None], -torch.inf)
-        nearest = similarity.topk(k).indices
-        parts.append((train_labels[nearest] != labels[index, None]).to(points.dtype).mean(1))
-    return torch.cat(parts)
+        nearest = similarity.topk(min(k, len(rows))).indices
+        shares.append(_share(train_labels[nearest], labels[index], points.dtype))
+    return torch.cat(shares)
+
+
+def disagreement_among(rows: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Returns the same for training rows, each judged by the others, itself left out, (n,).
+
+    Args:
+        rows: (n, d).
+        labels: (n,) int64.
+        k: neighbours, cut to the n - 1 other rows; NaN for the only row.
+    """
+    rows = F.normalize(rows)
+    shares = []
+    for index in _blocks(rows, rows):
+        similarity = rows[index] @ rows.T
+        similarity.scatter_(1, index[:, None], -torch.inf)
+        nearest = similarity.topk(min(k, len(rows) - 1)).indices
+        shares.append(_share(labels[nearest], labels[index], rows.dtype))
+    return torch.cat(shares)
+
+
+def _blocks(points: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+    everything = torch.arange(len(points), device=points.device)
+    return in_blocks(everything, len(rows), _BLOCK)
+
+
+def _share(found: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns the share of the labels found, (b, k), that differ from the points' own, (b,)."""
+    other = found != labels[:, None]
+    return other.to(dtype).mean(1)

@@ -1,4 +1,6 @@
-"""Training gradient norms alone: the floor that an influence detector must clear, blind to the probe point but for its label.
+"""Training gradient norms alone: the floor that an influence detector must clear.
+
+It is blind to the probe point but for its label.
 
 Cost: K passes over the training set. Source: the tail statistic is that of `tail-heaviness`.
 """
@@ -9,16 +11,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.tails import Scale, check_tail, label_tails
+from defenses.kit.evidence import check_points
+from defenses.kit.scale import Scale
+from defenses.kit.tails import check_tail, label_tails
 from poisonbench.contracts.values import Evidence
 from poisonbench.gradients.products import gradient_norms
 
 
 @dataclass(frozen=True)
 class NormOnly:
-    """Tail heaviness of v_i = sum_k eta_k |g_i(theta_k)| among the training rows of the predicted label.
+    """Tail heaviness of v_i = sum_k eta_k |g_i(theta_k)| among the rows of the predicted label.
 
-    All points of one predicted label score the same: what it finds is the label, not the point.
+    All points of one predicted label score the same: it finds the label, not the point.
 
     Attributes:
         k: which of the largest.
@@ -37,15 +41,15 @@ class NormOnly:
         check_tail(self.k, self.scale)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,): larger = the predicted label has training rows with gradients far longer than the rest."""
+        """Returns (m,): larger = the label has rows with gradients far longer than the rest."""
+        check_points(evidence)
         trace = evidence.trace
-        norms = torch.stack(
-            [
-                c.lr * gradient_norms(trace.model(i), trace.train)
-                for i, c in enumerate(trace.checkpoints)
-            ]
-        ).sum(0)
+        parts = []
+        for k, checkpoint in enumerate(trace.checkpoints):
+            norms = gradient_norms(trace.model(k), trace.train)
+            parts.append(checkpoint.lr * norms)
+        lengths = torch.stack(parts).sum(0)  # (n,)
         labels, place = evidence.test.y.unique(return_inverse=True)
-        return label_tails(
-            norms.expand(len(labels), -1), labels, trace.train.y, self.k, self.scale
-        )[place]
+        each = lengths.expand(len(labels), -1)
+        of_label = label_tails(each, labels, trace.train.y, self.k, self.scale)
+        return of_label[place]

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.kit.evidence import check_points
 from poisonbench.contracts.values import Evidence
 from poisonbench.seeding import generator
 
@@ -19,10 +20,11 @@ class RandomScores:
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,)."""
+        check_points(evidence)
         x = evidence.test.x
-        # without the probe in the stream, all scenes of a seed would share one draw, and their mean would not average it out
+        # without the probe in the stream, all scenes of a seed would share one draw, and their mean
+        # would not average it out
         points = hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()
         g = generator(evidence.trace.seed, "random-scores", points)
-        return torch.rand(len(x), generator=g, dtype=torch.float64).to(
-            device=x.device, dtype=x.dtype
-        )
+        scores = torch.rand(len(x), generator=g, dtype=torch.float64)
+        return scores.to(device=x.device, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""SCALE-UP (Guo et al., ICLR 2023, arXiv 2302.03251): a triggered prediction stays when the pixels are amplified.
+"""SCALE-UP (Guo et al., ICLR 2023, arXiv 2302.03251): a triggered prediction survives amplification.
 
 Needs: images in [0, 1].
 
@@ -11,13 +11,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.kit.evidence import check_images, check_points
 from poisonbench.contracts.values import Evidence
 from poisonbench.models import predict
 
 
 @dataclass(frozen=True)
 class ScaleUp:
-    """Scaled prediction consistency: the share of factors under which the predicted label stays (eq. 1, data-free).
+    """Scaled prediction consistency: the share of factors that keep the label (eq. 1, data-free).
 
     Attributes:
         factors: of amplification, each above 1; pixels are cut at 1.
@@ -35,10 +36,18 @@ class ScaleUp:
             raise ValueError(f"factors must be numbers above 1, got {self.factors}")
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) in [0, 1]; few values, so many ties."""
-        model, test = evidence.trace.model(), evidence.test
-        scaled = (
-            predict(model, (factor * test.x).clamp(0, 1)).argmax(1) for factor in self.factors
-        )
-        kept = torch.stack([(labels == test.y).to(test.x.dtype) for labels in scaled])
-        return kept.mean(0)
+        """Returns (m,) in [0, 1]; few values, so many ties.
+
+        Raises:
+            ConfigError: the instances are no images.
+        """
+        check_points(evidence)
+        check_images(evidence, "scale-up amplifies images")
+        model = evidence.trace.model()
+        test = evidence.test
+        kept = []
+        for factor in self.factors:
+            amplified = (factor * test.x).clamp(0, 1)
+            labels = predict(model, amplified).argmax(1)
+            kept.append((labels == test.y).to(test.x.dtype))
+        return torch.stack(kept).mean(0)

@@ -1,8 +1,8 @@
-"""STRIP (Gao et al., ACSAC 2019, arXiv 1902.06531): a trigger still decides when another image is laid over it.
+"""STRIP (Gao et al., ACSAC 2019, arXiv 1902.06531): a trigger decides under a second image, too.
 
 Needs: images, and clean ones to lay over them.
 
-Cost: N forward passes over the probe.
+Cost: N + 1 forward passes over the probe.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defenses.kit.evidence import check_images, trusted_points
-from poisonbench.checks import check_at_least
+from defenses.kit.evidence import check_images, check_points, trusted_points
+from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.values import Evidence
 from poisonbench.models import predict
 from poisonbench.seeding import generator
@@ -23,11 +23,15 @@ Mode = Literal["add", "average"]
 
 @dataclass(frozen=True)
 class Strip:
-    """Minus the mean, over N superpositions with trusted points, of the entropy over the classes (eq. 4).
+    """Minus the mean, over N superpositions with trusted points, of the entropy of the classes.
+
+    That is equation 4. A trusted point is never laid over itself, which would leave its prediction
+    as it is: the next of the trusted points takes that place.
 
     Attributes:
-        overlays: N, at most the trusted points that there are.
-        mode: "add": the sum of both images, clipped at 1, which leaves a bright trigger as it is, as published; "average".
+        overlays: N, at most the trusted points that there are besides the point itself.
+        mode: "add": the sum of both images, clipped at 1, which leaves a bright trigger as it is,
+            as published; "average".
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -40,29 +44,45 @@ class Strip:
 
     def __post_init__(self) -> None:
         check_at_least("overlays", self.overlays, 1)
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"mode must be 'add' or 'average', got {self.mode!r}")
+        check_choice("mode", self.mode, get_args(Mode))
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [-log C, 0].
 
         Raises:
             ConfigError: the instances are no images.
+            ValueError: fewer than 2 trusted points.
         """
-        x, model = evidence.test.x, evidence.trace.model()
-        clean = x[trusted_points(evidence)]
+        check_points(evidence)
+        known = trusted_points(evidence, least=2)
         check_images(evidence, "strip lays images over each other")
-        order = torch.randperm(len(clean), generator=generator(evidence.trace.seed, "strip"))[
-            : self.overlays
-        ]
-        total = torch.zeros_like(x[:, :1].flatten(1)[:, 0])
-        for overlay in clean[order.to(x.device)]:  # N of them, whatever the number of points
-            both = (x + overlay).clamp(max=1) if self.mode == "add" else (x + overlay) / 2
-            total += entropy(predict(model, both))
-        return -total / len(order)
+        x = evidence.test.x
+        model = evidence.trace.model()
+        points = torch.arange(len(x), device=x.device)
+        total = x.new_zeros(len(x))
+        laid = torch.zeros_like(points)
+        for overlay in self._drawn(known, evidence.trace.seed):
+            found = entropy(predict(model, self._mixed(x, x[overlay])))
+            counts = (points != overlay) & (laid < self.overlays)
+            total += found.where(counts, 0)
+            laid += counts
+        return -total / laid
+
+    def _drawn(self, known: Tensor, seed: int) -> Tensor:
+        """Returns N of the trusted points, and one more for those that are among the N."""
+        order = torch.randperm(len(known), generator=generator(seed, "strip"))
+        return known[order[: self.overlays + 1].to(known.device)]
+
+    def _mixed(self, x: Tensor, overlay: Tensor) -> Tensor:
+        """Returns the images (m, c, h, w) under one other, (c, h, w)."""
+        both = x + overlay
+        if self.mode == "add":
+            return both.clamp(max=1)
+        return both / 2
 
 
 def entropy(logits: Tensor) -> Tensor:
     """Returns the entropy over the classes of each row of logits (m, C), in nats, (m,)."""
     log_p = F.log_softmax(logits, 1)
-    return -(log_p.exp() * log_p).sum(1)
+    terms = log_p.exp() * log_p
+    return -terms.sum(1)

@@ -1,4 +1,6 @@
-"""DPA, deep partition aggregation (Levine & Feizi, ICLR 2021, arXiv 2006.14768): a vote of models on disjoint parts of the rows.
+"""DPA, deep partition aggregation: a vote of models on disjoint parts of the rows.
+
+Source: Levine & Feizi, ICLR 2021, arXiv 2006.14768.
 
 Needs: the training set; no attack is looked for.
 
@@ -12,7 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.certifiers.votes import Base, gaps, in_order, plurality
+from defenses.certifiers.votes import Base, check_rows, gaps, in_order, plurality
+from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Certified
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
@@ -20,14 +23,16 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class DeepPartitionAggregation:
-    """Each row goes to the part that a hash of its content names; a changed row changes one model, and so one vote.
+    """Each row goes to the part that a hash of its content names; a changed row changes one vote.
 
-    The radius counts rows inserted or deleted, and labels changed; a row that is changed otherwise counts twice. It holds for
-    models that depend on their own rows alone, up to the rounding of `train_many`.
+    The radius counts rows inserted or deleted, and labels changed; a row that is changed otherwise
+    counts twice. It holds for models that depend on their own rows alone, up to the rounding of
+    `train_many`.
 
     Attributes:
         parts: k.
-        epochs: of each model. They see few rows, so more than the recipe's; it must not depend on the number of rows.
+        epochs: of each model. They see few rows, so more than the recipe's; it must not depend on
+            the number of rows.
         batch_size: of each model.
 
     Raises:
@@ -41,24 +46,36 @@ class DeepPartitionAggregation:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("parts", "epochs", "batch_size"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least("parts", self.parts, 1)
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
 
     def __call__(
         self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
     ) -> Certified:
-        """Returns labels and radii for the m rows of `test`."""
-        rows, value = in_order(train)
-        masks = value % self.parts == torch.arange(self.parts)[:, None]
-        return certify(
-            Base(recipe, self.epochs, self.batch_size, seed, scratch).vote(rows, masks, test),
-            test.classes,
-        )
+        """Returns labels and radii for the m rows of `test`.
+
+        Raises:
+            ValueError: no training rows, or no test points.
+        """
+        check_rows(train, test)
+        rows, number = in_order(train)
+        masks = number % self.parts == torch.arange(self.parts)[:, None]
+        base = Base(recipe, self.epochs, self.batch_size, seed, scratch)
+        return certify(base.vote(rows, masks, test), test.classes)
 
 
 def certify(votes: Tensor, classes: int) -> Certified:
-    """Returns the plurality of votes (k, m) and its radius floor(min_c' (n_c - n_c' - [c' < c]) / 2) (eq. 10)."""
+    """Returns the plurality of votes and its radius floor(min_c' (n_c - n_c' - [c' < c]) / 2).
+
+    That is equation 10; with a single class nothing can win, and the radius is half of the votes.
+
+    Args:
+        votes: (k, m) int64.
+        classes: C.
+    """
     labels, counts = plurality(votes, classes)
-    lead = gaps(labels, counts).scatter(1, labels[:, None], len(votes))  # its own class is no rival
-    return Certified(labels, lead.min(1).values.clamp(max=len(votes)) // 2)
+    lead = gaps(labels, counts)
+    rivals = lead.scatter(1, labels[:, None], len(votes))  # its own class is no rival
+    smallest = rivals.min(1).values.clamp(max=len(votes))
+    return Certified(labels, smallest // 2)

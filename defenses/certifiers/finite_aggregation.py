@@ -1,4 +1,6 @@
-"""Finite aggregation (Wang, Levine & Feizi, ICML 2022, arXiv 2202.02628): a vote of models on overlapping unions of small parts.
+"""Finite aggregation: a vote of models on overlapping unions of small parts.
+
+Source: Wang, Levine & Feizi, ICML 2022, arXiv 2202.02628.
 
 Needs: the training set; no attack is looked for.
 
@@ -12,7 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.certifiers.votes import Base, gaps, in_order, plurality
+from defenses.certifiers.votes import Base, check_rows, gaps, in_order, plurality
+from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Certified
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator
@@ -21,10 +24,11 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class FiniteAggregation:
-    """k d parts by a hash of the content; each is given to d of k d models. d = 1 is deep partition aggregation.
+    """k d parts by a hash of the content; each is given to d of k d models. d = 1 is DPA.
 
-    A changed row changes one part and so d votes, but whichever votes these are: an attacker cannot choose only those that
-    matter, and the radius grows. What it counts is as in `DeepPartitionAggregation`.
+    A changed row changes one part and so d votes, but whichever votes these are: an attacker cannot
+    choose only those that matter, and the radius grows. What it counts is as in
+    `DeepPartitionAggregation`.
 
     Attributes:
         k: inverse share of the rows that a model sees.
@@ -44,42 +48,73 @@ class FiniteAggregation:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("k", "d", "epochs", "batch_size"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least("k", self.k, 1)
+        check_at_least("d", self.d, 1)
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
 
     def __call__(
         self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
     ) -> Certified:
-        """Returns labels and radii for the m rows of `test`."""
-        rows, value = in_order(train)
+        """Returns labels and radii for the m rows of `test`.
+
+        Raises:
+            ValueError: no training rows, or no test points.
+        """
+        check_rows(train, test)
+        rows, number = in_order(train)
         spread = self.spread()
-        masks = torch.zeros(self.k * self.d, len(rows), dtype=torch.bool)
-        masks[spread[value % len(spread)], torch.arange(len(rows))[:, None]] = True
-        votes = Base(recipe, self.epochs, self.batch_size, seed, scratch).vote(rows, masks, test)
+        base = Base(recipe, self.epochs, self.batch_size, seed, scratch)
+        votes = base.vote(rows, masks_of(number, spread), test)
         return certify(votes, spread, test.classes)
 
     def spread(self) -> Tensor:
-        """Returns the d models that see each part, (k d, d) int64: the part's own, and others at fixed random distances."""
+        """Returns the d models that see each part, (k d, d) int64.
+
+        The part's own, and others at fixed random distances.
+        """
         total = self.k * self.d
-        apart = 1 + torch.randperm(total - 1, generator=generator(0, "spread", total))[: self.d - 1]
-        return (
-            torch.arange(total)[:, None] + torch.cat([torch.zeros(1, dtype=torch.int64), apart])
-        ) % total
+        order = torch.randperm(total - 1, generator=generator(0, "spread", total))
+        apart = 1 + order[: self.d - 1]
+        distances = torch.cat([torch.zeros(1, dtype=torch.int64), apart])
+        return (torch.arange(total)[:, None] + distances) % total
+
+
+def masks_of(number: Tensor, spread: Tensor) -> Tensor:
+    """Returns the rows that each model sees, (K, n) bool.
+
+    Args:
+        number: (n,) int64, the hash of each row.
+        spread: (K, d) int64, the models that see each part.
+    """
+    n = len(number)
+    total = len(spread)
+    masks = torch.zeros(total, n, dtype=torch.bool)
+    models = spread[number % total]  # (n, d)
+    masks[models, torch.arange(n)[:, None]] = True
+    return masks
 
 
 def certify(votes: Tensor, spread: Tensor, classes: int) -> Certified:
-    """Returns the plurality of votes (K, m) and its radius (theorem 2).
+    """Returns the plurality of votes and its radius (theorem 2).
 
-    Against a rival c', a changed part takes at most D_j = sum over its models of 2, 1 or 0 from the lead (the model votes for
-    the label, for another, for the rival). The radius is the largest r for which the r largest D_j stay within the lead.
+    Against a rival c', a changed part takes at most D_j = sum over its models of 2, 1 or 0 from the
+    lead (the model votes for the label, for another, for the rival). The radius is the largest r
+    for which the r largest D_j stay within the lead.
+
+    Args:
+        votes: (K, m) int64.
+        spread: (K, d) int64, the models that see each part.
+        classes: C.
     """
     labels, counts = plurality(votes, classes)
     lead = gaps(labels, counts)
     radius = torch.full_like(labels, len(votes))
     for rival in range(classes):
         loss = 1 + (votes == labels).long() - (votes == rival).long()  # (K, m)
-        worst = loss[spread].sum(1).sort(0, descending=True).values.cumsum(0)
+        of_part = loss[spread].sum(1)
+        worst = of_part.sort(0, descending=True).values.cumsum(0)
         within = (worst <= lead[:, rival]).sum(0)
-        radius = torch.where(labels == rival, radius, torch.minimum(radius, within))
+        smaller = torch.minimum(radius, within)
+        radius = torch.where(labels == rival, radius, smaller)
     return Certified(labels, radius)

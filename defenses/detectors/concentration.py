@@ -1,6 +1,7 @@
-"""Concentration of a point's positive influence on few training rows: share of the top k, effective count, Gini coefficient.
+"""Concentration of a point's positive influence on few rows: top mass, effective count, Gini.
 
-The textbook measures of inequality (Herfindahl 1950; Gini 1912), as what "rests on few instances" could mean at first sight.
+The textbook measures of inequality (Herfindahl 1950; Gini 1912), as what "rests on few instances"
+could mean at first sight.
 
 Needs: influence.
 
@@ -10,12 +11,13 @@ Cost: O(m n log n).
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from defenses.kit.evidence import sound_influence
+from defenses.kit.scope import Scope, check_scope, in_scope
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 
@@ -33,38 +35,43 @@ class _Concentration(ABC):
 
     uses: ClassVar[tuple[str, ...]] = ("influence",)
 
-    scope: Literal["label", "all"] = "label"
+    scope: Scope = "label"
 
     def __post_init__(self) -> None:
-        if self.scope not in ("label", "all"):
-            raise ValueError(f"scope must be 'label' or 'all', got {self.scope!r}")
+        check_scope(self.scope)
 
     @abstractmethod
     def of(self, mass: Tensor) -> Tensor:
         """Returns the statistic of each row of mass (r, n) >= 0, every sum above 0, (r,)."""
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,): larger = more concentrated; NaN where an influence is not finite or none of them is positive."""
+        """Returns (m,): larger = more concentrated.
+
+        NaN where an influence is not finite or none of them is positive.
+        """
         influence, sound = sound_influence(evidence)
         scores = influence.new_full((len(influence),), torch.nan)
-        labels, train_labels = evidence.test.y, evidence.trace.train.y
-        for label in labels.unique():
-            points = sound & (labels == label)
-            rows = (
-                influence[points]
-                if self.scope == "all"
-                else influence[points][:, train_labels == label]
-            )
-            mass = rows.clamp(min=0)
-            largest = mass.amax(1) if mass.shape[1] else mass.new_zeros(len(mass))
-            held = largest > 0
-            if not bool(held.all()):
-                warnings.warn(
-                    f"{int((~held).sum())} probe points have no positive influence: no score",
-                    stacklevel=2,
-                )
-            scores[points.nonzero().squeeze(1)[held]] = self.of(mass[held] / largest[held, None])
+        for label in evidence.test.y.unique():
+            points = sound & (evidence.test.y == label)
+            rows = in_scope(influence[points], label, evidence.trace.train.y, self.scope)
+            scores[points] = self._of_points(rows)
         return scores
+
+    def _of_points(self, rows: Tensor) -> Tensor:
+        """Returns the statistic of each row of influences (r, n), (r,); NaN without a positive."""
+        mass = rows.clamp(min=0)
+        found = mass.new_full((len(mass),), torch.nan)
+        held = (mass > 0).any(1)
+        lost = int((~held).sum())
+        if lost:
+            warnings.warn(
+                f"{lost} probe points have no positive influence: no score",
+                stacklevel=3,
+            )
+        if bool(held.any()):
+            largest = mass[held].amax(1, keepdim=True)
+            found[held] = self.of(mass[held] / largest)
+        return found
 
 
 @dataclass(frozen=True)
@@ -83,24 +90,30 @@ class TopMass(_Concentration):
 
     def of(self, mass: Tensor) -> Tensor:
         """Returns values in (0, 1]."""
-        return mass.topk(min(self.k, mass.shape[1])).values.sum(1) / mass.sum(1)
+        k = min(self.k, mass.shape[1])
+        largest = mass.topk(k).values
+        return largest.sum(1) / mass.sum(1)
 
 
 @dataclass(frozen=True)
 class EffectiveCount(_Concentration):
-    """Minus (sum v)^2 / sum v^2: minus the number of rows that would hold the influence if they shared it equally."""
+    """Minus (sum v)^2 / sum v^2: minus the rows that would hold the influence in equal shares."""
 
     def of(self, mass: Tensor) -> Tensor:
         """Returns values in [-n, -1]."""
-        return -mass.sum(1).square() / mass.square().sum(1)
+        total = mass.sum(1)
+        squares = mass.square().sum(1)
+        return -total.square() / squares
 
 
 @dataclass(frozen=True)
 class Gini(_Concentration):
-    """The Gini coefficient: 0 where all rows share the influence equally, near 1 where one has it all."""
+    """The Gini coefficient: 0 where all rows share equally, near 1 where one has it all."""
 
     def of(self, mass: Tensor) -> Tensor:
         """Returns values in [0, 1)."""
         n = mass.shape[1]
-        weights = 2 * torch.arange(1, n + 1, device=mass.device, dtype=mass.dtype) - n - 1
-        return mass.sort(1).values @ weights / (n * mass.sum(1))
+        rank = torch.arange(1, n + 1, device=mass.device, dtype=mass.dtype)
+        weights = 2 * rank - n - 1
+        weighted = mass.sort(1).values @ weights
+        return weighted / (n * mass.sum(1))

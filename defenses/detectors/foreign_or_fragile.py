@@ -1,13 +1,15 @@
-"""Foreign or fragile support, the default: suspect is a prediction whose support is of another class, or is lost at a touch.
+"""Foreign or fragile support, the default: suspect is support of another class, or lost at a touch.
 
-Foreign: the point and the rows that it rests on look like another class (`foreign-support`). That tells only where the victim's
-features tell the classes apart, which clean points show. Where they do not, the other question is asked. Fragile: the point's
-proponents lose hold of it when it is blurred, flipped or cropped (`influence-collapse`), as a trigger does that is finer than
-what it is put on.
+Foreign: the point and the rows that it rests on look like another class (`foreign-support`). That
+tells only where the victim's features tell the classes apart, which clean points show. Where they
+do not, the other question is asked. Fragile: the point's proponents lose hold of it when it is
+blurred, flipped or cropped (`influence-collapse`), as a trigger does that is finer than what it is
+put on.
 
 Needs: influence, features, and probe points known to be clean; images, for the second question.
 
-Cost: a forward pass over the n + m instances and O(n^2 (d + log n)), or four times the dot products of gradients of one model.
+Cost: a forward pass over the n + m instances and O(n^2 (d + log n)), or four times the dot products
+of gradients of one model.
 """
 
 from dataclasses import dataclass
@@ -19,26 +21,28 @@ from torch import Tensor
 from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.detectors.foreign_support import TRUSTED, ForeignSupport
 from defenses.detectors.influence_collapse import falls
-from defenses.kit.evidence import sound_influence, trusted_points
+from defenses.kit.evidence import check_points, sound_influence, trusted_points
 from defenses.kit.features import Layer, check_layer
 from defenses.kit.tail_probability import combined, surprise
-from poisonbench.checks import check_at_least
+from poisonbench.checks import check_at_least, check_unit
 from poisonbench.contracts.values import Evidence
 from poisonbench.notes import note
 
 
 @dataclass(frozen=True)
 class ForeignOrFragile:
-    """-log p among the trusted points, of foreign support, or of the collapse under each transformation together.
+    """-log p among the trusted points, of foreign support, or of the collapses taken together.
 
-    It knows nothing of the attack: neither its budget nor its target. Instances that are no images are asked the first.
+    It knows nothing of the attack: neither its budget nor its target. Instances that are no images
+    are asked the first.
 
     Attributes:
-        foreign: share of the trusted points that look like another class than the predicted one, from which on the second
-            question is asked.
+        foreign: share of the trusted points that look like another class than the predicted one,
+            from which on the second question is asked.
         k: proponents asked for their class.
-        watched: proponents whose influence is watched, by the cosines of the final model, whatever the estimator.
-        layer: see `defenses.features.encoder`.
+        watched: proponents whose influence is watched, by the cosines of the final model, whatever
+            the estimator.
+        layer: see `defenses.kit.features.encoder`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -52,24 +56,32 @@ class ForeignOrFragile:
     layer: Layer = "inner"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.foreign <= 1:
-            raise ValueError(f"foreign must lie in [0, 1], got {self.foreign}")
+        check_unit("foreign", self.foreign)
         check_at_least("k", self.k, 1)
         check_at_least("watched", self.watched, 1)
         check_layer(self.layer)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) >= 0; NaN where the question has no answer. The log tells the share of trusted points that look foreign.
+        """Returns (m,) >= 0; NaN where the question has no answer.
+
+        The log tells the share of trusted points that look foreign.
 
         Raises:
             ValueError: fewer than 10 trusted points.
         """
+        check_points(evidence)
         known = trusted_points(evidence, TRUSTED)
-        share = float((ClassSimilarity(self.layer)(evidence)[known] > 0).double().mean())
+        similarity = ClassSimilarity(self.layer)(evidence)[known]
+        share = float((similarity > 0).double().mean())
         note("foreign_trusted", share)
-        if share < self.foreign or len(evidence.test.shape) != 3:
-            return ForeignSupport(self.k, self.layer)(evidence)
+        are_images = len(evidence.test.shape) == 3
+        if are_images and share >= self.foreign:
+            return self._fragile(evidence, known)
+        return ForeignSupport(self.k, self.layer)(evidence)
+
+    def _fragile(self, evidence: Evidence, known: Tensor) -> Tensor:
+        """Returns -log p of the collapses under all transformations together, (m,)."""
         influence, sound = sound_influence(evidence)
-        lost = falls(evidence, self.watched)
-        fragile = combined(torch.stack([surprise(fall, fall[known]) for fall in lost]))
-        return torch.where(sound, fragile, torch.nan).to(influence.dtype)
+        surprises = [surprise(fall, fall[known]) for fall in falls(evidence, self.watched)]
+        fragile = combined(torch.stack(surprises))
+        return fragile.masked_fill(~sound, torch.nan).to(influence.dtype)

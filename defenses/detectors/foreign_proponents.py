@@ -1,7 +1,7 @@
-"""Foreign proponents: do the few training rows that a prediction rests on themselves look like another class?
+"""Foreign proponents: do the few rows that a prediction rests on themselves look like another class?
 
-Influence names the rows (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055); class medians of the features judge them, as in
-`class-similarity`.
+Influence names the rows (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055); class medians of the
+features judge them, as in `class-similarity`.
 
 Needs: influence, and features of the training set.
 
@@ -25,12 +25,13 @@ from poisonbench.contracts.values import Evidence
 class ForeignProponents:
     """Mean foreignness of the k most influential rows of the predicted label.
 
-    The foreignness of a row is its median similarity to the best other class minus that to the class of its label. Mislabelled
-    rows, triggered or not, have it, and clean predictions seldom rest on such rows.
+    The foreignness of a row is its median similarity to the best other class minus that to the
+    class of its label. Mislabelled rows, triggered or not, have it, and clean predictions seldom
+    rest on such rows.
 
     Attributes:
         k: how many; at most the size of the smallest poison set to be found.
-        layer: see `defenses.features.encoder`.
+        layer: see `defenses.kit.features.encoder`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -46,16 +47,21 @@ class ForeignProponents:
         check_layer(self.layer)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) in [-2, 2]; NaN where an influence is not finite or the label has fewer than k training rows."""
+        """Returns (m,) in [-2, 2].
+
+        NaN where an influence is not finite or the label has fewer than k training rows.
+        """
         influence, sound = sound_influence(evidence)
-        train, test = evidence.trace.train, evidence.test
-        rows = features_of(evidence.trace, self.layer, train)[0]
+        train = evidence.trace.train
+        labels = evidence.test.y
+        rows = features_of(evidence.trace, self.layer, train)
         foreign = foreignness(rows, train.y, rows, train.y).to(influence.dtype)
-        scores = influence.new_full((len(test),), torch.nan)
-        for label in test.y.unique():
+        scores = influence.new_full((len(labels),), torch.nan)
+        for label in labels.unique():
             own = train.y == label
-            points = sound & (test.y == label)
-            if int(own.sum()) >= self.k:
-                few = influence[points][:, own].topk(self.k).indices
-                scores[points] = foreign[own][few].mean(1)
+            if int(own.sum()) < self.k:
+                continue
+            points = sound & (labels == label)
+            few = influence[points][:, own].topk(self.k).indices
+            scores[points] = foreign[own][few].mean(1)
         return scores

@@ -1,7 +1,8 @@
-"""Foreign support: a prediction is suspect when the point and the few rows that it rests on look like another class.
+"""Foreign support: suspect is a prediction that looks like another class, as do its proponents.
 
-Two questions, each weighed by how seldom a clean point answers so: `class-similarity` asks the point, `foreign-proponents` the
-rows that influence names. Combined as by Fisher (Statistical Methods for Research Workers, 1925), on held-out clean points.
+Two questions, each weighed by how seldom a clean point answers so: `class-similarity` asks the
+point, `foreign-proponents` the rows that influence names. Combined as by Fisher (Statistical
+Methods for Research Workers, 1925), on held-out clean points.
 
 Needs: influence, features of the training set and of the probe, and probe points known to be clean.
 
@@ -33,7 +34,7 @@ class ForeignSupport:
 
     Attributes:
         k: proponents asked.
-        layer: see `defenses.features.encoder`.
+        layer: see `defenses.kit.features.encoder`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -57,6 +58,6 @@ class ForeignSupport:
         proponents = ForeignProponents(self.k, self.layer)(evidence)
         known = trusted_points(evidence, TRUSTED)
         point = ClassSimilarity(self.layer)(evidence).to(proponents.dtype)
-        return combined(
-            torch.stack([surprise(point, point[known]), surprise(proponents, proponents[known])])
-        )
+        of_point = surprise(point, point[known])
+        of_proponents = surprise(proponents, proponents[known])
+        return combined(torch.stack([of_point, of_proponents]))

@@ -1,6 +1,8 @@
-"""Support without the few: would a prediction's neighbourhood still agree, were its most influential training rows not there?
+"""Support without the few: would the neighbourhood still agree without the most influential rows?
 
-Influence names the rows, deep nearest neighbours (Papernot & McDaniel 2018, arXiv 1803.04765) judge what is left.
+Influence names the rows, deep nearest neighbours (Papernot & McDaniel 2018, arXiv 1803.04765) judge
+what is left.
+
 Cost: a forward pass over the n + m instances and O(m n d) for the similarities in d features.
 """
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import sound_influence
 from defenses.kit.features import Layer, check_layer, features_of
 from poisonbench.checks import check_at_least
@@ -22,15 +25,17 @@ _BLOCK = 1 << 24  # similarities at a time
 
 @dataclass(frozen=True)
 class SupportWithoutTheFew:
-    """Drops the `few` most influential rows of the predicted label; scores the share of other labels nearest among the rest.
+    """Share of other labels among the nearest rows, the `few` most influential ones left out.
 
-    Nearest by cosine similarity of the victim's features. The last hidden layer has often made up its mind: there a triggered
-    point lies within the class that the attacker wants even when every poisoned row is gone; the layer below still tells.
+    Left out are rows of the predicted label. Nearest by cosine similarity of the victim's features.
+    The last hidden layer often shows the prediction alone: there a triggered point lies within the
+    class that the attacker wants even when every poisoned row is gone; the layer below still tells.
 
     Attributes:
-        few: rows dropped, at most half of the label's; best not below the size of the poison set to be found.
+        few: rows dropped, at most half of the label's; best not below the size of the poison set to
+            be found.
         neighbours: nearest rows asked, of any label.
-        layer: see `defenses.features.encoder`.
+        layer: see `defenses.kit.features.encoder`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -48,28 +53,43 @@ class SupportWithoutTheFew:
         check_layer(self.layer)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) in [0, 1]; NaN where an influence is not finite or there are too few training rows."""
+        """Returns (m,) in [0, 1].
+
+        NaN where an influence is not finite or there are too few training rows.
+        """
         influence, sound = sound_influence(evidence)
-        train, test = evidence.trace.train, evidence.test
+        train = evidence.trace.train
+        test = evidence.test
         scores = influence.new_full((len(test),), torch.nan)
         if len(train) < self.few + self.neighbours:
             need = f"{self.few} rows to drop and {self.neighbours} neighbours"
-            warnings.warn(
-                f"{need} are more than the {len(train)} training rows: no score", stacklevel=2
-            )
+            there = f"the {len(train)} training rows"
+            warnings.warn(f"{need} are more than {there}: no score", stacklevel=2)
             return scores
-        # of a small class at most half may go: with all of its rows gone no point of it could find support
-        most = (torch.bincount(train.y, minlength=train.classes) // 2).clamp(max=self.few)[test.y]
-        rank = torch.arange(self.few, device=test.y.device)
-        rows, points = (
-            F.normalize(part) for part in features_of(evidence.trace, self.layer, train, test)
-        )
-        for index in sound.nonzero().squeeze(1).split(max(1, _BLOCK // len(train))):
-            other = train.y != test.y[index, None]  # (b, n)
-            few = influence[index].masked_fill(other, -torch.inf).topk(self.few).indices
-            gone = torch.zeros_like(other).scatter(1, few, rank < most[index, None])
-            nearest = (
-                (points[index] @ rows.T).masked_fill(gone, -torch.inf).topk(self.neighbours).indices
-            )
-            scores[index] = other.gather(1, nearest).to(scores.dtype).mean(1)
+        rows = F.normalize(features_of(evidence.trace, self.layer, train))
+        points = F.normalize(features_of(evidence.trace, self.layer, test))
+        for index in in_blocks(sound.nonzero().squeeze(1), len(train), _BLOCK):
+            dropped = self._dropped(influence[index], test.y[index], train.y)
+            similarity = points[index] @ rows.T
+            nearest = similarity.masked_fill(dropped, -torch.inf).topk(self.neighbours).indices
+            other = train.y[nearest] != test.y[index, None]
+            scores[index] = other.to(scores.dtype).mean(1)
         return scores
+
+    def _dropped(self, influence: Tensor, labels: Tensor, train_labels: Tensor) -> Tensor:
+        """Returns the rows left out for each of b points, (b, n) bool.
+
+        Of a small class at most half may go: with all of its rows gone no point of it could find
+        support.
+
+        Args:
+            influence: (b, n).
+            labels: (b,) int64.
+            train_labels: (n,) int64.
+        """
+        other = train_labels != labels[:, None]
+        of_label = (~other).sum(1)
+        most = (of_label // 2).clamp(max=self.few)
+        few = influence.masked_fill(other, -torch.inf).topk(self.few).indices
+        rank = torch.arange(self.few, device=few.device)
+        return torch.zeros_like(other).scatter(1, few, rank < most[:, None])

@@ -1,34 +1,43 @@
-"""Tail heaviness of the influences (FIT: Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055): few rows far above the rest.
+"""Tail heaviness of the influences: few rows far above the rest.
+
+Source: FIT (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055).
 
 Cost: O(m n log n) for the scale; no gradient and no training.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from defenses.kit.evidence import sound_influence, trusted_points
-from defenses.kit.scale import mad
-from defenses.kit.tails import Scale, check_tail, label_tails, standardised, tails
+from defenses.kit.scale import Scale
+from defenses.kit.scope import Scope, check_scope
+from defenses.kit.tails import check_tail, label_tails, standardised, standardised_by, tails
+from poisonbench.checks import check_choice
 from poisonbench.contracts.values import Evidence
+
+Standardise = Literal["row", "two-way", "reference"]
 
 
 @dataclass(frozen=True)
 class TailHeaviness:
-    """The k-th largest robustly standardised influence of a probe point, a_(k) with a_i = (v_i - median v) / scale(v).
+    """The k-th largest robustly standardised influence of a probe point.
 
-    The paper's tail is over all training rows. With many classes the whole class of a clean point is its heavy tail, so the
-    default looks at the rows of the predicted label alone.
+    That is a_(k) with a_i = (v_i - median v) / scale(v). The paper's tail is over all training
+    rows. With many classes the whole class of a clean point is its heavy tail, so the default looks
+    at the rows of the predicted label alone.
 
     Attributes:
         k: which of the largest; at most the size of the smallest poison set to be found.
         scale: "qn" (the paper's) or "mad".
-        scope: "label": training rows whose label is the predicted one; "all": every row, the paper's form.
-        standardise: "row", or "two-way": first every training row's influences are centred and scaled (median, MAD) over the
-            probe points, so that rows influential for everybody do not count. That makes a score depend on the other points.
-            "reference": the same over the trusted points alone, so that a score depends on no other point under judgement.
+        scope: "label": training rows whose label is the predicted one; "all": every row, the
+            paper's form.
+        standardise: "row", or "two-way": first every training row's influences are centred and
+            scaled (median, MAD) over the probe points, so that rows influential for everybody do
+            not count. That makes a score depend on the other points. "reference": the same over the
+            trusted points alone, so that a score depends on no other point under judgement.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -36,40 +45,50 @@ class TailHeaviness:
 
     k: int = 10
     scale: Scale = "qn"
-    scope: Literal["label", "all"] = "label"
-    standardise: Literal["row", "two-way", "reference"] = "row"
+    scope: Scope = "label"
+    standardise: Standardise = "row"
 
     def __post_init__(self) -> None:
         check_tail(self.k, self.scale)
-        if self.scope not in ("label", "all"):
-            raise ValueError(f"scope must be 'label' or 'all', got {self.scope!r}")
-        if self.standardise not in ("row", "two-way", "reference"):
-            raise ValueError(
-                f"standardise must be 'row', 'two-way' or 'reference', got {self.standardise!r}"
-            )
+        check_scope(self.scope)
+        check_choice("standardise", self.standardise, get_args(Standardise))
 
     @property
     def uses(self) -> tuple[str, ...]:
         """What it reads."""
-        beyond = {"row": (), "two-way": ("probe",), "reference": ("reference",)}
-        return ("influence", *beyond[self.standardise])
+        if self.standardise == "two-way":
+            return ("influence", "probe")
+        if self.standardise == "reference":
+            return ("influence", "reference")
+        return ("influence",)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,): larger = a heavier tail; NaN where an influence is not finite or its label has fewer than k rows."""
+        """Returns (m,): larger = a heavier tail.
+
+        NaN where an influence is not finite or its label has fewer than k rows.
+        """
         influence, sound = sound_influence(evidence)
         scores = influence.new_full((len(influence),), torch.nan)
         if not bool(sound.any()):
             return scores
-        rows = influence[sound]
-        if self.standardise == "two-way":
-            rows = standardised(rows.T, mad).T
-        elif self.standardise == "reference":
-            index = trusted_points(evidence, 2)
-            rows = standardised(rows.T, mad, influence[index[sound[index]]].T).T
+        rows = self._by_column(evidence, influence, sound)
         if self.scope == "all":
             scores[sound] = tails(rows, self.k, self.scale)
-        else:
-            scores[sound] = label_tails(
-                rows, evidence.test.y[sound], evidence.trace.train.y, self.k, self.scale
-            )
+            return scores
+        labels = evidence.test.y[sound]
+        scores[sound] = label_tails(rows, labels, evidence.trace.train.y, self.k, self.scale)
         return scores
+
+    def _by_column(self, evidence: Evidence, influence: Tensor, sound: Tensor) -> Tensor:
+        """Returns the influences of the sound points, standardised over points or not, (r, n)."""
+        rows = influence[sound]
+        if self.standardise == "row":
+            return rows
+        if self.standardise == "two-way":
+            return standardised(rows.T, "mad").T
+        trusted = trusted_points(evidence, 2)
+        known = trusted[sound[trusted]]
+        if len(known) < 2:
+            told = f"got {len(known)}: a larger calibration"
+            raise ValueError(f"at least 2 trusted points need finite influence, {told}")
+        return standardised_by(rows.T, influence[known].T, "mad").T

@@ -1,8 +1,9 @@
-"""Activation clustering (Chen et al., SafeAI 2019, arXiv 1811.03728): a poisoned class falls into two clusters.
+"""Activation clustering (Chen et al., SafeAI 2019, arXiv 1811.03728): poison splits a class in two.
 
 Needs: features of the training set.
 
-Cost: a forward pass over it, a singular value decomposition (n_c, d) and 2-means a class.
+Cost: a forward pass over it, and for each class a singular value decomposition (n_c, d) and
+2-means.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.features import Layer, by_class, centred, check_layer, features_of
+from defenses.kit.evidence import check_rows
+from defenses.kit.features import Layer, centred, check_layer, class_masks, features_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 
@@ -20,13 +22,14 @@ from poisonbench.contracts.values import Evidence
 class ActivationClustering:
     """How far a row leans to the smaller of the two clusters of its class.
 
-    The paper removes whole clusters, judged by size or silhouette. Here a row scores its own signed silhouette to the two
-    centres, (a - b) / max(a, b) with the distance a to the larger and b to the smaller cluster, times the share by which the
-    clusters differ in size: a clean class splits into about equal halves, a poisoned one into the many and the few.
+    The paper removes whole clusters, judged by size or silhouette. Here a row scores its own signed
+    silhouette to the two centres, (a - b) / max(a, b) with the distance a to the larger and b to
+    the smaller cluster, times the share by which the clusters differ in size: a clean class splits
+    into about equal halves, a poisoned one into the many and the few.
 
     Attributes:
         dimensions: principal components kept; the paper's are 10 independent ones.
-        layer: see `defenses.features.encoder`; "penultimate" is the paper's.
+        layer: see `defenses.kit.features.encoder`; "penultimate" is the paper's.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -43,18 +46,21 @@ class ActivationClustering:
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,) in [-1, 1]; 0 for a class with fewer than 3 rows."""
+        check_rows(evidence)
         train = evidence.trace.train
-        rows = features_of(evidence.trace, self.layer, train)[0]
-        return by_class(
-            rows, train.y, lambda own: _leaning(_components(own, self.dimensions)), least=3
-        )
+        rows = features_of(evidence.trace, self.layer, train)
+        scores = rows.new_zeros(len(rows))
+        for own in class_masks(train.y, least=3):
+            parts = _components(rows[own], self.dimensions)
+            scores[own] = _leaning(parts)
+        return scores
 
 
 def _components(rows: Tensor, dimensions: int) -> Tensor:
     """Returns the first principal components of the rows (r, d), (r, min(dimensions, r, d))."""
     u, s, _ = torch.linalg.svd(centred(rows), full_matrices=False)
-    parts: Tensor = (u * s)[:, :dimensions]
-    return parts
+    parts: Tensor = u * s
+    return parts[:, :dimensions]
 
 
 def _leaning(parts: Tensor) -> Tensor:
@@ -63,14 +69,16 @@ def _leaning(parts: Tensor) -> Tensor:
         return parts.new_zeros(len(parts))
     from sklearn.cluster import KMeans  # slow to import, and few processes need it
 
-    # started from the halves on the two sides of the mean along the first component: no random draw, whatever the order
+    # started from the halves on the two sides of the mean along the first component: no random
+    # draw, whatever the order
     side = parts[:, 0] > 0
     start = torch.stack([parts[~side].mean(0), parts[side].mean(0)])
     found = KMeans(2, init=start.cpu().numpy(), n_init=1).fit(parts.cpu().numpy())
-    centres = torch.as_tensor(found.cluster_centers_, device=parts.device, dtype=parts.dtype)
     sizes = torch.bincount(torch.as_tensor(found.labels_), minlength=2)
-    few = int(sizes.argmin())
+    centres = torch.as_tensor(found.cluster_centers_, device=parts.device, dtype=parts.dtype)
     distance = torch.cdist(parts, centres)
-    many, small = distance[:, 1 - few], distance[:, few]
+    few = int(sizes.argmin())
+    to_many = distance[:, 1 - few]
+    to_few = distance[:, few]
     lopsided = float((sizes.max() - sizes.min()) / sizes.sum())
-    return lopsided * (many - small) / torch.maximum(many, small)
+    return lopsided * (to_many - to_few) / torch.maximum(to_many, to_few)

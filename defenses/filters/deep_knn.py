@@ -4,17 +4,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from defenses.baselines.deep_knn import Neighbours, disagreement
+from defenses.baselines.deep_knn import Neighbours, disagreement_among
+from defenses.kit.evidence import check_rows
 from defenses.kit.features import features_of
 from poisonbench.contracts.values import Evidence
 
 
 @dataclass(frozen=True)
 class DeepKNNFilter(Neighbours):
-    """Disagreement of a training row's neighbours, itself left out, with its label; the paper removes the outvoted."""
+    """Disagreement of a row's neighbours, itself left out, with its label.
+
+    The paper removes the rows that are outvoted.
+    """
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (n,) in [0, 1]."""
+        """Returns (n,) in [0, 1]; NaN for the only row."""
+        check_rows(evidence)
         train = evidence.trace.train
-        rows = features_of(evidence.trace, self.layer, train)[0]
-        return disagreement(rows, train.y, rows, train.y, self.neighbours, itself=False)
+        rows = features_of(evidence.trace, self.layer, train)
+        return disagreement_among(rows, train.y, self.neighbours)

@@ -1,4 +1,4 @@
-"""Influence on suspicious predictions: the training rows that the most suspicious probe points rest on.
+"""Influence on suspicious predictions: the training rows that the most suspicious points rest on.
 
 After the target-driven mitigation of Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055.
 
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
-from defenses.kit.scale import mad
 from defenses.kit.tails import standardised
-from poisonbench.checks import check_at_least
+from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence
 
@@ -30,10 +29,11 @@ INNER: dict[str, Detector] = {
 
 @dataclass(frozen=True)
 class InfluenceRank:
-    """Mean of a row's robustly standardised influences on the probe points that a detector finds most suspicious.
+    """Mean of a row's robustly standardised influences on the points that a detector suspects most.
 
     Attributes:
-        detector: which chooses the probe points, with its default hyperparameters (tail-heaviness: k = 3).
+        detector: which chooses the probe points, with its default hyperparameters (tail-heaviness:
+            k = 3).
         points: how many, at most those that there are.
 
     Raises:
@@ -45,15 +45,13 @@ class InfluenceRank:
 
     def __post_init__(self) -> None:
         check_at_least("points", self.points, 1)
-        if self.detector not in INNER:
-            raise ValueError(
-                f"detector must be one of {', '.join(map(repr, INNER))}, got {self.detector!r}"
-            )
+        check_choice("detector", self.detector, INNER)
 
     @property
     def uses(self) -> tuple[str, ...]:
         """What it reads."""
-        return tuple(dict.fromkeys((*INNER[self.detector].uses, "probe")))
+        inner = INNER[self.detector].uses
+        return tuple(dict.fromkeys((*inner, "probe")))
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,); NaN, with a warning, where no probe point has a score."""
@@ -61,11 +59,13 @@ class InfluenceRank:
         influence = evidence.influence
         assert influence is not None  # or it would have raised
         scored = scores.isfinite()
-        if not bool(scored.any()):
+        count = min(self.points, int(scored.sum()))
+        if not count:
             warnings.warn(
                 f"{self.detector} scores none of the {len(scores)} probe points: no score",
                 stacklevel=2,
             )
             return influence.new_full((influence.shape[1],), torch.nan)
-        order = scores.masked_fill(~scored, -torch.inf).argsort(descending=True, stable=True)
-        return standardised(influence[order[: min(self.points, int(scored.sum()))]], mad).mean(0)
+        ranked = scores.masked_fill(~scored, -torch.inf)
+        order = ranked.argsort(descending=True, stable=True)
+        return standardised(influence[order[:count]], "mad").mean(0)

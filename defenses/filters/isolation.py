@@ -1,4 +1,6 @@
-"""Isolation of anti-backdoor learning (ABL; Li et al., NeurIPS 2021, arXiv 2110.11571): a backdoor is learnt first.
+"""Isolation of anti-backdoor learning: a backdoor is learnt first.
+
+Source: ABL (Li et al., NeurIPS 2021, arXiv 2110.11571).
 
 Needs: an early checkpoint.
 
@@ -11,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from defenses.filters.loss_rank import losses
+from defenses.kit.evidence import check_rows
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 
@@ -19,8 +22,9 @@ from poisonbench.contracts.values import Evidence
 class Isolation:
     """Minus the loss under an early checkpoint.
 
-    The paper also trains with local gradient ascent, which holds all losses near a constant so that those of the poison fall
-    below; a filter sees the victim as it was trained, so this is the plain ranking of that paper.
+    The paper also trains with local gradient ascent, which holds all losses near a constant so that
+    those of the poison fall below; a filter sees the victim as it was trained, so this is the plain
+    ranking of that paper.
 
     Attributes:
         checkpoint: which, 0 the first.
@@ -42,9 +46,9 @@ class Isolation:
         Raises:
             ValueError: there is no such checkpoint.
         """
+        check_rows(evidence)
         there = len(evidence.trace.checkpoints)
         if self.checkpoint >= there:
-            raise ValueError(
-                f"checkpoint must be below the {there} that the recipe keeps, got {self.checkpoint}"
-            )
+            rule = f"checkpoint must be below the {there} that the recipe keeps"
+            raise ValueError(f"{rule}, got {self.checkpoint}")
         return -losses(evidence, self.checkpoint)

@@ -1,6 +1,8 @@
-"""Loss of a training row under the finished victim: what it never learnt is suspicious (the small-loss rule turned round).
+"""Loss of a training row under the finished victim: what it never learnt is suspicious.
 
-Needs: the final model. Source of the rule: Han et al., NeurIPS 2018, arXiv 1804.06872.
+The small-loss rule of Han et al., NeurIPS 2018, arXiv 1804.06872, turned round.
+
+Needs: the final model.
 
 Cost: a forward pass over the training set.
 """
@@ -11,22 +13,28 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
 from poisonbench.models import predict
 
 
 @dataclass(frozen=True)
 class LossRank:
-    """Cross entropy at the row's label. Finds mislabelled rows; a backdoor is learnt well and lies at the other end."""
+    """Cross entropy at the row's label.
+
+    Finds mislabelled rows; a backdoor is learnt well and lies at the other end.
+    """
 
     uses: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,) >= 0."""
+        check_rows(evidence)
         return losses(evidence, -1)
 
 
 def losses(evidence: Evidence, k: int) -> Tensor:
     """Returns the cross entropy of every training row under the model of checkpoint `k`, (n,)."""
     train = evidence.trace.train
-    return F.cross_entropy(predict(evidence.trace.model(k), train.x), train.y, reduction="none")
+    logits = predict(evidence.trace.model(k), train.x)
+    return F.cross_entropy(logits, train.y, reduction="none")

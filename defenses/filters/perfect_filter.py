@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
 from poisonbench.roles import POISON
 
@@ -26,6 +27,8 @@ class PerfectFilter:
         Raises:
             ValueError: the roles are not there.
         """
+        check_rows(evidence)
         if evidence.role is None:
             raise ValueError("perfect-filter needs the role (n,) of every training row, got None")
-        return (evidence.role == POISON).to(evidence.trace.train.x)
+        poisoned = evidence.role == POISON
+        return poisoned.to(evidence.trace.train.x)

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
 from poisonbench.seeding import generator
 
@@ -23,8 +24,8 @@ class RandomFilter:
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,)."""
+        check_rows(evidence)
         x = evidence.trace.train.x
-        scores = torch.rand(
-            len(x), generator=generator(evidence.trace.seed, "random-filter"), dtype=torch.float64
-        )
+        g = generator(evidence.trace.seed, "random-filter")
+        scores = torch.rand(len(x), generator=g, dtype=torch.float64)
         return scores.to(device=x.device, dtype=x.dtype)

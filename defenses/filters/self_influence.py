@@ -1,4 +1,6 @@
-"""Self-influence (Pruthi et al., NeurIPS 2020, arXiv 2002.08484; after Feldman & Zhang 2020): what a row does for itself.
+"""Self-influence: what a row does for itself.
+
+Source: Pruthi et al., NeurIPS 2020, arXiv 2002.08484; after Feldman & Zhang 2020.
 
 Needs: checkpoints with their learning rates.
 
@@ -11,21 +13,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
 from poisonbench.gradients.products import gradient_norms
 
 
 @dataclass(frozen=True)
 class SelfInfluence:
-    """sum_k eta_k |g_i(theta_k)|^2: TracIn of a row on itself. A row that was memorised, not learnt with others, scores high."""
+    """sum_k eta_k |g_i(theta_k)|^2: TracIn of a row on itself.
+
+    A row that was memorised, not learnt with others, scores high.
+    """
 
     uses: ClassVar[tuple[str, ...]] = ("gradients",)
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,) >= 0."""
+        check_rows(evidence)
         trace = evidence.trace
-        parts = [
-            c.lr * gradient_norms(trace.model(k), trace.train).square()
-            for k, c in enumerate(trace.checkpoints)
-        ]
+        parts = []
+        for k, checkpoint in enumerate(trace.checkpoints):
+            norms = gradient_norms(trace.model(k), trace.train)
+            parts.append(checkpoint.lr * norms.square())
         return torch.stack(parts).sum(0)

@@ -1,8 +1,10 @@
-"""Spectral signatures (Tran, Li & Madry, NeurIPS 2018, arXiv 1811.00636): poison leans on a class's top singular direction.
+"""Spectral signatures: poison leans on the top singular direction of its class.
+
+Source: Tran, Li & Madry, NeurIPS 2018, arXiv 1811.00636.
 
 Needs: features of the training set.
 
-Cost: a forward pass over it, and one singular value decomposition (n_c, d) a class.
+Cost: a forward pass over it, and for each class a singular value decomposition (n_c, d).
 """
 
 from dataclasses import dataclass
@@ -11,18 +13,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.features import Layer, by_class, centred, check_layer, features_of
+from defenses.kit.evidence import check_rows
+from defenses.kit.features import Layer, centred, check_layer, class_masks, features_of
 from poisonbench.contracts.values import Evidence
 
 
 @dataclass(frozen=True)
 class SpectralSignatures:
-    """Squared projection of a row's centred features on the top right singular vector of its class (algorithm 1).
+    """Squared projection of a row's centred features on the top right singular vector of its class.
 
-    Centred by the class's own mean: without it the direction is that of the mean, and the score that of a feature's length.
+    That is algorithm 1. Centred by the class's own mean: without it the direction is that of the
+    mean, and the score that of a feature's length.
 
     Attributes:
-        layer: see `defenses.features.encoder`; "penultimate" is the paper's.
+        layer: see `defenses.kit.features.encoder`; "penultimate" is the paper's.
 
     Raises:
         ValueError: an unknown layer.
@@ -37,13 +41,22 @@ class SpectralSignatures:
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,) >= 0; 0 for the only row of a class."""
+        check_rows(evidence)
         train = evidence.trace.train
-        return by_class(features_of(evidence.trace, self.layer, train)[0], train.y, top_projection)
+        rows = features_of(evidence.trace, self.layer, train)
+        scores = rows.new_zeros(len(rows))
+        for own in class_masks(train.y):
+            scores[own] = top_projection(rows[own])
+        return scores
 
 
 def top_projection(rows: Tensor) -> Tensor:
-    """Returns <r_i - mean, v>^2 for the top right singular vector v of the centred rows (r, d), (r,)."""
+    """Returns <r_i - mean, v>^2 for the top right singular vector v of the centred rows, (r,).
+
+    Args:
+        rows: (r, d).
+    """
     apart = centred(rows)
-    v = torch.linalg.svd(apart, full_matrices=False).Vh[0]
-    scores: Tensor = (apart @ v).square()
-    return scores
+    directions = torch.linalg.svd(apart, full_matrices=False).Vh
+    along: Tensor = apart @ directions[0]
+    return along.square()

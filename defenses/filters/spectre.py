@@ -1,8 +1,11 @@
-"""SPECTRE (Hayase, Kong, Somani & Oh, ICML 2021, arXiv 2104.11315): spectral signatures after robust whitening.
+"""SPECTRE: spectral signatures after robust whitening.
+
+Source: Hayase, Kong, Somani & Oh, ICML 2021, arXiv 2104.11315.
 
 Needs: features of the training set.
 
-Cost: a forward pass over it, a singular value decomposition (n_c, d) and some of (n_c, k) a class.
+Cost: a forward pass over it, and for each class a singular value decomposition (n_c, d) and some of
+(n_c, k).
 """
 
 from dataclasses import dataclass
@@ -11,7 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.features import Layer, by_class, centred, check_layer, features_of
+from defenses.kit.evidence import check_rows
+from defenses.kit.features import Layer, centred, check_layer, class_masks, features_of
 from defenses.kit.scale import mad, median
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
@@ -21,17 +25,19 @@ _STEPS = 100  # concentration converges in about ten
 
 @dataclass(frozen=True)
 class Spectre:
-    """Quantum entropy scores (QUE) of the features of a class, whitened by the covariance of its most central rows.
+    """Quantum entropy scores (QUE) of a class's features, whitened by its most central rows.
 
-    What poison adds to the variance is small against that of the clean rows along other directions; whitened by what the clean
-    rows do, it stands out. The paper's robust covariance is replaced by concentration steps (Rousseeuw & Van Driessen,
-    Technometrics 1999) from coordinate-wise medians: deterministic, and of the same purpose.
+    What poison adds to the variance is small against that of the clean rows along other directions;
+    whitened by what the clean rows do, it stands out. The paper's robust covariance is replaced by
+    concentration steps (Rousseeuw & Van Driessen, Technometrics 1999) from coordinate-wise medians:
+    deterministic, and of the same purpose.
 
     Attributes:
         dimensions: top singular directions kept, k; at most a quarter of the rows of a class.
-        contamination: largest share of a class that may be poison; so many rows stay out of the covariance.
+        contamination: largest share of a class that may be poison; so many rows stay out of the
+            covariance.
         alpha: of QUE; 0 is the plain squared norm, large the top direction alone.
-        layer: see `defenses.features.encoder`; "penultimate" is the paper's.
+        layer: see `defenses.kit.features.encoder`; "penultimate" is the paper's.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -48,28 +54,40 @@ class Spectre:
         check_at_least("dimensions", self.dimensions, 1)
         if not 0 < self.contamination < 0.5:
             raise ValueError(f"contamination must lie in (0, 0.5), got {self.contamination}")
-        if self.alpha < 0:
-            raise ValueError(f"alpha must be at least 0, got {self.alpha}")
+        check_at_least("alpha", self.alpha, 0)
         check_layer(self.layer)
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,) >= 0; 0 for a class with fewer than 8 rows."""
+        check_rows(evidence)
         train = evidence.trace.train
-        rows = features_of(evidence.trace, self.layer, train)[0]
-        return by_class(rows, train.y, self._of_class, least=8)
+        rows = features_of(evidence.trace, self.layer, train)
+        scores = rows.new_zeros(len(rows))
+        for own in class_masks(train.y, least=8):
+            scores[own] = self._of_class(rows[own])
+        return scores
 
     def _of_class(self, rows: Tensor) -> Tensor:
+        """Returns the scores of the rows (r, d) of one class, (r,)."""
         u, s, _ = torch.linalg.svd(centred(rows), full_matrices=False)
-        k = min(self.dimensions, len(rows) // 4, int((s > s[0] * 1e-6).sum()))
+        rank = int((s > s[0] * 1e-6).sum())
+        k = min(self.dimensions, len(rows) // 4, rank)
         if not k:
             return rows.new_zeros(len(rows))
-        kept = max(int((1 - self.contamination) * len(rows)), k + 2)
-        return que(whitened((u * s)[:, :k], kept), self.alpha)
+        clean = int((1 - self.contamination) * len(rows))
+        parts = (u * s)[:, :k]
+        white = whitened(parts, max(clean, k + 2))
+        return que(white, self.alpha)
 
 
 def whitened(parts: Tensor, kept: int) -> Tensor:
-    """Returns the rows (r, k) centred and whitened by mean and covariance of the `kept` of them with the least such distance."""
-    z = (parts - median(parts.T)) / mad(parts.T).clamp(min=torch.finfo(parts.dtype).tiny ** 0.5)
+    """Returns the rows (r, k) centred and whitened by their most central rows, (r, k).
+
+    Mean and covariance are those of the `kept` rows of least distance by this very mean and
+    covariance.
+    """
+    tiny = torch.finfo(parts.dtype).tiny ** 0.5
+    z = (parts - median(parts.T)) / mad(parts.T).clamp(min=tiny)
     inside = torch.zeros(len(parts), dtype=torch.bool, device=parts.device)
     for _ in range(_STEPS):
         nearest = torch.zeros_like(inside)
@@ -77,11 +95,19 @@ def whitened(parts: Tensor, kept: int) -> Tensor:
         if torch.equal(nearest, inside):
             break
         inside = nearest
-        chosen = parts[inside]
-        values, axes = torch.linalg.eigh(torch.cov(chosen.T).reshape(parts.shape[1], -1))
-        floor = values[-1] * torch.finfo(parts.dtype).eps  # the central rows may lie in a plane
-        z = (parts - chosen.mean(0)) @ axes / values.clamp(min=floor).sqrt()
+        z = _whitened_by(parts, parts[inside])
     return z
+
+
+def _whitened_by(parts: Tensor, chosen: Tensor) -> Tensor:
+    """Returns the rows (r, k) whitened by mean and covariance of the chosen ones (c, k), (r, k)."""
+    k = parts.shape[1]
+    covariance = torch.cov(chosen.T).reshape(k, k)
+    values, axes = torch.linalg.eigh(covariance)
+    floor = values[-1] * torch.finfo(parts.dtype).eps  # the central rows may lie in a plane
+    along = (parts - chosen.mean(0)) @ axes
+    white: Tensor = along / values.clamp(min=floor).sqrt()
+    return white
 
 
 def que(white: Tensor, alpha: float) -> Tensor:
@@ -89,9 +115,12 @@ def que(white: Tensor, alpha: float) -> Tensor:
 
     Q = exp(alpha (S - I) / (|S| - 1)), S the second moment of the rows, |S| its largest eigenvalue.
     """
-    values, axes = torch.linalg.eigh(white.T @ white / len(white))
+    moment = white.T @ white / len(white)
+    values, axes = torch.linalg.eigh(moment)
     excess = values[-1] - 1
-    powers = alpha * (values - 1) / excess if excess > 0 else torch.zeros_like(values)
+    powers = torch.zeros_like(values)
+    if excess > 0:
+        powers = alpha * (values - 1) / excess
     weights = torch.softmax(powers, 0)  # exp over its sum: the trace of Q
     scores: Tensor = (white @ axes).square() @ weights
     return scores

@@ -1,4 +1,4 @@
-"""What detectors ask of the influence before they judge it."""
+"""Validates what a defense is given, and reads it: the influence, the trusted points, images."""
 
 import warnings
 
@@ -8,24 +8,67 @@ from torch import Tensor
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
+WAY_OUT = "pass Evidence(trace, test), with the predicted labels in test.y"
 
-def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
-    """Returns the influence (m, n) and which probe points (m,) have nothing but finite values there; warns of the others.
+
+def check_rows(evidence: Evidence) -> None:
+    """Validates the input of a defense that judges training rows.
 
     Raises:
-        ValueError: there is no influence, or its shape is not (m, n).
+        TypeError: it is no Evidence.
+        ValueError: there are no training rows.
     """
+    if not isinstance(evidence, Evidence):
+        raise TypeError(f"a defense reads an Evidence, got {type(evidence).__name__}: {WAY_OUT}")
+    if not len(evidence.trace.train):
+        raise ValueError("a defense needs at least 1 training row, got 0: train on some")
+
+
+def check_points(evidence: Evidence) -> None:
+    """Validates the input of a defense that judges test points.
+
+    Raises:
+        TypeError: it is no Evidence.
+        ValueError: there are no training rows, or no test points.
+    """
+    check_rows(evidence)
+    if not len(evidence.test):
+        raise ValueError("a detector needs at least 1 test point, got 0: a larger probe")
+
+
+def check_images(evidence: Evidence, what: str) -> None:
+    """Raises ConfigError unless the instances are images (channels, height, width).
+
+    Args:
+        evidence: whose test points are looked at.
+        what: the detector does with images, for the message.
+    """
+    shape = evidence.test.shape
+    if len(shape) != 3:
+        found = f"{what} (channels, height, width), got instances of shape {shape}"
+        raise ConfigError([found], "choose an image data set, or another detector")
+
+
+def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
+    """Returns the influence (m, n), and which test points (m,) have only finite values there.
+
+    Warns of the other points.
+
+    Raises:
+        TypeError: it is no Evidence.
+        ValueError: there are no rows or points, there is no influence, or it is not (m, n).
+    """
+    check_points(evidence)
     influence = evidence.influence
     if influence is None:
         raise ValueError("this detector needs the influence of the training rows (m, n), got None")
-    shape = (len(evidence.test), len(evidence.trace.train))
-    if tuple(influence.shape) != shape:
-        raise ValueError(
-            f"influence must have shape (m, n) = {shape}, got {tuple(influence.shape)}"
-        )
+    found = tuple(influence.shape)
+    wanted = (len(evidence.test), len(evidence.trace.train))
+    if found != wanted:
+        raise ValueError(f"influence must have shape (m, n) = {wanted}, got {found}")
     sound = influence.isfinite().all(1)
-    if not bool(sound.all()):
-        bad = int((~sound).sum())
+    bad = int((~sound).sum())
+    if bad:
         warnings.warn(
             f"{bad} of {len(sound)} probe points have an influence that is not finite: no score",
             stacklevel=3,
@@ -34,28 +77,21 @@ def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
 
 
 def trusted_points(evidence: Evidence, least: int = 1) -> Tensor:
-    """Returns the indices of the trusted probe points, (r,) int64.
+    """Returns the indices of the trusted test points, (r,) int64.
 
     Raises:
-        ValueError: there are none such, fewer than `least`, or the mask is not (m,) bool.
+        ValueError: there are fewer than `least`, or the mask is not (m,) bool.
     """
-    mask, m = evidence.trusted, len(evidence.test)
+    mask = evidence.trusted
+    m = len(evidence.test)
     if mask is None:
         raise ValueError("this detector needs probe points known to be clean (m,), got None")
-    if mask.dtype != torch.bool or tuple(mask.shape) != (m,):
-        raise ValueError(
-            f"trusted must be a bool mask of shape ({m},), got {mask.dtype} of shape {tuple(mask.shape)}"
-        )
+    shape = tuple(mask.shape)
+    if mask.dtype != torch.bool or shape != (m,):
+        told = f"got {mask.dtype} of shape {shape}"
+        raise ValueError(f"trusted must be a bool mask of shape ({m},), {told}")
     found = mask.nonzero().squeeze(1)
     if len(found) < least:
-        raise ValueError(
-            f"this detector needs at least {least} trusted probe points, got {len(found)}: a larger calibration"
-        )
+        told = f"got {len(found)}: a larger calibration"
+        raise ValueError(f"this detector needs at least {least} trusted probe points, {told}")
     return found
-
-
-def check_images(evidence: Evidence, what: str) -> None:
-    """Raises ConfigError unless the instances are images (channels, height, width); `what` the detector does with them."""
-    if len(evidence.test.shape) != 3:
-        found = f"{what} (channels, height, width), got instances of shape {evidence.test.shape}"
-        raise ConfigError([found], "choose an image data set, or another detector")

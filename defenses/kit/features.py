@@ -1,11 +1,12 @@
-"""What defenses that look at the victim's features share: the features themselves, and a statistic class by class."""
+"""What defenses that look at the victim's features share: the features, and one class at a time."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.training.trace import Trace
@@ -15,8 +16,7 @@ Layer = Literal["inner", "penultimate"]
 
 def check_layer(layer: str) -> None:
     """Raises ValueError for an unknown layer."""
-    if layer not in get_args(Layer):
-        raise ValueError(f"layer must be 'inner' or 'penultimate', got {layer!r}")
+    check_choice("layer", layer, get_args(Layer))
 
 
 def encoder(model: nn.Module, layer: Layer) -> nn.Module:
@@ -24,36 +24,44 @@ def encoder(model: nn.Module, layer: Layer) -> nn.Module:
 
     Args:
         model: features followed by a head.
-        layer: "penultimate": what leaves `features`; "inner": what enters the last layer with parameters of `features`, where
-            that is an nn.Sequential with such a layer. The last hidden layer has often made up its mind; the layer below tells.
+        layer: "penultimate": what leaves `features`; "inner": what enters the last layer with
+            parameters of `features`, where that is an nn.Sequential with such a layer. The last
+            hidden layer often shows the prediction alone; the layer below still tells inputs apart.
     """
     features = model.get_submodule("features")
-    if layer == "inner" and isinstance(features, nn.Sequential):
-        trained = [i for i, part in enumerate(features) if any(True for _ in part.parameters())]
-        return features[: trained[-1]] if trained else features
-    return features
+    if layer != "inner" or not isinstance(features, nn.Sequential):
+        return features
+    trained = [place for place, part in enumerate(features) if _has_parameters(part)]
+    if not trained:
+        return features
+    return features[: trained[-1]]
 
 
-def features_of(trace: Trace, layer: Layer, *parts: Dataset) -> list[Tensor]:
-    """Returns the final model's features of each part, (n, d)."""
+def _has_parameters(part: nn.Module) -> bool:
+    return next(part.parameters(), None) is not None
+
+
+def features_of(trace: Trace, layer: Layer, data: Dataset) -> Tensor:
+    """Returns the final model's features of the n instances of `data`, (n, d)."""
     encode = encoder(trace.model(), layer)
-    return [predict(encode, part.x).flatten(1) for part in parts]
+    return predict(encode, data.x).flatten(1)
 
 
-def by_class(
-    rows: Tensor, labels: Tensor, score: Callable[[Tensor], Tensor], least: int = 2
-) -> Tensor:
-    """Applies `score`, (r, d) -> (r,), to the rows of each class alone; 0 for a class with fewer rows than `least`, (n,)."""
-    out = rows.new_zeros(len(rows))
+def class_masks(labels: Tensor, least: int = 2) -> Iterator[Tensor]:
+    """Yields the rows of each class, (n,) bool; classes with fewer rows than `least` are left out.
+
+    Args:
+        labels: (n,) int64.
+        least: rows that a class must have.
+    """
     for label in labels.unique():
         own = labels == label
         if int(own.sum()) >= least:
-            out[own] = score(rows[own])
-    return out
+            yield own
 
 
 def centred(rows: Tensor) -> Tensor:
-    """Returns the rows (r, d) minus their mean; exactly 0 where they differ by no more than rounding."""
+    """Returns the rows (r, d) minus their mean; exactly 0 where they differ by rounding alone."""
     apart = rows - rows.mean(0)
     floor = rows.abs().max() * torch.finfo(rows.dtype).eps * len(rows) ** 0.5
     return torch.where(apart.abs().max() > floor, apart, torch.zeros_like(apart))

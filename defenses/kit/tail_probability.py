@@ -1,4 +1,4 @@
-"""How seldom a clean point scores so high: -log p against held-out clean scores, beyond the largest of them too.
+"""How seldom a clean point scores so high: -log p against held-out clean scores, also beyond them.
 
 Several such scores of a point combine as by Fisher (Statistical Methods for Research Workers, 1925).
 """
@@ -14,9 +14,10 @@ _TAIL = 0.2  # share of the clean scores that the tail is fitted to
 def surprise(scores: Tensor, clean: Tensor) -> Tensor:
     """Returns -log p of each score, p the probability that a clean score is as high, (m,).
 
-    In the body p is the share of the clean scores at or above. Above their 80 % quantile q it is 0.2 exp(-(s - q) / b), b the
-    mean excess over q of the clean scores there: an exponential tail, as empirical shares end at the largest of them.
-    Increasing in the score. NaN where the score is NaN, or no clean score is finite.
+    In the body p is the share of the clean scores at or above. Above their 80 % quantile q it is
+    0.2 exp(-(s - q) / b), b the mean excess over q of the clean scores there: an exponential tail,
+    as empirical shares end at the largest of them. Increasing in the score. NaN where the score is
+    NaN, or no clean score is finite.
 
     Args:
         scores: (m,).
@@ -25,24 +26,43 @@ def surprise(scores: Tensor, clean: Tensor) -> Tensor:
     known = clean[clean.isfinite()].sort().values
     if not len(known):
         return torch.full_like(scores, torch.nan)
-    q = known[math.ceil((1 - _TAIL) * len(known)) - 1]
-    excess = (known[known > q] - q).mean() if bool((known > q).any()) else known.new_zeros(())
-    # clean scores that tie in their tail have no excess: a floor by their size keeps the quotient finite
-    floor = known.abs().amax().clamp(min=1) * torch.finfo(known.dtype).eps ** 0.5
-    above = len(known) - torch.searchsorted(known, scores.contiguous())
-    body = -((above + 0.5) / (len(known) + 1)).log().to(scores.dtype)
-    tail = -math.log(_TAIL) + (scores - q) / torch.maximum(excess, floor)
-    value = torch.where(scores > q, tail, body.clamp(max=-math.log(_TAIL)))
+    quantile = known[math.ceil((1 - _TAIL) * len(known)) - 1]
+    in_tail = -math.log(_TAIL) + (scores - quantile) / _mean_excess(known, quantile)
+    in_body = _in_body(scores, known).clamp(max=-math.log(_TAIL))
+    value = torch.where(scores > quantile, in_tail, in_body)
     return value.masked_fill(scores.isnan(), torch.nan)
 
 
-def combined(surprises: Tensor) -> Tensor:
-    """Returns -log p of the sum of k surprises under independence, (k, m) to (m,): p = exp(-s) (1 + s + ... + s^(k-1) / (k-1)!).
+def _in_body(scores: Tensor, known: Tensor) -> Tensor:
+    """Returns -log of the share of the ascending `known` (r,) at or above each score, (m,)."""
+    r = len(known)
+    above = r - torch.searchsorted(known, scores.contiguous())
+    share = (above + 0.5) / (r + 1)
+    return -share.log().to(scores.dtype)
 
-    That is Fisher's test, as 2 s is chi-squared with 2 k degrees of freedom. Increasing in each; NaN where one is NaN.
+
+def _mean_excess(known: Tensor, quantile: Tensor) -> Tensor:
+    """Returns the mean excess over the quantile of the clean scores `known` above it, ()."""
+    beyond = known[known > quantile]
+    excess = known.new_zeros(())
+    if len(beyond):
+        excess = (beyond - quantile).mean()
+    # clean scores that tie in their tail have no excess: a floor by their size keeps the quotient
+    # finite
+    size = known.abs().amax().clamp(min=1)
+    floor = size * torch.finfo(known.dtype).eps ** 0.5
+    return torch.maximum(excess, floor)
+
+
+def combined(surprises: Tensor) -> Tensor:
+    """Returns -log p of the sum s of k surprises under independence, (k, m) to (m,).
+
+    p = exp(-s) (1 + s + ... + s^(k-1) / (k-1)!): Fisher's test, as 2 s is chi-squared with 2 k
+    degrees of freedom. Increasing in each; NaN where one is NaN.
     """
     s = surprises.sum(0)
-    term, total = torch.ones_like(s), torch.ones_like(s)
+    term = torch.ones_like(s)
+    total = torch.ones_like(s)
     for j in range(1, len(surprises)):
         term = term * s / j
         total = total + term

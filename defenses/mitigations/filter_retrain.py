@@ -1,6 +1,7 @@
-"""Filter and retrain: the training rows that a filter finds most suspicious are taken out, and the victim is trained again.
+"""Filter and retrain: the rows that a filter finds most suspicious are taken out.
 
-The removal step of spectral signatures (Tran, Li & Madry, NeurIPS 2018, arXiv 1811.00636), with any filter.
+The removal step of spectral signatures (Tran, Li & Madry, NeurIPS 2018, arXiv 1811.00636), with any
+filter.
 
 Needs: a filter's scores of the training rows.
 
@@ -13,6 +14,8 @@ from typing import ClassVar
 
 import torch
 
+from defenses.kit.evidence import check_rows
+from poisonbench.checks import check_fraction
 from poisonbench.contracts.values import Evidence, Means, Mitigated
 
 
@@ -21,7 +24,8 @@ class FilterRetrain:
     """Removes the top `fraction` of the rows by score, ties by position, and retrains on the others.
 
     Attributes:
-        fraction: of the training rows, rounded, at least one. The paper removes 1.5 times the poison rows expected.
+        fraction: of the training rows, rounded, at least one. The paper removes 1.5 times the
+            poison rows expected.
 
     Raises:
         ValueError: a fraction outside (0, 1), or no filter's scores.
@@ -32,23 +36,25 @@ class FilterRetrain:
     fraction: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < 1:
-            raise ValueError(f"fraction must lie in (0, 1), got {self.fraction}")
+        check_fraction("fraction", self.fraction)
 
-    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:  # noqa: ARG002
-        """Returns the victim without the top rows; scores that are not finite are never among these."""
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        """Returns the victim without the top rows; scores that are not finite are never of these."""
+        check_rows(evidence)
         scores = means.scores
         if scores is None:
             raise ValueError("filter-retrain works on a filter's scores (n,), got None")
+        n = len(scores)
         finite = scores.isfinite()
-        if bad := int((~finite).sum()):
+        sound = int(finite.sum())
+        if sound < n:
             warnings.warn(
-                f"{bad} of {len(scores)} rows have a score that is not finite: they stay",
+                f"{n - sound} of {n} rows have a score that is not finite: they stay",
                 stacklevel=2,
             )
-        count = min(max(1, round(self.fraction * len(scores))), int(finite.sum()), len(scores) - 1)
+        count = min(max(1, round(self.fraction * n)), sound, n - 1)
+        ranked = scores.masked_fill(~finite, -torch.inf)
+        order = ranked.argsort(descending=True, stable=True)
         keep = torch.ones_like(finite)
-        keep[
-            scores.masked_fill(~finite, -torch.inf).argsort(descending=True, stable=True)[:count]
-        ] = False
+        keep[order[:count]] = False
         return Mitigated(keep, means.retrain(keep), 1)

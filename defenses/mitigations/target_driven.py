@@ -1,4 +1,6 @@
-"""Target-driven mitigation (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055): remove what suspicious predictions rest on, retrain.
+"""Target-driven mitigation: remove what suspicious predictions rest on, and retrain.
+
+Source: Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055.
 
 Needs: influence, and a detector's flags on the probe.
 
@@ -12,26 +14,30 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.tails import SCALES, Scale, standardised
+from defenses.kit.scale import Scale, check_scale
+from defenses.kit.tails import standardised
+from defenses.kit.verdict import flagged_points, influence_by, kept_label
+from poisonbench.checks import check_at_least, check_part, check_positive, check_share
 from poisonbench.contracts.values import Evidence, Means, Mitigated
 from poisonbench.data import Dataset
-from poisonbench.models import predict
 from poisonbench.notes import note
 
 
 @dataclass(frozen=True)
 class TargetDriven:
-    """Removes training rows of extreme influence on the flagged points until these leave the suspicious label.
+    """Removes rows of extreme influence on the flagged points until these leave the label.
 
-    In every round the influence on the flagged points that the victim still gives the suspicious label is averaged, standardised
-    robustly among the rows of that label (as in FIT), and rows above the cutoff are removed (algorithm 2). Where no row is above,
-    the cutoff is lowered. Averaging over several points and renormalised influence (GAS) keep clean rows out of it.
+    In every round the influence on the flagged points that the victim still gives the suspicious
+    label is averaged, standardised robustly among the rows of that label (as in FIT), and rows
+    above the cutoff are removed (algorithm 2). Where no row is above, the cutoff is lowered.
+    Averaging over several points and renormalised influence (GAS) keep clean rows out of it.
 
     Attributes:
         cutoff: of the standardised influence.
         lower: factor on the cutoff when no row is above it; at 1 that is the end.
         rounds: retrainings, at most.
-        stay: share of the flagged points that may keep the suspicious label in the end: a detector flags clean points, too.
+        stay: share of the flagged points that may keep the suspicious label in the end: a detector
+            flags clean points, too.
         least: flagged points of a label that make it suspicious. With fewer, nothing is done.
         most: share of the label's rows that may be removed in all.
         scale: "qn" or "mad".
@@ -51,63 +57,74 @@ class TargetDriven:
     scale: Scale = "qn"
 
     def __post_init__(self) -> None:
-        if self.cutoff <= 0:
-            raise ValueError(f"cutoff must be positive, got {self.cutoff}")
-        for name in ("lower", "most"):
-            if not 0 < (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name} must lie in (0, 1], got {value}")
-        if not 0 <= self.stay < 1:
-            raise ValueError(f"stay must lie in [0, 1), got {self.stay}")
-        for name in ("rounds", "least"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.scale not in SCALES:
-            raise ValueError(
-                f"scale must be one of {', '.join(map(repr, SCALES))}, got {self.scale!r}"
-            )
+        check_positive("cutoff", self.cutoff)
+        check_part("lower", self.lower)
+        check_part("most", self.most)
+        check_share("stay", self.stay)
+        check_at_least("rounds", self.rounds, 1)
+        check_at_least("least", self.least, 1)
+        check_scale(self.scale)
 
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
-        """Returns the victim without the rows found; the old one where no label is suspicious or no row stands out."""
-        train, cutoff = evidence.trace.train, self.cutoff
-        done = Mitigated(torch.ones_like(train.y, dtype=torch.bool), evidence.trace, 0)
-        points = self._suspicious(evidence, means)
+        """Returns the victim without the rows found.
+
+        That is the old one where no label is suspicious or no row stands out.
+        """
+        points = self._suspicious(flagged_points("target-driven", evidence, means))
+        everything = torch.ones_like(evidence.trace.train.y, dtype=torch.bool)
+        done = Mitigated(everything, evidence.trace, 0)
         staying = points
+        cutoff = self.cutoff
         while len(staying) > self.stay * len(points) and done.retrainings < self.rounds:
             heights = self._heights(done, staying, means)
-            while self.lower < 1 and heights.max() > 0 and not bool((heights > cutoff).any()):
-                cutoff *= self.lower
+            cutoff = self._lowered(cutoff, heights)
             keep = done.keep & (heights <= cutoff)
-            if bool((keep == done.keep).all()):
-                break
-            if int((~keep).sum()) > self.most * int((train.y == points.y[0]).sum()):
-                warnings.warn(
-                    f"more than {self.most:g} of label {int(points.y[0])} stands out: no more is removed",
-                    stacklevel=2,
-                )
+            if torch.equal(keep, done.keep) or self._too_many(keep, evidence, points):
                 break
             done = Mitigated(keep, means.retrain(keep), done.retrainings + 1)
-            staying = points.take(predict(done.trace.model(), points.x).argmax(1) == points.y)
+            staying = points.take(kept_label(done.trace, points))
         note("suspicious_points", len(points))
         note("staying_points", len(staying))
         return done
 
-    def _suspicious(self, evidence: Evidence, means: Means) -> Dataset:
+    def _suspicious(self, flagged: Dataset) -> Dataset:
         """Returns the flagged points of the label that has most of them, if these are enough."""
-        if means.flags is None or means.influence is None:
-            raise ValueError(
-                "target-driven works on a detector's flags (m,) and an estimator's influence, got None"
-            )
-        flagged = evidence.test.take(means.flags)
         counts = flagged.y.bincount(minlength=flagged.classes)
-        return flagged.take((flagged.y == counts.argmax()) & (counts.max() >= self.least))
+        enough = counts.max() >= self.least
+        return flagged.take((flagged.y == counts.argmax()) & enough)
 
     def _heights(self, done: Mitigated, points: Dataset, means: Means) -> Tensor:
-        """Returns the standardised mean influence on `points` of every row, (n,); -inf for other labels and removed rows."""
-        assert means.influence is not None
-        influence = means.influence(done.trace, points).to(points.x).mean(0)
-        own = done.trace.train.y == points.y[0]
+        """Returns the standardised mean influence on `points` of every row, (n,).
+
+        -inf for rows of other labels, for those removed, and where no point has finite influence.
+        """
+        influence = influence_by(means, done.trace, points)
         heights = influence.new_full(done.keep.shape, -torch.inf)
-        heights[done.keep.nonzero().squeeze(1)[own]] = standardised(
-            influence[own][None], SCALES[self.scale]
-        )[0]
+        sound = influence.isfinite().all(1)
+        if not bool(sound.any()):
+            return heights
+        mean = influence[sound].mean(0)
+        own = done.trace.train.y == points.y[0]
+        rows = done.keep.nonzero().squeeze(1)[own]
+        heights[rows] = standardised(mean[own][None], self.scale)[0]
         return heights
+
+    def _lowered(self, cutoff: float, heights: Tensor) -> float:
+        """Returns the cutoff, lowered until a row is above it, if any can be."""
+        can = self.lower < 1 and bool(heights.max() > 0)
+        while can and not bool((heights > cutoff).any()):
+            cutoff *= self.lower
+        return cutoff
+
+    def _too_many(self, keep: Tensor, evidence: Evidence, points: Dataset) -> bool:
+        """Returns whether more rows than allowed would go; warns of it."""
+        label = points.y[0]
+        of_label = int((evidence.trace.train.y == label).sum())
+        removed = int((~keep).sum())
+        if removed <= self.most * of_label:
+            return False
+        warnings.warn(
+            f"more than {self.most:g} of label {int(label)} stands out: no more is removed",
+            stacklevel=3,
+        )
+        return True
