@@ -14,7 +14,7 @@ from poisonbench.contracts.attack_rules import RULES, check_poisoned, count, cra
 from poisonbench.contracts.protocols import Attack
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, join
-from poisonbench.errors import ConfigError, PoisonError
+from poisonbench.errors import ConfigError, DataError, PoisonError
 from poisonbench.registry import lookup, nearest
 from poisonbench.roles import COVER, POISON
 from poisonbench.training import Recipe
@@ -117,7 +117,7 @@ CASES = [
     ("dtype", Broken(put("wanted", torch.Tensor.float))),
     ("dtype", Broken(put("target_origin", torch.Tensor.int))),
     ("dtype", Broken(put("train.x", torch.Tensor.double))),
-    ("dtype", Broken(put("targets.x", torch.Tensor.half))),
+    ("dtype", Broken(put("targets.x", torch.Tensor.double))),
     ("finite", Broken(put("train.x", at(2, torch.nan)))),
     ("finite", Broken(put("targets.x", at(1, torch.inf)))),
     ("range", Broken(put("train.x", at(2, 1.001)))),
@@ -161,6 +161,33 @@ def test_a_broken_attack_is_refused_by_the_rule_it_breaks(rule, attack, clean):
     assert error.value.rule == rule
     assert str(error.value).startswith(f"{rule}: ")
     assert RULES[rule] in error.value.hint
+
+
+CLEAN_FAULTS = {  # of the data that an attack is given
+    "a pixel above 1": ("train", "x", 1.25, "training set has pixels from 0 to 1.25"),
+    "a pixel below 0": ("test", "x", -0.25, "test set has pixels from -0.25 to"),
+    "not a number": ("train", "x", torch.nan, "training set is not finite in row 5"),
+    "infinite": ("test", "x", torch.inf, "test set is not finite in row 5"),
+    "a label of no class": ("train", "y", 4, "training set has label 4 in row 5"),
+    "a negative label": ("test", "y", -1, "test set has label -1 in row 5"),
+}
+
+
+@pytest.mark.parametrize("fault", CLEAN_FAULTS)
+def test_no_attack_is_blamed_for_a_fault_of_the_clean_data(fault, clean):
+    owner, field, value, told = CLEAN_FAULTS[fault]
+    faulty = dict(zip(("train", "test"), clean, strict=True))
+    part = faulty[owner]
+    faulty[owner] = dataclasses.replace(part, **{field: at(5, value)(getattr(part, field))})
+    train, test = faulty.values()
+
+    def never_called(*_):
+        pytest.fail("the attack ran on data that break a rule")
+
+    with pytest.raises(DataError, match=told):
+        craft(never_called, train, test, RECIPE, 0)
+    with pytest.raises(DataError, match=told):
+        check_poisoned(sound(train, test), train, test)
 
 
 def test_every_rule_is_broken_once():

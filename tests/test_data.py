@@ -1,11 +1,17 @@
 """Data sets: what is embedded, what torchvision reads, subsets, and clear refusals."""
 
+import re
+import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import Subset, TensorDataset
 
-from poisonbench.data import Dataset, default_root, join, load, subset
+from poisonbench.data import Dataset, check_values, default_root, join, load, subset
 from poisonbench.errors import ConfigError, DataError
 
 
@@ -81,14 +87,281 @@ def test_rows_are_taken_by_index_and_mask():
     assert data.to(dtype=torch.float64).x.dtype == torch.float64
 
 
+X = torch.rand((6, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 2, 0, 1, 2])
+TEST = (X[:3], Y[:3])
+MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
+DEVIATION = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
+
+
+def changed(tensor: torch.Tensor, row: int, value: float) -> torch.Tensor:
+    tensor = tensor.clone()
+    tensor[row] = value
+    return tensor
+
+
 @pytest.mark.parametrize(
-    ("x", "y", "match"),
+    ("x", "y", "classes", "match"),
     [
-        (torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "floating point"),
-        (torch.zeros(2, 3), torch.zeros(2), "int64"),
-        (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), "2 rows, y has 3"),
+        (torch.zeros(2, 3, dtype=torch.uint8), Y[:2], 2, "floating point.*divide|255"),
+        (torch.zeros(2, 3, dtype=torch.int64), Y[:2], 2, "floating point"),
+        (torch.zeros(2, 3, dtype=torch.float16), Y[:2], 2, "float32 or float64, got .*float16"),
+        (torch.zeros(2), Y[:2], 2, "one row per instance"),
+        (torch.zeros(2, 3), torch.zeros(2), 2, r"int64.*y\.long\(\)"),
+        (torch.zeros(2, 3), Y[:2].view(2, 1), 2, "vector of int64"),
+        (torch.zeros(2, 3), Y[:3], 2, "2 rows, y has 3"),
+        (np.zeros((2, 3)), Y[:2], 2, "x must be a tensor, got ndarray.*as_tensor"),
+        (torch.zeros(2, 3), [0, 1], 2, "y must be a tensor, got list"),
+        (torch.zeros(2, 3), Y[:2], 0, "classes must be .* at least 1, got 0"),
+        (torch.zeros(2, 3), Y[:2], 2.0, "classes must be a whole number"),
+        (torch.zeros(2, 3), Y[:2], True, "classes must be a whole number"),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(x: torch.Tensor, y: torch.Tensor, match: str):
+def test_tensors_that_do_not_fit_are_refused(x, y, classes, match: str):
     with pytest.raises(DataError, match=match):
-        Dataset(x, y, 2)
+        Dataset(x, y, classes)
+
+
+@pytest.mark.parametrize("size", [0, -1, 7, 2.0, True, None])
+def test_a_subset_of_no_rows_or_of_too_many_is_refused_with_what_there_is(size):
+    with pytest.raises(DataError, match=r"from 6.*whole number of rows from 1 to 6"):
+        subset(Dataset(X, Y, 3), size, seed=0)
+
+
+class Rows(torch.utils.data.Dataset):
+    """Rows as torch's data sets give them; each may be asked for once."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.asked = []
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, row):
+        assert row not in self.asked, "read twice"
+        self.asked.append(row)
+        return self.rows[row]
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+
+def pictures(x: torch.Tensor) -> list:
+    """Images of bytes as those of PIL, grey where there is one channel."""
+    arrays = [image.permute(1, 2, 0).numpy() for image in x]
+    return [Image.fromarray(array[..., 0] if array.shape[2] == 1 else array) for array in arrays]
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch):
+    """Loads what a function of a user's own module returns, or the function itself."""
+
+    def load_own(found):
+        module = types.ModuleType("own_data")
+        module.make = found if isinstance(found, types.FunctionType) else lambda: found
+        monkeypatch.setitem(sys.modules, "own_data", module)
+        return load("own_data:make", "somewhere", download=True)
+
+    return load_own
+
+
+BYTES = (X * 255).round().to(torch.uint8)
+GREY = BYTES[:, :1]
+PLAIN = (Dataset(X, Y, 3), Dataset(X[:3], Y[:3], 3))
+FROM_BYTES = (Dataset(BYTES.float() / 255, Y, 3), Dataset(BYTES[:3].float() / 255, Y[:3], 3))
+FROM_GREY = (Dataset(GREY.float() / 255, Y, 3), Dataset(GREY[:3].float() / 255, Y[:3], 3))
+CONVERTIBLE = {
+    "data sets": (PLAIN, PLAIN),
+    "a list of data sets": (list(PLAIN), PLAIN),
+    "tensors": (((X, Y), TEST), PLAIN),
+    "lists of tensors": ([[X, Y], [X[:3], Y[:3]]], PLAIN),
+    "arrays": (((X.numpy(), Y.numpy()), (X[:3].numpy(), Y[:3].numpy())), PLAIN),
+    "lists of numbers": (((X.tolist(), Y.tolist()), (X[:3].tolist(), [0, 1, 2])), None),
+    "read-only arrays": (
+        tuple((np.broadcast_to(x.numpy(), x.shape), y.numpy()) for x, y in ((X, Y), TEST)),
+        PLAIN,
+    ),
+    "arrays of another byte order": (
+        ((X.numpy().astype(">f4"), Y.numpy().astype(">i8")), TEST),
+        PLAIN,
+    ),
+    "arrays read backwards": (
+        ((X.flip(0).numpy()[::-1], Y.flip(0).numpy()[::-1]), TEST),
+        PLAIN,
+    ),
+    "tensors with gradients": (((X.clone().requires_grad_(), Y), TEST), PLAIN),
+    "small whole labels": (((X, Y.to(torch.uint8)), (X[:3], Y[:3].numpy().astype("int16"))), PLAIN),
+    "a TensorDataset": ((TensorDataset(X, Y), TensorDataset(*TEST)), PLAIN),
+    "a subset of a TensorDataset": (
+        (Subset(TensorDataset(X, Y), range(6)), TensorDataset(*TEST)),
+        PLAIN,
+    ),
+    "a data set of torch": (
+        (Rows(list(zip(X, Y.tolist(), strict=True))), Rows(list(zip(*TEST, strict=True)))),
+        PLAIN,
+    ),
+    "one part of each form": ((PLAIN[0], TEST), PLAIN),
+    "half floats": (((X.half(), Y), (X[:3].half(), Y[:3])), None),
+    "images of bytes": (((BYTES, Y), (BYTES[:3].numpy(), Y[:3])), FROM_BYTES),
+    "pictures": (
+        (
+            Rows(list(zip(pictures(BYTES), Y.tolist(), strict=True))),
+            Rows(list(zip(pictures(BYTES[:3]), [0, 1, 2], strict=True))),
+        ),
+        FROM_BYTES,
+    ),
+    "grey pictures": (
+        (
+            Rows(list(zip(pictures(GREY), Y.tolist(), strict=True))),
+            Rows(list(zip(pictures(GREY[:3]), [0, 1, 2], strict=True))),
+        ),
+        FROM_GREY,
+    ),
+    "features outside [0, 1]": (
+        ((9 * X.flatten(1) - 4, Y), (9 * X[:3].flatten(1) - 4, Y[:3])),
+        (Dataset(9 * X.flatten(1) - 4, Y, 3), Dataset(9 * X[:3].flatten(1) - 4, Y[:3], 3)),
+    ),
+    "a class that a data set leaves empty": (
+        (Dataset(X, Y, 4), Dataset(X[:3], Y[:3], 4)),
+        (Dataset(X, Y, 4), Dataset(X[:3], Y[:3], 4)),
+    ),
+    "a function with a default of its own": (lambda size=6: ((X[:size], Y[:size]), TEST), PLAIN),
+    "a function with root and download": (
+        lambda root, download: (
+            PLAIN if (root, download) == (Path("somewhere"), True) else pytest.fail("swapped")
+        ),
+        PLAIN,
+    ),
+    "a function with root alone": (
+        lambda root, seed=3: PLAIN if (root, seed) == (Path("somewhere"), 3) else None,
+        PLAIN,
+    ),
+    "a function with two arguments of any name": (
+        lambda folder, fetch: PLAIN if (folder, fetch) == (Path("somewhere"), True) else None,
+        PLAIN,
+    ),
+}
+FLOATS_OF = {
+    "lists of numbers": (X.double(), torch.float64),
+    "half floats": (X.half().float(), torch.float32),
+}
+
+
+@pytest.mark.parametrize("form", CONVERTIBLE)
+def test_what_needs_no_guess_becomes_the_plain_data_set(form: str, own):
+    found, plain = CONVERTIBLE[form]
+    for part, rows, given in zip(own(found), (6, 3), plain or (None, None), strict=True):
+        x = given.x if given else FLOATS_OF[form][0][:rows]
+        assert part.x.dtype == (given.x.dtype if given else FLOATS_OF[form][1])
+        assert torch.equal(part.x, x)
+        assert torch.equal(part.y, Y[:rows])
+        assert part.classes == (given.classes if given else 3)
+        assert not part.x.requires_grad
+
+
+HWC = X.permute(0, 2, 3, 1)
+NORMALISED = (X - MEAN) / DEVIATION
+NORMALISED[0, :, 0, 0] = ((0 - MEAN) / DEVIATION).flatten()
+NORMALISED[0, :, 0, 1] = ((1 - MEAN) / DEVIATION).flatten()
+NAMES = np.array(["cat", "dog", "eel"] * 2)
+WRONG = [  # what the function returns, words of the fault, words of the way out
+    (
+        ((changed(X, 4, torch.nan), Y), TEST),
+        r"training set is not finite in row 4 \(1 of 6",
+        "isfinite",
+    ),
+    (
+        ((X, Y), (changed(X[:3], 2, torch.inf), Y[:3])),
+        "test set is not finite in row 2",
+        "isfinite",
+    ),
+    (((changed(X.flatten(1), 1, -torch.inf), Y), (X[:3].flatten(1), Y[:3])), "row 1", "isfinite"),
+    (((X * 255, Y), TEST), "pixels from .* to 25[45].*images lie in", "^divide by 255$"),
+    (((X * 65535, Y), TEST), "training set has pixels", "^divide by 65535$"),
+    (((changed(X * 16, 0, 16), Y), TEST), "training set has pixels", "^divide by 16$"),
+    (((X, Y), (X[:3] * 255, Y[:3])), "test set has pixels", "divide by 255"),
+    (((NORMALISED, Y), TEST), "training set has pixels from -", r"\(0.2470, 0.2435, 0.2616\)"),
+    (((NORMALISED, Y), TEST), "training set has pixels from -", r"mean \(0.4914, 0.4822, 0.4465\)"),
+    (((changed(2 * X - 1, 0, -1.0), Y), TEST), "pixels from -1 to", "deviation .*mean"),
+    (((changed(X, 0, 1.001), Y), TEST), "pixels from .* to 1.001", "clamp"),
+    (((changed(X, 0, -0.001), Y), TEST), "pixels from -0.001", "clamp"),
+    (((HWC, Y), (HWC[:3], Y[:3])), r"\(8, 8, 3\).*looks like height", r"permute\(0, 3, 1, 2\)"),
+    (((HWC.numpy(), Y), (HWC[:3].numpy(), Y[:3])), "looks like height", r"transpose\(0, 3, 1, 2\)"),
+    (((X, Y + 1), (X[:3], Y[:3] + 1)), "labels are 1, 2, 3", "^subtract 1: y - 1"),
+    ((Dataset(X, Y + 1, 3), PLAIN[1]), "label 3 in row 2.*from 1 to 3", "subtract 1"),
+    ((Dataset(X, Y - 1, 3), PLAIN[1]), "label -1 in row 0.*2 of 6 rows", "return_inverse"),
+    (((X, 5 * Y), (X[:3], 5 * Y[:3])), "labels are 0, 5, 10", "return_inverse"),
+    (((X, Y), (X[:3], Y[:3] + 1000)), r"labels are 0, 1, 2, 1000", "Dataset\\(x, y, classes\\)"),
+    (
+        ((X, NAMES), (X[:3], NAMES[:3])),
+        "y of the training set holds texts, such as 'cat'",
+        "inverse",
+    ),
+    (((X, Y), (X[:3], NAMES[:3].tolist())), "y of the test set holds texts", "return_inverse"),
+    (((X, Y.float()), TEST), "y of the training set is torch.float32", r"y\.long\(\)"),
+    (((X, torch.eye(3)[Y]), TEST), r"y of .* has shape \(6, 3\)", r"y\.argmax\(1\)"),
+    (((X, Y[:, None]), TEST), r"y of .* has shape \(6, 1\)", r"reshape\(-1\)"),
+    (((X.flatten(1).byte(), Y), TEST), "x of the training set is torch.uint8", r"x\.float\(\)"),
+    (((BYTES[:, 0], Y), TEST), r"uint8 of shape \(6, 8, 8\)", r"x\[:, None\]"),
+    (((BYTES.long(), Y), TEST), "x of the training set is torch.int64", "the value of white"),
+    (((X > 0.5, Y), TEST), "x of the training set is torch.bool", r"x\.float\(\)"),
+    (((X.numpy() + 1j, Y), TEST), "x of the training set is .* of type complex", "give numbers"),
+    (
+        ((X, Y), (X[:3].double(), Y[:3])),
+        "float64 in the test set and torch.float32",
+        "convert both",
+    ),
+    (((X, Y), (X[:3, :, :7], Y[:3])), r"test instances have shape \(3, 7, 8\)", "resizing"),
+    ((PLAIN[0], Dataset(X[:3], Y[:3], 4)), "test set has 4 classes, the training set 3", "same"),
+    (((X, Y[:5]), TEST), "x has 6 rows, y has 5", "one label per instance"),
+    (((X[:, 0, 0, 0], Y), TEST), "got shape", "one row per instance"),
+    (((X[:0], Y[:0]), TEST), "training set has no rows", "at least one"),
+    ((PLAIN[0], PLAIN[1].take(Y[:0])), "test set has no rows", "at least one"),
+    ((Rows([]), Rows([])), "training set has no rows", "at least one"),
+    (((X, Y * 0), (X[:3], Y[:3] * 0)), "one class alone", "two classes"),
+    (((X[:, :, :0], Y), (X[:3, :, :0], Y[:3])), "without a value", "give each"),
+    ((X, Y), r"training set is Tensor of shape \(6, 3, 8, 8\)", r"return \(train, test\)"),
+    ((X, Y, X[:3], Y[:3]), r"a tuple of 4 \(Tensor, Tensor, Tensor, Tensor\)", "return"),
+    (TensorDataset(X, Y), "it gave TensorDataset, not a pair", "return"),
+    (None, "it gave NoneType, not a pair", "return"),
+    (((X, Y, Y), TEST), r"training set is a tuple of 3", "return"),
+    ((Endless(), Endless()), "Endless without a length", "read it"),
+    ((Rows([{"x": X[0]}]), TEST), "row 0 of the training set is dict", "return"),
+    ((Rows([(X[0], 0), (X[1, :, :7], 1)]), TEST), "row 1 .* shape .* row 0", "one shape"),
+    ((([[0.1, 0.2], [0.3]], [0, 1]), TEST), "no array of one shape", "bring all rows"),
+    (lambda size: PLAIN, "must be called with size", "give the others a default"),
+    (lambda a, b, c: PLAIN, "must be called with a, b, c", "give the others a default"),
+    (lambda: 1 / 0, "raised ZeroDivisionError: division by zero", "--debug"),
+    (lambda: Dataset(X, Y.float(), 3), "y must be a vector of int64", "one label"),
+]
+
+
+@pytest.mark.parametrize(("found", "fault", "way"), WRONG, ids=range(len(WRONG)))
+def test_a_wrong_data_set_is_blamed_by_name_with_the_way_out(found, fault: str, way: str, own):
+    with pytest.raises(DataError, match=fault) as caught:
+        own(found)
+    assert caught.value.message.startswith("data set 'own_data:make': ")
+    assert re.search(way, caught.value.hint), caught.value.hint
+
+
+def test_a_value_in_place_of_a_function_is_refused(monkeypatch: pytest.MonkeyPatch):
+    module = types.ModuleType("own_data")
+    module.make = (PLAIN, PLAIN)
+    monkeypatch.setitem(sys.modules, "own_data", module)
+    with pytest.raises(DataError, match="it is a tuple, no function"):
+        load("own_data:make")
+
+
+def test_the_constants_that_undo_a_normalisation_undo_it():
+    x = torch.cat([X, torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)])
+    with pytest.raises(DataError) as caught:
+        check_values(Dataset((x - MEAN) / DEVIATION, torch.zeros(8).long(), 3), "it")
+    told = [
+        torch.tensor([float(value) for value in found.split(", ")]).view(3, 1, 1)
+        for found in re.findall(r"\(([-0-9., ]+)\)", caught.value.hint)
+    ]
+    deviation, mean = told
+    assert torch.allclose((x - MEAN) / DEVIATION * deviation + mean, x, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The contracts of the methods: values that pass between the parts, protocols, and the rules of an attack, enforced."""
+"""The contracts of the methods: values between the parts, protocols, and the rules of an attack."""
 
 from poisonbench.contracts.attack_rules import (
     RULES,

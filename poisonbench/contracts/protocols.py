@@ -1,4 +1,4 @@
-"""What passes between the parts, and the protocols of all methods: what an attack returns, what a defense may see."""
+"""The protocols of all methods: what each is given, and what it returns."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,33 +18,48 @@ Scorer = Callable[[Dataset], Tensor]
 class Attack(Protocol):
     """A frozen dataclass whose fields are the hyperparameters.
 
-    Optional members tell the checker more: the fields `budget` and `cover` (poison and cover rows as fractions of the
-    training set) and `eps` (the largest change of a pixel of a poison row); the class attributes `clean_label` (poison keeps
-    its true label), `seeded` (False: equal poison for every seed) and `trigger_differs` (poison rows show something else than
-    the trigger at test time); the method `trigger(x, seed)`, which made the attacked points and, unless it differs or eps
-    bounds them, the poison rows. An attack that lays a trigger over rows within eps has a method `covered(shape)`: a bool
-    mask of that shape, of the pixels that the trigger may change freely.
+    Optional members tell the checker more. Fields: `budget` and `cover`, poison and cover rows as
+    fractions of the training set, and `eps`, the largest change of a pixel of a poison row. Class
+    attributes: `clean_label` (poison keeps its true label), `seeded` (False: equal poison for every
+    seed) and `trigger_differs` (poison rows show something else than the trigger at test time). The
+    method `trigger(x, seed)` made the attacked points and, unless it differs or eps bounds them,
+    the poison rows. An attack that lays a trigger over rows within eps has a method
+    `covered(shape)`: a bool mask of that shape, of the pixels that the trigger may change freely.
     """
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
-        """Poisons `train`. `test` supplies the points to attack, `recipe` is the victim's (for a white-box surrogate)."""
+        """Poisons `train`.
+
+        Args:
+            train: the clean training set, n0 rows.
+            test: the clean test set; supplies the points to attack.
+            recipe: the victim's, for a white-box surrogate.
+            seed: of every draw.
+        """
         ...
 
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A frozen dataclass whose fields are the hyperparameters. `fit` pays the upfront cost, the scorer the incremental one."""
+    """A frozen dataclass whose fields are the hyperparameters.
+
+    `fit` pays the upfront cost, the scorer that of each further test point.
+    """
 
     def fit(self, trace: Trace) -> Scorer:
-        """Returns a scorer: test (m rows) -> (m, n), row j, column i: how much training instance i helped the prediction
-        test.y[j] at test.x[j]. Positive = helped = L(without i) - L(with i) > 0. NaN = could not be computed.
+        """Returns a scorer: test (m rows) -> (m, n).
+
+        Row j, column i: how much training instance i helped the prediction test.y[j] at test.x[j].
+        Positive = helped = L(without i) - L(with i) > 0. NaN = could not be computed.
         """
         ...
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Judges test points. `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
+    """Judges test points.
+
+    `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
     "reference" (probe points known to be clean), "oracle" (ground truth).
     """
 
@@ -79,13 +94,24 @@ class Certifier(Protocol):
     def __call__(
         self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
     ) -> Certified:
-        """Returns labels and radii for the m rows of `test`; `scratch` is a folder for restart blocks, or None."""
+        """Returns labels and radii for the m rows of `test`.
+
+        Args:
+            train: the training set, which may be poisoned.
+            test: the m test points.
+            recipe: of every model that is trained.
+            seed: of every draw.
+            scratch: a folder for restart blocks, or None.
+        """
         ...
 
 
 @runtime_checkable
 class Mitigation(Protocol):
-    """Undoes poison in a trained victim. `uses` as for a detector, and "detector" or "filter" for the verdict it works on."""
+    """Takes poison out of a trained victim.
+
+    `uses` as for a detector, and "detector" or "filter" for the verdict it works on.
+    """
 
     @property
     def uses(self) -> tuple[str, ...]:

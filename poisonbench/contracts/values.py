@@ -1,4 +1,4 @@
-"""What passes between the parts: what an attack returns, and what a defense may see and gives back."""
+"""What passes between the parts: what an attack returns, what a defense may see and gives back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ class Poisoned:
 
     Attributes:
         train: what the victim trains on, n rows.
-        role: (n,) uint8: 0 clean, 1 poison, 2 cover.
+        role: (n,) uint8: 0 clean, 1 poison, 2 cover, see `poisonbench.roles`.
         origin: (n,) int64: row in the clean training set, -1 if the instance is new.
-        targets: attacked test points as presented (trigger applied) with TRUE labels; empty for indiscriminate attacks.
+        targets: attacked test points as presented (trigger applied) with TRUE labels; empty for
+            indiscriminate attacks.
         wanted: (targets,) int64, the label that the attacker wants for each.
         target_origin: (targets,) int64: row in the clean test set, -1 if it comes from elsewhere.
     """
@@ -32,10 +33,13 @@ class Poisoned:
 
     def to(self, device: torch.device | str) -> "Poisoned":
         """Returns the same with every tensor on `device`."""
-        tensors = (self.role, self.origin, self.wanted, self.target_origin)
-        role, origin, wanted, target_origin = (tensor.to(device) for tensor in tensors)
         return Poisoned(
-            self.train.to(device), role, origin, self.targets.to(device), wanted, target_origin
+            train=self.train.to(device),
+            role=self.role.to(device),
+            origin=self.origin.to(device),
+            targets=self.targets.to(device),
+            wanted=self.wanted.to(device),
+            target_origin=self.target_origin.to(device),
         )
 
 
@@ -46,10 +50,12 @@ class Evidence:
     Attributes:
         trace: the victim's training run.
         test: the m probe points with the PREDICTED labels.
-        influence: (m, n) influence of every training instance on every probe point, positive = helped the prediction;
-            None for a defense that does not use it.
-        trusted: (m,) bool, the probe points known to be clean, for a defense that declares `uses = ("reference", ...)`.
-        role: (n,) uint8, the ground truth of the training rows, for a baseline that declares `uses = ("oracle", ...)`.
+        influence: (m, n) influence of every training instance on every probe point, positive =
+            helped the prediction; None for a defense that does not use it.
+        trusted: (m,) bool, the probe points known to be clean, for a defense that declares
+            `uses = ("reference", ...)`.
+        role: (n,) uint8, the ground truth of the training rows, for a baseline that declares
+            `uses = ("oracle", ...)`.
     """
 
     trace: Trace
@@ -65,7 +71,8 @@ class Certified:
 
     Attributes:
         labels: (m,) int64.
-        radius: (m,) int64, the training instances that may be inserted or deleted without changing the label; -1 abstains.
+        radius: (m,) int64, the training instances that may be inserted or deleted without changing
+            the label; -1 abstains.
     """
 
     labels: Tensor
@@ -77,10 +84,12 @@ class Means:
     """What a mitigation works with, beyond the evidence.
 
     Attributes:
-        retrain: (n,) bool, the rows kept -> the run of the victim's recipe and seed on these rows alone.
+        retrain: (n,) bool, the rows kept -> the run of the victim's recipe and seed on these rows
+            alone.
         influence: a run on k rows, m points -> (m, k), by the estimator; None without one.
         suspicion: (m,) a detector's scores of the probe points; None without a detector.
-        flags: (m,) bool, those that it flags: no points that are known to be clean are among them; None without a detector.
+        flags: (m,) bool, those that it flags: no points that are known to be clean are among them;
+            None without a detector.
         scores: (n,) a filter's scores of the training rows; None without a filter.
     """
 

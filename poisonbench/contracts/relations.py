@@ -1,0 +1,93 @@
+"""The rules of a poisoning against the clean data that it was made from, and what its attack says.
+
+The fields `budget`, `cover` and `eps` and the attribute `clean_label` of an attack are enforced
+where it has them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from poisonbench.contracts.budget import count
+from poisonbench.contracts.rules import broken, broken_rows
+from poisonbench.contracts.values import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.errors import PoisonError
+from poisonbench.roles import CLEAN, COVER, POISON
+
+ROUNDING = 1e-6  # of clean + (poison - clean) in float32
+
+
+def relation_faults(
+    poisoned: Poisoned, clean: Dataset, test: Dataset, attack: object
+) -> Iterator[PoisonError]:
+    """Yields what is wrong with a poisoning whose form and values are right."""
+    source = clean.take(poisoned.origin.clamp(min=0))
+    relabelled = poisoned.train.y != source.y
+    yield from _clean_rows(poisoned, source, relabelled)
+    if getattr(attack, "budget", None) is not None:
+        yield from _budget(poisoned, len(clean), attack)
+    if getattr(attack, "clean_label", False):
+        bad = _made_from_clean(poisoned) & relabelled
+        yield from broken_rows("clean-label", "the label was changed", bad)
+    if getattr(attack, "eps", None) is not None:
+        yield from _eps(poisoned, source, attack)
+    yield from _targets(poisoned, test)
+
+
+def _made_from_clean(poisoned: Poisoned) -> Tensor:
+    """(n,) bool: the poison rows that come from a clean one."""
+    return (poisoned.role == POISON) & (poisoned.origin >= 0)
+
+
+def _clean_rows(poisoned: Poisoned, source: Dataset, relabelled: Tensor) -> Iterator[PoisonError]:
+    """Rows of role 0 are rows of the clean set as they were."""
+    is_clean = poisoned.role == CLEAN
+    is_new = poisoned.origin < 0
+    yield from broken_rows("clean", "a new instance has role 0", is_clean & is_new)
+    redrawn = (poisoned.train.x != source.x).flatten(1).any(1)
+    changed = is_clean & ~is_new & (redrawn | relabelled)
+    yield from broken_rows("clean", "a clean row was changed", changed)
+
+
+def _budget(poisoned: Poisoned, n: int, attack: Any) -> Iterator[PoisonError]:
+    """Poison and deleted rows are paid for by `budget`, cover rows by `cover`."""
+    poison = int((poisoned.role == POISON).sum())
+    deleted = n - int((poisoned.origin >= 0).sum())
+    limit = count(attack.budget, n)
+    if poison + deleted > limit:
+        also = f" and {deleted} deleted ones" if deleted else ""
+        told = f"{poison} poison rows{also}, {limit} are paid for by budget {attack.budget}"
+        yield broken("budget", told)
+    cover = int((poisoned.role == COVER).sum())
+    share = getattr(attack, "cover", 0.0)
+    limit = count(share, n) if share else 0
+    if cover > limit:
+        told = f"{cover} cover rows, {limit} are paid for by cover {share}"
+        yield broken("cover", told)
+
+
+def _eps(poisoned: Poisoned, source: Dataset, attack: Any) -> Iterator[PoisonError]:
+    """Poison lies within `eps` of the clean row beside it in `source`, outside a trigger on top."""
+    distance = (poisoned.train.x - source.x).abs()
+    covered = getattr(attack, "covered", None)
+    if covered is not None:
+        free = covered(source.shape).to(distance.device)
+        distance = distance.where(~free, 0)
+    far = distance.flatten(1).amax(1) > attack.eps + ROUNDING
+    bad = _made_from_clean(poisoned) & far
+    told = f"a pixel is more than eps {attack.eps:g} away from the clean row"
+    yield from broken_rows("eps", told, bad)
+
+
+def _targets(poisoned: Poisoned, test: Dataset) -> Iterator[PoisonError]:
+    """Attacked points bear the true label, and another one is wanted."""
+    labels = poisoned.targets.y
+    known = poisoned.target_origin >= 0
+    truth = labels.clone()
+    truth[known] = test.y[poisoned.target_origin[known]]
+    told = "targets.y is not the label of the test point it comes from"
+    yield from broken_rows("true-label", told, labels != truth)
+    same = poisoned.wanted == labels
+    yield from broken_rows("wanted", "the wanted label is the true one", same)

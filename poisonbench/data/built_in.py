@@ -1,0 +1,84 @@
+"""The data sets that a name suffices for; each is read as `(root, download) -> (train, test)`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poisonbench.data.dataset import Dataset
+from poisonbench.errors import DataError
+from poisonbench.seeding import generator
+
+Reader = Callable[[Path, bool], tuple[Dataset, Dataset]]
+DIGITS_TRAIN = 1297  # rows of the digits' training set, which scikit-learn does not fix
+
+
+def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG001 - embedded
+    """8x8 handwritten digits of scikit-learn, 1,297 and 500 images, 10 classes."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.tensor(bunch.images / 16.0, dtype=torch.float32).unsqueeze(1)
+    full = Dataset(x, torch.tensor(bunch.target, dtype=torch.int64), 10)
+    order = torch.randperm(len(full), generator=generator(0, "digits"))
+    return full.take(order[:DIGITS_TRAIN]), full.take(order[DIGITS_TRAIN:])
+
+
+def _torchvision(name: str, about: str) -> Reader:
+    """Returns the reader of a class of `torchvision.datasets`, which `list` describes as `about`."""
+
+    def read(root: Path, download: bool) -> tuple[Dataset, Dataset]:
+        train = _images(_opened(name, root, True, download))
+        test = _images(_opened(name, root, False, download))
+        return train, test
+
+    read.__doc__ = about
+    return read
+
+
+def _opened(name: str, root: Path, train: bool, download: bool) -> Any:
+    """Opens one part of a torchvision data set.
+
+    Raises:
+        DataError: it is not on disk, or cannot be fetched.
+    """
+    import torchvision.datasets
+
+    cls = getattr(torchvision.datasets, name)
+    try:
+        return cls(str(root), train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        if download:
+            why = " ".join(str(error).split())
+            raise DataError(f"{name} cannot be fetched: {why}", "check the network") from error
+        way = "add --download, or point --data-root or POISONBENCH_DATA at it"
+        raise DataError(f"{name} was not found in {root.resolve()}", way) from error
+
+
+def _images(raw: Any) -> Dataset:
+    """The images and labels of a torchvision data set, in [0, 1] and (channels, height, width)."""
+    pixels = torch.as_tensor(raw.data)
+    pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+    x = pixels.to(torch.float32).div(255).contiguous()
+    return Dataset(x, torch.as_tensor(raw.targets), 10)
+
+
+DATASETS: dict[str, Reader] = {
+    "digits": _digits,
+    "mnist": _torchvision(
+        "MNIST",
+        "28x28 handwritten digits: 60,000 and 10,000 images, 10 classes; "
+        "read or fetched by torchvision.",
+    ),
+    "fashion-mnist": _torchvision(
+        "FashionMNIST",
+        "28x28 articles of clothing: 60,000 and 10,000 images, 10 classes; "
+        "read or fetched by torchvision.",
+    ),
+    "cifar10": _torchvision(
+        "CIFAR10",
+        "32x32 colour photographs: 50,000 and 10,000 images, 10 classes; "
+        "read or fetched by torchvision.",
+    ),
+}

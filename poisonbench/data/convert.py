@@ -1,0 +1,197 @@
+"""What a user's function returned, made into data sets where that needs no guess.
+
+A part is a `Dataset`; a pair (x, y) of tensors or arrays; or a `torch.utils.data.Dataset` of such
+pairs, which is read once. Exact conversions alone: float16 and bfloat16 become float32,
+whole-number labels int64; images of bytes, 0 to 255, become float32 in [0, 1] by the convention of
+torchvision.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset, TensorDataset
+
+from poisonbench.data.dataset import FLOATS, Dataset
+from poisonbench.errors import DataError
+
+FORM = (
+    "return (train, test), each a poisonbench.data.Dataset, a pair (x, y) of tensors or arrays, "
+    "or a torch.utils.data.Dataset"
+)
+RENUMBER = "number the classes 0, 1, ...: names, y = numpy.unique(y, return_inverse=True)"
+BYTE = 255.0  # white, in an image of bytes
+
+
+def as_pair(found: object) -> tuple[Dataset, Dataset]:
+    """Returns the training and the test set of what a function returned.
+
+    The number of classes, where no part tells it, is one more than the largest label.
+
+    Raises:
+        DataError: it is none of the accepted forms; names the part, the fault and the way out.
+    """
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise DataError(f"it gave {_described(found)}, not a pair (train, test)", FORM)
+    train = _part(found[0], "the training set")
+    test = _part(found[1], "the test set")
+    if isinstance(train, Dataset) and isinstance(test, Dataset):
+        return train, test
+    classes = _class_count(train, test)
+    return _as_dataset(train, classes), _as_dataset(test, classes)
+
+
+Rows = tuple[Tensor, Tensor]
+
+
+def _part(found: object, what: str) -> Dataset | Rows:
+    """A data set as it was given, or instances and labels as tensors of the right types."""
+    if isinstance(found, Dataset):
+        return found
+    if isinstance(found, TensorDataset):
+        found = found.tensors
+    elif isinstance(found, TorchDataset):
+        found = _read_once(found, what)
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise DataError(f"{what} is {_described(found)}", FORM)
+    x = _instances(_as_tensor(found[0], f"x of {what}"), what)
+    y = _labels(_as_tensor(found[1], f"y of {what}"), what)
+    return x, y
+
+
+def _as_dataset(part: Dataset | Rows, classes: int) -> Dataset:
+    if isinstance(part, Dataset):
+        return part
+    return Dataset(part[0], part[1], classes)
+
+
+def _class_count(train: Dataset | Rows, test: Dataset | Rows) -> int:
+    """The number of classes that a part tells, or that of the labels: 0, ..., C - 1, each there.
+
+    Raises:
+        DataError: the labels leave it open.
+    """
+    for part in (train, test):
+        if isinstance(part, Dataset):
+            return part.classes
+    seen = torch.cat([part[1].cpu() for part in (train, test) if not isinstance(part, Dataset)])
+    if not len(seen):
+        return 1  # no rows at all: the judge says so
+    labels = seen.unique()
+    classes = int(labels[-1]) + 1
+    if len(labels) == classes and int(labels[0]) == 0:
+        return classes
+    way = RENUMBER
+    if int(labels[0]) == 1 and len(labels) == classes - 1:
+        way = "subtract 1: y - 1"
+    raise DataError(
+        f"labels are {_listed(labels)}, not 0, 1, ... without a gap",
+        f"{way}; or give the number of classes: poisonbench.data.Dataset(x, y, classes)",
+    )
+
+
+def _listed(labels: Tensor) -> str:
+    shown = ", ".join(map(str, labels[:6].tolist()))
+    return shown if len(labels) <= 6 else f"{shown}, ..., {int(labels[-1])}"
+
+
+def _as_tensor(found: object, what: str) -> Tensor:
+    """A tensor or array, or a list of numbers, as a tensor of its own type."""
+    if isinstance(found, Tensor):
+        return found.detach()
+    try:
+        array = np.asarray(found)
+    except ValueError as error:  # rows of different lengths
+        raise DataError(
+            f"{what} is no array of one shape: {error}", "bring all rows to one shape"
+        ) from error
+    if array.dtype.kind in "US":
+        raise DataError(f"{what} holds texts, such as {str(array.flat[0])!r}", RENUMBER)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what} is {_described(found)} of type {array.dtype}", "give numbers")
+    native = array.astype(array.dtype.newbyteorder("="))  # a copy: an array may be read-only
+    try:
+        return torch.from_numpy(native)
+    except TypeError as error:  # float128
+        raise DataError(
+            f"{what} is of type {array.dtype}, which torch lacks", "x.astype('float32')"
+        ) from error
+
+
+def _instances(x: Tensor, what: str) -> Tensor:
+    """Instances in float32 or float64, if that is exact or a convention."""
+    if x.dtype in FLOATS:
+        return x
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return x.float()
+    if x.dtype == torch.uint8 and x.dim() == 4:
+        return x.float().div(BYTE)
+    hint = "features: x.float(); images: x.float() divided by the value of white"
+    if x.dtype == torch.uint8 and x.dim() == 3:
+        hint = "images of one channel: x[:, None]; bytes are then divided by 255"
+    raise DataError(f"x of {what} is {x.dtype} of shape {tuple(x.shape)}", hint)
+
+
+def _labels(y: Tensor, what: str) -> Tensor:
+    """Labels as a vector of int64."""
+    if y.dim() == 2 and y.shape[1] > 1:
+        raise DataError(
+            f"y of {what} has shape {tuple(y.shape)}, not (n,)", "one-hot labels: y.argmax(1)"
+        )
+    if y.dim() != 1:
+        raise DataError(f"y of {what} has shape {tuple(y.shape)}, not (n,)", "y.reshape(-1)")
+    if y.is_floating_point() or y.is_complex():
+        raise DataError(
+            f"y of {what} is {y.dtype}; labels are whole numbers 0, ..., C - 1",
+            "if they are, y.astype('int64') of an array, y.long() of a tensor",
+        )
+    return y.to(torch.int64)
+
+
+def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
+    """All rows of a data set of torch, each asked for once; random transforms are drawn once."""
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise DataError(
+            f"{what} is a {type(data).__name__} without a length", "read it and return (x, y)"
+        )
+    xs: list[Tensor] = []
+    ys: list[Tensor] = []
+    for row in range(len(data)):
+        x, y = _row(data[row], f"row {row} of {what}")
+        if xs and x.shape != xs[0].shape:
+            raise DataError(
+                f"row {row} of {what} has shape {tuple(x.shape)}, row 0 {tuple(xs[0].shape)}",
+                "bring all rows to one shape",
+            )
+        xs.append(x)
+        ys.append(y)
+    if not xs:
+        raise DataError(f"{what} has no rows", "both sets need at least one")
+    return torch.stack(xs), torch.stack(ys)
+
+
+def _row(found: object, what: str) -> Rows:
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise DataError(f"{what} is {_described(found)}, not a pair (instance, label)", FORM)
+    instance, label = found
+    if type(instance).__module__.startswith("PIL."):
+        return _of_picture(np.asarray(instance)), _as_tensor(label, f"the label of {what}")
+    return _as_tensor(instance, what), _as_tensor(label, f"the label of {what}")
+
+
+def _of_picture(pixels: Any) -> Tensor:
+    """A picture of PIL, (height, width) or (height, width, channels), with its channels first."""
+    tensor = torch.from_numpy(pixels.copy())
+    return tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1)
+
+
+def _described(found: object) -> str:
+    """What a person needs to know of a value that is not as it should be."""
+    if isinstance(found, tuple | list):
+        kinds = ", ".join(type(entry).__name__ for entry in found[:6])
+        return f"a {type(found).__name__} of {len(found)} ({kinds})"
+    shape = getattr(found, "shape", None)
+    told = f" of shape {tuple(shape)}" if shape is not None else ""
+    return f"{type(found).__name__}{told}"

@@ -1,0 +1,161 @@
+"""Whether a data set can be worked with: judged before any attack, so that no method is blamed.
+
+Cost: one pass over the values; a second one only to say what is wrong.
+"""
+
+import torch
+from torch import Tensor
+
+from poisonbench.data.dataset import Dataset
+from poisonbench.errors import DataError
+
+CHANNELS = (1, 3, 4)  # of images, by which height x width x channels is told from the right order
+OVERSHOOT = 0.05  # beyond [0, 1]: what interpolation leaves, not another scale
+
+
+def check_pair(train: Dataset, test: Dataset) -> None:
+    """Checks that a training and a test set can be worked with, alone and together.
+
+    Raises:
+        DataError: no rows, one class alone, values or labels out of range, or two sets that
+            differ in shape, type or number of classes. Names the set, the fault and the way out.
+    """
+    for what, part in (("the training set", train), ("the test set", test)):
+        if not len(part):
+            raise DataError(f"{what} has no rows", "both sets need at least one")
+        _check_layout(part, what)
+    _check_alike(train, test)
+    if train.classes < 2:
+        raise DataError(
+            "the training set has one class alone",
+            "an attack needs a label to turn to: give at least two classes",
+        )
+    check_values(train, "the training set")
+    check_values(test, "the test set")
+
+
+def check_values(data: Dataset, what: str) -> None:
+    """Checks that values are finite, images in [0, 1], and labels in [0, C).
+
+    Args:
+        data: any number of rows; three axes per instance are an image.
+        what: names it in the error, e.g. "the training set".
+
+    Raises:
+        DataError: names the fault, the first row, and the way out.
+    """
+    if not data.x.numel():
+        return
+    ends = data.x.aminmax()  # NaN if any value is
+    lowest = float(ends.min)
+    highest = float(ends.max)
+    if not (abs(lowest) < torch.inf and abs(highest) < torch.inf):
+        _refuse_not_finite(data, what)
+    if len(data.shape) == 3 and (lowest < 0 or highest > 1):
+        raise DataError(
+            f"{what} has pixels from {lowest:.4g} to {highest:.4g}; images lie in [0, 1]",
+            _way_into_unit_interval(data.x, lowest, highest),
+        )
+    _check_label_range(data, what)
+
+
+def _check_layout(data: Dataset, what: str) -> None:
+    """Refuses instances without values, and images whose channels come last."""
+    if 0 in data.shape:
+        raise DataError(
+            f"{what} has instances of shape {data.shape}, without a value", "give each a value"
+        )
+    if len(data.shape) != 3:
+        return
+    first, second, last = data.shape
+    if last in CHANNELS and first not in CHANNELS and second > max(CHANNELS):
+        raise DataError(
+            f"{what} has images of shape {data.shape}, which looks like height x width x channels",
+            "images are (n, channels, height, width): x.permute(0, 3, 1, 2) of a tensor, "
+            "x.transpose(0, 3, 1, 2) of an array",
+        )
+
+
+def _check_alike(train: Dataset, test: Dataset) -> None:
+    """Refuses a test set that differs from the training set in shape, type or classes."""
+    if test.shape != train.shape:
+        raise DataError(
+            f"test instances have shape {test.shape}, training instances {train.shape}",
+            "bring both to one shape, for images by the same resizing",
+        )
+    if test.x.dtype != train.x.dtype:
+        raise DataError(
+            f"x is {test.x.dtype} in the test set and {train.x.dtype} in the training set",
+            "convert both: x.float()",
+        )
+    if test.classes != train.classes:
+        raise DataError(
+            f"the test set has {test.classes} classes, the training set {train.classes}",
+            "give both the same number, and both the same meaning of a label",
+        )
+
+
+def _refuse_not_finite(data: Dataset, what: str) -> None:
+    bad = ~data.x.flatten(1).isfinite().all(1)
+    first = int(bad.nonzero()[0, 0])
+    raise DataError(
+        f"{what} is not finite in row {first} ({int(bad.sum())} of {len(data)} rows)",
+        "drop or fill those rows: keep = x.flatten(1).isfinite().all(1)",
+    )
+
+
+def _check_label_range(data: Dataset, what: str) -> None:
+    bad = (data.y < 0) | (data.y >= data.classes)
+    if not bool(bad.any()):
+        return
+    first = int(bad.nonzero()[0, 0])
+    lowest = int(data.y.min())
+    highest = int(data.y.max())
+    way = "number the classes 0, 1, ...: names, y = torch.unique(y, return_inverse=True)"
+    if lowest == 1 and highest == data.classes:
+        way = "subtract 1: y - 1"
+    raise DataError(
+        f"{what} has label {int(data.y[first])} in row {first}, outside [0, {data.classes}) "
+        f"({int(bad.sum())} of {len(data)} rows; labels run from {lowest} to {highest})",
+        way,
+    )
+
+
+def _way_into_unit_interval(x: Tensor, lowest: float, highest: float) -> str:
+    """How images x, (n, channels, height, width), come into [0, 1]: by which constants."""
+    if lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
+        return "what a resizing leaves beyond the ends: x.clamp(0, 1)"
+    if lowest >= 0:
+        return f"divide by {_full_scale(highest):g}"
+    return _undo_normalisation(x)
+
+
+def _full_scale(highest: float) -> float:
+    """The white of images that start at 0: of 8 or 16 bits, or else the largest value."""
+    if 100 < highest <= 255:
+        return 255.0
+    if 10_000 < highest <= 65_535:
+        return 65_535.0
+    return highest
+
+
+def _undo_normalisation(x: Tensor) -> str:
+    """The mean and deviation per channel that undo a normalisation (x - mean) / deviation.
+
+    Where black and white both occur in a channel, its least value is -mean / deviation and its
+    largest (1 - mean) / deviation, which gives both.
+    """
+    per_channel = x.transpose(0, 1).flatten(1).double()
+    low = per_channel.amin(1)
+    span = per_channel.amax(1) - low
+    deviation = 1 / span.clamp(min=1e-12)
+    mean = -low * deviation
+    return (
+        "normalisation is the model's first layer here, so undo that of the data: "
+        f"x * deviation + mean per channel, with deviation {_listed(deviation)} and mean "
+        f"{_listed(mean)} if black and white occur in every channel"
+    )
+
+
+def _listed(values: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.4f}" for value in values.tolist()) + ")"
