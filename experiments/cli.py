@@ -349,9 +349,9 @@ def _tables(folder: Path, form: str, against: str | None = None) -> bool:
 def curve(folder: Path, path: Path, axis: str) -> None:
     """Plot attack success and clean accuracy against the budget, or another hyperparameter, from the logs alone."""
     from experiments.evaluation.load import load_results
-    from experiments.report.success_curves import curve
+    from experiments.report.pictures.success_curves import success_curve
 
-    click.echo(f"saved {curve(load_results(folder, verify=False), path, axis)}")
+    click.echo(f"saved {success_curve(load_results(folder, verify=False), path, axis)}")
 
 
 def _pictures(folder: Path, root: Path | None) -> None:
@@ -452,7 +452,7 @@ def check(
 @click.option("--json", "for_program", is_flag=True, help="For a program.")
 def list_(kind: str | None, for_program: bool) -> None:
     """List what a grid can name, with hyperparameters and defaults."""
-    from experiments.report.show import as_json, catalogue
+    from experiments.report.catalogue import as_json, catalogue
 
     click.echo(as_json(kind) if for_program else catalogue(kind))
 

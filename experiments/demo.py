@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from experiments.evaluation.load import load_results
-from experiments.report.influence_picture import influence_panel
-from experiments.report.roc import roc_curves
+from experiments.report.pictures.influence_picture import influence_panel
+from experiments.report.pictures.roc import roc_curves
 from poisonbench import log
 from poisonbench.data import load
 from poisonbench.poison_file import unpack_train

@@ -30,7 +30,7 @@ from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import mean_gradient, misalignment, shifting, wanted_gradient
 from attacks.metapoison import _LookAhead, carlini_wagner
 from attacks.norm_matched import gradients_of
-from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
@@ -498,7 +498,8 @@ def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_no
     assert summary.done == 3 * 4
     results = load_results(tmp_path)
     assert not results.damaged
-    victims, detections = scene_rows(results)[:2]
+    victims = rows_of(results, "scene")
+    detections = rows_of(results, "detect")
     assert len(victims) == 3
     assert all(row.metrics["auroc"].value is None for row in detections)
 

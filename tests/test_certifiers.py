@@ -20,13 +20,13 @@ from defenses.certifiers import deep_partition_aggregation, finite_aggregation
 from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
 from defenses.certifiers.finite_aggregation import FiniteAggregation
 from defenses.certifiers.votes import in_order, plurality, row_hash
-from experiments.evaluation.certificates import RADII
-from experiments.evaluation.detection import defense_rows
+from experiments.evaluation.evaluations import rows_of
+from experiments.evaluation.kinds.certificates import RADII
 from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
-from experiments.report.certified_curves import certified_curves, certified_figure, curve
+from experiments.report.pictures.certified_curves import certified_curves, certified_figure, curve
 from experiments.report.render import render
 from experiments.runner.run import Options, run
 from poisonbench import log
@@ -273,7 +273,7 @@ def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(
         assert len(record.data["label"]) == 150
         scene = log.read(record.path.parent / "scene.h5")
         assert np.array_equal(record.data["targets/wanted"], scene.data["targets/wanted"])
-    rows = defense_rows(load_results(tmp_path))["certificates"]
+    rows = rows_of(load_results(tmp_path), "certify")
     assert len(rows) == 2
     for row in rows:
         certified_at = [row.metrics[f"certified_{r}"].value for r in RADII]
@@ -316,7 +316,7 @@ def write_certificate(folder: Path, **changes: np.ndarray) -> Path:
 
 def test_certified_accuracy_counted_by_hand(tmp_path: Path) -> None:
     write_certificate(tmp_path)
-    [row] = defense_rows(load_results(tmp_path))["certificates"]
+    [row] = rows_of(load_results(tmp_path), "certify")
     values = {key: metric.value for key, metric in row.metrics.items()}
     assert [values[f"certified_{r}"] for r in (0, 1, 2, 4)] == [0.75, 0.5, 0.25, 0], (
         "a wrong label is never certified"

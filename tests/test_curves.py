@@ -7,10 +7,10 @@ import pytest
 from test_evaluate import scene_config, write_scene
 
 from experiments.cli import main
-from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.evaluation.rows import Row, aggregate
-from experiments.report.success_curves import curve, curve_figure, curves
+from experiments.report.pictures.success_curves import curve_figure, curves, success_curve
 from poisonbench.errors import ConfigError
 
 RATES = {
@@ -20,34 +20,37 @@ RATES = {
 }  # budget -> successes of ten points in either seed
 
 
+def poisoned(share: float) -> list[int]:
+    """Roles of 100 training rows, that share of them poison."""
+    poison = round(100 * share)
+    return [1] * poison + [0] * (100 - poison)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     for seed in (0, 1):
-        write_scene(tmp_path, scene_config({"name": "none"}, seed), targets=(0, 0))
-        write_scene(tmp_path, scene_config({"name": "blend", "alpha": 0.2, "budget": 0.05}, seed))
+        none = scene_config({"name": "none"}, seed)
+        write_scene(tmp_path, none, targets=(0, 0), role=poisoned(0))
+        blend = scene_config({"name": "blend", "alpha": 0.2, "budget": 0.05}, seed)
+        write_scene(tmp_path, blend, role=poisoned(0.05))
         for budget, hits in RATES.items():
-            write_scene(
-                tmp_path,
-                scene_config({"name": "patch", "budget": budget, "size": 2}, seed),
-                targets=(hits[seed], 10),
-            )
-            write_scene(
-                tmp_path,
-                scene_config({"name": "patch", "budget": budget, "size": 3}, seed),
-                targets=(10, 10),
-            )
+            for size in (2, 3):
+                attack = {"name": "patch", "budget": budget, "size": size}
+                config = scene_config(attack, seed)
+                targets = (hits[seed], 10) if size == 2 else (10, 10)
+                write_scene(tmp_path, config, targets=targets, role=poisoned(budget))
     return tmp_path
 
 
 def rows(folder: Path) -> list[Row]:
-    return aggregate(scene_rows(load_results(folder))[0])
+    return aggregate(rows_of(load_results(folder), "scene"))
 
 
 def test_a_curve_holds_the_values_of_its_axis_ascending_and_differs_from_others_in_its_name(run):
     found = curves(rows(run), "budget")
     assert list(found) == ["patch size=2", "patch size=3"]  # one value of blend is no curve
-    assert [x for x, _ in found["patch size=2"]] == [0.01, 0.05, 0.1]
-    assert [row.metrics["asr"].value for _, row in found["patch size=2"]] == pytest.approx(
+    assert [point.x for point in found["patch size=2"]] == [0.01, 0.05, 0.1]
+    assert [point.row.metrics["asr"].value for point in found["patch size=2"]] == pytest.approx(
         [0.3, 0.8, 1.0]
     )
 
@@ -73,7 +76,7 @@ def test_the_figure_draws_the_means_their_bands_and_the_victims_without_poison(r
     upper, lower = figure.axes
     line = next(line for line in upper.lines if line.get_label() == "patch size=2")
     np.testing.assert_allclose(line.get_xydata(), [(0.01, 0.3), (0.05, 0.8), (0.1, 1.0)])
-    low, high = curves(rows(run), "budget")["patch size=2"][1][1].metrics["asr"].interval
+    low, high = curves(rows(run), "budget")["patch size=2"][1].row.metrics["asr"].interval
     outline = upper.collections[0].get_paths()[0].vertices
     assert {y for x, y in outline.tolist() if x == 0.05} == {low, high}
     assert low < 0.8 < high
@@ -98,5 +101,27 @@ def test_the_command_saves_the_picture_and_names_what_is_missing(run, tmp_path, 
 
 
 def test_equal_logs_give_equal_pictures(run, tmp_path):
-    first, second = (curve(load_results(run), tmp_path / f"{i}.svg").read_text() for i in (1, 2))
+    first, second = (
+        success_curve(load_results(run), tmp_path / f"{i}.svg").read_text() for i in (1, 2)
+    )
     assert first.count("<path") == second.count("<path") > 10
+
+
+def test_a_budget_that_was_missed_is_drawn_where_it_was_achieved_and_says_what_was_asked(tmp_path):
+    for budget, share in ((0.1, 0.1), (0.5, 0.2)):
+        for seed in (0, 1):
+            config = scene_config({"name": "patch", "budget": budget}, seed)
+            write_scene(tmp_path, config, role=poisoned(share))
+    figure = curve_figure(rows(tmp_path))
+    for ax in figure.axes:
+        np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.1, 0.2])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["asked 50 %"]
+    [(x, y)] = [text.xy for text in figure.axes[0].texts]
+    assert (x, y) == (0.2, 0.8)
+
+
+def test_another_axis_is_drawn_as_it_was_asked(tmp_path):
+    for alpha in (0.1, 0.3):
+        write_scene(tmp_path, scene_config({"name": "blend", "budget": 0.5, "alpha": alpha}))
+    [points] = curves(rows(tmp_path), "alpha").values()
+    assert [point.x for point in points] == [0.1, 0.3]

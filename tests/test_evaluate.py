@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.evaluations import rows_of
+from experiments.evaluation.intervals import auroc_interval, wilson
 from experiments.evaluation.load import load_results
-from experiments.evaluation.metrics import Sample, bootstrap, ranking, ties, wilson
+from experiments.evaluation.ranking import ranking, ties
 from experiments.evaluation.rows import Row, aggregate, mean_over
+from experiments.evaluation.samples import Sample
 from poisonbench import log
 from poisonbench.errors import ConfigError
 
@@ -33,9 +35,23 @@ def scene_config(attack: dict[str, Any], seed: int = 0, dataset: str = "digits")
 
 
 def write_scene(
-    folder: Path, config: dict[str, Any], groups=GROUPS, won=None, targets=(8, 10)
+    folder: Path,
+    config: dict[str, Any],
+    groups=GROUPS,
+    won=None,
+    targets=(8, 10),
+    role=(1, 1, 0, 0, 0, 0, 2),
 ) -> Path:
-    """One scene; `won` (attacked,) tells which attacked points succeed; `targets` = (successes, all attacked test points)."""
+    """One scene.
+
+    Args:
+        folder: of the run.
+        config: of the scene.
+        groups: of the probe points.
+        won: (attacked,) which attacked points succeed, None for all.
+        targets: successes, and all attacked test points.
+        role: of the training rows.
+    """
     group = np.array(groups, np.uint8)
     attacked = group == 0
     wanted = np.where(attacked, 1, -1)
@@ -50,7 +66,8 @@ def write_scene(
     data |= {
         "clean/correct": np.array(90),
         "clean/size": np.array(100),
-        "poison/role": np.array([1, 1, 0, 0, 0, 0, 2], np.uint8),
+        "poison/role": np.array(role, np.uint8),
+        "poison/origin": np.arange(len(role)),
     }
     name = (
         f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
@@ -118,7 +135,7 @@ def sample(attacked, controls, matched=None, failed=0) -> Sample:
 
 
 def one_row(folder: Path) -> Row:
-    [row] = scene_rows(load_results(folder))[1]
+    [row] = rows_of(load_results(folder), "detect")
     return row
 
 
@@ -213,20 +230,20 @@ def test_a_nan_among_random_controls_leaves_the_matched_metrics_defined() -> Non
 
 def test_perfect_separation_has_an_interval_of_no_width() -> None:
     pair = (np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0]))
-    assert bootstrap([[pair]]) == bootstrap([[pair, pair, pair]]) == (1.0, 1.0)
-    assert bootstrap([[(pair[1], pair[0])]]) == (0.0, 0.0)
+    assert auroc_interval([[pair]]) == auroc_interval([[pair, pair, pair]]) == (1.0, 1.0)
+    assert auroc_interval([[(pair[1], pair[0])]]) == (0.0, 0.0)
 
 
 def test_the_interval_shrinks_with_the_points_and_is_reproducible() -> None:
     rng = np.random.default_rng(1)
 
     def width(n: int) -> float:
-        low, high = bootstrap([[(rng.normal(1, 1, n), rng.normal(0, 1, n))]])
+        low, high = auroc_interval([[(rng.normal(1, 1, n), rng.normal(0, 1, n))]])
         return high - low
 
     assert width(400) < width(100) < width(25)
     pair = (rng.normal(1, 1, 30), rng.normal(0, 1, 30))
-    assert bootstrap([[pair]]) == bootstrap([[pair]])
+    assert auroc_interval([[pair]]) == auroc_interval([[pair]])
 
 
 def test_the_interval_covers_the_true_auroc_about_as_often_as_it_says() -> None:
@@ -236,22 +253,25 @@ def test_the_interval_covers_the_true_auroc_about_as_often_as_it_says() -> None:
     )  # normal distribution function at 1 / sqrt(2)
     hits = 0
     for _ in range(200):
-        low, high = bootstrap([[(rng.normal(1, 1, 40), rng.normal(0, 1, 80))]], draws=400)
+        low, high = auroc_interval([[(rng.normal(1, 1, 40), rng.normal(0, 1, 80))]], draws=400)
         hits += low <= truth <= high
     assert 180 <= hits <= 199
 
 
 def test_seeds_that_disagree_widen_the_interval_and_a_single_seed_is_not_resampled() -> None:
     good, bad = (np.full(5, 2.0), np.ones(5)), (np.ones(5), np.full(5, 2.0))
-    assert bootstrap([[good, bad]]) == (0.0, 1.0)  # both draws good or both bad: a quarter each
-    assert bootstrap([[good], [bad]]) == (0.5, 0.5)  # attacks are fixed
+    assert auroc_interval([[good, bad]]) == (
+        0.0,
+        1.0,
+    )  # both draws good or both bad: a quarter each
+    assert auroc_interval([[good], [bad]]) == (0.5, 0.5)  # attacks are fixed
 
 
 def test_resampling_agrees_with_the_variance_of_the_hierarchical_scheme() -> None:
     # Two scenes with one control at 0: the AUROC of a scene is the share of wins, so a draw is a mean of binomials.
     rng = np.random.default_rng(3)
     wins = [np.repeat([1.0, -1.0], [8, 2]), np.repeat([1.0, -1.0], [4, 6])]
-    low, high = bootstrap([[(w, np.zeros(1)) for w in wins]], draws=20000)
+    low, high = auroc_interval([[(w, np.zeros(1)) for w in wins]], draws=20000)
     pick = rng.integers(2, size=(20000, 2))
     brute = rng.binomial(10, np.array([0.8, 0.4])[pick]).mean(1) / 10
     assert (low, high) == pytest.approx(tuple(np.quantile(brute, (0.025, 0.975))), abs=0.051)
@@ -261,7 +281,7 @@ def test_a_bootstrap_of_usual_size_takes_milliseconds() -> None:
     rng = np.random.default_rng(0)
     scenes = [(rng.normal(1, 1, 40), rng.normal(0, 1, 100)) for _ in range(3)]
     start = time.perf_counter()
-    bootstrap([scenes])
+    auroc_interval([scenes])
     assert time.perf_counter() - start < 1.0  # about .02 s; the bound is for a busy machine
 
 
@@ -269,7 +289,7 @@ def test_a_bootstrap_leaves_the_threads_of_the_process_as_they_were() -> None:
     from threadpoolctl import threadpool_info
 
     before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
-    bootstrap([[(np.arange(9.0), np.arange(5.0))]])
+    auroc_interval([[(np.arange(9.0), np.arange(5.0))]])
     assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == before
 
 
@@ -330,7 +350,7 @@ def test_a_scene_without_attacked_points_still_has_false_alarms(tmp_path: Path) 
         0.25,
         "no attacked points",
     )
-    [victim] = scene_rows(load_results(tmp_path))[0]
+    [victim] = rows_of(load_results(tmp_path), "scene")
     assert (victim.metrics["asr"].value, victim.metrics["asr"].reason) == (
         None,
         "no attacked points",
@@ -351,7 +371,7 @@ def test_seeds_are_averaged_and_all_else_is_kept_apart(tmp_path: Path) -> None:
             place = write_scene(tmp_path, scene_config({"name": "patch", "budget": budget}, seed))
             attacked = [9, 9, 9, 9] if seed else [0, 0, 9, 9]
             write_detect(place, attacked + [1] * 11)
-    merged = aggregate(scene_rows(load_results(tmp_path))[1])
+    merged = aggregate(rows_of(load_results(tmp_path), "detect"))
     assert [(row.metrics["auroc"].value, row.seeds, row.scenes) for row in merged] == [
         (0.75, (0, 1), 2)
     ] * 2
@@ -363,7 +383,7 @@ def test_a_mean_says_which_part_of_it_is_undefined(tmp_path: Path) -> None:
     for seed in (0, 1):
         place = write_scene(tmp_path, scene_config({"name": "patch"}, seed), won=[seed == 0] * 4)
         write_detect(place, [9] * 4 + [1] * 11)
-    [row] = aggregate(scene_rows(load_results(tmp_path))[1])
+    [row] = aggregate(rows_of(load_results(tmp_path), "detect"))
     assert row.metrics["auroc"].value == 1.0
     assert row.metrics["auroc"].defined == 1
     assert row.metrics["auroc"].reason == "over 1 of 2 scenes: none of 4 attacks succeeded"
@@ -380,7 +400,7 @@ def test_the_mean_over_attacks_takes_each_alike_and_shows_the_worst(tmp_path: Pa
             write_detect(
                 write_scene(tmp_path, scene_config({"name": name}, seed)), attacked + [1] * 11
             )
-    [mean] = mean_over(aggregate(scene_rows(load_results(tmp_path))[1]), ["patch", "blend"])
+    [mean] = mean_over(aggregate(rows_of(load_results(tmp_path), "detect")), ["patch", "blend"])
     assert (mean.metrics["auroc"].value, mean.metrics["auroc_worst"].value) == (0.75, 0.5)
     assert mean.settings["attack"]["name"] == "mean of 2 attacks"
     assert mean.scenes == 3
@@ -395,7 +415,7 @@ def test_costs_are_means_with_the_largest_peak_and_unmeasured_memory_is_undefine
             fit_seconds=float(seed),
             peak_bytes=peak,
         )
-    [row] = aggregate(scene_rows(load_results(tmp_path))[2], drop=("attack",))
+    [row] = aggregate(rows_of(load_results(tmp_path), "influence"), drop=("attack",))
     assert {key: m.value for key, m in row.metrics.items()} == {
         "fit_seconds": 0.5,
         "score_seconds": 0.5,
@@ -403,7 +423,7 @@ def test_costs_are_means_with_the_largest_peak_and_unmeasured_memory_is_undefine
     }
     write_influence(write_scene(tmp_path / "b", scene_config({"name": "patch"})), peak_bytes=-1)
     assert (
-        scene_rows(load_results(tmp_path / "b"))[2][0].metrics["peak_bytes"].reason
+        rows_of(load_results(tmp_path / "b"), "influence")[0].metrics["peak_bytes"].reason
         == "peak_bytes was not measured"
     )
 

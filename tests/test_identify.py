@@ -10,10 +10,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_evaluate import scene_config, write_scene
 from test_run import PATCH, grid, results
 
-from experiments.evaluation.detection import defense_rows
-from experiments.evaluation.filters import Bins, from_counts, intervals
+from experiments.evaluation.evaluations import rows_of
+from experiments.evaluation.kinds.filters import FilterSample, FilterScene
 from experiments.evaluation.load import load_results
-from experiments.evaluation.metrics import Sample
+from experiments.evaluation.ranking import Counts, auroc, average_precision, recall_at_size
 from experiments.evaluation.rows import Row, aggregate
 from experiments.plan.paths import Place
 from experiments.plan.stages import jobs
@@ -25,8 +25,12 @@ SCORES = st.lists(st.integers(0, 5), min_size=1, max_size=9)
 
 
 def metrics(poison, clean) -> dict[str, float]:
-    bins = Bins.of(np.asarray(poison, float), np.asarray(clean, float))
-    return {name: float(value) for name, value in from_counts(bins.poison, bins.clean).items()}
+    counts = Counts.of(np.asarray(poison, float), np.asarray(clean, float))
+    return {
+        "auroc": float(auroc(counts)),
+        "auprc": float(average_precision(counts)),
+        "recall": float(recall_at_size(counts)),
+    }
 
 
 def write_filter(
@@ -50,7 +54,7 @@ def write_filter(
 
 
 def one(folder: Path) -> Row:
-    [row] = defense_rows(load_results(folder))["filters"]
+    [row] = rows_of(load_results(folder), "filter")
     return row
 
 
@@ -90,8 +94,7 @@ def test_resampling_counts_is_resampling_rows() -> None:
     """Mean and spread of the AUPRC over draws of the counts are those over draws of the rows themselves."""
     rng = np.random.default_rng(0)
     poison, clean = rng.normal(1, 1, 12).round(1), rng.normal(0, 1, 60).round(1)
-    bins = Bins.of(poison, clean)
-    fast = from_counts(*bins.resampled(3000, rng))["auprc"]
+    fast = FilterScene(Counts.of(poison, clean)).resampled(3000, rng)[1]
     slow = [metrics(rng.choice(poison, 12), rng.choice(clean, 60))["auprc"] for _ in range(3000)]
     assert fast.mean() == pytest.approx(np.mean(slow), abs=0.015)
     assert fast.std() == pytest.approx(np.std(slow), rel=0.1)
@@ -100,16 +103,23 @@ def test_resampling_counts_is_resampling_rows() -> None:
 def test_intervals_hold_the_mean_over_scenes_and_shrink_with_rows() -> None:
     rng = np.random.default_rng(1)
 
-    def scenes(rows: int) -> list[Sample]:
+    def scenes(rows: int) -> list[FilterSample]:
         return [
-            Sample(rng.normal(1, 1, rows), rng.normal(0, 1, 5 * rows), np.zeros(5 * rows, bool))
+            FilterSample(
+                rng.normal(1, 1, rows), rng.normal(0, 1, 5 * rows), np.zeros(5 * rows, bool)
+            )
             for _ in range(3)
         ]
 
-    wide, narrow = intervals([scenes(10)])["auroc"], intervals([scenes(400)])["auroc"]
+    wide, narrow = (
+        FilterSample.intervals([scenes(10)])["auroc"],
+        FilterSample.intervals([scenes(400)])["auroc"],
+    )
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
     assert narrow[0] < 0.76 < narrow[1], "two unit normals, one apart: .760"
-    assert intervals([[Sample(np.array([]), np.ones(3), np.zeros(3, bool))]]) == {}
+    assert (
+        FilterSample.intervals([[FilterSample(np.array([]), np.ones(3), np.zeros(3, bool))]]) == {}
+    )
 
 
 def test_cover_rows_enter_no_metric_and_are_counted(tmp_path: Path) -> None:
@@ -159,7 +169,7 @@ def test_seeds_are_averaged_and_the_table_marks_ground_truth(tmp_path: Path) -> 
         write_filter(place, [1, 1, 0, 0, 0, 0, 0], "perfect", uses="oracle")
     rows = {
         row.settings["filter"]["name"]: row
-        for row in aggregate(defense_rows(load_results(tmp_path))["filters"])
+        for row in aggregate(rows_of(load_results(tmp_path), "filter"))
     }
     assert rows["toy"].metrics["recall"].value == 0.75
     low, high = rows["toy"].metrics["auprc"].interval or (1, 0)
@@ -204,8 +214,7 @@ def test_filters_run_in_a_grid_and_those_that_misbehave_fail_alone(tmp_path: Pat
     assert "this filter always breaks" in "".join(summary.failed)
     assert "returned scores of shape (3,), not (n,) = (200,)" in "".join(summary.failed)
     rows = {
-        row.settings["filter"]["name"]: row
-        for row in defense_rows(load_results(tmp_path))["filters"]
+        row.settings["filter"]["name"]: row for row in rows_of(load_results(tmp_path), "filter")
     }
     assert rows["toy_defense:ByTruth"].metrics["recall"].value == 1
     assert rows["toy_defense:ByTruth"].uses == "oracle"

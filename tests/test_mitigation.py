@@ -19,7 +19,7 @@ from defenses.mitigations.filter_retrain import FilterRetrain
 from defenses.mitigations.remove_and_return import RemoveAndReturn
 from defenses.mitigations.target_driven import TargetDriven
 from estimators import ESTIMATORS
-from experiments.evaluation.detection import defense_rows
+from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
@@ -241,7 +241,7 @@ def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(tmp_path
     assert summary.failed == []
     rows = {
         row.settings["mitigation"]["name"]: row
-        for row in defense_rows(load_results(tmp_path))["mitigations"]
+        for row in rows_of(load_results(tmp_path), "mitigate")
     }
     assert rows["filter-retrain"].settings["filter"]["name"] == "perfect-filter"
     assert (
@@ -291,7 +291,7 @@ def test_those_that_misbehave_fail_alone_and_wait_for_what_failed(tmp_path: Path
         "ValueError:",
     ]
     assert "tells of 0 rows kept, but trained on 200" in "".join(summary.failed)
-    [row] = defense_rows(load_results(tmp_path))["mitigations"]
+    [row] = rows_of(load_results(tmp_path), "mitigate")
     assert row.metrics["asr_before"] == replace(row.metrics["asr_after"])
     [job] = jobs(bad, Place(tmp_path), 1)
     assert job.open == (), "what waits for a failed filter is not open"
@@ -393,7 +393,7 @@ def test_the_row_of_a_mitigation_counted_by_hand(tmp_path: Path) -> None:
     write_mitigation(
         write_scene(tmp_path, scene_config({"name": "patch"}))
     )  # two poison rows, four clean ones, a cover row
-    [row] = defense_rows(load_results(tmp_path))["mitigations"]
+    [row] = rows_of(load_results(tmp_path), "mitigate")
     values = {name: metric.value for name, metric in row.metrics.items()}
     assert (values["asr_before"], values["asr_after"]) == (1, pytest.approx(1 / 3))
     assert (values["accuracy_before"], values["accuracy_after"]) == (1, 0.75)

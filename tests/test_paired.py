@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from test_evaluate import scene_config, write_detect, write_scene
 
 from experiments.cli import main
-from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.evaluations import rows_of
+from experiments.evaluation.intervals import auroc_interval, difference_interval
 from experiments.evaluation.load import load_results
-from experiments.evaluation.metrics import bootstrap, paired_bootstrap
 from experiments.evaluation.paired import differences
 from experiments.report.render import render
 from poisonbench.errors import ConfigError
@@ -30,10 +30,10 @@ def pairs(one, other):
 def test_a_detector_differs_from_itself_by_nothing_and_from_its_opposite_by_one() -> None:
     rng = np.random.default_rng(0)
     scores = list(rng.normal(size=15))
-    assert paired_bootstrap([[pairs(scores, scores)]]) == (0.0, 0.0)
-    assert paired_bootstrap([[pairs(PERFECT, WORST)]]) == (1.0, 1.0)
-    low, high = paired_bootstrap([[pairs(scores, PERFECT)]])
-    back = paired_bootstrap([[pairs(PERFECT, scores)]])
+    assert difference_interval([[pairs(scores, scores)]]) == (0.0, 0.0)
+    assert difference_interval([[pairs(PERFECT, WORST)]]) == (1.0, 1.0)
+    low, high = difference_interval([[pairs(scores, PERFECT)]])
+    back = difference_interval([[pairs(PERFECT, scores)]])
     assert back == pytest.approx((-high, -low))
 
 
@@ -41,11 +41,11 @@ def test_pairing_tells_a_small_difference_that_lies_within_both_intervals() -> N
     rng = np.random.default_rng(1)
     attacked, controls = rng.normal(0.7, 1, 60), rng.normal(0, 1, 120)
     better = (attacked + 0.1, controls)  # the same points, a little better told apart
-    low, high = paired_bootstrap([[(better, (attacked, controls))]])
+    low, high = difference_interval([[(better, (attacked, controls))]])
     assert 0 < low < high < 0.06
-    own = bootstrap([[(attacked, controls)]])
+    own = auroc_interval([[(attacked, controls)]])
     assert own[1] - own[0] > 2 * (high - low)
-    assert bootstrap([[better]])[0] < own[1]
+    assert auroc_interval([[better]])[0] < own[1]
 
 
 def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
@@ -55,7 +55,7 @@ def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
     ):  # noise of the detector's own on top of what both see; the true difference is 0
         a, c = rng.normal(1, 1, 40), rng.normal(0, 1, 80)
         scores = [(a + rng.normal(0, 0.5, 40), c + rng.normal(0, 0.5, 80)) for _ in range(2)]
-        low, high = paired_bootstrap([[(scores[0], scores[1])]], draws=400)
+        low, high = difference_interval([[(scores[0], scores[1])]], draws=400)
         covered += low <= 0 <= high
     assert covered / runs > 0.85  # binomial(60, .95): 4 standard deviations below
 
@@ -88,7 +88,7 @@ def test_a_rival_without_influence_is_held_against_every_row_of_its_scene_and_no
     tmp_path: Path,
 ) -> None:
     two_scenes(tmp_path)
-    rows = differences(scene_rows(load_results(tmp_path))[1], "rival")
+    rows = differences(rows_of(load_results(tmp_path), "detect"), "rival")
     assert of(rows, "patch", "gas", "good").metrics["auroc"].value == pytest.approx(0.5)
     assert of(rows, "patch", "tracin", "good").metrics["auroc"].value == pytest.approx(
         0.25
@@ -106,14 +106,14 @@ def test_a_rival_without_influence_is_held_against_every_row_of_its_scene_and_no
 
 def test_a_rival_with_influence_is_held_against_its_own_estimator(tmp_path: Path) -> None:
     two_scenes(tmp_path)
-    rows = differences(scene_rows(load_results(tmp_path))[1], "rival-2 k=1")
+    rows = differences(rows_of(load_results(tmp_path), "detect"), "rival-2 k=1")
     assert {row.settings["estimator"]["name"] for row in rows} == {"gas"}
     assert of(rows, "blend", "gas", "good").metrics["auroc_matched"].value == 1.0
 
 
 def test_an_unknown_or_ambiguous_rival_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
     two_scenes(tmp_path)
-    rows = scene_rows(load_results(tmp_path))[1]
+    rows = rows_of(load_results(tmp_path), "detect")
     with pytest.raises(
         ConfigError, match="'rivel' names no detector of these results; did you mean 'rival'"
     ):
@@ -127,7 +127,7 @@ def test_an_undefined_side_makes_the_difference_undefined_with_its_reason(tmp_pa
     write_detect(place, [1.0] * 15, detector="flat", estimator=None, uses="")
     write_detect(place, PERFECT, detector="good", estimator=None, uses="")
     for one, other in (("good", "flat"), ("flat", "good")):
-        [row] = differences(scene_rows(load_results(tmp_path))[1], other)
+        [row] = differences(rows_of(load_results(tmp_path), "detect"), other)
         assert row.settings["detector"]["name"] == one
         assert row.metrics["auroc"].value is None
         assert row.metrics["auroc"].reason == "constant scores"

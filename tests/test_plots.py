@@ -8,18 +8,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from test_evaluate import sample, scene_config, write_detect, write_scene
 
-from experiments.evaluation.detection import scene_rows
+from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.evaluation.rows import Row, aggregate
-from experiments.report.influence_picture import (
+from experiments.report.pictures.influence_picture import (
     GREY,
     ROLES,
     choose_points,
     influence_figure,
     influence_panel,
 )
-from experiments.report.roc import GRID, mean_roc, roc_curves, roc_figure
-from experiments.report.style import COLOURS, save
+from experiments.report.pictures.look import COLOURS, save
+from experiments.report.pictures.roc import GRID, mean_roc, roc_curves, roc_figure
 from poisonbench.log import Record
 
 
@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def rows(folder: Path) -> list[Row]:
-    return aggregate(scene_rows(load_results(folder))[1])
+    return aggregate(rows_of(load_results(folder), "detect"))
 
 
 def panels(figure: Figure) -> list[str]:
@@ -56,7 +56,7 @@ def test_the_mean_curve_is_the_vertical_average_and_runs_from_chance_to_one() ->
 def test_the_area_under_a_drawn_curve_is_the_auroc() -> None:
     rng = np.random.default_rng(0)
     s = sample(rng.normal(1, 1, 300), rng.normal(0, 1, 300))
-    wins = (s.attacked[:, None] > s.controls).mean()
+    wins = (s.positive[:, None] > s.negative).mean()
     assert np.trapezoid(mean_roc([s]), GRID) == pytest.approx(wins, abs=0.01)
 
 

@@ -10,11 +10,13 @@ import pytest
 from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
 
 from experiments.evaluation.load import Results, load_results
-from experiments.evaluation.names import short_names
+from experiments.evaluation.names import ShortNames
 from experiments.evaluation.summary import summarise
-from experiments.report.render import render, to_latex, to_markdown, to_text
+from experiments.report.markup import to_latex, to_markdown
+from experiments.report.render import render
 from experiments.report.table import Table
 from experiments.report.tables import tables
+from experiments.report.text import to_text
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
@@ -51,7 +53,7 @@ def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_oth
         {"name": "tail", "k": 3, "scope": "all"},
         {"name": "gini", "k": 9},
     ]
-    name = short_names([*configs, configs[0], None])
+    name = ShortNames.of([*configs, configs[0], None]).name
     assert [name(c) for c in configs] == ["tail scope=label", "tail scope=all", "gini"]
     assert name(None) == "none"
     fields = [
@@ -59,7 +61,7 @@ def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_oth
         {"name": "x", "a": 1e-6, "b": None},
         {"name": "x"},
     ]
-    assert [short_names(fields)(c) for c in fields] == [
+    assert [ShortNames.of(fields).name(c) for c in fields] == [
         "x a=0.05 b=[1, 2]",
         "x a=1e-06 b=null",
         "x",
@@ -68,9 +70,13 @@ def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_oth
 
 def test_rows_are_ordered_by_name_with_numbers_by_value(results: Results) -> None:
     summary = summarise(results)
-    assert [row.settings["attack"].get("budget") for row in summary.victims] == [None, 0.01, 0.05]
-    assert len(summary.detections) == 9
-    assert {len(row.seeds) for row in summary.detections} == {2}
+    assert [row.settings["attack"].get("budget") for row in summary.rows["victims"]] == [
+        None,
+        0.01,
+        0.05,
+    ]
+    assert len(summary.rows["detections"]) == 9
+    assert {len(row.seeds) for row in summary.rows["detections"]} == {2}
 
 
 def test_the_mean_over_attacks_takes_those_with_a_defined_auroc(results: Results) -> None:
@@ -172,7 +178,7 @@ def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(results:
 def test_csv_reads_back_with_every_row_in_full_precision(results: Results) -> None:
     lines = list(csv.DictReader(io.StringIO(render(results, "csv"))))
     summary = summarise(results)
-    for name, rows in summary.rows().items():
+    for name, rows in summary.tables().items():
         found = [line for line in lines if line["table"] == name]
         assert len(found) == len(rows)
         for line, row in zip(found, rows, strict=True):

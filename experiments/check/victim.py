@@ -3,7 +3,7 @@
 from experiments.check.runs import AttackSubject
 from experiments.check.verdict import Check, FindingError, skip
 from experiments.check.visibility import share_seen
-from experiments.evaluation.metrics import wilson
+from experiments.evaluation.intervals import wilson
 from poisonbench.models import predict
 from poisonbench.training import Recipe, train
 

@@ -1,1 +1,1 @@
-"""From logs to rows: metrics of detectors, filters, mitigations and certifiers."""
+"""From logs to rows: metrics with intervals, from the logs alone. Needs no torch."""

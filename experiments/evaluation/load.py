@@ -1,4 +1,4 @@
-"""The logs of a run, read and held against each other: what is damaged or belongs elsewhere is listed, never raised.
+"""The logs of a run, read and held against each other: damage is listed, never raised.
 
 Cost: reading every log once.
 """
@@ -11,122 +11,163 @@ from typing import Any
 from experiments.plan.kinds import JUDGED, NEEDED, PARTS, STAGES, VECTORS
 from poisonbench import log
 from poisonbench.errors import ConfigError, LogError
+from poisonbench.log import names
+
+SCENE = "scene.h5"
+
+
+@dataclass(frozen=True)
+class Length:
+    """What a log of a kind must hold one entry for.
+
+    Attributes:
+        own: its data set.
+        noun: what the entries are.
+        scene: the data set of the scene of the same length.
+        scene_noun: what its entries are.
+    """
+
+    own: str
+    noun: str
+    scene: str
+    scene_noun: str
+
+
+LENGTHS = {
+    "detect": Length(names.SCORE, "scores", names.PROBE_GROUP, "probe points"),
+    "filter": Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
+    "mitigate": Length(names.REMOVED, "verdicts", names.POISON_ROLE, "training rows"),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All logs of a run's folder, by kind and in the order of their paths, without the data that no metric needs."""
+    """All logs of a run's folder, without the data that no metric needs.
+
+    Attributes:
+        folder: of the run.
+        records: the logs by kind, in the order of their paths.
+        damaged: an error for each log that cannot be read, or does not fit its scene.
+    """
 
     folder: Path
     records: dict[str, tuple[log.Record, ...]]
     damaged: tuple[LogError, ...]
 
     def of(self, kind: str) -> tuple[log.Record, ...]:
-        """The logs of a kind: "scene", "influence", "detect", "failure", ..."""
+        """Returns the logs of a kind: "scene", "influence", "detect", "failure", ..."""
         return self.records.get(kind, ())
 
 
 def settings(record: log.Record) -> tuple[dict[str, Any], int]:
-    """Returns what names the rows of a log (dataset, recipe, attack, ..., estimator, detector), and the seed."""
+    """Returns what names the rows of a log (data set, recipe, attack, method, ...), and the seed."""
     scene = record.config.get("scene", record.config)
-    own = {name: record.config[name] for name in PARTS if name in record.config}
-    return {**{name: value for name, value in scene.items() if name != "seed"}, **own}, int(
-        scene["seed"]
-    )
+    named = {name: value for name, value in scene.items() if name != "seed"}
+    methods = {name: record.config[name] for name in PARTS if name in record.config}
+    return named | methods, int(scene["seed"])
 
 
 def load_results(folder: Path | str, verify: bool = True) -> Results:
-    """Reads every stage file below FOLDER/scenes; damaged ones are collected, not raised, and failures are kept.
+    """Reads every stage file below FOLDER/scenes.
 
     Args:
         folder: a run's folder.
-        verify: read each file whole, so that every checksum is tested; otherwise only what the metrics need.
+        verify: read each file whole, so that every checksum is tested; otherwise only what the
+            metrics need.
 
     Raises:
         ConfigError: there is no such folder, or it holds no run.
     """
     root = Path(folder) / "scenes"
     if not root.is_dir():
-        raise ConfigError(
-            [f"{folder} holds no results (no folder {root.name!r})"],
-            "first: poisonbench run GRID.toml -o DIR",
-        )
+        what = f"{folder} holds no results (no folder {root.name!r})"
+        raise ConfigError([what], "first: poisonbench run GRID.toml -o DIR")
     records: dict[str, list[log.Record]] = {}
     damaged: list[LogError] = []
     scenes: dict[Path, log.Record] = {}
-    # scene.h5 first: what lies beside it is judged by it
-    for path in sorted(root.glob("*/*.h5"), key=lambda p: (p.parent, p.name != "scene.h5", p)):
+    for path in sorted(root.glob("*/*.h5"), key=_scene_first):
         try:
             record = _read(path, verify)
             if record.kind == "scene":
                 scenes[path.parent] = record
             elif record.kind in JUDGED:
-                _fits(record, scenes.get(path.parent))
+                _check_fit(record, scenes.get(path.parent))
             records.setdefault(record.kind, []).append(record)
         except LogError as error:
             damaged.append(error)
-    return Results(
-        Path(folder), {kind: tuple(found) for kind, found in records.items()}, tuple(damaged)
-    )
+    found = {kind: tuple(of_kind) for kind, of_kind in records.items()}
+    return Results(Path(folder), found, tuple(damaged))
+
+
+def _scene_first(path: Path) -> tuple[Path, bool, Path]:
+    """A sort key: the log of a scene comes before those that are judged by it."""
+    return path.parent, path.name != SCENE, path
 
 
 def _read(path: Path, verify: bool) -> log.Record:
     kind = STAGES.get(path.stem.partition("-")[0])
     record = log.read(path, kind, keys=None if verify else NEEDED.get(kind or "", ()))
     needed = NEEDED.get(record.kind, ())
-    if lacking := [key for key in needed if key not in record.data]:
+    lacking = [key for key in needed if key not in record.data]
+    if lacking:
         raise LogError(path, f"has no data set {lacking[0]!r}")
-    if record.kind == "scene" or record.kind in JUDGED:
-        _check_names(record, ("attack", *([JUDGED[record.kind]] if record.kind in JUDGED else [])))
-    _check_data(record)
+    if record.kind == "scene":
+        _check_names(record, ["attack"])
+    elif record.kind in JUDGED:
+        _check_names(record, ["attack", JUDGED[record.kind]])
+    _check_lengths(record)
+    _check_types(record)
     return replace(record, data={key: record.data[key] for key in needed})
 
 
 def _check_names(record: log.Record, needed: Collection[str]) -> None:
-    """The configuration of each part that is there names it, and all of `needed` are there."""
+    """Raises LogError unless the configuration names all of `needed`, and each part by a text."""
     try:
-        found = {
-            key: value["name"]
-            for key, value in settings(record)[0].items()
-            if key in ("attack", *PARTS) and value
-        }
+        named, _ = settings(record)
+        found = {}
+        for part in ("attack", *PARTS):
+            if named.get(part):
+                found[part] = named[part]["name"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LogError(
-            record.path, f"its configuration is not one of kind {record.kind!r}: {error!r}"
-        ) from error
-    lacking = [part for part in needed if part not in found]
-    if lacking or not all(isinstance(name, str) for name in found.values()):
-        raise LogError(
-            record.path, f"its configuration names no {' and no '.join(lacking or found)}"
-        )
+        what = f"its configuration is not one of kind {record.kind!r}: {error!r}"
+        raise LogError(record.path, what) from error
+    wrong = [part for part in needed if part not in found]
+    if not wrong:
+        wrong = [part for part, name in found.items() if not isinstance(name, str)]
+    if wrong:
+        raise LogError(record.path, f"its configuration names no {' and no '.join(wrong)}")
 
 
-def _check_data(record: log.Record) -> None:
-    for keys in VECTORS:
-        shapes = {record.data[key].shape for key in keys.split() if key in record.data}
+def _check_lengths(record: log.Record) -> None:
+    for line in VECTORS:
+        keys = line.split()
+        shapes = {record.data[key].shape for key in keys if key in record.data}
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
-            raise LogError(record.path, f"{', '.join(keys.split())} are not vectors of one length")
+            raise LogError(record.path, f"{', '.join(keys)} are not vectors of one length")
+
+
+def _check_types(record: log.Record) -> None:
     for key in NEEDED.get(record.kind, ()):
-        if key == "reason":
+        if key == names.REASON:
             record.text(key)
-        elif record.data[key].dtype.kind == "S" or (
-            key.startswith("clean/") and record.data[key].ndim
-        ):
+            continue
+        is_text = record.data[key].dtype.kind == "S"
+        is_array = key in (names.CLEAN_CORRECT, names.CLEAN_SIZE) and record.data[key].ndim
+        if is_text or is_array:
             raise LogError(record.path, f"{key!r} is not of the type that it should be")
 
 
-def _fits(record: log.Record, scene: log.Record | None) -> None:
+def _check_fit(record: log.Record, scene: log.Record | None) -> None:
+    """Raises LogError unless the log is of this scene and has an entry for each of its points."""
     if scene is None:
-        raise LogError(record.path, "cannot be judged: scene.h5 beside it is missing or damaged")
+        raise LogError(record.path, f"cannot be judged: {SCENE} beside it is missing or damaged")
     if record.config.get("scene") != scene.config:
-        raise LogError(record.path, "belongs to another scene than scene.h5 beside it")
-    owners = {
-        "detect": ("score", "scores", "probe/group", "probe points"),
-        "filter": ("score", "scores", "poison/role", "training rows"),
-        "mitigate": ("removed", "verdicts", "poison/role", "training rows"),
-    }
-    if record.kind in owners:
-        own, noun, theirs, what = owners[record.kind]
-        have, want = len(record.data[own]), len(scene.data[theirs])
-        if have != want:
-            raise LogError(record.path, f"has {have} {noun} for {want} {what}")
+        raise LogError(record.path, f"belongs to another scene than {SCENE} beside it")
+    length = LENGTHS.get(record.kind)
+    if length is None:
+        return
+    have = len(record.data[length.own])
+    want = len(scene.data[length.scene])
+    if have != want:
+        what = f"has {have} {length.noun} for {want} {length.scene_noun}"
+        raise LogError(record.path, what)

@@ -1,103 +1,148 @@
-"""Two detectors on the same scenes: differences of their AUROC with paired intervals. Cost: one bootstrap a row.
+"""Two detectors on the same scenes: differences of their AUROC with paired intervals.
 
-Both are judged on the same points of the same scenes, and every resample draws the same points for both: what makes a scene hard
-for both cancels, so that a difference far smaller than either interval can be told from chance.
+Both are judged on the same points of the same scenes, and every resample draws the same points for
+both: what makes a scene hard for both cancels. So a difference far smaller than either interval can be
+told from chance. Cost: one bootstrap per row.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.evaluation.metrics import Metric, Sample, paired_bootstrap
-from experiments.evaluation.names import in_order, naming
-from experiments.evaluation.rows import RESAMPLED, Intervals, Row, aggregate, mean_over
+from experiments.evaluation.intervals import difference_interval
+from experiments.evaluation.metrics import Metric, undefined
+from experiments.evaluation.names import RowNames, in_order
+from experiments.evaluation.rows import Row, aggregate, mean_over
+from experiments.evaluation.samples import RESAMPLED, Intervals, Sample
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
 
 
 @dataclass(frozen=True, eq=False)
 class PairedSample(Sample):
-    """The scores of one detector, and in `other` those of the one that it is held against, point for point."""
+    """The scores of one detector, and of another on the same points.
+
+    Attributes:
+        other: the scores of the other.
+    """
 
     other: Sample | None = None
 
+    @classmethod
+    def of(cls, sample: Sample, other: Sample) -> "PairedSample":
+        """Pairs two samples of the same points."""
+        return cls(
+            positive=sample.positive,
+            negative=sample.negative,
+            matched=sample.matched,
+            failed=sample.failed,
+            other=other,
+        )
 
-def paired_intervals(groups: Sequence[Sequence[Sample]]) -> Intervals:
-    """Bootstrap intervals of the differences: groups are averaged, scenes resampled within them, points within the scenes."""
-    found = {}
-    for key, matched in RESAMPLED.items():
-        pairs = [
-            [
-                ((s.attacked, s.against(matched)), (s.other.attacked, s.other.against(matched)))
-                for s in scenes
-                if isinstance(s, PairedSample) and s.other and not _undefined(s, matched)
-            ]
-            for scenes in groups
-        ]
-        if defined := [scenes for scenes in pairs if scenes]:
-            found[key] = paired_bootstrap(defined)
-    return found
+    def undefined(self, matched: bool = False) -> str:
+        """Returns why the difference is undefined, an empty text if it is not."""
+        assert self.other is not None
+        return super().undefined(matched) or self.other.undefined(matched)
 
-
-def _undefined(sample: PairedSample, matched: bool) -> str:
-    """Why a difference is undefined, or an empty text."""
-    assert sample.other is not None
-    return sample.undefined(matched) or sample.other.undefined(matched)
+    @staticmethod
+    def intervals(groups: Sequence[Sequence[Sample]]) -> Intervals:
+        """Returns the intervals of the differences, by metric."""
+        found = {}
+        for key, matched in RESAMPLED.items():
+            able = []
+            for scenes in groups:
+                pairs = [
+                    (
+                        (scene.positive, scene.against(matched)),
+                        (scene.other.positive, scene.other.against(matched)),
+                    )
+                    for scene in scenes
+                    if isinstance(scene, PairedSample)
+                    and scene.other is not None
+                    and not scene.undefined(matched)
+                ]
+                if pairs:
+                    able.append(pairs)
+            if able:
+                found[key] = difference_interval(able)
+        return found
 
 
 def differences(detections: Iterable[Row], name: str) -> list[Row]:
-    """Returns rows of AUROC differences to the detector `name`: over seeds a row each attack, and over the attacks.
+    """Returns rows of AUROC differences to the detector `name`.
 
-    A detector without influence is the same rival to every row of its scene; one with influence is held against the rows of the
-    same estimator.
+    A detector without influence is the same rival to every row of its scene. One with influence is
+    compared with the rows of the same estimator.
 
     Args:
-        detections: one row a scene and detector.
+        detections: one row per scene and detector.
         name: as the tables call the rival, or its name alone where that is enough.
+
+    Returns:
+        Rows over seeds, one per attack, and their means over the attacks where there are several.
 
     Raises:
         ConfigError: no such detector, or several.
     """
     rows = list(detections)
-    rivals = {_scene(row, "estimator"): row for row in _called(rows, name)}
+    rivals = {}
+    for row in _called(rows, name):
+        rivals[_scene_key(row), _estimator_key(row)] = row
     pairs = []
     for row in rows:
-        rival = rivals.get(_scene(row, "estimator")) or rivals.get(_scene(row) + "null")
+        scene = _scene_key(row)
+        rival = rivals.get((scene, _estimator_key(row))) or rivals.get((scene, "null"))
         if rival is not None and rival is not row:
             pairs.append(_difference(row, rival))
     merged = in_order(aggregate(pairs))
-    able = [row for row in merged if row.metrics["auroc"].value is not None]
-    several = len({json.dumps(row.settings["attack"]) for row in able}) > 1
-    return [*merged, *(mean_over(able) if several else [])]
+    return [*merged, *means_over_attacks(merged)]
 
 
-def _scene(row: Row, *more: str) -> str:
-    own = [json.dumps(row.settings.get(part), sort_keys=True) for part in more]
+def means_over_attacks(rows: Sequence[Row]) -> list[Row]:
+    """Returns means over the attacks with a defined AUROC; none if there is but one such attack."""
+    able = {
+        json.dumps(row.settings["attack"]) for row in rows if row.metrics["auroc"].value is not None
+    }
+    if len(able) < 2:
+        return []
+    return mean_over([row for row in rows if json.dumps(row.settings["attack"]) in able])
+
+
+def _scene_key(row: Row) -> str:
+    """A text that is equal for rows of one scene."""
     scene = {
         key: value for key, value in row.settings.items() if key not in ("estimator", "detector")
     }
-    return json.dumps([scene, row.seeds], sort_keys=True) + "".join(own)
+    return json.dumps([scene, row.seeds], sort_keys=True)
+
+
+def _estimator_key(row: Row) -> str:
+    """A text that is equal for rows of one estimator, `null` without one."""
+    return json.dumps(row.settings.get("estimator"), sort_keys=True)
 
 
 def _called(rows: Sequence[Row], name: str) -> list[Row]:
-    names = naming(rows)
-    shown = {id(row): names(replace(row, uses=""))[-1] for row in rows}
-    exact = [row for row in rows if shown[id(row)] == name]
-    found = exact or [row for row in rows if row.settings["detector"]["name"] == name]
-    if len({shown[id(row)] for row in found}) != 1:
-        known = sorted(set(shown.values()))
-        what = f"{name!r} names {(len(found) and 'several detectors') or 'no detector'} of these results{nearest(name, known)}"
+    """The rows of the one detector of that name."""
+    names = RowNames.of(rows)
+    found = [row for row in rows if names.method(row, "detector") == name]
+    if not found:
+        found = [row for row in rows if row.settings["detector"]["name"] == name]
+    if len({names.method(row, "detector") for row in found}) != 1:
+        known = sorted({names.method(row, "detector") for row in rows})
+        how_many = "several detectors" if found else "no detector"
+        what = f"{name!r} names {how_many} of these results{nearest(name, known)}"
         raise ConfigError([what], f"there are: {', '.join(known) or 'none'}")
     return found
 
 
 def _difference(row: Row, rival: Row) -> Row:
-    sample = PairedSample(**vars(row.samples[0]), other=rival.samples[0])
+    sample = PairedSample.of(row.samples[0], rival.samples[0])
     metrics = {}
     for key, matched in RESAMPLED.items():
-        own, other = row.metrics[key].value, rival.metrics[key].value
-        reason = _undefined(sample, matched)
-        metrics[key] = (
-            Metric(None, reason, defined=0) if own is None or other is None else Metric(own - other)
-        )
-    return replace(row, metrics=metrics, samples=(sample,), intervals=paired_intervals)
+        own = row.metrics[key].value
+        other = rival.metrics[key].value
+        if own is None or other is None:
+            metrics[key] = undefined(sample.undefined(matched))
+        else:
+            metrics[key] = Metric(own - other)
+    return replace(row, metrics=metrics, samples=(sample,))

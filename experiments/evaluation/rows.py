@@ -1,25 +1,24 @@
-"""Rows of results: metrics with what names them; `aggregate` and `mean_over` turn rows into rows, with intervals."""
+"""Rows of results: the metrics of one scene, and their means over seeds and over attacks."""
 
 import json
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.metrics import Metric, Sample, bootstrap, mean_metric, wilson
+from experiments.evaluation.intervals import wilson
+from experiments.evaluation.load import settings
+from experiments.evaluation.metrics import Metric, mean_metric, undefined
+from experiments.evaluation.poisoning import Poisoning
+from experiments.evaluation.samples import Intervals, Sample
 from poisonbench.log import Record
 
-MARKED = (
-    "oracle",
-    "reference",
-    "probe",
-)  # uses that a table must show: ground truth, clean data, the other probe points
-RESAMPLED = {
-    "auroc": False,
-    "auroc_matched": True,
-}  # metrics with a bootstrap interval: against the matched controls alone?
-COUNTED = {  # rates of independent points, and the count of those
+# what a method may use that a table must show: ground truth, clean data, the other probe points
+MARKED = ("oracle", "reference", "probe")
+
+# rates of independent points, which get Wilson intervals, and the count of these points
+COUNTED = {
     "asr": "targets",
     "asr_before": "targets",
     "asr_after": "targets",
@@ -27,28 +26,23 @@ COUNTED = {  # rates of independent points, and the count of those
     "accuracy_before": "test",
     "accuracy_after": "test",
 }
-
-Intervals = dict[str, tuple[float, float]]
-
-
-def detection_intervals(groups: Sequence[Sequence[Sample]]) -> Intervals:
-    """Bootstrap intervals of the AUROC: groups are averaged, scenes resampled within them."""
-    found = {}
-    for key, matched in RESAMPLED.items():
-        pairs = [
-            [(s.attacked, s.against(matched)) for s in scenes if not s.undefined(matched)]
-            for scenes in groups
-        ]
-        if defined := [scenes for scenes in pairs if scenes]:
-            found[key] = bootstrap(defined)
-    return found
+LARGEST = ("peak_bytes",)  # of which the largest is told, not the mean
+WORST = ("auroc", "auroc_matched")  # of which a mean over attacks also tells the worst
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Metrics of one scene, or of several: `settings` names it (without the seed), `uses` what it takes beyond the victim.
+    """The metrics of one method in one scene, or their means over scenes.
 
-    `samples` are the scores behind the metrics, a scene each, and `intervals` what makes their bootstrap intervals.
+    Attributes:
+        settings: what names the row: data set, recipe, attack, ..., method; not the seed.
+        seeds: of the scenes.
+        metrics: by name.
+        counts: points or training rows by name, summed over the scenes.
+        uses: what the method takes beyond the victim, as far as a table must show it.
+        scenes: how many.
+        samples: the scores behind the metrics, one sample per scene.
+        poisoned: how much was poisoned, one value per scene.
     """
 
     settings: dict[str, Any]
@@ -58,105 +52,165 @@ class Row:
     uses: str = ""
     scenes: int = 1
     samples: tuple[Sample, ...] = field(default=(), repr=False)
-    intervals: Callable[[Sequence[Sequence[Sample]]], Intervals] = field(
-        default=detection_intervals, repr=False
+    poisoned: tuple[Poisoning, ...] = ()
+
+
+def scene_row(
+    record: Record,
+    scene: Record,
+    metrics: dict[str, Metric],
+    counts: dict[str, int] | None = None,
+    samples: tuple[Sample, ...] = (),
+) -> Row:
+    """Returns the row of one log, with the intervals of its rates.
+
+    Args:
+        record: the log.
+        scene: the log of its scene; the same for a scene itself.
+        metrics: by name.
+        counts: by name; those of `COUNTED` that belong to a metric must be there.
+        samples: the scores behind the metrics.
+    """
+    name, seed = settings(record)
+    row = Row(
+        settings=name,
+        seeds=(seed,),
+        metrics=metrics,
+        counts=counts or {},
+        uses=_marks(record),
+        samples=samples,
+        poisoned=(Poisoning.of(scene),),
     )
-
-
-def marks(record: Record) -> str:
-    """Returns what a table must show of that which a defense says it uses."""
-    uses = [use.strip() for use in str(record.attributes.get("uses", "")).split(",")]
-    return ", ".join(use for use in uses if use in MARKED)
+    return replace(row, metrics=metrics | _wilson_intervals(metrics, [row]))
 
 
 def number(record: Record, name: str) -> Metric:
-    """Returns an attribute of a log as a metric, undefined where it was not measured or is not finite."""
+    """Returns an attribute of a log as a metric, undefined if it is not finite or not measured."""
     value = record.attributes.get(name)
-    if (
-        not isinstance(value, int | float)
-        or not np.isfinite(value)
-        or (name == "peak_bytes" and value < 0)
-    ):
-        return Metric(
-            None,
-            f"{name} is {value}" if isinstance(value, float) else f"{name} was not measured",
-            defined=0,
-        )
+    if isinstance(value, float) and not np.isfinite(value):
+        return undefined(f"{name} is {value}")
+    if not isinstance(value, int | float):
+        return undefined(f"{name} was not measured")
+    if name == "peak_bytes" and value < 0:
+        return undefined(f"{name} was not measured")
     return Metric(float(value))
 
 
 def aggregate(rows: Iterable[Row], drop: Collection[str] = ()) -> list[Row]:
-    """Means over the seeds: one row for each group of rows that differ in nothing else, in the order of first appearance.
+    """Returns means over the seeds: one row for each group of rows that differ in nothing else.
 
     Args:
         rows: of one scene each.
         drop: settings to average over too: ("attack", "probe") for the costs of estimators.
+
+    Returns:
+        The means, in the order in which their groups first appear.
     """
-    groups = _grouped(rows, drop)
-    return [
-        _merged(group, [[s for row in group for s in row.samples]], "scenes", drop)
-        for group in groups
-    ]
+    merged = []
+    for group in _grouped(rows, drop):
+        samples = [sample for row in group for sample in row.samples]
+        merged.append(_mean_row(group, [samples], each="scenes", drop=drop))
+    return merged
 
 
 def mean_over(rows: Iterable[Row], attacks: Collection[str] | None = None) -> list[Row]:
-    """Means of aggregated rows over the attacks of these names (None: all), every attack setting alike, and the worst AUROC.
+    """Returns means of aggregated rows over the attacks, every attack setting alike.
 
-    In the intervals the attacks stand as they are; the seeds are resampled within each.
+    They also tell the worst of the metrics `WORST`. In the intervals the attacks stand as they are;
+    the seeds are resampled within each.
+
+    Args:
+        rows: from `aggregate`.
+        attacks: names of the attacks, None for all.
     """
     chosen = [row for row in rows if attacks is None or row.settings["attack"]["name"] in attacks]
     means = []
     for group in _grouped(chosen, ("attack",)):
-        mean = _merged(group, [row.samples for row in group], "attacks", ("attack",))
-        name = {"attack": {"name": f"mean of {len(group)} attacks"}}
-        worst = {
-            f"{key}_worst": mean_metric([row.metrics[key] for row in group], "attacks", min)
-            for key in RESAMPLED
-            if key in mean.metrics
-        }
-        means.append(replace(mean, settings=name | mean.settings, metrics=mean.metrics | worst))
+        samples = [row.samples for row in group]
+        mean = _mean_row(group, samples, each="attacks", drop=("attack",))
+        worst = {}
+        for key in WORST:
+            if key in mean.metrics:
+                parts = [row.metrics[key] for row in group]
+                worst[f"{key}_worst"] = mean_metric(parts, "attacks", min)
+        attack = {"attack": {"name": f"mean of {len(group)} attacks"}}
+        means.append(replace(mean, settings=attack | mean.settings, metrics=mean.metrics | worst))
     return means
 
 
+def _marks(record: Record) -> str:
+    declared = str(record.attributes.get("uses", "")).split(",")
+    uses = [use.strip() for use in declared]
+    return ", ".join(use for use in uses if use in MARKED)
+
+
+def _without(settings: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in drop}
+
+
 def _grouped(rows: Iterable[Row], drop: Collection[str]) -> list[list[Row]]:
-    groups: dict[Hashable, list[Row]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        kept = {key: value for key, value in row.settings.items() if key not in drop}
-        groups.setdefault(json.dumps(kept, sort_keys=True), []).append(row)
+        key = json.dumps(_without(row.settings, drop), sort_keys=True)
+        groups.setdefault(key, []).append(row)
     return list(groups.values())
 
 
-def _merged(
+def _mean_row(
     group: Sequence[Row], samples: Sequence[Sequence[Sample]], each: str, drop: Collection[str]
 ) -> Row:
-    parts = {key: [row.metrics[key] for row in group] for key in group[0].metrics}
-    metrics = {
-        key: mean_metric(values, each, max if key == "peak_bytes" else np.mean)
-        for key, values in parts.items()
-    }
-    for key, interval in group[0].intervals(samples).items():
+    """The mean of some rows.
+
+    Args:
+        group: the rows; the settings are those of the first.
+        samples: their samples, in groups for the bootstrap.
+        each: what each row stands for, in the plural.
+        drop: settings that the mean does not have.
+    """
+    first = group[0]
+    metrics = {key: _mean_of(key, group, each) for key in first.metrics}
+    for key, interval in _bootstrap_intervals(samples).items():
         metrics[key] = replace(metrics[key], interval=interval)
+    uses = [use for row in group for use in row.uses.split(", ") if use]
     return Row(
-        {key: value for key, value in group[0].settings.items() if key not in drop},
-        tuple(sorted({seed for row in group for seed in row.seeds})),
-        with_wilson(metrics, group),
-        {key: sum(row.counts[key] for row in group) for key in group[0].counts},
-        ", ".join(dict.fromkeys(use for row in group for use in row.uses.split(", ") if use)),
-        sum(row.scenes for row in group),
-        tuple(sample for row in group for sample in row.samples),
-        group[0].intervals,
+        settings=_without(first.settings, drop),
+        seeds=tuple(sorted({seed for row in group for seed in row.seeds})),
+        metrics=metrics | _wilson_intervals(metrics, group),
+        counts={key: sum(row.counts[key] for row in group) for key in first.counts},
+        uses=", ".join(dict.fromkeys(uses)),
+        scenes=sum(row.scenes for row in group),
+        samples=tuple(sample for row in group for sample in row.samples),
+        poisoned=tuple(poisoning for row in group for poisoning in row.poisoned),
     )
 
 
-def with_wilson(metrics: dict[str, Metric], group: Sequence[Row]) -> dict[str, Metric]:
-    """Adds Wilson intervals to the rates of `COUNTED`."""
+def _mean_of(key: str, group: Sequence[Row], each: str) -> Metric:
+    parts = [row.metrics[key] for row in group]
+    if key in LARGEST:
+        return mean_metric(parts, each, max)
+    return mean_metric(parts, each)
+
+
+def _bootstrap_intervals(groups: Sequence[Sequence[Sample]]) -> Intervals:
+    """The intervals that the samples' own kind gives; none without samples."""
+    kinds = {type(sample) for samples in groups for sample in samples}
+    found: Intervals = {}
+    for kind in kinds:
+        found |= kind.intervals(groups)
+    return found
+
+
+def _wilson_intervals(metrics: dict[str, Metric], group: Sequence[Row]) -> dict[str, Metric]:
+    """The metrics of `COUNTED`, with intervals from the rates and counts of the rows."""
     found = {}
     for key, count in COUNTED.items():
-        parts = [(row.metrics[key].value, row.counts[count]) for row in group if key in row.metrics]
-        rates = [(value, n) for value, n in parts if value is not None]
+        rates = []
+        points = 0
+        for row in group:
+            value = row.metrics[key].value if key in row.metrics else None
+            if value is not None:
+                rates.append(value)
+                points += row.counts[count]
         if rates:
-            found[key] = replace(
-                metrics[key],
-                interval=wilson([value for value, _ in rates], sum(n for _, n in rates)),
-            )
-    return metrics | found
+            found[key] = replace(metrics[key], interval=wilson(rates, points))
+    return found

@@ -1,80 +1,92 @@
-"""Metrics of many scenes put together: mean, interval and number of scenes of each cell."""
+"""All rows of a run: of single scenes, over seeds, over attacks, and compared with one detector."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from experiments.evaluation.detection import defense_rows, scene_rows
+from experiments.evaluation.evaluations import EVALUATIONS, rows_of
 from experiments.evaluation.load import Results
 from experiments.evaluation.names import in_order
-from experiments.evaluation.paired import differences
-from experiments.evaluation.rows import Row, aggregate, mean_over
+from experiments.evaluation.paired import differences, means_over_attacks
+from experiments.evaluation.rows import Row, aggregate
+
+# tables that an export has even when they are empty, in its order
+ALWAYS = ("victims", "detections", "means", "costs")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A log without results.
+
+    Attributes:
+        path: below the run's folder.
+        reason: why.
+    """
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """The results as rows over seeds, with the failures and damaged files as (path, reason)."""
+    """The results of a run.
 
-    victims: list[Row]
-    detections: list[Row]
-    means: list[Row]
-    costs: list[Row]
-    defenses: dict[str, list[Row]]
-    scenes: dict[str, list[Row]]
-    failures: list[tuple[str, str]]
-    damaged: list[tuple[str, str]]
-    differences: list[Row] = field(default_factory=list)
+    Attributes:
+        rows: over seeds, by what they are called: "victims", "detections", "costs", "filters", ...
+        means: of detections over the attacks.
+        scenes: the rows of single scenes, by what they are called.
+        failures: stages that failed.
+        damaged: logs that cannot be read.
+        differences: of detections to the detector `against`.
+        against: its name, empty if there is none.
+    """
+
+    rows: Mapping[str, Sequence[Row]]
+    means: Sequence[Row]
+    scenes: Mapping[str, Sequence[Row]]
+    failures: Sequence[Fault]
+    damaged: Sequence[Fault]
+    differences: Sequence[Row] = field(default_factory=list)
     against: str = ""
 
-    def rows(self) -> dict[str, list[Row]]:
-        """All rows by table: over seeds, over attacks, and of single scenes."""
-        merged = {
-            "victims": self.victims,
-            "detections": self.detections,
-            "means": self.means,
-            "costs": self.costs,
-        }
-        merged |= {"differences": self.differences} if self.against else {}
-        return (
-            merged | self.defenses | {f"scene-{name}": rows for name, rows in self.scenes.items()}
-        )
+    def tables(self) -> dict[str, Sequence[Row]]:
+        """Returns all rows by table, those of single scenes as `scene-...`."""
+        found: dict[str, Sequence[Row]] = {name: self.rows.get(name, []) for name in ALWAYS}
+        found["means"] = self.means
+        if self.against:
+            found["differences"] = self.differences
+        found |= self.rows
+        return found | {f"scene-{name}": rows for name, rows in self.scenes.items()}
 
 
 def summarise(results: Results, against: str | None = None) -> Summary:
-    """Returns all rows of the results, those over seeds sorted by name; the means are over the attacks with a defined AUROC.
+    """Returns all rows of the results, those over seeds sorted by name.
+
+    Args:
+        results: of a run.
+        against: a detector with which the others are compared, as the tables call it.
 
     Raises:
         ConfigError: `against` names no detector of the results, or several.
     """
-    victims, detections, costs = scene_rows(results)
-    merged = in_order(aggregate(detections))
-    able = [
-        json.dumps(row.settings["attack"])
-        for row in merged
-        if row.metrics["auroc"].value is not None
-    ]
-    several = len(set(able)) > 1
-    means = (
-        mean_over([row for row in merged if json.dumps(row.settings["attack"]) in able])
-        if several
-        else []
-    )
+    scenes: dict[str, list[Row]] = {}
+    merged: dict[str, list[Row]] = {}
+    for kind, evaluation in EVALUATIONS.items():
+        found = rows_of(results, kind)
+        if found or evaluation.rows in ALWAYS:
+            scenes[evaluation.rows] = found
+            merged[evaluation.rows] = in_order(aggregate(found, drop=evaluation.over))
     root = results.folder
-    failures = [(str(r.path.relative_to(root)), r.text("reason")) for r in results.of("failure")]
-    damaged = [(str(e.path.relative_to(root)), e.reason) for e in results.damaged]
-    defenses = {name: rows for name, rows in defense_rows(results).items() if rows}
-    scenes = {"victims": victims, "detections": detections, "costs": costs, **defenses}
-    over_all = in_order(aggregate(costs, drop=("attack",)))
-    over_seeds = {name: in_order(aggregate(rows)) for name, rows in defenses.items()}
-    held = differences(detections, against) if against else []
+    failures = [
+        Fault(str(record.path.relative_to(root)), record.text("reason"))
+        for record in results.of("failure")
+    ]
+    damaged = [Fault(str(error.path.relative_to(root)), error.reason) for error in results.damaged]
     return Summary(
-        in_order(aggregate(victims)),
-        merged,
-        means,
-        over_all,
-        over_seeds,
-        scenes,
-        failures,
-        damaged,
-        held,
-        against or "",
+        rows=merged,
+        means=means_over_attacks(merged["detections"]),
+        scenes=scenes,
+        failures=failures,
+        damaged=damaged,
+        differences=differences(scenes["detections"], against) if against else [],
+        against=against or "",
     )

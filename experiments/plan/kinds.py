@@ -30,7 +30,8 @@ JUDGED = {  # stages judged by their scene -> what they name
 NEEDED = {
     "scene": (
         *("probe/group", "probe/predicted", "probe/wanted"),
-        *("targets/predicted", "targets/wanted", "clean/correct", "clean/size", "poison/role"),
+        *("targets/predicted", "targets/wanted", "clean/correct", "clean/size"),
+        *("poison/role", "poison/origin"),
     ),
     "detect": ("score", "flag"),
     "filter": ("score",),
@@ -59,7 +60,7 @@ VECTORS = (  # data sets of one length
     "probe/group probe/predicted probe/wanted",
     "targets/predicted targets/before targets/after targets/label targets/radius targets/y targets/wanted",
     "score flag",
-    "poison/role",
+    "poison/role poison/origin",
     "removed",
     "test/before test/after",
     "label radius truth",

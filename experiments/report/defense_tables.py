@@ -1,124 +1,95 @@
-"""The tables of the defenses that judge training rows, certify, or undo."""
+"""The tables of filters, mitigations and certifiers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from experiments.evaluation.certificates import RADII
-from experiments.evaluation.names import naming
+from experiments.evaluation.kinds.certificates import RADII
+from experiments.evaluation.names import RowNames
 from experiments.evaluation.rows import Row
 from experiments.report.table import Cells, Table
 
 
-def defense_tables(rows: Mapping[str, Sequence[Row]]) -> list[Table]:
-    """Returns a table for each kind of rows over seeds that there is."""
-    made = {"filters": _identification, "mitigations": _mitigation, "certificates": _certificates}
-    return [table(rows[name]) for name, table in made.items() if rows.get(name)]
-
-
-def _identification(rows: Sequence[Row]) -> Table:
-    names, cell, body = naming(rows, ("estimator", "filter")), Cells(), list[tuple[str, ...]]()
+def identification_table(rows: Sequence[Row]) -> Table:
+    """Returns the rows of filters over seeds as a table."""
+    names = RowNames.of(rows, ("estimator", "filter"))
+    cells = Cells()
+    body = []
     for row in rows:
-        plain = {"auroc": replace(row.metrics["auroc"], interval=None)}
-        metrics = cell(
-            *(plain.get(key, row.metrics[key]) for key in ("auprc", "auroc", "recall", "ties"))
-        )
-        seconds = cell(row.metrics["seconds"], form=".3g")
-        body.append(
-            (
-                *names(row),
-                *metrics,
-                *seconds,
-                str(row.counts["poison"]),
-                str(row.counts["cover"]),
-                str(len(row.seeds)),
-            )
-        )
+        metrics = [
+            row.metrics["auprc"],
+            replace(row.metrics["auroc"], interval=None),
+            row.metrics["recall"],
+            row.metrics["ties"],
+        ]
+        numbers = cells.row(*metrics)
+        seconds = cells.row(row.metrics["seconds"], form=".3g")
+        counts = (str(row.counts["poison"]), str(row.counts["cover"]), str(len(row.seeds)))
+        body.append((*names.all(row), *numbers, *seconds, *counts))
     head = (
-        "attack",
-        "estimator",
-        "filter",
-        "AUPRC [95 %]",
-        "AUROC",
-        "recall [95 %]",
-        "ties",
-        "s",
-        "poison",
-        "cover",
-        "seeds",
+        *("attack", "estimator", "filter", "AUPRC [95 %]", "AUROC", "recall [95 %]"),
+        *("ties", "s", "poison", "cover", "seeds"),
     )
     legend = (
-        "Poison rows among the clean training rows. recall: the share of the poison in as many of the top rows; ties: share of "
-        "rows whose score another has. Cover rows enter no metric. [...]: what a method takes beyond the victim."
+        "How well each filter finds the poison rows among the clean training rows. recall: the share "
+        "of the poison rows among as many rows of the highest scores. ties: the share of rows whose "
+        "score another row has. poison, cover: rows over all seeds; cover rows enter no metric. "
+        "s: seconds. In brackets behind a method: what it takes beyond the victim."
     )
-    return Table("IDENTIFICATION", legend, head, body, 3, cell.notes(), grouped=True)
+    return Table("IDENTIFICATION", legend, head, body, 3, cells.notes(), grouped=True)
 
 
-def _mitigation(rows: Sequence[Row]) -> Table:
-    judged = [
-        replace(
-            r,
-            settings=r.settings | {"judge": r.settings.get("detector") or r.settings.get("filter")},
-        )
-        for r in rows
-    ]
-    names, cell, body = (
-        naming(judged, ("estimator", "judge", "mitigation")),
-        Cells(),
-        list[tuple[str, ...]](),
-    )
+def mitigation_table(rows: Sequence[Row]) -> Table:
+    """Returns the rows of mitigations over seeds as a table."""
+    judged = [_with_judge(row) for row in rows]
+    names = RowNames.of(judged, ("estimator", "judge", "mitigation"))
+    cells = Cells()
+    body = []
     for row in judged:
-        shown = {"asr_after": row.metrics["asr_after"].interval}
-        keys = ("asr_before", "asr_after", "accuracy_before", "accuracy_after")
-        rates = cell(*(replace(row.metrics[key], interval=shown.get(key)) for key in keys))
-        gone = cell(row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%")
-        effort = cell(row.metrics["retrainings"], row.metrics["seconds"], form=".3g")
-        body.append((*names(row), *rates, *gone, *effort, str(len(row.seeds))))
-    head = (
-        "attack",
-        "estimator",
-        "judge",
-        "mitigation",
-        "ASR",
-        "after [95 %]",
-        "accuracy",
-        "after",
-    )
-    legend = (
-        "ASR: attack success rate over all attacked test points, and clean accuracy, before and after. poison, clean: the share "
-        "of these rows that was removed; runs: retrainings; judge: the detector or filter on whose verdict it works."
-    )
-    return Table(
-        "MITIGATION",
-        legend,
-        (*head, "poison", "clean", "runs", "s", "seeds"),
-        body,
-        4,
-        cell.notes(),
-        grouped=True,
-    )
-
-
-def _certificates(rows: Sequence[Row]) -> Table:
-    names, cell, body = naming(rows, ("certifier",)), Cells(), list[tuple[str, ...]]()
-    for row in rows:
-        rates = cell(row.metrics["accuracy"], *(row.metrics[f"certified_{at}"] for at in RADII[1:]))
-        others = cell(row.metrics["median_radius"], form=".3g") + cell(
-            replace(row.metrics["asr"], interval=None)
+        rates = cells.row(
+            replace(row.metrics["asr_before"], interval=None),
+            row.metrics["asr_after"],
+            replace(row.metrics["accuracy_before"], interval=None),
+            replace(row.metrics["accuracy_after"], interval=None),
         )
-        seconds = cell(row.metrics["seconds"], form=".3g")
-        body.append((*names(row), *rates, *others, *seconds, str(len(row.seeds))))
+        removed = cells.row(row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%")
+        effort = cells.row(row.metrics["retrainings"], row.metrics["seconds"], form=".3g")
+        body.append((*names.all(row), *rates, *removed, *effort, str(len(row.seeds))))
     head = (
-        "attack",
-        "certifier",
-        "accuracy",
-        *(f">={at}" for at in RADII[1:]),
-        "radius",
-        "ASR",
-        "s",
-        "seeds",
+        *("attack", "estimator", "judge", "mitigation", "ASR", "after [95 %]", "accuracy", "after"),
+        *("poison", "clean", "runs", "s", "seeds"),
     )
     legend = (
-        "Certified accuracy: share of the clean test points that are right, and stay so whatever r training rows are inserted or "
-        "deleted; radius: its median; ASR: attack success rate against the certified model."
+        "ASR: attack success rate over all attacked test points, before and after the mitigation; "
+        "accuracy: on clean test points, before and after. poison, clean: the share of these "
+        "training rows that was removed. runs: retrainings; s: seconds. judge: the detector or "
+        "filter on whose verdict it works."
     )
-    return Table("CERTIFIED", legend, head, body, 2, cell.notes(), grouped=True)
+    return Table("MITIGATION", legend, head, body, 4, cells.notes(), grouped=True)
+
+
+def _with_judge(row: Row) -> Row:
+    """The row with the detector or filter of its mitigation under one name."""
+    judge = row.settings.get("detector") or row.settings.get("filter")
+    return replace(row, settings=row.settings | {"judge": judge})
+
+
+def certificate_table(rows: Sequence[Row]) -> Table:
+    """Returns the rows of certifiers over seeds as a table."""
+    names = RowNames.of(rows, ("certifier",))
+    cells = Cells()
+    body = []
+    for row in rows:
+        certified = [row.metrics[f"certified_{at}"] for at in RADII[1:]]
+        rates = cells.row(row.metrics["accuracy"], *certified)
+        radius = cells.row(row.metrics["median_radius"], form=".3g")
+        success = cells.row(replace(row.metrics["asr"], interval=None))
+        seconds = cells.row(row.metrics["seconds"], form=".3g")
+        body.append((*names.all(row), *rates, *radius, *success, *seconds, str(len(row.seeds))))
+    radii = [f">={at}" for at in RADII[1:]]
+    head = ("attack", "certifier", "accuracy", *radii, "radius", "ASR", "s", "seeds")
+    legend = (
+        "Certified accuracy: the share of the clean test points that are predicted rightly, and stay "
+        "so whatever r training rows are inserted or deleted (column >=r). radius: the median r. "
+        "ASR: attack success rate against the certified model; s: seconds."
+    )
+    return Table("CERTIFIED", legend, head, body, 2, cells.notes(), grouped=True)

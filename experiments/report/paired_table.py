@@ -1,27 +1,25 @@
 """The table of paired differences between detectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from experiments.evaluation.rows import RESAMPLED, Row
+from experiments.evaluation.names import RowNames
+from experiments.evaluation.rows import Row
+from experiments.evaluation.samples import RESAMPLED
 from experiments.report.table import Cells, Table
 
 
-def difference_table(
-    rows: Sequence[Row], name: str, names: Callable[[Row], tuple[str, ...]]
-) -> Table:
-    """Returns the rows of `differences` as a table."""
-    cell, body = Cells(), list[tuple[str, ...]]()
+def difference_table(rows: Sequence[Row], name: str, names: RowNames) -> Table:
+    """Returns the rows of `differences` to the detector `name` as a table."""
+    cells = Cells()
+    body = []
     for row in rows:
-        body.append(
-            (
-                *names(row),
-                *cell(*(row.metrics[key] for key in RESAMPLED), form="+.3f", ends="+.3f"),
-                str(row.scenes),
-            )
-        )
+        metrics = [row.metrics[key] for key in RESAMPLED]
+        numbers = cells.row(*metrics, form="+.3f", ends="+.3f")
+        body.append((*names.all(row), *numbers, str(row.scenes)))
     head = ("attack", "estimator", "detector", "AUROC [95 %]", "matched [95 %]", "scenes")
     legend = (
-        f"AUROC minus that of {name} on the same points of the same scenes, with paired intervals: all clean controls, and those "
-        "predicted as a label an attacker wants. [...]: what a method takes beyond the victim."
+        f"AUROC minus that of {name} on the same points of the same scenes (attack x seed), with "
+        "paired intervals: against all clean controls, and (matched) against those predicted as a "
+        "label that the attacker wants. In brackets behind a method: what it takes beyond the victim."
     )
-    return Table("DIFFERENCES", legend, head, body, 3, cell.notes(), grouped=True)
+    return Table("DIFFERENCES", legend, head, body, 3, cells.notes(), grouped=True)

@@ -1,4 +1,4 @@
-"""A table before it is rendered."""
+"""A table before it is rendered, and how the numbers in it are written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,17 @@ from experiments.evaluation.metrics import Metric
 
 @dataclass(frozen=True)
 class Table:
-    """What the readable formats share. The first `names` columns may wrap; if `grouped`, the first heads groups of rows."""
+    """What the readable formats share.
+
+    Attributes:
+        title: one or two words, in capitals.
+        legend: what the columns mean.
+        head: the columns.
+        rows: their cells.
+        names: the first columns, which hold names and may wrap.
+        notes: below the table.
+        grouped: the first column heads groups of rows.
+    """
 
     title: str
     legend: str
@@ -20,34 +30,41 @@ class Table:
 
 
 class Cells:
-    """Formats metrics and numbers the reasons why they, or a part of them, are undefined: once in each row."""
+    """Writes metrics as cells, and numbers the reasons why they are undefined."""
 
     def __init__(self) -> None:
-        self.reasons: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
-    def __call__(self, *metrics: Metric, form: str = ".3f", ends: str = ".2f") -> list[str]:
-        """Returns a cell for each metric of a row; `form` writes the values, `ends` the ends of the intervals."""
-        marked: set[str] = {""}
+    def row(self, *metrics: Metric, form: str = ".3f", ends: str = ".2f") -> list[str]:
+        """Returns a cell for each metric of a row; a reason is marked once in a row.
+
+        Args:
+            metrics: what to write.
+            form: the format of the values.
+            ends: the format of the ends of the intervals.
+        """
+        marked = {""}
         cells = []
         for metric in metrics:
-            bounds = [
-                f"{end:{ends}}".removeprefix("0").replace("1.00", "1.0")
-                for end in metric.interval or ()
-            ]
-            value = "-" if metric.value is None else f"{metric.value:{form}}"
-            number = (
-                self.reasons.setdefault(metric.reason, len(self.reasons) + 1)
-                if metric.reason
-                else 0
-            )
-            cells.append(
-                value
-                + f" [{', '.join(bounds)}]" * bool(bounds)
-                + f" ({number})" * (metric.reason not in marked)
-            )
-            marked.add(metric.reason)
+            text = "-" if metric.value is None else f"{metric.value:{form}}"
+            if metric.interval:
+                bounds = [_short_end(end, ends) for end in metric.interval]
+                text += f" [{', '.join(bounds)}]"
+            if metric.reason not in marked:
+                text += f" ({self._number(metric.reason)})"
+                marked.add(metric.reason)
+            cells.append(text)
         return cells
 
+    def _number(self, reason: str) -> int:
+        """The number of a reason, the next one if it is new."""
+        return self._numbers.setdefault(reason, len(self._numbers) + 1)
+
     def notes(self) -> tuple[str, ...]:
-        """The reasons under their numbers."""
-        return tuple(f"({number}) {reason}" for reason, number in self.reasons.items())
+        """Returns the reasons under their numbers."""
+        return tuple(f"({number}) {reason}" for reason, number in self._numbers.items())
+
+
+def _short_end(end: float, form: str) -> str:
+    """`.97` for 0.97, and `1.0` for 1.00."""
+    return f"{end:{form}}".removeprefix("0").replace("1.00", "1.0")

@@ -1,99 +1,113 @@
 """Results to tables: what is shown, and in which order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from experiments.evaluation.names import naming
+from experiments.evaluation.names import RowNames
+from experiments.evaluation.poisoning import budget_told
 from experiments.evaluation.rows import Row
-from experiments.evaluation.summary import Summary
-from experiments.report.defense_tables import defense_tables
+from experiments.evaluation.summary import Fault, Summary
+from experiments.report.defense_tables import (
+    certificate_table,
+    identification_table,
+    mitigation_table,
+)
 from experiments.report.paired_table import difference_table
 from experiments.report.table import Cells, Table
 
-Names = Callable[[Row], tuple[str, ...]]
+USES = "In brackets behind a method: what it takes beyond the victim."
+PLAIN = ("auroc_matched", "auprc", "tpr_at_0.01", "tpr_at_0.05", "flag_tpr", "flag_fpr")
+
+# the tables of further kinds of rows, in their order; a new kind is a row here
+DEFENSES: dict[str, Callable[[Sequence[Row]], Table]] = {
+    "filters": identification_table,
+    "mitigations": mitigation_table,
+    "certificates": certificate_table,
+}
 
 
 def tables(summary: Summary) -> list[Table]:
-    """Returns the tables of victims, detection, other defenses, costs, failures and damaged files, those that have rows."""
-    names = naming([*summary.victims, *summary.detections, *summary.costs])
-    faults = ("file", "reason")
+    """Returns the tables that have rows: victims, detection, other defenses, costs, faults."""
+    victims = summary.rows["victims"]
+    detections = summary.rows["detections"]
+    costs = summary.rows["costs"]
+    names = RowNames.of([*victims, *detections, *costs])
     made = [
-        _victims(summary.victims, names),
-        _detection([*summary.detections, *summary.means], names),
+        _victims(victims, names),
+        _detection([*detections, *summary.means], names),
         difference_table(summary.differences, summary.against, names),
-        *defense_tables(summary.defenses),
-        _costs(summary.costs, names),
-        Table(
-            "FAILED",
-            "These stages failed; each may be run again.",
-            faults,
-            summary.failures,
-            2,
-            grouped=True,
-        ),
-        Table("DAMAGED", "Not read:", faults, summary.damaged, 2, grouped=True),
+    ]
+    made += [table(summary.rows.get(name, [])) for name, table in DEFENSES.items()]
+    made += [
+        _costs(costs, names),
+        _faults("FAILED", "Stages that failed: run again with --retry-failed.", summary.failures),
+        _faults("DAMAGED", "Logs that cannot be read.", summary.damaged),
     ]
     return [table for table in made if table.rows]
 
 
-def _victims(rows: list[Row], names: Names) -> Table:
-    cell, body = Cells(), list[tuple[str, ...]]()
+def _victims(rows: Sequence[Row], names: RowNames) -> Table:
+    cells = Cells()
+    body = []
     for row in rows:
-        rates = cell(row.metrics["clean_accuracy"], row.metrics["asr"])
-        seconds = cell(row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g")
-        body.append(
-            (names(row)[0], *rates, str(row.counts["targets"]), str(len(row.seeds)), *seconds)
-        )
-    head = ("attack", "clean accuracy", "attack success rate", "n", "seeds", "attack s", "train s")
-    return Table("VICTIMS", "[95 % interval]; n: attacked test points", head, body, 1, cell.notes())
+        rates = cells.row(row.metrics["clean_accuracy"], row.metrics["asr"])
+        seconds = cells.row(row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g")
+        points = str(row.counts["targets"])
+        told = budget_told(row.poisoned)
+        body.append((names.attack(row), told, *rates, points, str(len(row.seeds)), *seconds))
+    head = (
+        *("attack", "budget", "clean accuracy", "attack success"),
+        *("points", "seeds", "attack s", "train s"),
+    )
+    legend = (
+        "What each attack did to the model trained on its poison. budget: the share of training rows "
+        "that the attack was to poison, and how many it did. attack success: share of the attacked "
+        "test points (their number: points) predicted as the attacker wants. Means over the seeds, "
+        "[95 % interval]; s: seconds."
+    )
+    return Table("VICTIMS", legend, head, body, 2, cells.notes())
 
 
-def _detection(rows: list[Row], names: Names) -> Table:
-    cell, body = Cells(), list[tuple[str, ...]]()
+def _detection(rows: Sequence[Row], names: RowNames) -> Table:
+    cells = Cells()
+    body = []
     for row in rows:
-        keys = (
-            "auroc",
-            "auroc_matched",
-            "auprc",
-            "tpr_at_0.01",
-            "tpr_at_0.05",
-            "flag_tpr",
-            "flag_fpr",
-        )
-        metrics = [
-            replace(
-                row.metrics[key], interval=row.metrics[key].interval if key == "auroc" else None
-            )
-            for key in keys
-        ]
-        body.append((*names(row), *cell(*metrics), str(len(row.seeds))))
+        metrics = [row.metrics["auroc"]]
+        metrics += [replace(row.metrics[key], interval=None) for key in PLAIN]
+        body.append((*names.all(row), *cells.row(*metrics), str(len(row.seeds))))
     head = (
         *("attack", "estimator", "detector"),
         *("AUROC [95 %]", "matched", "AUPRC", "TPR@1%", "TPR@5%", "flags", "false", "seeds"),
     )
     legend = (
-        "Successful attacks against all clean controls; matched: AUROC against those predicted as a label an attacker wants. "
-        "TPR at 1 % and 5 % false positives; flags, false: TPR and FPR at the calibrated threshold. [...]: what a method takes "
-        "beyond the victim."
+        "How well each detector tells successfully attacked test points from clean ones (controls). "
+        "matched: AUROC against the controls predicted as a label that the attacker wants. TPR@1%, "
+        "TPR@5%: attacked points found at 1 % and 5 % false alarms. flags, false: attacked points and "
+        f"controls above the calibrated threshold. {USES}"
     )
-    return Table("DETECTION", legend, head, body, 3, cell.notes(), grouped=True)
+    return Table("DETECTION", legend, head, body, 3, cells.notes(), grouped=True)
 
 
-def _costs(rows: list[Row], names: Names) -> Table:
-    cell, body = Cells(), list[tuple[str, ...]]()
+def _costs(rows: Sequence[Row], names: RowNames) -> Table:
+    cells = Cells()
+    body = []
     for row in rows:
         peak = row.metrics["peak_bytes"]
-        mebibytes = replace(peak, value=peak.value if peak.value is None else peak.value / 2**20)
-        cells = cell(
-            row.metrics["fit_seconds"], row.metrics["score_seconds"], mebibytes, form=".3g"
+        if peak.value is not None:
+            peak = replace(peak, value=peak.value / 2**20)
+        numbers = cells.row(
+            row.metrics["fit_seconds"], row.metrics["score_seconds"], peak, form=".3g"
         )
-        body.append((names(row)[1], names(row)[0], *cells, str(row.scenes)))
+        estimator = names.method(row, "estimator")
+        body.append((estimator, names.attack(row), *numbers, str(row.scenes)))
     head = ("estimator", "scenes", "fit s", "score s", "peak MiB", "n")
-    return Table(
-        "COSTS",
-        "Mean seconds and largest peak of memory over n scenes.",
-        head,
-        body,
-        2,
-        cell.notes(),
+    legend = (
+        "What the influence estimators took: mean seconds to prepare (fit) and to score the test "
+        "points, and the largest peak of memory, over n scenes (attack x seed)."
     )
+    return Table("COSTS", legend, head, body, 2, cells.notes())
+
+
+def _faults(title: str, legend: str, faults: Sequence[Fault]) -> Table:
+    body = [(fault.path, fault.reason) for fault in faults]
+    return Table(title, legend, ("file", "reason"), body, 2, grouped=True)

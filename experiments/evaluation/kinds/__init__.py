@@ -1,0 +1,1 @@
+"""From the log of a stage to a row of metrics: one function per kind of stage."""

@@ -1,0 +1,28 @@
+"""Scenes and estimators: what the attack achieved on the victim, and what the influence scores cost."""
+
+from experiments.evaluation.metrics import Metric, rate, undefined
+from experiments.evaluation.rows import Row, number, scene_row
+from poisonbench.log import Record, names
+
+
+def victim(record: Record, scene: Record) -> Row:
+    """Returns clean accuracy, attack success rate over all attacked test points, and seconds."""
+    hits = scene.data[names.TARGETS_PREDICTED] == scene.data[names.TARGETS_WANTED]
+    size = int(scene.data[names.CLEAN_SIZE])
+    accuracy = undefined("empty test set")
+    if size:
+        accuracy = Metric(int(scene.data[names.CLEAN_CORRECT]) / size)
+    metrics = {
+        "clean_accuracy": accuracy,
+        "asr": rate(hits, "no attacked points"),
+        "attack_seconds": number(scene, "seconds_attack"),
+        "train_seconds": number(scene, "seconds_train"),
+    }
+    counts = {"clean": size, "targets": len(hits), "successful": int(hits.sum())}
+    return scene_row(record, scene, metrics, counts)
+
+
+def cost(record: Record, scene: Record) -> Row:
+    """Returns what an estimator took: seconds to fit and to score, peak memory in bytes."""
+    keys = ("fit_seconds", "score_seconds", "peak_bytes")
+    return scene_row(record, scene, {key: number(record, key) for key in keys})

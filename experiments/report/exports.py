@@ -1,0 +1,102 @@
+"""Results for programs: CSV and JSON, with every row, every metric and full precision."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from experiments.evaluation.names import short
+from experiments.evaluation.poisoning import Poisoning
+from experiments.evaluation.rows import Row
+from experiments.evaluation.summary import Summary
+
+
+def to_json(summary: Summary) -> str:
+    """Returns all rows, over seeds and of single scenes; undefined is null, never NaN."""
+    content: dict[str, Any] = {
+        name: [_row(row) for row in rows] for name, rows in summary.tables().items()
+    }
+    content["failures"] = [asdict(fault) for fault in summary.failures]
+    content["damaged"] = [asdict(fault) for fault in summary.damaged]
+    # a hyperparameter may be infinite, which is no JSON
+    finite = json.loads(json.dumps(content), parse_constant=str)
+    return json.dumps(finite, indent=1, allow_nan=False)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "settings": row.settings,
+        "seeds": row.seeds,
+        "scenes": row.scenes,
+        "uses": row.uses,
+        "budget": _budget(row.poisoned),
+        "counts": row.counts,
+        "metrics": {key: asdict(metric) for key, metric in row.metrics.items()},
+    }
+
+
+def _budget(scenes: Sequence[Poisoning]) -> dict[str, float | None]:
+    """The budget asked, None where there is none or several, and what was poisoned, per scene.
+
+    Rows are means over the scenes; the share is that of the clean training rows, as the budget is.
+    """
+    asked = {scene.asked for scene in scenes}
+    return {
+        "asked": asked.pop() if len(asked) == 1 else None,
+        "achieved": _mean([scene.share for scene in scenes]),
+        "poison_rows": _mean([scene.poison for scene in scenes]),
+        "cover_rows": _mean([scene.cover for scene in scenes]),
+        "train_rows": _mean([scene.rows for scene in scenes]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def to_csv(summary: Summary) -> str:
+    """Returns one line for every row and fault; undefined is empty.
+
+    The column `table` tells what a line is, `SETTING.FIELD` are settings, `budget...` what was to be
+    poisoned and what was, `n.NAME` are counts. Each metric has columns for its interval and reason.
+    """
+    lines = []
+    for name, rows in summary.tables().items():
+        lines += [{"table": name, **_csv_row(row)} for row in rows]
+    lines += [{"table": "failures", **asdict(fault)} for fault in summary.failures]
+    lines += [{"table": "damaged", **asdict(fault)} for fault in summary.damaged]
+    used: dict[str, None] = {}
+    for line in lines:
+        used |= {key: None for key, value in line.items() if value not in (None, "")}
+    out = io.StringIO()
+    columns = list(used) or ["table"]
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue().rstrip("\n")
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "seeds": " ".join(map(str, row.seeds)),
+        "scenes": row.scenes,
+        "uses": row.uses,
+    }
+    for part, config in row.settings.items():
+        for key, value in (config or {}).items():
+            line[f"{part}.{key}"] = value if isinstance(value, float) else short(value)
+    for key, number in _budget(row.poisoned).items():
+        line[f"budget.{key}"] = number
+    for key, count in row.counts.items():
+        line[f"n.{key}"] = count
+    for key, metric in row.metrics.items():
+        low, high = metric.interval or (None, None)
+        line[key] = metric.value
+        line[f"{key}.low"] = low
+        line[f"{key}.high"] = high
+        line[f"{key}.reason"] = metric.reason
+    return line

@@ -1,0 +1,197 @@
+"""Attack success and clean accuracy against a hyperparameter of the attack: how much is enough."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from experiments.evaluation.evaluations import rows_of
+from experiments.evaluation.load import Results
+from experiments.evaluation.names import ShortNames, natural, scene_config
+from experiments.evaluation.rows import Row, aggregate
+from experiments.report.pictures.look import Look, plain_axes, save
+from poisonbench.errors import ConfigError
+
+SHARES = ("budget", "cover")  # fractions of the training set, shown in per cent
+LABELS = {"budget": "poison rows achieved (% of the training rows)"}
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A point of a curve.
+
+    Attributes:
+        asked: the value in the grid.
+        x: where it is drawn: for a budget the share of rows that the attack poisoned, mean over seeds.
+        row: the victims there, over seeds.
+    """
+
+    asked: float
+    x: float
+    row: Row
+
+    @property
+    def missed(self) -> bool:
+        """Whether a budget was asked that the attack did not reach, or exceeded."""
+        return self.x != self.asked and any(scene.missed for scene in self.row.poisoned)
+
+
+def curves(rows: Sequence[Row], axis: str) -> dict[str, list[Point]]:
+    """Returns the curves that the rows make along `axis`, by name; a single point is no curve.
+
+    Args:
+        rows: of the victims, over seeds, from `aggregate`.
+        axis: a numeric hyperparameter of the attacks.
+
+    Returns:
+        The points of each, ascending by the value asked.
+
+    Raises:
+        ConfigError: no attack has two values of it.
+    """
+    able = [row for row in rows if _is_number(row.settings["attack"].get(axis))]
+    attacks = ShortNames.of(_without(row, axis) for row in able)
+    scenes = ShortNames.of(scene_config(row) for row in able)
+    several_scenes = len({scenes.name(scene_config(row)) for row in able}) > 1
+    found: dict[str, list[Point]] = {}
+    for row in able:
+        label = attacks.name(_without(row, axis))
+        if several_scenes:
+            label = f"{label}, {scenes.name(scene_config(row))}"
+        found.setdefault(label, []).append(_point(row, axis))
+    whole = {}
+    for label in sorted(found, key=natural):
+        if len(found[label]) > 1:
+            whole[label] = sorted(found[label], key=lambda point: point.asked)
+    if not whole:
+        what = f"no attack in the logs has two values of {axis!r} or more"
+        raise ConfigError([what], f"numeric hyperparameters: {_numeric_fields(rows)}")
+    return whole
+
+
+def _point(row: Row, axis: str) -> Point:
+    asked = float(row.settings["attack"][axis])
+    if axis != "budget" or not any(scene.missed for scene in row.poisoned):
+        return Point(asked, asked, row)
+    share = float(np.mean([scene.share for scene in row.poisoned]))
+    return Point(asked, share, row)
+
+
+def _without(row: Row, axis: str) -> dict[str, object]:
+    return {key: value for key, value in row.settings["attack"].items() if key != axis}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numeric_fields(rows: Sequence[Row]) -> str:
+    fields = set()
+    for row in rows:
+        attack = row.settings["attack"]
+        fields |= {key for key, value in attack.items() if _is_number(value)}
+    return ", ".join(sorted(fields)) or "none"
+
+
+def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
+    """Draws attack success above and clean accuracy below against `axis`.
+
+    Means over seeds with their 95 % bands. A point whose budget was missed stands at the share of rows
+    that was poisoned, and says what was asked. The victims without poison, where there are any, are a
+    line across the lower panel.
+
+    Raises:
+        ConfigError: no attack has two values of `axis`.
+    """
+    found = curves(rows, axis)
+    figure = Figure(figsize=(6.4, 5.2 + 0.2 * len(found)), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    for index, (label, points) in enumerate(found.items()):
+        look = Look.number(index)
+        _draw(upper, points, "asr", label, look)
+        _draw(lower, points, "clean_accuracy", label, look)
+        _mark_missed(upper, points, axis, look)
+    for row in rows:
+        accuracy = row.metrics["clean_accuracy"].value
+        if row.settings["attack"]["name"] == "none" and accuracy is not None:
+            lower.axhline(accuracy, color="0.45", linewidth=1, linestyle=":", label="no poison")
+    _scale(upper, lower, axis, found)
+    handles, texts = lower.get_legend_handles_labels()
+    once = dict(zip(texts, handles, strict=True))
+    figure.legend(
+        once.values(), once, loc="outside lower center", fontsize=8.5, frameon=False, ncols=2
+    )
+    return figure
+
+
+def _draw(ax: Axes, points: Sequence[Point], key: str, label: str, look: Look) -> None:
+    """Draws the points at which the metric is defined, and the band of their intervals."""
+    places = []
+    values = []
+    low = []
+    high = []
+    for point in points:
+        metric = point.row.metrics[key]
+        if metric.value is not None:
+            ends = metric.interval or (metric.value, metric.value)
+            places.append(point.x)
+            values.append(metric.value)
+            low.append(ends[0])
+            high.append(ends[1])
+    ax.fill_between(places, low, high, color=look.colour, alpha=0.15, linewidth=0)
+    ax.plot(
+        places,
+        values,
+        color=look.colour,
+        linestyle=look.style,
+        marker=look.marker,
+        linewidth=1.7,
+        markersize=4.5,
+        label=label,
+    )
+
+
+def _mark_missed(ax: Axes, points: Sequence[Point], axis: str, look: Look) -> None:
+    """Writes beside each point whose budget was missed what was asked."""
+    for point in points:
+        rate = point.row.metrics["asr"].value
+        if point.missed and rate is not None:
+            ax.annotate(
+                f"asked {_shown(point.asked, axis)} %",
+                (point.x, rate),
+                xytext=(4, -9),
+                textcoords="offset points",
+                fontsize=7,
+                color=look.colour,
+            )
+
+
+def _shown(value: float, axis: str) -> str:
+    """A value of the axis as its ticks show it."""
+    scale = 100 if axis in SHARES else 1
+    return f"{scale * value:.3g}"
+
+
+def _scale(upper: Axes, lower: Axes, axis: str, found: Mapping[str, Sequence[Point]]) -> None:
+    places = sorted({point.x for points in found.values() for point in points})
+    if places[0] > 0 and places[-1] >= 10 * places[0]:
+        lower.set_xscale("log")
+    lower.xaxis.set_major_locator(FixedLocator(places))
+    lower.xaxis.set_minor_locator(NullLocator())
+    lower.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _shown(x, axis)))
+    unit = " (% of the training rows)" if axis in SHARES else ""
+    lower.set_xlabel(LABELS.get(axis, f"{axis}{unit}"), fontsize=9)
+    upper.set_ylabel("attack success rate", fontsize=9)
+    lower.set_ylabel("clean accuracy", fontsize=9)
+    upper.set_ylim(-0.02, 1.02)
+    plain_axes(upper)
+    plain_axes(lower)
+
+
+def success_curve(results: Results, path: Path, axis: str = "budget") -> Path:
+    """Saves `curve_figure` of the victims in the logs, averaged over the seeds."""
+    return save(curve_figure(aggregate(rows_of(results, "scene")), axis), path)
