@@ -184,5 +184,39 @@ def group(
     save(bench.bench(seeds, model, points, budget, newton), output)
 
 
+@main.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(["mlp", "cnn"]),
+    default=("mlp", "cnn"),
+)
+@click.option("--seeds", default=2, show_default=True, help="Runs that are judged, from seed 0 on.")
+@click.option("--subsets", default=100, show_default=True, help="Random halves of the digits.")
+@click.option("--points", default=80, show_default=True, help="Test points per run.")
+@click.option("--repeats", default=10, show_default=True, help="Trainings on each subset.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def lds(
+    models: tuple[str, ...],
+    seeds: int,
+    subsets: int,
+    points: int,
+    repeats: int,
+    threads: int,
+    output: Path | None,
+) -> None:
+    """Linear datamodeling score of influence functions, and of kronfluence."""
+    import torch
+
+    from experiments.bench import lds as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    text = bench.bench(list(models), list(range(seeds)), subsets, points, repeats)
+    save(text, output)
+
+
 if __name__ == "__main__":
     main()

@@ -32,13 +32,19 @@ def one_by_one(estimator: InfluenceFunctions, trace: Trace, test: Dataset) -> Te
     return torch.cat([scorer(test.take(torch.tensor([j]))) for j in range(len(test))])
 
 
-def pydvl(estimator: InfluenceFunctions, trace: Trace, test: Dataset, simultaneous: bool) -> Tensor:
+def pydvl(
+    estimator: InfluenceFunctions,
+    trace: Trace,
+    test: Dataset,
+    damping: float,
+    simultaneous: bool,
+) -> Tensor:
     """CgInfluence of pydvl on the Hessian, scores in our sign and scale."""
     from pydvl.influence.torch import CgInfluence
     from torch.utils.data import DataLoader, TensorDataset
 
     model, data = trace.model(), trace.train
-    shift = estimator.damping + trace.recipe.weight_decay
+    shift = damping + trace.recipe.weight_decay
     solver = CgInfluence(
         model,
         F.cross_entropy,
@@ -71,10 +77,10 @@ def bench(m: int, rounds: int, damping: float) -> str:
         runs[f"{kind}, {SINGLE} one by one"] = partial(one_by_one, estimator, trace, few)
     if importlib.util.find_spec("pydvl"):
         runs[f"pydvl, hessian, {SINGLE} points"] = partial(
-            pydvl, estimators["hessian"], trace, few, False
+            pydvl, estimators["hessian"], trace, few, damping, False
         )
         runs[f"pydvl, hessian, {SINGLE} simultaneously"] = partial(
-            pydvl, estimators["hessian"], trace, few, True
+            pydvl, estimators["hessian"], trace, few, damping, True
         )
     results: dict[str, Tensor] = {}
     timings = race(

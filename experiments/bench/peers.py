@@ -1,15 +1,15 @@
 """The peers that are installed, each as a function from the problem to the scores (m, n)."""
 
 import importlib.util
-import tempfile
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import TensorDataset
+
+from poisonbench.contracts.protocols import Estimator
 
 if TYPE_CHECKING:
     from experiments.bench.problem import Problem
@@ -26,65 +26,41 @@ def captum(p: "Problem") -> Tensor:
     tracin = TracInCP(
         model=p.models[0],
         train_dataset=TensorDataset(p.train.x, p.train.y),
-        checkpoints=[{k: v.clone() for k, v in model.state_dict().items()} for model in p.models],
+        checkpoints=[_state(model) for model in p.models],
         checkpoints_load_func=load,
         loss_fn=nn.CrossEntropyLoss(reduction="sum"),
         batch_size=128,
         sample_wise_grads_per_batch=True,
     )
-    state = {k: v.clone() for k, v in p.models[0].state_dict().items()}
+    before = _state(p.models[0])
     scores: Tensor = tracin.influence((p.test.x, p.test.y))
-    p.models[0].load_state_dict(state)
+    p.models[0].load_state_dict(before)
     return scores.detach()
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def kronfluence(p: "Problem") -> Tensor:
     """Pairwise scores of kronfluence with the `identity` strategy."""
-    from kronfluence.analyzer import Analyzer, prepare_model
-    from kronfluence.arguments import FactorArguments, ScoreArguments
-    from kronfluence.task import Task
+    from experiments.bench.kronfluence_peer import Kronfluence
 
-    class Classification(Task):  # type: ignore[misc]
-        def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> Tensor:
-            del sample
-            return F.cross_entropy(model(batch[0]), batch[1], reduction="sum")
+    peer = Kronfluence("identity", damping_factor=0.0, objective="loss")
+    scores = [peer.scores(model, p.train, p.test) for model in p.models]
+    return torch.stack(scores).sum(0)
 
-        def compute_measurement(self, batch: Any, model: nn.Module) -> Tensor:
-            return self.compute_train_loss(batch, model)
 
-    import copy
+def kronfluence_ekfac() -> dict[str, Estimator]:
+    """Returns EK-FAC of kronfluence at its default damping and at its heuristic; {} without it."""
+    if not importlib.util.find_spec("kronfluence"):
+        return {}
+    from experiments.bench.kronfluence_peer import Kronfluence
 
-    total = torch.zeros(len(p.test), len(p.train))
-    sets = [TensorDataset(data.x.cpu(), data.y.cpu()) for data in (p.train, p.test)]
-    for model in p.models:
-        task = Classification()
-        with tempfile.TemporaryDirectory() as folder:
-            prepared = prepare_model(copy.deepcopy(model), task)
-            analyzer = Analyzer(
-                "bench",
-                prepared,
-                task,
-                cpu=p.train.x.device.type == "cpu",
-                output_dir=folder,
-                disable_tqdm=True,
-            )
-            analyzer.fit_all_factors(
-                "f",
-                sets[0],
-                factor_args=FactorArguments(strategy="identity"),
-                per_device_batch_size=128,
-            )
-            analyzer.compute_pairwise_scores(
-                "s",
-                factors_name="f",
-                query_dataset=sets[1],
-                train_dataset=sets[0],
-                per_device_query_batch_size=len(p.test),
-                per_device_train_batch_size=128,
-                score_args=ScoreArguments(damping_factor=0.0),
-            )
-            total += analyzer.load_pairwise_scores("s")["all_modules"]
-    return total.to(p.train.x.device)
+    return {
+        "kronfluence ekfac": Kronfluence(),
+        "kronfluence ekfac, its heuristic damping": Kronfluence(damping_factor=None),
+    }
 
 
 def peers() -> dict[str, "Callable[[Problem], Tensor]"]:

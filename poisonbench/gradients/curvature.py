@@ -1,14 +1,17 @@
-"""Products of curvature matrices with many vectors at once: the Hessian of the mean loss, and its Gauss-Newton part.
+"""Products of curvature matrices with many vectors at once: the Hessian of the mean loss, and its
+Gauss-Newton part.
 
-For cross entropy the Gauss-Newton matrix is (1/n) sum_i sum_c p_ic g_ic g_ic^T, with p_ic the predicted probability of class c
-and g_ic the loss gradient at that label (Schraudolph, Neural Computation 2002; it equals the Fisher matrix, Martens 2014,
-arXiv 1412.1193), so that its products come from the gradient engine: O(C) passes over the data and O(n C m p) flops for m
-vectors. Products of the Hessian come from differentiating the gradient again (Pearlmutter 1994): O(n m) passes.
-Vectors are rows (m, p), the parameters in the order of `flatten`; O(m p) memory beyond that of a batch.
+For cross entropy the Gauss-Newton matrix is (1/n) sum_i sum_c p_ic g_ic g_ic^T, with p_ic the
+predicted probability of class c and g_ic the loss gradient at that label (Schraudolph, Neural
+Computation 2002; it equals the Fisher matrix, Martens 2014, arXiv 1412.1193), so that its products
+come from the gradient engine: O(C) passes over the data and O(n C m p) flops for m vectors. Products
+of the Hessian come from differentiating the gradient again (Pearlmutter 1994): O(n m) passes.
+Vectors are rows (m, p), the parameters in the order of `flatten`; O(m p) memory beyond that of a
+batch.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +37,7 @@ def flatten(vectors: dict[str, Tensor]) -> Tensor:
 
 
 def unflatten(model: nn.Module, names: tuple[str, ...], rows: Tensor) -> dict[str, Tensor]:
-    """Returns rows (m, p) as parameter name -> (m, *shape), the inverse of `flatten` for the parameters `names` of `model`."""
+    """Returns rows (m, p) as parameter name -> (m, *shape), the inverse of `flatten`."""
     parameters = dict(model.named_parameters())
     pieces = rows.split([parameters[name].numel() for name in names], 1)
     return {
@@ -44,113 +47,160 @@ def unflatten(model: nn.Module, names: tuple[str, ...], rows: Tensor) -> dict[st
 
 
 def layout(model: nn.Module, how: Plan, data: Dataset, against: int) -> list[Tensor]:
-    """Returns for each of the engine's layers which entries of a row of `flatten` it holds, in the engine's order, (p_layer,).
+    """Returns which entries of a row of `flatten` each of the engine's layers holds, (p_layer,).
 
-    A layer in the form `Ghost` is a matrix (outputs, inputs + 1), the bias its last column; the others are as `Dense` has them.
+    A layer in the form `Ghost` is a matrix (outputs, inputs + 1), the bias its last column; the
+    others are as `Dense` has them. The remaining parameters are the last layer.
     """
-    places, start = {}, 0
-    for name, parameter in model.named_parameters():
-        if name in how.names:
-            places[name] = torch.arange(start, start + parameter.numel()).view(1, *parameter.shape)
-            start += parameter.numel()
+    positions = _positions(model, how.names)
     one = data.take(torch.zeros(1, dtype=torch.int64))
-    found, forms = (
-        [],
-        [grads for grads, _ in per_example(model, how, one, "loss", against, rescale=False)],
-    )
-    for form, (name, module) in zip(
-        forms, how.hooked.items(), strict=False
-    ):  # without that of the remaining parameters
+    forms = [form for form, _ in per_example(model, how, one, "loss", against, rescale=False)]
+    found = []
+    for form, (name, module) in zip(forms, how.hooked.items(), strict=False):  # the rest is last
         own = {
-            k: places[f"{name}.{k}" if name else k]
-            for k, _ in module.named_parameters(recurse=False)
+            key: positions[f"{name}.{key}" if name else key]
+            for key, _ in module.named_parameters(recurse=False)
         }
         if isinstance(form, Ghost):
-            columns = [own["weight"][0].flatten(1)] + ([own["bias"].mT] if "bias" in own else [])
-            found.append(torch.cat(columns, 1).flatten())
+            found.append(_matrix_positions(own))
         else:
-            dense = layer_vectors(module, own, how.pixelwise)
-            found.append(torch.cat([dense.g[0]] + ([] if dense.bias is None else [dense.bias[0]])))
+            found.append(matrix(layer_vectors(module, own, how.pixelwise))[0])
     if how.rest:
-        found.append(torch.cat([places[name].flatten() for name in how.rest]))
+        found.append(torch.cat([positions[name].flatten() for name in how.rest]))
     return [index.to(data.x.device) for index in found]
 
 
-def _images(form: Grad, vectors: Tensor) -> Tensor:
-    """Returns what the weight matrices `vectors` (m, o (i + 1)) make of the inputs of a layer, (B, m, L o)."""
-    assert isinstance(form, Ghost)
-    (b, places, inputs), outputs, m = form.a.shape, form.d.shape[2], len(vectors)
-    z = form.a.reshape(-1, inputs) @ vectors.view(m * outputs, inputs).T
-    return z.view(b, places, m, outputs).transpose(1, 2).reshape(b, m, places * outputs)
+def _positions(model: nn.Module, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Returns for each parameter where its entries lie in a row of `flatten`, (1, *shape)."""
+    found = {}
+    start = 0
+    for name, parameter in model.named_parameters():
+        if name in names:
+            end = start + parameter.numel()
+            found[name] = torch.arange(start, end).view(1, *parameter.shape)
+            start = end
+    return found
 
 
-def _pull_back(form: Grad, d: Tensor) -> Tensor:
-    """Returns sum over instances and places of output gradients d (B, m, L o) times the layer's inputs, (m, o (i + 1))."""
-    assert isinstance(form, Ghost)
-    (b, places, inputs), m = form.a.shape, d.shape[1]
-    d = d.view(b, m, places, -1).transpose(1, 2).reshape(b * places, -1)
-    return (d.T @ form.a.reshape(-1, inputs)).view(m, -1)
+def _matrix_positions(own: dict[str, Tensor]) -> Tensor:
+    columns = [own["weight"][0].flatten(1)]
+    if "bias" in own:
+        columns.append(own["bias"].mT)
+    return torch.cat(columns, 1).flatten()
 
 
-def _outputs(form: Grad) -> Tensor:
-    assert isinstance(form, Ghost)
-    return form.d.flatten(1)  # (B, L o)
-
-
-def _dense(form: Grad) -> Tensor:
+def matrix(form: Grad) -> Tensor:
+    """Returns the gradients of a layer in the form `Dense` as rows, (B, p_layer)."""
     assert isinstance(form, Dense)
-    return form.g if form.bias is None else torch.cat([form.g, form.bias], 1)
+    if form.bias is None:
+        return form.g
+    return torch.cat([form.g, form.bias], 1)
+
+
+class _LayerSum(Protocol):
+    """One layer's share of a product with m vectors: the sum over classes c of w_ic g_ic."""
+
+    def along(self, gradients: Grad) -> Tensor:
+        """Returns <g_ic, v> for the layer's part of the vectors, (B, m)."""
+        ...
+
+    def add(self, gradients: Grad, weights: Tensor) -> None:
+        """Adds w_ic g_ic for the weights (B, m) of a class."""
+        ...
+
+    def total(self) -> Tensor:
+        """Returns the sum over all classes and instances, (m, p_layer)."""
+        ...
+
+
+class _DenseSum:
+    """Of a layer whose gradients are held, those of one class at a time."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors
+        self.sum = torch.zeros_like(vectors)
+
+    def along(self, gradients: Grad) -> Tensor:
+        return matrix(gradients) @ self.vectors.T
+
+    def add(self, gradients: Grad, weights: Tensor) -> None:
+        self.sum.addmm_(weights.T, matrix(gradients))
+
+    def total(self) -> Tensor:
+        return self.sum
+
+
+class _GhostSum:
+    """Of a layer kept by its factors: its inputs, the same for all classes, are multiplied once.
+
+    Attributes:
+        inputs: (B L, i + 1).
+        forward: (B, m, L o), what the weight matrices that the vectors are make of the inputs.
+        back: (B, m, L o), the sum of weighted output gradients.
+    """
+
+    def __init__(self, gradients: Ghost, vectors: Tensor) -> None:
+        rows, places, width = gradients.a.shape
+        m = len(vectors)
+        outputs = gradients.d.shape[2]
+        self.places = places
+        self.inputs = gradients.a.reshape(-1, width)
+        images = self.inputs @ vectors.view(m * outputs, width).T
+        by_vector = images.view(rows, places, m, outputs).transpose(1, 2)
+        self.forward = by_vector.reshape(rows, m, places * outputs)
+        self.back = torch.zeros_like(self.forward)
+
+    def along(self, gradients: Grad) -> Tensor:
+        return torch.bmm(self.forward, self._outputs(gradients)[:, :, None]).squeeze(2)
+
+    def add(self, gradients: Grad, weights: Tensor) -> None:
+        self.back.addcmul_(weights[:, :, None], self._outputs(gradients)[:, None])
+
+    def total(self) -> Tensor:
+        rows, m, _ = self.back.shape
+        by_place = self.back.view(rows, m, self.places, -1).transpose(1, 2)
+        d = by_place.reshape(rows * self.places, -1)
+        return (d.T @ self.inputs).view(m, -1)
+
+    @staticmethod
+    def _outputs(gradients: Grad) -> Tensor:
+        assert isinstance(gradients, Ghost)
+        return gradients.d.flatten(1)  # (B, L o)
+
+
+def _layer_sum(gradients: Grad, vectors: Tensor) -> _LayerSum:
+    if isinstance(gradients, Ghost):
+        return _GhostSum(gradients, vectors)
+    return _DenseSum(vectors)
 
 
 def _batch_product(
     model: nn.Module, how: Plan, data: Dataset, vectors: list[Tensor]
 ) -> list[Tensor]:
-    """Returns sum_i sum_c p_ic g_ic <g_ic, v> over one batch: a layer's vectors (m, p_layer) each, in and out.
-
-    A layer kept as `Ghost` is multiplied with its inputs once for all classes; of a `Dense` one the gradients of one class are
-    held at a time.
-    """
+    """Returns sum_i sum_c p_ic g_ic <g_ic, v> over one batch, per layer (m, p_layer), as given."""
     m = len(vectors[0])
     with torch.no_grad():
         probability = model(data.x).softmax(1)
-    out = [torch.zeros_like(v) for v in vectors]
-    forward: list[Tensor | None] = []
-    back: list[Tensor] = []
-    grads: list[Grad] = []
+    sums: list[_LayerSum] = []
     for c in range(probability.shape[1]):
-        grads = [
-            g
-            for g, _ in per_example(
-                model, how, data.relabel(torch.full_like(data.y, c)), "loss", m, rescale=False
-            )
-        ]
-        if not forward:
-            forward = [
-                _images(g, v) if isinstance(g, Ghost) else None
-                for g, v in zip(grads, vectors, strict=True)
-            ]
-            back = [torch.zeros(0) if z is None else torch.zeros_like(z) for z in forward]
+        labelled = data.relabel(torch.full_like(data.y, c))
+        found = per_example(model, how, labelled, "loss", m, rescale=False)
+        gradients = [gradient for gradient, _ in found]
+        if not sums:
+            sums = [_layer_sum(g, v) for g, v in zip(gradients, vectors, strict=True)]
         along = probability.new_zeros(len(data), m)
-        for g, v, z in zip(grads, vectors, forward, strict=True):
-            along += (
-                _dense(g) @ v.T if z is None else torch.bmm(z, _outputs(g)[:, :, None]).squeeze(2)
-            )
+        for layer, g in zip(sums, gradients, strict=True):
+            along += layer.along(g)
         along *= probability[:, c, None]
-        for k, g in enumerate(grads):
-            if forward[k] is None:
-                out[k].addmm_(along.T, _dense(g))
-            else:
-                back[k].addcmul_(along[:, :, None], _outputs(g)[:, None])
-    return [
-        _pull_back(g, d) if isinstance(g, Ghost) else o
-        for g, d, o in zip(grads, back, out, strict=True)
-    ]
+        for layer, g in zip(sums, gradients, strict=True):
+            layer.add(g, along)
+    return [layer.total() for layer in sums]
 
 
 def gauss_newton_product(
     model: nn.Module, data: Dataset, vectors: Tensor, shift: float = 0.0, layers: Layers = "all"
 ) -> Tensor:
-    """Returns (G + shift I) v for m vectors, (m, p); G is the Gauss-Newton matrix of the mean cross entropy over the data.
+    """Returns (G + shift I) v for m vectors, (m, p); G is the Gauss-Newton matrix of the mean loss.
 
     Args:
         model: in evaluation mode, on the device and in the dtype of the data.
@@ -170,22 +220,22 @@ def gauss_newton_product(
         def total(size: int) -> list[Tensor]:
             sums = [torch.zeros_like(part) for part in parts]
             for batch in batches(data, size):
-                for accumulator, term in zip(
-                    sums, _batch_product(model, how, batch, parts), strict=True
-                ):
-                    accumulator += term
+                terms = _batch_product(model, how, batch, parts)
+                for layer, term in zip(sums, terms, strict=True):
+                    layer += term
             return sums
 
+        sums = halving(total, room(data, how.size)[1])
         out = vectors * shift
-        for i, part in zip(index, halving(total, room(data, how.size)[1]), strict=True):
-            out[:, i] += part / len(data)
+        for i, layer in zip(index, sums, strict=True):
+            out[:, i] += layer / len(data)
         return out
 
 
 def hessian_product(
     model: nn.Module, data: Dataset, vectors: Tensor, shift: float = 0.0, layers: Layers = "all"
 ) -> Tensor:
-    """Returns (H + shift I) v for m vectors, (m, p); H is the Hessian of the mean cross entropy over the data.
+    """Returns (H + shift I) v for m vectors, (m, p); H is the Hessian of the mean loss.
 
     Arguments and errors as for `gauss_newton_product`; the labels matter here.
     """
@@ -196,11 +246,11 @@ def hessian_product(
 
         def products(batch: Dataset) -> Tensor:
             def loss(parameters: dict[str, Tensor]) -> Tensor:
-                return F.cross_entropy(
-                    functional_call(model, parameters, (batch.x,)), batch.y, reduction="sum"
-                )
+                logits = functional_call(model, parameters, (batch.x,))
+                return F.cross_entropy(logits, batch.y, reduction="sum")
 
-            # H is symmetric, so the pullback of the gradient is the product, and all vectors share one forward and backward pass
+            # H is symmetric: the pullback of the gradient is the product, and all vectors share
+            # one forward and backward pass
             pull: Callable[..., tuple[dict[str, Tensor]]] = vjp(grad(loss), free)[1]
             return flatten(vmap(pull, chunk_size=CHUNK)(directions)[0]).detach()
 
