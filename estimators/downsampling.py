@@ -1,8 +1,9 @@
-"""Downsampling (Feldman & Zhang, NeurIPS 2020, arXiv 2008.03703): influence from models trained on random subsets.
+"""Downsampling (Feldman & Zhang, NeurIPS 2020, arXiv 2008.03703): influence by random subsets.
 
 Needs: retrained models, K on subsets.
 
-Cost: O(K T) steps at the size of the subsets, O(K p) memory or disk; m new test points O(K m p + K m n), without retraining.
+Cost: O(K T) steps at the size of the subsets, O(K p) memory or disk; m new test points
+O(K m p + K m n), without retraining.
 """
 
 import warnings
@@ -13,31 +14,35 @@ import torch
 from torch import Tensor
 
 from estimators.kit.retraining import check_measure, smaller_kept, with_and_without
+from poisonbench.checks import check_at_least, check_choice, check_fraction
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Ensemble, train_many
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 Sampling = Literal["fixed", "bernoulli"]
 
 ROUNDS = 12  # of trades, after which a subset has met 2^12 others
+NOT_TRADED = 2.0  # above every draw from [0, 1)
 
 
 @dataclass(frozen=True)
 class Downsampling:
-    """Scores the mean of F over models with i minus that over models without, F = the measure at the test point (eq. 2).
+    """Scores the mean of F over models with i minus that over models without (eq. 2).
 
-    The standard error of every score goes into the log beside it. Self-influence is the memorisation of an instance (eq. 1).
+    F is the measure at the test point. The standard error of every score goes into the log beside
+    it. Self-influence is the memorisation of an instance (eq. 1).
 
     Attributes:
         models: K.
         fraction: r, share of the training set on which a model trains.
-        sampling: "fixed": subsets of rn instances that hold every instance equally often, up to one; scores then estimate
-            E[LOO] at that size up to centring, and sum to 0 over the instances where the design is exact. "bernoulli": every
-            instance with probability r on its own; with r = .5 scores are estimates of the Banzhaf value.
+        sampling: "fixed": subsets of rn instances that hold every instance equally often, up to
+            one; scores then estimate E[LOO] at that size up to centring, and sum to 0 over the
+            instances where the design is exact. "bernoulli": every instance with probability r on
+            its own; with r = .5 scores are estimates of the Banzhaf value.
         measure: F: "loss": minus the cross entropy; "margin": of the logits; "correct": 1 or 0.
         seed: of the subsets and of the models' training, with the trace's.
 
@@ -53,36 +58,35 @@ class Downsampling:
 
     def __post_init__(self) -> None:
         check_measure(self.measure)
-        if self.models < 2:
-            raise ValueError(f"models must be at least 2, got {self.models}")
-        if not 0 < self.fraction < 1:
-            raise ValueError(f"fraction must lie in (0, 1), got {self.fraction}")
-        if self.sampling not in get_args(Sampling):
-            raise ValueError(
-                f"sampling must be one of {', '.join(get_args(Sampling))}, got {self.sampling!r}"
-            )
+        check_at_least("models", self.models, 2)
+        check_fraction("fraction", self.fraction)
+        check_choice("sampling", self.sampling, get_args(Sampling))
 
     def fit(self, trace: Trace) -> Scorer:
-        """Returns the scorer (m rows) -> (m, n), after training K models."""
+        """Returns the scorer (m rows) -> (m, n), after training K models.
+
+        Raises:
+            TypeError: `trace` is no Trace.
+        """
+        check_trace(trace)
         ensemble = self._ensemble(trace, None)
 
         def score(test: Dataset) -> Tensor:
-            scores, errors = with_and_without(ensemble.utility(test, self.measure), ensemble.masks)
+            values = ensemble.utility(test, self.measure)
+            scores, errors = with_and_without(values, ensemble.masks)
+            below = (scores.abs() < 2 * errors).double().mean()
             attach("standard_error", errors.float())
-            note(
-                "share_below_two_standard_errors",
-                float((scores.abs() < 2 * errors).double().mean()),
-            )
+            note("share_below_two_standard_errors", float(below))
             return scores.to(trace.train.x.dtype)
 
         return score
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, its memorisation, (n,)."""
+        check_trace(trace)
         ensemble = self._ensemble(trace, smaller_kept(trace))
-        scores, _ = with_and_without(
-            ensemble.utility(trace.train, self.measure), ensemble.masks, paired=True
-        )
+        values = ensemble.utility(trace.train, self.measure)
+        scores, _ = with_and_without(values, ensemble.masks, paired=True)
         return scores.to(trace.train.x.dtype)
 
     def masks(self, n: int, seed: int) -> Tensor:
@@ -91,12 +95,14 @@ class Downsampling:
         Raises:
             ValueError: a subset of no instances or of all.
         """
-        g, size = generator(seed, "downsampling", self.seed), round(self.fraction * n)
+        g = generator(seed, "downsampling", self.seed)
         if self.sampling == "bernoulli":
             return torch.rand((self.models, n), generator=g) < self.fraction
+        size = round(self.fraction * n)
         if not 0 < size < n:
             raise ValueError(
-                f"fraction must leave 1 to {n - 1} of {n} instances, got {self.fraction}, which leaves {size}"
+                f"fraction must leave 1 to {n - 1} of {n} instances, got {self.fraction}, "
+                f"which leaves {size}"
             )
         return balanced(self.models, n, size, g)
 
@@ -108,35 +114,39 @@ class Downsampling:
         )
         note("diverged_models", int(ensemble.diverged.sum()))
         kept = masks[~ensemble.diverged]
-        if lost := int((kept.all(0) | ~kept.any(0)).sum()):
+        lost = int((kept.all(0) | ~kept.any(0)).sum())
+        if lost:
             warnings.warn(
-                f"{lost} instances are in none or in all of {len(kept)} models: NaN; train more models",
-                stacklevel=2,
+                f"{lost} instances are in none or in all of {len(kept)} models: NaN; "
+                "train more models",
+                stacklevel=3,
             )
         return ensemble
 
 
 def balanced(K: int, n: int, size: int, g: torch.Generator) -> Tensor:
-    """Draws K subsets (K, n) bool of `size` instances, every instance in equally many, up to one where K size / n is no integer.
+    """Draws K subsets (K, n) bool of `size` instances, every instance in equally many.
 
-    Not in complementary pairs: where utility adds up over the instances a complement tells nothing new, and pairs would double
-    the variance. Instead subsets trade what they do not share (the curveball of Strona et al. 2014), which keeps all margins.
+    That is up to one, where K size / n is no integer. Not in complementary pairs: where utility
+    adds up over the instances a complement tells nothing new, and pairs would double the variance.
+    Instead subsets trade what they do not share (the curveball of Strona et al. 2014), which keeps
+    all margins.
     """
-    places = (
-        torch.arange(K * size).view(K, size) % n
-    )  # windows of a circle: balanced, but all alike
-    masks = torch.zeros(K, n, dtype=torch.bool).scatter_(1, places, True)[
-        :, torch.randperm(n, generator=g)
-    ]
+    # windows of a circle: balanced, but all alike
+    places = torch.arange(K * size).view(K, size) % n
+    masks = torch.zeros(K, n, dtype=torch.bool).scatter_(1, places, True)
+    masks = masks[:, torch.randperm(n, generator=g)]
     for _ in range(ROUNDS):
         order = torch.randperm(K, generator=g)
-        one, other = order[: K // 2], order[K // 2 : K // 2 * 2]
+        half = K // 2
+        one = order[:half]
+        other = order[half : 2 * half]
         traded = masks[one] ^ masks[other]
         mine = (masks[one] & traded).sum(1, keepdim=True)
-        draw = torch.rand(traded.shape, generator=g).masked_fill_(~traded, 2.0)
+        draw = torch.rand(traded.shape, generator=g).masked_fill_(~traded, NOT_TRADED)
         chosen = draw.argsort(1).argsort(1) < mine
-        masks[one], masks[other] = (
-            torch.where(traded, chosen, masks[one]),
-            torch.where(traded, ~chosen, masks[other]),
-        )
+        masks_one = torch.where(traded, chosen, masks[one])
+        masks_other = torch.where(traded, ~chosen, masks[other])
+        masks[one] = masks_one
+        masks[other] = masks_other
     return masks

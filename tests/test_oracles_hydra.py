@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 from estimators.hydra import HyDRA, changing_layers
 from estimators.kit import adjoint as _adjoint
-from estimators.kit.adjoint import adjoint_scores, hvps, record, rows_of
+from estimators.kit.adjoint import adjoint_scores, hvps
+from estimators.kit.trajectory import record, rows_of
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError
+from poisonbench.errors import ConfigError, ReplayError
 from poisonbench.memory import CPU as _CPU
 from poisonbench.objectives import margins
 from poisonbench.training import Recipe, replay, train
@@ -292,12 +293,13 @@ def test_recomputing_segments_does_not_change_a_score(every: int):
     assert torch.equal(*scores)
 
 
-def test_a_run_that_cannot_be_repeated_is_reported():
-    trace, _ = run(setting())
+def test_a_run_that_cannot_be_repeated_is_refused():
+    trace, test = run(setting())
     off = {k: v + 0.01 for k, v in trace.checkpoints[-1].state.items()}
     broken = replace(trace, checkpoints=(replace(trace.checkpoints[-1], state=off),))
-    with pytest.warns(UserWarning, match="away from the trained model"):
-        HyDRA(hessian=True).fit(broken)
+    for hessian in (True, False):
+        with pytest.raises(ReplayError, match=r"does not end at .* 'features.1.weight' is off by"):
+            HyDRA(hessian).fit(broken)(test)
 
 
 def test_a_run_that_amplifies_small_changes_is_reported():
