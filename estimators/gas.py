@@ -12,7 +12,7 @@ from torch import Tensor
 from estimators.kit.checkpoints import checkpoint_sum
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.gradients.products import Form, layer_norms
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class GAS:
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
+        check_trace(trace)
         form = Form("margin", "layer" if self.layerwise else "all")
         return lambda test: checkpoint_sum(trace, test, form)
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): the sum of the weights, a layer."""
+        check_trace(trace)
         if not self.layerwise:
             return trace.train.x.new_full((len(trace.train),), sum(c.lr for c in trace.checkpoints))
         scores = trace.train.x.new_zeros(len(trace.train))

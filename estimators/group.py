@@ -31,7 +31,7 @@ from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
 from poisonbench.training import train_many
 from poisonbench.training.many.batches import Convention
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 Order = Literal["first", "second", "newton"]
 Solver = Callable[[Product, Tensor], Tensor]  # the rows of (s, p) times the inverse of a product
@@ -110,6 +110,7 @@ class GroupInfluence:
 
     def fit(self, trace: Trace, groups: Tensor) -> GroupScorer:
         """Returns the scorer (m rows) -> (m, s) for `groups`, (s, n) bool; fit finds how far each moves the parameters."""
+        check_trace(trace)
         check_groups(groups, len(trace.train))
         n, (model, points) = len(trace.train), self._part(trace.model())
         data = points(trace.train)

@@ -37,7 +37,7 @@ from poisonbench.gradients import Layers, ekfac, gradient_vectors, parameter_nam
 from poisonbench.gradients.curvature import Kind, flatten, unflatten
 from poisonbench.gradients.products import Form, gradient_norms, project
 from poisonbench.memory import batches, halving, room
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 Solver = Literal["explicit", "cg", "lissa", "ekfac"]
 Convention = Literal["A", "B"]
@@ -128,6 +128,7 @@ class InfluenceFunctions:
             ValueError: "explicit" with too many parameters, or with an H that is not positive
                 definite.
         """
+        check_trace(trace)
         run = _Run(self, trace)
 
         def scorer(test: Dataset) -> Tensor:
@@ -141,6 +142,7 @@ class InfluenceFunctions:
         """Returns the diagonal of the scores on the training set, (n,), without the others: how far
         each predicts itself.
         """
+        check_trace(trace)
         run = _Run(self, trace)
         return run.in_blocks(run.own_scores, trace.train)
 

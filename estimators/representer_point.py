@@ -20,7 +20,7 @@ from poisonbench.errors import ConfigError
 from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.objectives import logit_gradient
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 EXPLICIT = 1500  # entries of the head up to which Newton's equations are solved by Cholesky; by conjugate gradients above
 REACHED, TOLERATED = (
@@ -86,6 +86,7 @@ class RepresenterPoint:
         Raises:
             ConfigError: the model's head is not linear.
         """
+        check_trace(trace)
         (body, head), sum_ = _parts(trace.model()), self.decompose(trace)
         norm = float(sum_.gradient.norm())
         note("gradient_norm", norm)
@@ -103,6 +104,7 @@ class RepresenterPoint:
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): alpha_{i, y_i} |f_i|^2, never negative."""
+        check_trace(trace)
         sum_ = self.decompose(trace)
         own = (
             (sum_.directions if self.renormalize else sum_.alpha)

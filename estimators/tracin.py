@@ -18,7 +18,7 @@ from poisonbench.data import Dataset
 from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
 from poisonbench.seeding import generator
 from poisonbench.training import replay
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class TracIn:
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); only a projection has something to pay upfront."""
+        check_trace(trace)
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
@@ -97,6 +98,7 @@ class TracIn:
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,), without the scores of the others."""
+        check_trace(trace)
         if self.renormalize and self.mode == "checkpoints":
             return trace.train.x.new_full((len(trace.train),), sum(c.lr for c in trace.checkpoints))
         scores = trace.train.x.new_zeros(len(trace.train))

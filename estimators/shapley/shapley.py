@@ -33,7 +33,7 @@ from poisonbench.models import predict
 from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import generator
-from poisonbench.training.trace import Trace
+from poisonbench.training.trace import Trace, check_trace
 
 PROBES = 64  # training instances on which the standard error is judged before there are test points
 METHODS = ("permutation", "knn", "banzhaf", "beta")
@@ -113,6 +113,7 @@ class Shapley:
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); retrains, or with "knn" computes the features of the training set."""
+        check_trace(trace)
         if self.method == "knn":
             return self._neighbours(trace)
         y = trace.train.y.cpu()
@@ -142,6 +143,7 @@ class Shapley:
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,)."""
+        check_trace(trace)
         scorer, rows = self.fit(trace), torch.arange(len(trace.train), device=trace.train.x.device)
         return torch.cat(
             [
