@@ -4,6 +4,7 @@ In a pass with taps the parameters are constants, so no weight gradient of the b
 computed. The other two are for parameters that no layer rule covers.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonbench.errors import ModelError
 from poisonbench.gradients.calls import call, undisturbed
@@ -155,8 +157,10 @@ def by_vmap(
         out = call(model, {**fixed, **free}, one[None])
         return (out[0] * row).sum()
 
-    with undisturbed(model):
-        each: Callable[..., Vectors] = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")
+    each: Callable[..., Vectors] = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")
+    # attention by plain products: the fused kernels have no rule for vmap
+    with undisturbed(model), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         return each(free, x, seed)
 
 

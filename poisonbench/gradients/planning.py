@@ -122,14 +122,14 @@ def parameter_names(model: nn.Module, layers: Layers) -> tuple[str, ...]:
 
 def _judge(model: nn.Module, names: tuple[str, ...], x: Tensor, rules: bool) -> Verdict:
     """Tests the rules that the layers' types suggest, and drops what is wrong."""
-    probes = (draw(model, names, x, 0), draw(model, names, x, 1))
-    check_companions(probes[0])
+    probe = draw(model, names, x, 0)
+    check_companions(probe)
     suggested = _suggested(model, names) if rules else []
-    usable, copied = usable_layers(probes[0], suggested)
-    pixelwise = layout_is_free(probes[0])
+    usable, copied = usable_layers(probe, suggested)
+    pixelwise = layout_is_free(probe)
     while usable:
         how = _plan(model, names, usable, copied, pixelwise)
-        wrong = _wrong(probes, how)
+        wrong = _wrong(probe, how)
         if not wrong:
             break
         # without the taps of these, the gradients at other layers may be different ones
@@ -139,10 +139,10 @@ def _judge(model: nn.Module, names: tuple[str, ...], x: Tensor, rules: bool) -> 
         hooked=tuple(usable),
         copied=copied.intersection(usable),
         rest=how.rest,
-        vectorised=any(vmap_is_right(probe, how.rest) for probe in probes),
+        vectorised=vmap_is_right(probe, how.rest) or vmap_is_right(_other(probe), how.rest),
         pixelwise=pixelwise,
         moved=tuple(name for name in suggested if name not in usable),
-        lasting=probes[0].is_finite(),
+        lasting=probe.is_finite(),
     )
 
 
@@ -176,16 +176,19 @@ def _plan(
     return Plan(modules, copied, rest, True, names, 0, pixelwise)
 
 
-def _wrong(probes: tuple[Probe, Probe], how: Plan) -> set[str]:
-    """Returns the layers whose rule is wrong on both probes.
+def _wrong(probe: Probe, how: Plan) -> set[str]:
+    """Returns the layers whose rule is wrong on this probe and on another one.
 
     On one alone it may be rounding: a rectifier that is on in one pass and off in the other.
     """
-    first, second = probes
-    wrong = set(wrong_rules(first, how))
+    wrong = set(wrong_rules(probe, how))
     if not wrong:
         return wrong
-    return wrong.intersection(wrong_rules(second, how))
+    return wrong.intersection(wrong_rules(_other(probe), how))
+
+
+def _other(probe: Probe) -> Probe:
+    return draw(probe.model, probe.names, probe.x, 1)
 
 
 def _tell(verdict: Verdict) -> None:
