@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from experiments.cli import KINDS, main
+from experiments.cli import main
+from experiments.cli.methods import KINDS
 from experiments.plan.methods import TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +128,7 @@ def test_the_second_run_takes_seconds(logs: Path):
 
 def test_evaluate_prints_every_form(logs: Path):
     table = call("evaluate", logs).stdout
-    assert re.search(r"patch +0\.\d{3}", table)
+    assert re.search(r"patch +0\.05 \(10 rows\) +0\.\d{3}", table)
     assert "tail-heaviness" in table
     assert "no attacked points" in table, "the control has no AUROC, and that is said"
     rows = json.loads(call("evaluate", logs, "--format", "json").stdout)
@@ -292,3 +294,78 @@ def test_the_demo_meets_its_facts(tmp_path: Path):
     assert {p.name for p in (tmp_path / "demo").glob("*.png")} == {"roc.png", "influence.png"}
     rows = json.loads(call("evaluate", tmp_path / "demo", "--format", "json").stdout)
     check_demo(rows)
+
+
+READERS = {
+    "evaluate": ("evaluate", "{logs}"),
+    "status": ("status", "{logs}"),
+    "curve": ("curve", "{logs}", "-o", "{logs}/curve.png", "--axis", "target"),
+    "certified": ("certified", "{logs}", "-o", "{logs}/certified.png"),
+    "show": ("show", "{scene}"),
+}
+
+
+@pytest.mark.parametrize("words", READERS.values(), ids=READERS)
+def test_what_reads_logs_needs_no_torch(logs: Path, words: tuple[str, ...]):
+    scene = next(logs.rglob("scene.h5"))
+    filled = [word.format(logs=logs, scene=scene) for word in words]
+    code = "import sys\nfrom experiments.cli import main\ntry: main(sys.argv[1:])\nfinally:"
+    code += " print(sorted({'torch', 'torchvision', 'sklearn', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *filled],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_the_same_with_and_without_the_file_of_cells(logs: Path, tmp_path: Path):
+    told = call("status", logs).output
+    copy = tmp_path / "logs"
+    shutil.copytree(logs, copy)
+    (copy / "cells.json").unlink()
+    assert call("status", copy).output == told
+    failed = next(copy.glob("scenes/*patch-s1*/detect-gas*.h5"))
+    failed.rename(failed.with_name(f"failed-{failed.name}"))
+    result = call("status", copy).output
+    assert "15 done, 1 failed" in result
+    assert f"failed: {failed.stem}" in result
+
+
+def test_a_damaged_file_of_cells_is_named_with_the_way_out(tmp_path: Path):
+    (tmp_path / "cells.json").write_text('{"name": "x"}')
+    result = call("status", tmp_path)
+    assert result.exit_code == 2
+    assert "cells.json is damaged" in result.stderr
+    assert "Hint: delete it" in result.stderr
+
+
+def test_names_in_the_file_of_cells_cannot_steer_the_terminal(tmp_path: Path):
+    scene = {"attack": "pa\x1b[31mtch", "seed": 0, "id": "x\ny", "files": ["scene.h5"]}
+    content = {"name": "evil\r", "scenes": [scene]}
+    (tmp_path / "cells.json").write_text(json.dumps(content))
+    lines = call("status", tmp_path).output.splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", ["attacks.py", "defenses", "experiments"])
+def test_a_file_with_the_name_of_a_package_of_ours_does_not_take_its_place_and_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / name
+    if path.suffix:
+        path.write_text("raise RuntimeError('taken')")
+    else:
+        path.mkdir()
+        (path / "__init__.py").write_text("raise RuntimeError('taken')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    result = call("list", "attacks")
+    assert result.exit_code == 0
+    assert f"Warning: {name} in this folder has the name of a package" in result.stderr
+    assert sys.path[-1] == str(tmp_path)

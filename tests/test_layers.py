@@ -16,6 +16,7 @@ MAY = {
     "experiments": {"experiments", "attacks", "estimators", "defenses", "poisonbench"},
 }
 ROOMS = {  # folders of experiments -> the other folders that each may import
+    "cli": {"plan", "scene", "runner", "evaluation", "report", "check"},
     "plan": set(),
     "scene": {"plan"},
     "runner": {"plan", "scene"},

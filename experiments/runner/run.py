@@ -12,6 +12,7 @@ from pathlib import Path
 import pebble
 from tqdm import tqdm
 
+from experiments.plan.cells import planned, write_cells
 from experiments.plan.gridfile import resolved
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
@@ -84,6 +85,7 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
         }.values():
             check_scene(scene, place)
         (place.folder / "grid.toml").write_text(resolved(grid), encoding="utf-8")
+        write_cells(planned(grid.name, work), place.folder)
         with tqdm(
             total=len(everything), initial=summary.found, unit="cell", disable=None, file=sys.stderr
         ) as bar:

@@ -1,0 +1,34 @@
+"""The table of commands. Only click is imported before one of them runs: `--help` answers at once."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import click
+
+from experiments.cli.errors import Commands, show_warning, warn_of_clashes
+from experiments.cli.grids import demo, run, status
+from experiments.cli.methods import check, export, list_, new
+from experiments.cli.results import certified, curve, evaluate, show
+
+STYLE = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=Commands, context_settings=STYLE)
+@click.option("--debug", is_flag=True, help="Show the traceback of every error.")
+@click.version_option(package_name="poisonbench")
+def main(debug: bool) -> None:
+    """Train models on poisoned data, and test defenses that look at the influence of training rows.
+
+    Start with `poisonbench demo`: a whole grid on embedded data in a minute or so.
+    """
+    del debug  # read by the group when a command fails
+    warnings.showwarning = show_warning
+    here = Path.cwd()
+    if str(here) not in sys.path:
+        sys.path.append(str(here))  # so that `module:Class` finds a file beside the grid
+    warn_of_clashes(here)
+
+
+for command in (run, demo, status, evaluate, curve, certified, show, export, list_, new, check):
+    main.add_command(command)

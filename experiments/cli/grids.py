@@ -1,0 +1,140 @@
+"""Commands that run a grid: `run`, `demo`, `status`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from experiments.cli.options import FILE, FOLDER, checked_device, folder_argument, running
+from experiments.cli.results import print_tables
+
+if TYPE_CHECKING:
+    from experiments.runner.run import Summary
+
+DEMO = Path(__file__).parents[1] / "grids" / "demo.toml"
+
+
+@click.command()
+@click.argument("grid", type=FILE)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=FOLDER,
+    required=True,
+    help="Folder of the logs; what is there is not done again.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of the grid, e.g. recipe.epochs=5.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the grid and show its cells; train nothing.")
+@running
+def run(grid: Path, folder: Path, overrides: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+    """Run a grid of attacks, estimators and defenses.
+
+    The same command again goes on where it stopped.
+    """
+    from experiments.plan.gridfile import read
+
+    sys.exit(_run(read(grid, overrides), folder, dry_run, **how))
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=FOLDER,
+    default=Path("poisonbench-demo"),
+    show_default=True,
+    help="Folder of the logs.",
+)
+@running
+def demo(folder: Path, **how: Any) -> None:
+    """Run the demonstration grid on embedded digits, print its tables, and save two pictures."""
+    from experiments.demo import pictures
+    from experiments.plan.gridfile import read
+
+    code = _run(read(DEMO), folder, **how)
+    print_tables(folder, "table")
+    for path in pictures(folder, how["data_root"]):
+        click.echo(f"saved {path}")
+    sys.exit(code)
+
+
+@click.command()
+@folder_argument
+def status(folder: Path) -> None:
+    """Show what is done, missing and failed in a folder of logs."""
+    from experiments.plan.cells import progress, read_cells
+
+    cells = read_cells(folder)
+    if cells is None:
+        cells = _planned(folder)
+    click.echo(progress(cells, folder))
+
+
+def _planned(folder: Path) -> Any:
+    """The cells of a folder of a version that did not write them: those of its grid file."""
+    from experiments.plan.cells import planned
+    from experiments.plan.gridfile import read
+    from experiments.plan.parse import parse
+    from experiments.plan.paths import Place
+    from experiments.plan.stages import jobs
+
+    grid = parse(read(folder / "grid.toml"))
+    return planned(grid.name, jobs(grid, Place(folder), 1))
+
+
+def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -> int:
+    """Runs the content of a grid file; returns the exit code."""
+    import torch
+
+    from experiments.plan.cells import planned, progress
+    from experiments.plan.parse import parse
+    from experiments.plan.paths import Place
+    from experiments.plan.stages import jobs
+    from experiments.runner.run import Options, run
+
+    grid = parse(raw)
+    device = checked_device(how["device"])
+    place = Place(folder, device, how["data_root"], how["download"])
+    if dry_run:
+        cells = planned(grid.name, jobs(grid, place, how["threads"]))
+        click.echo(progress(cells, folder))
+        return 0
+    workers = how["workers"]
+    if workers is None:
+        workers = _default_workers(device, how["threads"])
+    torch.set_num_threads(how["threads"])
+    options = Options(workers, how["threads"], how["timeout"], how["retry_failed"])
+    return _tell(run(grid, place, options), folder)
+
+
+def _default_workers(device: str, threads: int) -> int:
+    if device.startswith("cuda"):
+        return 1
+    return max(1, (os.cpu_count() or 1) // threads)
+
+
+def _tell(summary: "Summary", folder: Path) -> int:
+    """Says what a run did; returns the exit code."""
+    missing = summary.cells - summary.found - summary.done
+    line = f"{summary.cells} cells in {folder}: {summary.found} were there, {summary.done} done"
+    line += f" in {summary.seconds:.0f} s"
+    if missing:
+        line += f", {missing} failed or waiting for a failed one"
+    click.echo(line, err=True)
+    for failure in summary.failed:
+        click.echo(f"failed: {failure}", err=True)
+    for fault in summary.damaged:
+        click.echo(f"Error: {fault}", err=True)
+    if summary.damaged:
+        return 3
+    return 1 if missing else 0

@@ -1,0 +1,102 @@
+"""Commands about methods and poison: `list`, `new`, `check`, `export`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from experiments.cli.options import FILE, FOLDER, ROOT_HELP, checked_device, computing
+
+KINDS = [
+    "attacks",
+    "estimators",
+    "detectors",
+    "filters",
+    "certifiers",
+    "mitigations",
+    "models",
+    "datasets",
+]
+OF_ONES_OWN = click.Choice(["attack", "estimator", "detector"])
+
+
+@click.command(name="list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.option("--json", "for_program", is_flag=True, help="Print JSON.")
+def list_(kind: str | None, for_program: bool) -> None:
+    """List what a grid can name, with what it is, what it costs, and its hyperparameters."""
+    from experiments.report.catalogue import as_json, catalogue
+
+    click.echo(as_json(kind) if for_program else catalogue(kind))
+
+
+@click.command()
+@click.argument("kind", type=OF_ONES_OWN)
+@click.argument("name")
+@click.option("--folder", type=FOLDER, default=Path(), show_default=True, help="Where to write.")
+def new(kind: str, name: str, folder: Path) -> None:
+    """Write the file of a new method that runs at once, its test and a grid.
+
+    Prints what to do next.
+    """
+    from experiments.new import new
+
+    click.echo(new(kind, name, folder))
+
+
+@click.command()
+@click.argument("kind", type=OF_ONES_OWN)
+@click.argument("target")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A hyperparameter, e.g. budget=0.1.",
+)
+@click.option(
+    "--dataset", default="digits", show_default=True, help="Data on which an attack is checked."
+)
+@click.option("--data-root", "root", type=FOLDER, help=ROOT_HELP)
+@click.option("--model", default="cnn", show_default=True, help="Model that is trained.")
+@click.option("--no-victim", is_flag=True, help="Check the contract alone: train no model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
+def check(
+    kind: str, target: str, settings: tuple[str, ...], as_json: bool, no_victim: bool, **how: Any
+) -> None:
+    """Check a method rule by rule.
+
+    TARGET is a name that `poisonbench list` shows, or module:Class. Exit code 1 if a rule is broken.
+    """
+    from experiments.check.report import report
+
+    sys.exit(report(kind, target, settings, as_json, victim=not no_victim, **how))
+
+
+@click.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "path", type=FILE, required=True, help="The file to write.")
+@click.option(
+    "--targets",
+    type=click.Choice(["auto", "all", "probe"]),
+    default="auto",
+    show_default=True,
+    help="Attacked points: all of the scene, those of its probe, or (auto) those its log keeps.",
+)
+@computing
+def export(
+    scene: Path, path: Path, targets: Any, device: str, data_root: Path | None, download: bool
+) -> None:
+    """Write the poison of a scene to a file, for the attack `file` of another grid.
+
+    SCENE is a folder below `scenes` of a run, or its scene.h5.
+    """
+    from experiments.plan.paths import Place
+    from experiments.scene.export import export, told
+
+    place = Place(Path(), checked_device(device), data_root, download)
+    exported = export(scene, path, place, targets)
+    click.echo(told(exported))
+    if exported.problem:
+        click.echo(f"Warning: {exported.problem}", err=True)

@@ -1,0 +1,76 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+ROOT_HELP = "Folder of downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"
+
+folder_argument = click.argument("folder", type=FOLDER)
+picture_option = click.option(
+    "-o", "--output", "path", type=FILE, required=True, help="The file: .png, .pdf or .svg."
+)
+
+
+def computing(command: F) -> F:
+    """Adds the options of every command that reads data and computes."""
+    device = click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    )
+    root = click.option("--data-root", type=FOLDER, help=ROOT_HELP)
+    download = click.option(
+        "--download", is_flag=True, help="Fetch a data set that is not on disk."
+    )
+    return device(root(download(command)))
+
+
+def running(command: F) -> F:
+    """Adds the options of every command that runs a grid."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        help="Worker processes; 0: run in this one. [default: number of cores, or 1 on CUDA]",
+    )
+    threads = click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Torch threads of each worker.",
+    )
+    timeout = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Seconds that a scene may take; one that takes longer fails.",
+    )
+    retry = click.option("--retry-failed", is_flag=True, help="Do failed cells again.")
+    return workers(threads(timeout(computing(retry(command)))))
+
+
+def checked_device(name: str) -> str:
+    """Returns the torch device that an option names.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    import torch
+
+    from poisonbench.errors import ConfigError
+
+    has_cuda = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if has_cuda else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind == "cpu" or (kind == "cuda" and has_cuda):
+        return name
+    known = "auto, cpu" if kind == "cuda" else "auto, cpu, cuda"
+    raise ConfigError([f"--device {name}: there is no such device here"], known)

@@ -1,0 +1,121 @@
+"""The cells of a run in a file beside its grid: what there is to do, told without torch or any method."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poisonbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.plan.stages import Job
+
+FILE = "cells.json"
+
+
+@dataclass(frozen=True)
+class SceneCells:
+    """The cells of one scene.
+
+    Attributes:
+        attack: its name and hyperparameters.
+        seed: of the scene.
+        id: its folder below `scenes`.
+        files: names of the files in which the cells end.
+    """
+
+    attack: str
+    seed: int
+    id: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a grid.
+
+    Attributes:
+        name: of the grid.
+        scenes: in the order of the grid.
+    """
+
+    name: str
+    scenes: tuple[SceneCells, ...]
+
+
+def planned(name: str, jobs: "Iterable[Job]") -> Cells:
+    """Returns the cells of the jobs of a grid of that name."""
+    return Cells(name, tuple(_of_job(job) for job in jobs))
+
+
+def _of_job(job: "Job") -> SceneCells:
+    return SceneCells(
+        attack=_words(job.scene.attack.config),
+        seed=job.scene.seed,
+        id=job.scene.id,
+        files=tuple(stage.path.name for stage in job.stages),
+    )
+
+
+def _words(config: dict[str, Any]) -> str:
+    fields = [f"{key}={value}" for key, value in config.items() if key != "name"]
+    return " ".join([str(config["name"]), *fields])
+
+
+def write_cells(cells: Cells, folder: Path) -> None:
+    """Writes the cells into a run's folder, in the place of those of an earlier run."""
+    (folder / FILE).write_text(json.dumps(asdict(cells), indent=1), encoding="utf-8")
+
+
+def read_cells(folder: Path) -> Cells | None:
+    """Returns the cells of a run's folder; None if it is of a version that did not write them.
+
+    Raises:
+        ConfigError: the file is not what `write_cells` wrote.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        scenes = [
+            SceneCells(
+                attack=str(scene["attack"]),
+                seed=int(scene["seed"]),
+                id=str(scene["id"]),
+                files=tuple(map(str, scene["files"])),
+            )
+            for scene in content["scenes"]
+        ]
+        return Cells(str(content["name"]), tuple(scenes))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = f"delete it, and run the grid again with -o {folder}: nothing is done twice"
+        raise ConfigError([f"{path} is damaged: {type(error).__name__}: {error}"], hint) from error
+
+
+def progress(cells: Cells, folder: Path) -> str:
+    """Returns what is done, missing and failed in a run's folder: a line per scene.
+
+    Names come from a file that anyone may have written: nothing in them may steer a terminal.
+    """
+    total = 0
+    total_done = 0
+    total_failed = 0
+    lines = []
+    for scene in cells.scenes:
+        place = folder / "scenes" / scene.id
+        done = [name for name in scene.files if (place / name).exists()]
+        failed = [name for name in scene.files if (place / f"failed-{name}").exists()]
+        total += len(scene.files)
+        total_done += len(done)
+        total_failed += len(failed)
+        line = (
+            f"  {len(done):3}/{len(scene.files):<3} {scene.attack}, seed {scene.seed}  {scene.id}"
+        )
+        if failed:
+            line += f"  failed: {', '.join(Path(name).stem for name in failed)}"
+        lines.append("".join(c if c.isprintable() else " " for c in line))
+    head = f"{len(cells.scenes)} scenes, {total} cells, {total_done} done, {total_failed} failed"
+    name = "".join(c if c.isprintable() else " " for c in cells.name)
+    return "\n".join([f"{name}: {head}", *lines])
