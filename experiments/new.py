@@ -109,7 +109,7 @@ def new(kind: str, name: str, folder: Path) -> str:
     if there := [str(file) for file in files if file.exists()]:
         raise ConfigError(
             [f"{file} is there already" for file in there],
-            "delete it, or choose another name or --folder",
+            "choose another name or --folder",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,14 +34,14 @@ _open: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
 def note(name: str, value: Note) -> None:
-    """Records a figure under `name` in the log of the running stage; without one, nothing happens."""
+    """Records a figure under `name` in the log of the running stage, if there is one."""
     notes = _open.get()
     if notes is not None:
         notes.figures[name] = value
 
 
 def attach(name: str, value: Tensor) -> None:
-    """Records an array under `name` in the log of the running stage; without one, nothing happens."""
+    """Records an array under `name` in the log of the running stage, if there is one."""
     notes = _open.get()
     if notes is not None:
         notes.arrays[name] = value.detach().cpu()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poisonbench import log
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
 from poisonbench.log import Record
@@ -37,7 +38,7 @@ def _check_digest(record: Record, head: str, state: Mapping[str, Tensor]) -> Non
         raise LogError(
             record.path,
             f"{head} does not have the sha256 written with it",
-            "delete the file and run again",
+            log.advice(record.path),
         )
 
 

@@ -82,7 +82,7 @@ def export(source: Path, path: Path, place: Place, targets: Targets = "auto") ->
         PoisonError: the logged poison breaks the contract of an attack.
     """
     if path.exists():
-        raise ConfigError([f"{path} is there already"], "delete it, or name another file: -o FILE")
+        raise ConfigError([f"{path} is there already"], "name another file: -o FILE")
     record = log.read(_file_of(source), "scene")
     lacking = [name for name in NEEDED if name not in record.data]
     if lacking:

@@ -1,15 +1,20 @@
 """The log: the only reader and writer of poisonbench's HDF5 files (schema 1).
 
-A log is whole or absent. Its image is built in memory, written under a temporary name beside its place, synced, and moved there,
-so that neither a kill nor a full disk leaves half a file; no log is ever opened for change. All data lie under a checksum: arrays
-in chunks with fletcher32; scalars, empty arrays and attributes in object headers, which HDF5 checks itself.
-A log is untrusted input: before any array is read, types, sizes, links and storage are checked; every fault is one `LogError`.
+A log is whole or absent. Its image is built in memory, written under a temporary name beside its
+place, synced, and moved there, so that neither a kill nor a full disk leaves half a file; no log is
+ever opened for change. All data lie under a checksum: arrays in chunks with fletcher32; scalars,
+empty arrays and attributes in object headers, which HDF5 checks itself. A log is untrusted input:
+before any array is read, types, sizes, links and storage are checked; every fault is one
+`LogError`.
 
-Root attributes: format, schema, kind, provenance, `complete` (last). Group `attributes`: the attributes of the stage. Data set
-`config`: canonical JSON. All else is the result. Cost: O(bytes), mostly gzip; memory for the data and twice the compressed image.
+Root attributes: format, schema, kind, provenance, `complete` (last). Group `attributes`: the
+attributes of the stage. Data set `config`: canonical JSON. All else is the result, under the names
+of `poisonbench.log.names`. Cost: O(bytes), mostly gzip; memory for the data and twice the
+compressed image. Needs no torch.
 """
 
 from poisonbench.log import names
+from poisonbench.log.fault import advice
 from poisonbench.log.placing import sweep
 from poisonbench.log.provenance import provenance
 from poisonbench.log.reading import read
@@ -22,6 +27,7 @@ __all__ = [
     "Array",
     "Attribute",
     "Record",
+    "advice",
     "names",
     "provenance",
     "read",

@@ -1,6 +1,7 @@
-"""The names of the data sets in the logs, each with its shape and type: n training rows, m probe points.
+"""The names of the data sets in the logs, each with its shape and type.
 
-Other letters: t attacked test points, m0 clean test points, p poisoned rows, e epochs, s steps.
+Letters: n training rows, m probe points, t attacked test points, m0 clean test points, p poisoned
+rows, e epochs, s steps.
 Use: `from poisonbench.log import names`, then `record.data[names.POISON_ROLE]`. Needs no torch.
 """
 
@@ -40,7 +41,8 @@ CLEAN_CORRECT = "clean/correct"  # () int64, clean test points that the victim p
 CLEAN_SIZE = "clean/size"  # () int64, clean test points
 ATTACK = "attack/"  # prefix of what the attack told by `poisonbench.notes.attach`
 
-# scene.h5, attributes: what the attack was asked for and what it reached; shares are of the clean rows
+# scene.h5, attributes: what the attack was asked for and what it reached; shares are of the clean
+# rows
 BUDGET_ASKED = "budget_asked"  # float, absent where the attack has no such field
 POISON_ROWS_REACHED = "poison_rows"  # int
 POISON_SHARE_REACHED = "poison_share"  # float

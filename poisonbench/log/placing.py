@@ -13,10 +13,11 @@ from pathlib import Path
 from poisonbench.errors import LogWriteError
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_TOKEN = secrets.token_hex(
-    4
-)  # tells this process from an earlier one of the same id, as containers give again
+# tells this process from an earlier one of the same id, as containers give again
+_TOKEN = secrets.token_hex(4)
 _COUNT = itertools.count()
+# network file systems that cannot sync a folder
+_CANNOT_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 _TEMPORARY = re.compile(rf"\.poisonbench-{_HOST}-(\d{{1,9}})-([0-9a-f]{{8}})-\d+\.tmp")
 
 
@@ -26,7 +27,11 @@ def temporary_beside(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files that dead writers of this host left below `folder`; returns how many."""
+    """Removes the temporary files that dead writers of this host left below `folder`.
+
+    Returns:
+        How many.
+    """
     removed = 0
     for path in Path(folder).rglob(".poisonbench-*.tmp"):
         match = _TEMPORARY.fullmatch(path.name)
@@ -53,12 +58,9 @@ def place(path: Path, temporary: Path, image: bytes) -> None:
         _sync_folder(path.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        hint = (
-            "free that much space, then run the same command again: what is done is kept"
-            if full
-            else ""
-        )
+        hint = ""
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free that much space, then run the same command again: what is done is kept"
         raise LogWriteError(path, f"cannot write its {len(image)} bytes: {reason}", hint) from error
     finally:
         with suppress(OSError, ValueError):
@@ -70,11 +72,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.EBADF,
-            errno.ENOTSUP,
-        ):  # network file systems that cannot sync a folder
+        if error.errno not in _CANNOT_SYNC:
             raise
     finally:
         os.close(descriptor)

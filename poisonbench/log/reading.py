@@ -1,13 +1,16 @@
 """Reading: every fault of a file, whatever HDF5 calls it, is one `LogError`."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from poisonbench.log.checking import check_inflation, walk
+from poisonbench.log.fault import SIGNATURE, DamageError, one_error
 from poisonbench.log.record import (
     FORMAT,
     MAX_ATTRIBUTE,
@@ -15,10 +18,8 @@ from poisonbench.log.record import (
     SCHEMA,
     Array,
     Attribute,
-    DamageError,
     Record,
     decode,
-    one_error,
 )
 
 
@@ -28,70 +29,68 @@ def read(path: Path, kind: str | None = None, *, keys: Collection[str] | None = 
     Args:
         path: the file.
         kind: the kind that it must be of; None for any.
-        keys: load these data sets only, and all of these; the rest is checked too, except for the checksums of its data.
+        keys: load these data sets only, and all of these; the rest is checked too, except for the
+            checksums of its data.
 
     Raises:
-        LogError: the file is missing, damaged, foreign, hostile, of another schema or kind, or lacks one of `keys`; nothing else.
+        LogError: the file is missing, unreadable, damaged, foreign, hostile, of another schema or
+            kind, or lacks one of `keys`; nothing else.
     """
     path = Path(path)
-    with one_error(path), _open(path) as file:
+    with one_error(path), _opened(path) as file:
         found_kind, attributes = _header(file, kind)
         found = walk(file, path.stat().st_size)
         attributes.update(_attributes(file["attributes"]))
-        text = found.pop("config")
-        if text.size > MAX_CONFIG:
-            raise DamageError(f"declares a configuration of {text.size} bytes")
-        config = json.loads(decode(_load(text).tobytes()))
-        if not isinstance(config, dict):
-            raise DamageError("its configuration is no table")
-        if lacking := sorted(set(keys or ()) - set(found)):
-            raise DamageError(
-                f"has no data set {lacking[0]!r}", f"it has: {', '.join(sorted(found)) or 'none'}"
-            )
-        data = {
-            key: _load(dataset)
-            for key, dataset in sorted(found.items())
-            if keys is None or key in keys
-        }
+        config = _config(found.pop("config"))
+        lacking = sorted(set(keys or ()) - set(found))
+        if lacking:
+            known = ", ".join(sorted(found)) or "none"
+            raise DamageError(f"has no data set {lacking[0]!r}", f"it has: {known}")
+        chosen = [key for key in sorted(found) if keys is None or key in keys]
+        data = {key: _load(found[key]) for key in chosen}
         return Record(path, found_kind, config, data, attributes)
 
 
-def _open(path: Path) -> h5py.File:
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Opens a file that begins like a log.
+
+    HDF5 reads it by way of a file of Python: by its name it refuses one that this process has open
+    already with other settings, and locks fail on some network file systems.
+    """
     if not path.exists():
         raise DamageError("does not exist", "run the stage that writes it")
     if not path.is_file():  # a pipe would wait for ever
         raise DamageError("is no regular file", "name a log")
     if path.stat().st_size == 0:
         raise DamageError("is empty")
-    with path.open(
-        "rb"
-    ) as file:  # HDF5 would also search at 512, 1024, ... for a head; no log has one there
-        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+    with path.open("rb") as raw:
+        # HDF5 would also search at 512, 1024, ... for a head; no log has one there
+        if raw.read(len(SIGNATURE)) != SIGNATURE:
             raise DamageError("is no HDF5 file, or its head is lost")
-    return h5py.File(
-        path, "r", locking=False
-    )  # a finished log never changes, and locks fail on some network file systems
+        with h5py.File(raw, "r") as file:
+            yield file
+
+
+def _config(dataset: h5py.Dataset) -> dict[str, Any]:
+    """The configuration, which is stored as JSON."""
+    if dataset.size > MAX_CONFIG:
+        raise DamageError(f"declares a configuration of {dataset.size} bytes")
+    config = json.loads(decode(_load(dataset).tobytes()))
+    if not isinstance(config, dict):
+        raise DamageError("its configuration is no table")
+    return config
 
 
 def _header(file: h5py.File, kind: str | None) -> tuple[str, dict[str, Attribute]]:
     """The kind and the provenance of a log of this schema."""
     if _attribute(file, "format") != FORMAT:
-        raise DamageError(
-            "is an HDF5 file, but no log of poisonbench", "name a file that poisonbench wrote"
-        )
-    schema = _attribute(file, "schema")
-    if type(schema) is not int:
-        raise DamageError("does not name its schema")
-    if schema > SCHEMA:
-        raise DamageError(
-            f"is of schema {schema}, newer than {SCHEMA}", "upgrade poisonbench to read it"
-        )
-    if schema < SCHEMA:
-        raise DamageError(
-            f"is of schema {schema}, older than {SCHEMA}",
-            "read it with the version that wrote it, or delete it and run again",
-        )
+        reason = "is an HDF5 file, but no log of poisonbench"
+        raise DamageError(reason, "name a file that poisonbench wrote")
+    _check_schema(_attribute(file, "schema"))
     attributes = _attributes(file)
+    del attributes["format"]
+    del attributes["schema"]
     if attributes.pop("complete", False) is not True:
         raise DamageError("is not complete")
     found = attributes.pop("kind", None)
@@ -99,9 +98,18 @@ def _header(file: h5py.File, kind: str | None) -> tuple[str, dict[str, Attribute
         raise DamageError("does not name its kind")
     if kind not in (None, found):
         raise DamageError(f"is of kind {found!r}, not {kind!r}", f"name a log of kind {kind!r}")
-    return found, {
-        name: value for name, value in attributes.items() if name not in ("format", "schema")
-    }
+    return found, attributes
+
+
+def _check_schema(schema: Attribute | None) -> None:
+    if type(schema) is not int:
+        raise DamageError("does not name its schema")
+    if schema > SCHEMA:
+        reason = f"is of schema {schema}, newer than {SCHEMA}"
+        raise DamageError(reason, "upgrade poisonbench to read it")
+    if schema < SCHEMA:
+        reason = f"is of schema {schema}, older than {SCHEMA}"
+        raise DamageError(reason, "read it with the version that wrote it")
 
 
 def _attribute(group: h5py.Group, name: str) -> Attribute | None:
@@ -112,7 +120,10 @@ def _attribute(group: h5py.Group, name: str) -> Attribute | None:
     if found.shape != () or found.dtype.kind not in "biufS" or found.dtype.itemsize > MAX_ATTRIBUTE:
         return None
     value = group.attrs[name]
-    return decode(value) if isinstance(value, bytes) else value.item()
+    if isinstance(value, bytes):
+        return decode(value)
+    plain: Attribute = value.item()
+    return plain
 
 
 def _attributes(group: h5py.Group) -> dict[str, Attribute]:
@@ -129,6 +140,6 @@ def _load(dataset: h5py.Dataset) -> Array:
     if dataset.chunks:
         check_inflation(dataset)
     array = np.asarray(dataset[()])
-    if array.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+    if array.dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
         raise DamageError(f"{dataset.name!r} holds truth values that are neither true nor false")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,8 +1,7 @@
-"""What writing and reading share: the constants of the format, the record, its texts and keys, and the one error of reading."""
+"""What writing and reading share: the constants of the format, the record, its texts and keys."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poisonbench.errors import LogError
+from poisonbench.log.fault import one_error
 
 FORMAT = "poisonbench-log"
 SCHEMA = 1
@@ -23,31 +23,6 @@ MAX_DEPTH = 16
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = int | float | str | bool
 
-AGAIN = "delete it and run the same command again: only this stage is done anew"
-
-
-class DamageError(Exception):
-    """A fault of the file being read; `one_error` adds the path."""
-
-    def __init__(self, reason: str, hint: str = AGAIN) -> None:
-        super().__init__(reason)
-        self.reason, self.hint = reason, hint
-
-
-@contextmanager
-def one_error(path: Path) -> Iterator[None]:
-    """Turns whatever is raised inside into one `LogError` of `path`."""
-    try:
-        yield
-    except LogError:
-        raise
-    except DamageError as damage:
-        raise LogError(path, damage.reason, damage.hint) from None
-    except (
-        Exception
-    ) as error:  # h5py raises a dozen types on bad files; each of them means damage here
-        raise LogError(path, f"is damaged: {str(error) or type(error).__name__}", AGAIN) from error
-
 
 @dataclass(frozen=True, eq=False)
 class Record:
@@ -57,7 +32,8 @@ class Record:
         path: the file.
         kind: what it holds: "scene", "trace", "influence", "detect", "failure", ...
         config: the resolved configuration of the stage.
-        data: the result; "a/b" lies in group a. A text is an array of single bytes (`S1`); `text` decodes it.
+        data: the result; "a/b" lies in group a. A text is an array of single bytes (`S1`); `text`
+            decodes it.
         attributes: seconds, dates, versions, devices: no part of the result.
     """
 
@@ -81,8 +57,13 @@ class Record:
 
 
 def same_results(a: Record, b: Record) -> bool:
-    """Whether kind, configuration and every data set agree bit for bit (a NaN is a NaN); attributes are not compared."""
-    if (a.kind, canonical(a.config), a.data.keys()) != (b.kind, canonical(b.config), b.data.keys()):
+    """Whether kind, configuration and every data set agree bit for bit (a NaN is a NaN).
+
+    Attributes are not compared.
+    """
+    if a.kind != b.kind or a.data.keys() != b.data.keys():
+        return False
+    if canonical(a.config) != canonical(b.config):
         return False
     return all(_same(array, b.data[key]) for key, array in a.data.items())
 
@@ -94,7 +75,8 @@ def _same(a: Array, b: Array) -> bool:
         nan = np.isnan(a)
         if not np.array_equal(nan, np.isnan(b)):
             return False
-        a, b = a[~nan], b[~nan]
+        a = a[~nan]
+        b = b[~nan]
     return a.tobytes() == b.tobytes()  # bytes, for 0.0 == -0.0
 
 
@@ -108,9 +90,7 @@ def canonical(config: Mapping[str, Any]) -> str:
 
 def decode(raw: bytes) -> str:
     """Returns the text of `encode`."""
-    return raw.decode(
-        "utf-8", "surrogatepass"
-    )  # a file name in a traceback may hold lone surrogates
+    return raw.decode("utf-8", "surrogatepass")  # a file name may hold lone surrogates
 
 
 def encode(text: str) -> bytes:
@@ -121,17 +101,17 @@ def encode(text: str) -> bytes:
 def checked_key(key: str) -> str:
     """Returns the key, if a log can hold a thing of that name."""
     parts = key.split("/")
-    if (
-        not key.isprintable()
-        or len(parts) > MAX_DEPTH
-        or any(part in ("", ".", "..") for part in parts)
-    ):
+    named = all(part not in ("", ".", "..") for part in parts)
+    if not (named and key.isprintable() and len(parts) <= MAX_DEPTH):
         raise ValueError(
-            f"a key must be printable names with single slashes between them, at most {MAX_DEPTH}, got {key!r}"
+            "a key must be printable names with single slashes between them, "
+            f"at most {MAX_DEPTH}, got {key!r}"
         )
     return key
 
 
 def is_storable(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-    """Whether a log holds arrays of this type: numbers and truth values of up to 64 bits, and texts."""
-    return (dtype == "S1" and len(shape) == 1) or (dtype.kind in "biuf" and dtype.itemsize <= 8)
+    """Whether a log holds such arrays: numbers and truth values of up to 64 bits, and texts."""
+    is_text = dtype == "S1" and len(shape) == 1
+    is_number = dtype.kind in "biuf" and dtype.itemsize <= 8
+    return is_text or is_number
