@@ -125,7 +125,7 @@ def _together(way: Way, model: nn.Module, states: States, x: Tensor) -> Gradient
     network.backward(_cotangents(logits))
     found = {"": logits}
     for name, state in states.items():
-        if state.grad is not None:
+        if state.requires_grad and state.grad is not None:
             found[name] = state.grad
     return found
 

@@ -4,7 +4,9 @@ Cost: a pass is a batched product a layer, where one model after another pays th
 small operation K times.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -63,7 +65,7 @@ class Mapped:
         def one(state: States, rows: Tensor) -> Tensor:
             return call(self.model, state, rows, self.where)
 
-        with torch.enable_grad():
+        with torch.enable_grad(), _quiet():
             self.last: Tensor = vmap(one)(self.states, prepared)
         return self.last.detach()
 
@@ -71,7 +73,16 @@ class Mapped:
         """See `Network`."""
         for state in self.states.values():
             state.grad = None
-        torch.autograd.backward(self.last, d)
+        with _quiet():
+            torch.autograd.backward(self.last, d)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Passes over PyTorch's remark that an operation is taken one model after another."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
 
 
 def split(recipe: Recipe, data: Dataset, seed: int) -> tuple[nn.Module, nn.Module]:
