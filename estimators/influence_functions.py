@@ -34,7 +34,8 @@ from poisonbench.checks import (
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.gradients import Layers, ekfac, gradient_vectors, parameter_names
-from poisonbench.gradients.curvature import Kind, flatten, unflatten
+from poisonbench.gradients.curvature import Kind
+from poisonbench.gradients.layout import flatten, unflatten
 from poisonbench.gradients.products import Form, gradient_norms, project
 from poisonbench.memory import batches, halving, room
 from poisonbench.training.trace import Trace, check_trace

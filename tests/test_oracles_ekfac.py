@@ -12,7 +12,7 @@ from estimators.influence_functions import InfluenceFunctions
 from poisonbench.data import Dataset
 from poisonbench.gradients import ekfac
 from poisonbench.gradients.backprop import gradient_vectors
-from poisonbench.gradients.curvature import flatten, unflatten
+from poisonbench.gradients.layout import flatten, unflatten
 from poisonbench.gradients.products import RAW, project
 from poisonbench.models import build
 from poisonbench.training import Recipe, train

@@ -16,7 +16,8 @@ from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.solvers import conjugate_gradients
 from poisonbench.data import Dataset
 from poisonbench.gradients import ekfac, gradient_vectors
-from poisonbench.gradients.curvature import flatten, gauss_newton_product, hessian_product
+from poisonbench.gradients.curvature import gauss_newton_product, hessian_product
+from poisonbench.gradients.layout import flatten
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.seeding import generator

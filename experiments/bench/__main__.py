@@ -196,6 +196,11 @@ def group(
 @click.option("--subsets", default=100, show_default=True, help="Random halves of the digits.")
 @click.option("--points", default=80, show_default=True, help="Test points per run.")
 @click.option("--repeats", default=10, show_default=True, help="Trainings on each subset.")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder that keeps finished trainings for a later call.",
+)
 @click.option("--threads", default=2, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def lds(
@@ -204,6 +209,7 @@ def lds(
     subsets: int,
     points: int,
     repeats: int,
+    scratch: Path | None,
     threads: int,
     output: Path | None,
 ) -> None:
@@ -214,7 +220,7 @@ def lds(
     from experiments.bench.gradients import save
 
     torch.set_num_threads(threads)
-    text = bench.bench(list(models), list(range(seeds)), subsets, points, repeats)
+    text = bench.bench(list(models), list(range(seeds)), subsets, points, repeats, scratch)
     save(text, output)
 
 

@@ -8,6 +8,7 @@ covers most of what the subset does.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,8 +71,24 @@ class Outcome:
     seconds: float
 
 
-def study(model: str, seed: int, subsets: int, points: int, repeats: int) -> Study:
-    """Trains on the digits, and `repeats` times on each of the random halves of them."""
+def study(
+    model: str,
+    seed: int,
+    subsets: int,
+    points: int,
+    repeats: int,
+    scratch: Path | None = None,
+) -> Study:
+    """Trains on the digits, and `repeats` times on each of the random halves of them.
+
+    Args:
+        model: name.
+        seed: of the run that is judged.
+        subsets: K.
+        points: m.
+        repeats: trainings per subset, each from a seed of its own.
+        scratch: folder that keeps finished trainings for a later call.
+    """
     data, held_out = load("digits")
     recipe = Recipe(model=model, epochs=20, batch_size=64, lr=0.05, checkpoints=1)
     trace = train(data, recipe, seed)
@@ -80,7 +97,14 @@ def study(model: str, seed: int, subsets: int, points: int, repeats: int) -> Stu
     test = test.relabel(predict(trace.model(), test.x).argmax(1))
     masks = half_subsets(len(data), subsets, draws)
     seeds = [derive(seed, "lds", r, k) for r in range(repeats) for k in range(subsets)]
-    ensemble = train_many(data, masks.repeat(repeats, 1), recipe, seeds, points=test)
+    ensemble = train_many(
+        data,
+        masks.repeat(repeats, 1),
+        recipe,
+        seeds,
+        points=test,
+        scratch=scratch,
+    )
     margins = ensemble.utility(test, "margin").unflatten(0, (repeats, subsets))
     return Study(trace, test, masks, margins.mean(0), margins[0])
 
@@ -134,14 +158,21 @@ def judge(contestant: Estimator, on: Study) -> Outcome:
     return Outcome(scores, single, cost.seconds)
 
 
-def bench(models: list[str], seeds: list[int], subsets: int, points: int, repeats: int) -> str:
+def bench(
+    models: list[str],
+    seeds: list[int],
+    subsets: int,
+    points: int,
+    repeats: int,
+    scratch: Path | None = None,
+) -> str:
     """Returns the report: a table per model, over the points of all seeds."""
     contestants: dict[str, Estimator] = {**OURS, **kronfluence_ekfac()}
     blocks = []
     for model in models:
         found: dict[str, list[Outcome]] = {name: [] for name in contestants}
         for seed in tqdm(seeds, desc=model, disable=None):
-            on = study(model, seed, subsets, points, repeats)
+            on = study(model, seed, subsets, points, repeats, scratch)
             for name, contestant in contestants.items():
                 found[name].append(judge(contestant, on))
         blocks.append(f"{model}\n\n{_table(found)}\n")

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import per_example
-from poisonbench.gradients.curvature import layout, matrix
 from poisonbench.gradients.forms import Ghost, Grad
+from poisonbench.gradients.layout import layout, matrix
 from poisonbench.gradients.passes import Layers, Plan
 from poisonbench.gradients.planning import plan
 from poisonbench.memory import batches, halving, room
