@@ -63,9 +63,7 @@ class Names:
                 f"see it: poisonbench list {self.kind}s",
             )
         if self.module in sys.stdlib_module_names or self._shadows(folder):
-            what = (
-                f"{self.module}.py would hide the module {self.module!r}, which is installed here"
-            )
+            what = f"{self.module}.py would clash with the module {self.module!r}, which is installed here"
             raise ConfigError([what], f"choose another name, for example {self.name}-{self.kind}")
 
     def _shadows(self, folder: Path) -> bool:

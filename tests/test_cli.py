@@ -341,7 +341,7 @@ def test_a_damaged_file_of_cells_is_named_with_the_way_out(tmp_path: Path):
     result = call("status", tmp_path)
     assert result.exit_code == 2
     assert "cells.json is damaged" in result.stderr
-    assert "Hint: delete it" in result.stderr
+    assert "Hint: run the grid again" in result.stderr
 
 
 def test_names_in_the_file_of_cells_cannot_steer_the_terminal(tmp_path: Path):

@@ -96,9 +96,9 @@ def test_a_new_attack_runs_in_its_grid_at_once_and_its_test_passes(folder: Path)
         ("class", "a word of Python's own"),
         ("none", "a word of Python's own"),
         ("patch", "there is attack 'patch' already"),
-        ("random", "would hide the module 'random'"),
-        ("attacks", "would hide the module 'attacks'"),
-        ("click", "would hide the module 'click'"),
+        ("random", "would clash with the module 'random'"),
+        ("attacks", "would clash with the module 'attacks'"),
+        ("click", "would clash with the module 'click'"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(

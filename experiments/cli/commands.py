@@ -1,6 +1,5 @@
 """The table of commands. Only click is imported before one of them runs: `--help` answers at once."""
 
-import sys
 import warnings
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from experiments.cli.errors import Commands, show_warning, warn_of_clashes
 from experiments.cli.grids import demo, run, status
 from experiments.cli.methods import check, export, list_, new
 from experiments.cli.results import certified, curve, evaluate, show
+from experiments.cli.search_path import look_last
 
 STYLE = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -24,10 +24,8 @@ def main(debug: bool) -> None:
     """
     del debug  # read by the group when a command fails
     warnings.showwarning = show_warning
-    here = Path.cwd()
-    if str(here) not in sys.path:
-        sys.path.append(str(here))  # so that `module:Class` finds a file beside the grid
-    warn_of_clashes(here)
+    look_last(Path.cwd())
+    warn_of_clashes(Path.cwd())
 
 
 for command in (run, demo, status, evaluate, curve, certified, show, export, list_, new, check):

@@ -90,7 +90,7 @@ def read_cells(folder: Path) -> Cells | None:
         ]
         return Cells(str(content["name"]), tuple(scenes))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = f"delete it, and run the grid again with -o {folder}: nothing is done twice"
+        hint = f"run the grid again with -o {folder}: that writes it anew, and does nothing twice"
         raise ConfigError([f"{path} is damaged: {type(error).__name__}: {error}"], hint) from error
 
 
