@@ -1,5 +1,7 @@
 """The command line as a person meets it: exit codes, one-line errors, and what it prints."""
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -7,15 +9,19 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from attacks import ATTACKS
 from experiments.cli import main
 from experiments.cli.methods import KINDS
 from experiments.plan.methods import TABLES
+from experiments.report.catalogue import METHODS, THINGS, from_class, methods, things
+from experiments.report.source import REQUIRED, Module, UnreadableError, fields_of, find
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -207,6 +213,9 @@ def test_list_tells_a_program_the_same():
     assert told["attacks"]["patch"]["class"] == "attacks.patch:Patch"
     assert told["attacks"]["patch"]["fields"]["budget"] == 0.01
     assert "arXiv 1708.06733" in told["attacks"]["patch"]["about"]
+    marked = [name for name, entry in told["attacks"].items() if "experimental" in entry]
+    assert marked == [name for name, cls in ATTACKS.items() if hasattr(cls, "experimental")]
+    assert "Experimental: it may still change." in call("list", "attacks").stdout
 
 
 @pytest.mark.parametrize(
@@ -297,6 +306,8 @@ def test_the_demo_meets_its_facts(tmp_path: Path):
 
 
 READERS = {
+    "list": ("list",),
+    "list for a program": ("list", "--json"),
     "evaluate": ("evaluate", "{logs}"),
     "status": ("status", "{logs}"),
     "curve": ("curve", "{logs}", "-o", "{logs}/curve.png", "--axis", "target"),
@@ -369,3 +380,60 @@ def test_a_file_with_the_name_of_a_package_of_ours_does_not_take_its_place_and_i
     assert result.exit_code == 0
     assert f"Warning: {name} in this folder has the name of a package" in result.stderr
     assert sys.path[-1] == str(tmp_path)
+
+
+def test_what_is_read_from_the_source_of_a_method_is_what_its_class_says():
+    for title, target in METHODS.items():
+        module, _, table = target.partition(":")
+        live = getattr(import_module(module), table)
+        told = methods(title)
+        assert set(live) <= set(told)
+        for name, cls in live.items():
+            said = from_class(cls)
+            assert told[name] == said, f"{title}: {name}"
+            assert repr(dict(told[name].fields)) == repr(dict(said.fields)), "1 is not 1.0"
+
+
+def test_what_is_read_from_the_source_of_a_model_or_data_set_is_its_first_line():
+    for title, target in THINGS.items():
+        module, _, table = target.partition(":")
+        live = getattr(import_module(module), table)
+        first = {
+            name: (inspect.getdoc(thing) or "").splitlines()[0] for name, thing in live.items()
+        }
+        assert things(title) == first
+
+
+SOURCE = '''
+"""Head."""
+from dataclasses import dataclass, field
+STEP = 3
+class Mixin:
+    places: tuple = make()
+@dataclass(frozen=True)
+class Base(Mixin):
+    lr: float = 8 / 255
+    steps: int = STEP
+@dataclass(frozen=True)
+class Method(Base):
+    uses: "ClassVar[tuple]" = ("features",)
+    k: int
+    steps: int = -STEP * 2
+    pair: tuple = (1, "a")
+    hidden: str = field(default="x", init=False)
+@dataclass
+class Made:
+    rows: list = field(default_factory=list)
+'''
+
+
+def test_fields_are_read_from_source_as_a_dataclass_has_them():
+    module = Module("m", ast.parse(SOURCE))
+    _, cls = find(module, "Method")
+    found = fields_of(module, cls)
+    want = {"lr": 8 / 255, "steps": -6, "k": REQUIRED, "pair": (1, "a"), "hidden": "x"}
+    assert list(found.items()) == list(want.items())
+    with pytest.raises(UnreadableError):
+        fields_of(module, find(module, "Made")[1])
+    with pytest.raises(UnreadableError):
+        find(module, "Absent")
