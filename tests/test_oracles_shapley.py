@@ -18,16 +18,7 @@ from torch import Tensor
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.retraining import with_and_without
 from estimators.shapley.nearest_neighbours import knn_shapley
-from estimators.shapley.permutations import (
-    Round,
-    Walk,
-    contributions,
-    cuts_at,
-    draw,
-    fill,
-    follow,
-    frequencies,
-)
+from estimators.shapley.permutations import contributions, fill
 from estimators.shapley.sampling import Rule, Tally, sample
 from estimators.shapley.semivalues import (
     beta_weights,
@@ -37,6 +28,8 @@ from estimators.shapley.semivalues import (
     size_distribution,
 )
 from estimators.shapley.shapley import Shapley
+from estimators.shapley.strides import cuts_at, frequencies
+from estimators.shapley.walks import Round, Walk, draw, follow
 from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.notes import collecting
@@ -702,8 +695,8 @@ def test_a_killed_fit_goes_on_from_its_blocks_to_the_same_result(tmp_path: Path)
         ({"neighbours": 0}, "neighbours must be at least 1, got 0"),
         ({"stride": 0}, "stride must be at least 1, got 0"),
         ({"models": 1}, "models must be at least 4, got 1"),
-        ({"tolerance": -0.1}, "tolerance must be finite and not negative, got -0.1"),
-        ({"precision": math.nan}, "precision must be finite and not negative, got nan"),
+        ({"tolerance": -0.1}, "tolerance must be non-negative and finite, got -0.1"),
+        ({"precision": math.nan}, "precision must be non-negative and finite, got nan"),
         ({"alpha": 0.0}, "alpha must be positive and finite, got 0.0"),
         (
             {"method": "knn", "players": "labels"},

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from poisonbench.checks import check_type
 from poisonbench.data import Dataset
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, train_many
@@ -26,8 +27,7 @@ def check_rows(train: Dataset, test: Dataset) -> None:
         ValueError: one of them has no rows.
     """
     for name, data in (("train", train), ("test", test)):
-        if not isinstance(data, Dataset):
-            raise TypeError(f"{name} must be a Dataset, got {type(data).__name__}")
+        check_type(name, data, Dataset, "a Dataset(x, y, classes)")
         if not len(data):
             raise ValueError(f"{name} must have at least 1 row, got 0")
 

@@ -5,10 +5,11 @@ import warnings
 import torch
 from torch import Tensor
 
+from poisonbench.checks import check_type
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
-WAY_OUT = "pass Evidence(trace, test), with the predicted labels in test.y"
+WANTED = "an Evidence(trace, test), with the predicted labels in test.y"
 
 
 def check_rows(evidence: Evidence) -> None:
@@ -18,8 +19,7 @@ def check_rows(evidence: Evidence) -> None:
         TypeError: it is no Evidence.
         ValueError: there are no training rows.
     """
-    if not isinstance(evidence, Evidence):
-        raise TypeError(f"a defense reads an Evidence, got {type(evidence).__name__}: {WAY_OUT}")
+    check_type("evidence", evidence, Evidence, WANTED)
     if not len(evidence.trace.train):
         raise ValueError("a defense needs at least 1 training row, got 0: train on some")
 

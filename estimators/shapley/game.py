@@ -1,7 +1,8 @@
-"""The game that retraining plays: players are instances or groups of them, v(S) is the utility of the model trained on S.
+"""The game that retraining plays: v(S) is the utility of the model trained on the players S.
 
-Every model starts from the seed of the trace and walks the batches of its own instances, so that v is a function of the subset:
-equal subsets are trained once, and v(D) is the utility of the model under study.
+Players are instances or groups of them. Every model starts from the seed of the trace and walks the
+batches of its own instances, so that v is a function of the subset: equal subsets are trained once,
+and v(D) is the utility of the model under study.
 """
 
 from dataclasses import dataclass
@@ -34,18 +35,28 @@ class Answers:
 
     def __len__(self) -> int:
         """Returns how many models were trained."""
-        return 0 if self.ensemble is None else len(self.ensemble)
+        if self.ensemble is None:
+            return 0
+        return len(self.ensemble)
 
     @property
     def diverged(self) -> int:
         """How many models diverged; their utility is NaN."""
-        return 0 if self.ensemble is None else int(self.ensemble.diverged.sum())
+        if self.ensemble is None:
+            return 0
+        return int(self.ensemble.diverged.sum())
 
     def utility(self, test: Dataset, empty: Tensor) -> Tensor:
-        """Returns v of the K subsets at m test points, (K, m) float64; `empty`, (m,), is that of a subset without instances."""
+        """Returns v of the K subsets at m test points, (K, m) float64.
+
+        Args:
+            test: m points.
+            empty: (m,), v of a subset without instances.
+        """
         if self.ensemble is None:
             return empty.expand(len(self.row), -1)
-        values = torch.cat([self.ensemble.utility(test, self.measure).double(), empty[None]])
+        of_models = self.ensemble.utility(test, self.measure).double()
+        values = torch.cat([of_models, empty[None]])  # row -1 is that of the empty subset
         return values[self.row.to(values.device)]
 
 
@@ -57,8 +68,9 @@ class Game:
         trace: gives the n instances, recipe, seed and scratch folder.
         player: (n,) int64, the player that each instance belongs to, each of 0..P-1 at least once.
         measure: of the utility.
-        empty: the predictor that stands for a model without instances: "chance" gives every class the same probability (and is
-            right in 1 of C cases); "prior" gives class c (n_c + 1) / (n + C), whatever the test point.
+        empty: the predictor that stands for a model without instances: "chance" gives every class
+            the same probability (and is right in 1 of C cases); "prior" gives class c
+            (n_c + 1) / (n + C), whatever the test point.
     """
 
     trace: Trace
@@ -71,31 +83,40 @@ class Game:
         """P."""
         return int(self.player.max()) + 1
 
+    def whole(self) -> Answers:
+        """Trains the model of all players."""
+        return self.train(torch.ones(1, self.players, dtype=torch.bool))
+
     def train(self, masks: Tensor) -> Answers:
         """Trains the models of K subsets of the players, (K, P) bool on the CPU."""
         distinct, row = torch.unique(masks, dim=0, return_inverse=True)
         nonempty = distinct.any(1)
-        places = torch.where(nonempty, nonempty.cumsum(0) - 1, -1)
+        count = nonempty.cumsum(0)
+        places = (count - 1).masked_fill(~nonempty, -1)
         if not bool(nonempty.any()):
             return Answers(None, places[row], self.measure)
         instances = distinct[nonempty][:, self.player]
-        trace = self.trace
         ensemble = train_many(
-            trace.train,
+            self.trace.train,
             instances,
-            trace.recipe,
-            [trace.seed] * len(instances),
-            scratch=trace.scratch,
+            self.trace.recipe,
+            seeds=[self.trace.seed] * len(instances),
+            scratch=self.trace.scratch,
         )
         return Answers(ensemble, places[row], self.measure)
 
     def without_instances(self, test: Dataset) -> Tensor:
         """Returns v(empty) at m test points, (m,) float64."""
         C = test.classes
-        counts = (
-            torch.bincount(self.trace.train.y, minlength=C).to(test.x.device, torch.float64) + 1
-        )
-        logits = torch.zeros_like(counts) if self.empty == "chance" else counts.log()
         if self.empty == "chance" and self.measure == "correct":
             return torch.full((len(test),), 1 / C, dtype=torch.float64, device=test.x.device)
+        logits = self._constant_logits(C).to(test.x.device)
         return utility(logits.expand(len(test), C), test.y, self.measure)
+
+    def _constant_logits(self, C: int) -> Tensor:
+        """Returns what the model without instances says of any point, (C,) float64."""
+        if self.empty == "chance":
+            return torch.zeros(C, dtype=torch.float64)
+        counts = torch.bincount(self.trace.train.y, minlength=C)
+        smoothed = counts.to(torch.float64) + 1
+        return smoothed.log()

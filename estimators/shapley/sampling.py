@@ -1,4 +1,4 @@
-"""Permutation sampling until the standard errors are small: estimates with their spread, and the rule that stops.
+"""Permutation sampling until the standard errors are small: estimates with their spread.
 
 Cost: O(m n) a permutation beyond its values of v, and O(m n) memory.
 """
@@ -8,16 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from estimators.shapley.permutations import (
-    Ask,
-    Round,
-    Walk,
-    contributions,
-    draw,
-    fill,
-    follow,
-    frequencies,
-)
+from estimators.shapley.permutations import contributions, fill
+from estimators.shapley.strides import frequencies
+from estimators.shapley.walks import Ask, Round, Walk, draw, follow
 from poisonbench.seeding import generator
 
 ROUND = 100  # permutations between two looks at the standard error, and the fewest that are judged
@@ -44,41 +37,61 @@ class Tally:
         return cls(zeros, zeros)
 
     def add(self, walk: Walk, table: Tensor) -> None:
-        """Adds the permutations of a walk, with v at their cuts, (R, c + 2, m); pairs with a NaN are left out."""
-        sound = ~table.isnan().flatten(1).any(1).unflatten(0, (-1, 2)).any(1).repeat_interleave(2)
-        walk, table = Walk(walk.ranks[sound.cpu()], walk.cuts[sound.cpu()], walk.p), table[sound]
-        blocks = (
-            torch.searchsorted(walk.cuts, walk.ranks, right=True).sub(1).to(table.device)
-        )  # the block of each player
-        shares = contributions(walk, table).mT  # (R, m, c + 1)
-        for p in range(0, len(blocks), 2):
-            estimate = (shares[p][:, blocks[p]] + shares[p + 1][:, blocks[p + 1]]) / 2  # (m, n)
-            self.pairs += 1
-            off = estimate - self.mean
-            self.mean = self.mean + off / self.pairs
-            self.squares = self.squares + off * (estimate - self.mean)
+        """Adds the permutations of a walk; pairs with a NaN are left out.
+
+        Args:
+            walk: R permutations, pair by pair.
+            table: (R, c + 2, m), v at their cuts.
+        """
+        sound = _sound_pairs(table)
+        kept = walk.part(sound.cpu())
+        blocks = kept.blocks().to(table.device)
+        shares = contributions(kept, table[sound]).mT  # (R, m, c + 1)
+        for first in range(0, len(blocks), 2):
+            reverse = first + 1
+            forwards = shares[first][:, blocks[first]]
+            backwards = shares[reverse][:, blocks[reverse]]
+            self._add((forwards + backwards) / 2)
+
+    def _add(self, estimate: Tensor) -> None:
+        """Adds the estimate of a pair, (m, n)."""
+        self.pairs += 1
+        off = estimate - self.mean
+        self.mean = self.mean + off / self.pairs
+        self.squares = self.squares + off * (estimate - self.mean)
 
     @property
     def values(self) -> Tensor:
-        """Returns the estimates (m, n), NaN where there is no pair."""
-        return self.mean if self.pairs else torch.full_like(self.mean, torch.nan)
+        """The estimates (m, n), NaN where there is no pair."""
+        if not self.pairs:
+            return torch.full_like(self.mean, torch.nan)
+        return self.mean
 
     @property
     def standard_error(self) -> Tensor:
-        """Returns the standard errors (m, n), NaN below two pairs."""
-        variance = self.squares.clamp(min=0) / max(1, self.pairs - 1)
-        return (
-            (variance / self.pairs).sqrt()
-            if self.pairs > 1
-            else torch.full_like(self.mean, torch.nan)
-        )
+        """The standard errors (m, n), NaN below two pairs."""
+        if self.pairs < 2:
+            return torch.full_like(self.mean, torch.nan)
+        variance = self.squares.clamp(min=0) / (self.pairs - 1)
+        return (variance / self.pairs).sqrt()
 
     def largest_error(self, own: Tensor | None = None) -> float:
-        """Returns the largest standard error; `own`, (m,), names an entry a row to leave out. NaN below two pairs."""
+        """Returns the largest standard error; NaN below two pairs.
+
+        Args:
+            own: (m,) int64 or None, an entry of each row to leave out.
+        """
         errors = self.standard_error
         if own is not None:
             errors = errors.scatter(1, own.to(errors.device)[:, None], 0.0)
         return float(errors.max())
+
+
+def _sound_pairs(table: Tensor) -> Tensor:
+    """Returns the permutations whose pair has no NaN at any cut, (R,) bool, for (R, c + 2, m)."""
+    struck = table.isnan().flatten(1).any(1)
+    pairs: Tensor = struck.unflatten(0, (-1, 2)).any(1)
+    return ~pairs.repeat_interleave(2)
 
 
 @dataclass(frozen=True)
@@ -87,8 +100,8 @@ class Rule:
 
     Attributes:
         permutations: at most so many.
-        precision: from `ROUND` permutations on, stop where the largest standard error is at most this part of what is shared
-            out, the largest |v(D) - v(empty)|. 0 goes on to the end.
+        precision: from `ROUND` permutations on, stop where the largest standard error is at most
+            this part of what is shared out, the largest |v(D) - v(empty)|. 0 goes on to the end.
         stride: players between two prefixes; None: about as many as the prefix has.
         tolerance: of the truncation, see `follow`.
     """
@@ -97,41 +110,6 @@ class Rule:
     precision: float
     stride: int | None
     tolerance: float = 0.0
-
-
-def sample(
-    ask: Ask,
-    players: int,
-    empty: Tensor,
-    full: Tensor,
-    rule: Rule,
-    seed: int,
-    own: Tensor | None = None,
-) -> "Sample":
-    """Samples permutations until the rule says stop.
-
-    Args:
-        ask: the game.
-        players: n.
-        empty: (m,) v(empty).
-        full: (m,) v(D).
-        rule: when to stop.
-        seed: of the permutations.
-        own: (m,) int64 or None, in each column a player whose value is not judged.
-    """
-    rounds: list[Round] = []
-    tally, goal = Tally.of(full, players), rule.precision * float((full - empty).abs().max())
-    while (done := sum(len(r.walk.cuts) for r in rounds)) < rule.permutations:
-        pairs = (min(ROUND, rule.permutations - done) + 1) // 2
-        walk = draw(
-            pairs, frequencies(players, rule.stride), generator(seed, "permutations", len(rounds))
-        )
-        visits, values = follow(walk, ask, full, rule.tolerance)
-        rounds.append(Round(walk, visits))
-        tally.add(walk, fill(rounds[-1], values, empty, full, rule.tolerance))
-        if done + 2 * pairs >= ROUND and tally.largest_error(own) <= goal:
-            return Sample(rounds, tally, "precision")
-    return Sample(rounds, tally, "permutations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,5 +129,47 @@ class Sample:
     @property
     def truncated(self) -> float:
         """The share of the prefixes that were not asked."""
-        inner = sum(int(r.walk.inner().sum()) for r in self.rounds)
-        return 1 - sum(len(v) for r in self.rounds for v in r.visits) / max(inner, 1)
+        inner = 0
+        asked = 0
+        for done in self.rounds:
+            inner += int(done.walk.inner().sum())
+            asked += sum(len(places) for places in done.visits)
+        return 1 - asked / max(inner, 1)
+
+
+def sample(
+    ask: Ask,
+    players: int,
+    empty: Tensor,
+    full: Tensor,
+    rule: Rule,
+    seed: int,
+    own: Tensor | None = None,
+) -> Sample:
+    """Samples permutations until the rule says stop.
+
+    Args:
+        ask: the game.
+        players: n.
+        empty: (m,) v(empty).
+        full: (m,) v(D).
+        rule: when to stop.
+        seed: of the permutations.
+        own: (m,) int64 or None, in each column a player whose value is not judged.
+    """
+    goal = rule.precision * float((full - empty).abs().max())
+    p = frequencies(players, rule.stride)
+    rounds: list[Round] = []
+    tally = Tally.of(full, players)
+    done = 0
+    while done < rule.permutations:
+        left = min(ROUND, rule.permutations - done)
+        pairs = (left + 1) // 2
+        walk = draw(pairs, p, generator(seed, "permutations", len(rounds)))
+        visits, values = follow(walk, ask, full, rule.tolerance)
+        rounds.append(Round(walk, visits))
+        tally.add(walk, fill(rounds[-1], values, empty, full, rule.tolerance))
+        done += 2 * pairs
+        if done >= ROUND and tally.largest_error(own) <= goal:
+            return Sample(rounds, tally, "precision")
+    return Sample(rounds, tally, "permutations")

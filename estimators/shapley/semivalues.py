@@ -1,18 +1,23 @@
-"""Semivalues from random subsets, each of which serves all players: Beta(alpha, beta)-Shapley (Kwon & Zou, AISTATS 2022,
-arXiv 2110.14049) by importance sampling of the subset size.
+"""Semivalues from random subsets, each of which serves all players: Beta(alpha, beta)-Shapley.
 
-Any game v: subsets of players -> m numbers. A semivalue weighs a player's marginal contributions by the number k of the others,
-phi_i = sum_k w_k E[v(S + i) - v(S) | |S| = k, i not in S], k = 0..n-1. With A_k(i) and B_k(i) the means of v over the subsets of
-size k with and without i, and mu_k over all, that is
-phi_i = w_{n-1} v(D) - w_0 v(empty) + sum_{k=1}^{n-1} (w_{k-1} - w_k) mu_k + c_k (A_k(i) - B_k(i)),
+Source: Kwon & Zou, AISTATS 2022, arXiv 2110.14049, by importance sampling of the subset size.
+
+Any game v: subsets of players -> m numbers. A semivalue weighs a player's marginal contributions by
+the number k of the others, phi_i = sum_k w_k E[v(S + i) - v(S) | |S| = k, i not in S], k = 0..n-1.
+With A_k(i) and B_k(i) the means of v over the subsets of size k with and without i, and mu_k over
+all, that is
+phi_i = w_{n-1} v(D) - w_0 v(empty)
+        + sum_{k=1}^{n-1} (w_{k-1} - w_k) mu_k + c_k (A_k(i) - B_k(i)),
 c_k = w_{k-1} (1 - k/n) + w_k k/n: sums over subsets alone, each of them with or without i.
-Cost: as many values of v as subsets, for all players together; the estimate is a product of (m, K) and (K, n).
+
+Cost: as many values of v as subsets, for all players together; the estimate is a product of (m, K)
+and (K, n).
 """
 
 import torch
 from torch import Tensor
 
-from estimators.shapley.permutations import growing
+from estimators.shapley.strides import growing
 
 Estimate = tuple[Tensor, Tensor]  # values and standard errors, each (m, n) float64
 
@@ -20,65 +25,94 @@ BIN = 16  # subsets of about one size whose mean is the level that their values 
 
 
 def beta_weights(players: int, alpha: float, beta: float) -> Tensor:
-    """Returns w_k, (n,) float64, which sum to 1: the beta-binomial distribution; alpha above beta favours small subsets.
+    """Returns w_k, (n,) float64, which sum to 1: the beta-binomial distribution.
 
-    Section 3 of Kwon & Zou, w_k = C(n-1, k) B(k + beta, n - 1 - k + alpha) / B(alpha, beta); (1, 1) is Shapley's 1 / n.
+    Section 3 of Kwon & Zou, w_k = C(n-1, k) B(k + beta, n - 1 - k + alpha) / B(alpha, beta); (1, 1)
+    is Shapley's 1 / n.
+
+    Args:
+        players: n.
+        alpha: above beta favours small subsets.
+        beta: above alpha favours large ones.
     """
-    k, last = (
-        torch.arange(players, dtype=torch.float64),
-        torch.tensor(players - 1, dtype=torch.float64),
-    )
-    a, b = torch.tensor([alpha, beta], dtype=torch.float64)
+    k = torch.arange(players, dtype=torch.float64)
+    last = torch.tensor(players - 1, dtype=torch.float64)
+    a = torch.tensor(alpha, dtype=torch.float64)
+    b = torch.tensor(beta, dtype=torch.float64)
     choose = torch.lgamma(last + 1) - torch.lgamma(k + 1) - torch.lgamma(last - k + 1)
-    arcs = torch.lgamma(k + b) + torch.lgamma(last - k + a) - torch.lgamma(last + a + b)
-    return (choose + arcs - torch.lgamma(a) - torch.lgamma(b) + torch.lgamma(a + b)).exp()
+    above = torch.lgamma(k + b) + torch.lgamma(last - k + a) - torch.lgamma(last + a + b)
+    weights = choose + above - torch.lgamma(a) - torch.lgamma(b) + torch.lgamma(a + b)
+    return weights.exp()
 
 
 def contrasts(weights: Tensor) -> Tensor:
     """Returns c_k for k = 1..n-1, (n-1,), for w_k, (n,)."""
     n = len(weights)
     k = torch.arange(1, n, dtype=torch.float64)
-    return weights[:-1] * (1 - k / n) + weights[1:] * k / n
+    without = weights[:-1] * (1 - k / n)
+    return without + weights[1:] * k / n
 
 
 def size_distribution(weights: Tensor) -> Tensor:
-    """Returns the probabilities of k = 1..n-1, (n-1,), at which sizes are drawn: c_k times the frequencies of growing strides.
+    """Returns the probabilities of k = 1..n-1 at which sizes are drawn, (n-1,), for w_k, (n,).
 
-    Small subsets are the cheapest to train a model on, and the noisiest; the variance of v falls towards D, about as n - k.
+    c_k times the frequencies of growing strides. Small subsets are the cheapest to train a model
+    on, and the noisiest; the variance of v falls towards D, about as n - k.
     """
     q = contrasts(weights) * growing(len(weights))
     return q / q.sum()
 
 
 def draw_sized(count: int, q: Tensor, g: torch.Generator) -> Tensor:
-    """Returns `count` subsets, (count, n) bool, of sizes drawn from q, (n-1,) for k = 1..n-1, each uniform for its size."""
+    """Returns `count` subsets, (count, n) bool, each uniform for its size.
+
+    Args:
+        count: of subsets.
+        q: (n-1,), the probabilities of the sizes 1..n-1.
+        g: of the draws.
+    """
     sizes = torch.multinomial(q, count, replacement=True, generator=g) + 1
-    ranks = torch.rand((count, len(q) + 1), generator=g, dtype=torch.float64).argsort(1)
+    order = torch.rand((count, len(q) + 1), generator=g, dtype=torch.float64)
+    ranks = order.argsort(1)
     return ranks < sizes[:, None]
 
 
 def draw_halves(count: int, players: int, g: torch.Generator) -> Tensor:
     """Returns `count` subsets, (count, n) bool, of players drawn with probability 1/2 each."""
-    return torch.rand((count, players), generator=g, dtype=torch.float64) < 0.5
+    drawn = torch.rand((count, players), generator=g, dtype=torch.float64)
+    return drawn < 0.5
 
 
 def levels(values: Tensor, sizes: Tensor) -> Tensor:
-    """Returns what subsets of about the same size have without the one at hand, (K, m), for values (K, m) and sizes (K,).
+    """Returns what subsets of about the same size have without the one at hand, (K, m).
 
-    Subtracted, it takes the learning curve out of the variance, and adds no bias, since it does not depend on the subset itself.
+    Subtracted, it takes the learning curve out of the variance, and adds no bias, since it does not
+    depend on the subset itself.
+
+    Args:
+        values: (K, m).
+        sizes: (K,).
     """
-    order, out = sizes.argsort(stable=True), torch.zeros_like(values)
-    for rows in order.tensor_split(max(1, len(order) // BIN)):
-        if len(rows) > 1:
-            part = values[rows]
-            out[rows] = (part.sum(0) - part) / (len(rows) - 1)
+    order = sizes.argsort(stable=True)
+    bins = max(1, len(order) // BIN)
+    out = torch.zeros_like(values)
+    for rows in order.tensor_split(bins):
+        if len(rows) < 2:
+            continue
+        part = values[rows]
+        others = part.sum(0) - part
+        out[rows] = others / (len(rows) - 1)
     return out
 
 
 def semivalues(
-    masks: Tensor, values: Tensor, weights: Tensor, empty: Tensor, full: Tensor
+    masks: Tensor,
+    values: Tensor,
+    weights: Tensor,
+    empty: Tensor,
+    full: Tensor,
 ) -> Estimate:
-    """Estimates a semivalue from subsets whose sizes were drawn from `size_distribution(weights)`.
+    """Estimates a semivalue from subsets of sizes drawn from `size_distribution(weights)`.
 
     Args:
         masks: (K, n) bool, K >= 2.
@@ -88,27 +122,36 @@ def semivalues(
         full: (m,) v(D).
     """
     kept = ~values.isnan().any(1)
-    masks, v = masks.to(values.device)[kept], values[kept].double()
-    n, q, sizes, w = (
-        len(weights),
-        size_distribution(weights).to(v.device),
-        masks.sum(1),
-        weights.to(v.device),
-    )
-    k, at = sizes.double()[:, None], sizes - 1
+    inside = masks.to(values.device)[kept]
+    v = values[kept].double()
+    w = weights.to(v.device)
+    n = len(w)
+    q = size_distribution(weights).to(v.device)
+    c = contrasts(weights).to(q)
+    sizes = inside.sum(1)
+    k = sizes.double()[:, None]
+    at = sizes - 1
     level = ((w[:-1] - w[1:]) / q)[at, None] * v
-    off = (contrasts(weights).to(q) / q)[at, None] * (v - levels(v, sizes))
-    there, absent = (
-        off * n / k,
-        -off * n / (n - k),
-    )  # what an instance in the subset, and one not in it, gets from it
-    mean, error = _mean_of(masks.double(), level + there, level + absent)
-    return w[-1] * full.double()[:, None] - w[0] * empty.double()[:, None] + mean, error
+    off = (c / q)[at, None] * (v - levels(v, sizes))
+    there = off * n / k  # what a member gets from the subset
+    absent = -off * n / (n - k)  # and what the others get
+    mean, error = _mean_of(inside.double(), level + there, level + absent)
+    ends = w[-1] * full.double()[:, None] - w[0] * empty.double()[:, None]
+    return ends + mean, error
 
 
 def _mean_of(masks: Tensor, there: Tensor, absent: Tensor) -> Estimate:
-    """Returns mean and standard error, (m, n), over K subsets of a term that is `there` (K, m) for members, else `absent`."""
+    """Returns mean and standard error of a term over K subsets, (m, n) each.
+
+    Args:
+        masks: (K, n) float64, 1 for members.
+        there: (K, m), the term of members.
+        absent: (K, m), that of the others.
+    """
     K = len(masks)
-    mean = ((there - absent).T @ masks + absent.sum(0)[:, None]) / K
-    squares = (there**2 - absent**2).T @ masks + (absent**2).sum(0)[:, None]
-    return mean, ((squares / K - mean**2).clamp(min=0) / (K - 1)).sqrt()
+    total = (there - absent).T @ masks
+    mean = (total + absent.sum(0)[:, None]) / K
+    squares = (there**2 - absent**2).T @ masks
+    squares = squares + (absent**2).sum(0)[:, None]
+    variance = (squares / K - mean**2).clamp(min=0)
+    return mean, (variance / (K - 1)).sqrt()
