@@ -1,4 +1,7 @@
-"""Defenses, one a file; a new one is a file and a line of its table: detectors judge test points, filters training rows."""
+"""Defenses, one a file; a new one is a file and a line of its table.
+
+Detectors judge test points, filters training rows, mitigations train again, certifiers guarantee.
+"""
 
 from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.baselines.confidence import Confidence

@@ -53,10 +53,20 @@ class ClassSimilarity:
         test = evidence.test
         rows = features_of(evidence.trace, self.layer, train)
         points = features_of(evidence.trace, self.layer, test)
-        return foreignness(points, test.y, rows, train.y)
+        return foreignness(
+            points=points,
+            labels=test.y,
+            rows=rows,
+            train_labels=train.y,
+        )
 
 
-def foreignness(points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor) -> Tensor:
+def foreignness(
+    points: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    train_labels: Tensor,
+) -> Tensor:
     """Returns the best other class's median similarity minus the own class's, (m,).
 
     Args:

@@ -59,11 +59,21 @@ class DeepKNN(Neighbours):
         test = evidence.test
         rows = features_of(evidence.trace, self.layer, train)
         points = features_of(evidence.trace, self.layer, test)
-        return disagreement(points, test.y, rows, train.y, self.neighbours)
+        return disagreement(
+            points=points,
+            labels=test.y,
+            rows=rows,
+            train_labels=train.y,
+            k=self.neighbours,
+        )
 
 
 def disagreement(
-    points: Tensor, labels: Tensor, rows: Tensor, train_labels: Tensor, k: int
+    points: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    train_labels: Tensor,
+    k: int,
 ) -> Tensor:
     """Returns the share of other labels among the k rows nearest to each point, (m,).
 

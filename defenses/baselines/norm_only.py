@@ -51,5 +51,11 @@ class NormOnly:
         lengths = torch.stack(parts).sum(0)  # (n,)
         labels, place = evidence.test.y.unique(return_inverse=True)
         each = lengths.expand(len(labels), -1)
-        of_label = label_tails(each, labels, trace.train.y, self.k, self.scale)
+        of_label = label_tails(
+            values=each,
+            labels=labels,
+            train_labels=trace.train.y,
+            k=self.k,
+            scale=self.scale,
+        )
         return of_label[place]

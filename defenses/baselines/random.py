@@ -14,7 +14,7 @@ from poisonbench.seeding import generator
 
 @dataclass(frozen=True)
 class RandomScores:
-    """Scores uniform in [0, 1), drawn anew for every training seed and every set of probe points."""
+    """Scores uniform in [0, 1), drawn anew for every training seed and set of probe points."""
 
     uses: ClassVar[tuple[str, ...]] = ()
 

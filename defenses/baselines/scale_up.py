@@ -1,4 +1,6 @@
-"""SCALE-UP (Guo et al., ICLR 2023, arXiv 2302.03251): a triggered prediction survives amplification.
+"""SCALE-UP: a triggered prediction stays when the pixels are amplified.
+
+Source: Guo et al., ICLR 2023, arXiv 2302.03251.
 
 Needs: images in [0, 1].
 

@@ -1,1 +1,1 @@
-"""Certifiers: predictions with a bound on how many training instances an attacker would have to change."""
+"""Certifiers: predictions with a bound on how many training instances an attack must change."""

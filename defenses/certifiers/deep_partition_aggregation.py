@@ -51,7 +51,12 @@ class DeepPartitionAggregation:
         check_at_least("batch_size", self.batch_size, 1)
 
     def __call__(
-        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
+        self,
+        train: Dataset,
+        test: Dataset,
+        recipe: Recipe,
+        seed: int,
+        scratch: Path | None = None,
     ) -> Certified:
         """Returns labels and radii for the m rows of `test`.
 
@@ -61,7 +66,13 @@ class DeepPartitionAggregation:
         check_rows(train, test)
         rows, number = in_order(train)
         masks = number % self.parts == torch.arange(self.parts)[:, None]
-        base = Base(recipe, self.epochs, self.batch_size, seed, scratch)
+        base = Base(
+            recipe=recipe,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=seed,
+            scratch=scratch,
+        )
         return certify(base.vote(rows, masks, test), test.classes)
 
 

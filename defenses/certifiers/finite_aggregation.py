@@ -54,7 +54,12 @@ class FiniteAggregation:
         check_at_least("batch_size", self.batch_size, 1)
 
     def __call__(
-        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
+        self,
+        train: Dataset,
+        test: Dataset,
+        recipe: Recipe,
+        seed: int,
+        scratch: Path | None = None,
     ) -> Certified:
         """Returns labels and radii for the m rows of `test`.
 
@@ -64,7 +69,13 @@ class FiniteAggregation:
         check_rows(train, test)
         rows, number = in_order(train)
         spread = self.spread()
-        base = Base(recipe, self.epochs, self.batch_size, seed, scratch)
+        base = Base(
+            recipe=recipe,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=seed,
+            scratch=scratch,
+        )
         votes = base.vote(rows, masks_of(number, spread), test)
         return certify(votes, spread, test.classes)
 

@@ -1,4 +1,4 @@
-"""What certifiers by partition share: a hash of a row's content, the order that it gives, and votes.
+"""What certifiers by partition share: a hash of a row's content, the order by it, and votes.
 
 A model that does not see a changed row must stay the same model, so nothing here depends on where a
 row lies in the training set or on how many there are.

@@ -53,7 +53,12 @@ class _Concentration(ABC):
         scores = influence.new_full((len(influence),), torch.nan)
         for label in evidence.test.y.unique():
             points = sound & (evidence.test.y == label)
-            rows = in_scope(influence[points], label, evidence.trace.train.y, self.scope)
+            rows = in_scope(
+                influence=influence[points],
+                label=label,
+                train_labels=evidence.trace.train.y,
+                scope=self.scope,
+            )
             scores[points] = self._of_points(rows)
         return scores
 

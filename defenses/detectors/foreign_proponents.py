@@ -1,4 +1,4 @@
-"""Foreign proponents: do the few rows that a prediction rests on themselves look like another class?
+"""Foreign proponents: do the few rows that a prediction rests on look like another class?
 
 Influence names the rows (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055); class medians of the
 features judge them, as in `class-similarity`.
@@ -55,7 +55,12 @@ class ForeignProponents:
         train = evidence.trace.train
         labels = evidence.test.y
         rows = features_of(evidence.trace, self.layer, train)
-        foreign = foreignness(rows, train.y, rows, train.y).to(influence.dtype)
+        foreign = foreignness(
+            points=rows,
+            labels=train.y,
+            rows=rows,
+            train_labels=train.y,
+        ).to(influence.dtype)
         scores = influence.new_full((len(labels),), torch.nan)
         for label in labels.unique():
             own = train.y == label

@@ -118,14 +118,25 @@ class RemovalSupport:
         """Returns how many rows leave until the refitted head changes its mind, (m,)."""
         train = evidence.trace.train
         labels = evidence.test.y
-        head = fit_head(evidence.trace, evidence.test, self.layer, self.l2)
+        head = fit_head(
+            trace=evidence.trace,
+            test=evidence.test,
+            layer=self.layer,
+            l2=self.l2,
+        )
         pool = self._pool(train, labels)
         width = pool * (pool + head.rows.shape[1] + self.most + 2 * train.classes)
         counts = []
         for index in in_blocks(torch.arange(len(labels), device=labels.device), width, _BLOCK):
             foreign = train.y != labels[index, None]
             ranked = influence[index].masked_fill(foreign, -torch.inf)
-            leads = self._leads(head, index, labels[index], ranked, pool)
+            leads = self._leads(
+                head=head,
+                index=index,
+                y=labels[index],
+                ranked=ranked,
+                pool=pool,
+            )
             counts.append(crossing(leads, len(train)))
         return torch.cat(counts)
 
@@ -137,7 +148,14 @@ class RemovalSupport:
             return min(frequent, _POOL * self.most)
         return min(frequent, self.most)
 
-    def _leads(self, head: Head, index: Tensor, y: Tensor, ranked: Tensor, pool: int) -> Tensor:
+    def _leads(
+        self,
+        head: Head,
+        index: Tensor,
+        y: Tensor,
+        ranked: Tensor,
+        pool: int,
+    ) -> Tensor:
         """Returns the leads of some points without their first k rows, (b, K + 1).
 
         Args:
@@ -148,7 +166,12 @@ class RemovalSupport:
             pool: candidates a point.
         """
         top = ranked.topk(pool)
-        case = candidates(head, index, y, top.indices)
+        case = candidates(
+            head=head,
+            points=index,
+            y=y,
+            rows=top.indices,
+        )
         if self.order == "adaptive":
             return adaptive(case, top.values, min(self.most, pool))
         assert self.order != "sum"

@@ -76,7 +76,13 @@ class TailHeaviness:
             scores[sound] = tails(rows, self.k, self.scale)
             return scores
         labels = evidence.test.y[sound]
-        scores[sound] = label_tails(rows, labels, evidence.trace.train.y, self.k, self.scale)
+        scores[sound] = label_tails(
+            values=rows,
+            labels=labels,
+            train_labels=evidence.trace.train.y,
+            k=self.k,
+            scale=self.scale,
+        )
         return scores
 
     def _by_column(self, evidence: Evidence, influence: Tensor, sound: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A least-squares head on the victim's features, and what it would say of a point without some rows.
+"""A least-squares head on the victim's features, and what it needs to be refitted without rows.
 
 The head's loss is quadratic, so the Newton step of a group is the refit without it:
 f(t) - q_S (I - Q_SS)^-1 r_S, with Q the hat matrix, q_S the test point's row of it and r_S the
@@ -36,7 +36,12 @@ class Head:
     votes: Tensor
 
 
-def fit_head(trace: Trace, test: Dataset, layer: Layer, l2: float) -> Head:
+def fit_head(
+    trace: Trace,
+    test: Dataset,
+    layer: Layer,
+    l2: float,
+) -> Head:
     """Returns the head that minimises the mean squared error + l2 |W|^2 over the training rows.
 
     Args:
@@ -59,7 +64,12 @@ def fit_head(trace: Trace, test: Dataset, layer: Layer, l2: float) -> Head:
     labels = F.one_hot(train.y, train.classes).to(white.dtype)
     weights = white[:n].T @ labels
     votes = white @ weights
-    return Head(white[:n], white[n:], labels - votes[:n], votes[n:])
+    return Head(
+        rows=white[:n],
+        points=white[n:],
+        residual=labels - votes[:n],
+        votes=votes[n:],
+    )
 
 
 def _inputs(rows: Tensor, points: Tensor) -> Tensor:
@@ -95,7 +105,12 @@ class Candidates:
     hat: Tensor
 
 
-def candidates(head: Head, points: Tensor, y: Tensor, rows: Tensor) -> Candidates:
+def candidates(
+    head: Head,
+    points: Tensor,
+    y: Tensor,
+    rows: Tensor,
+) -> Candidates:
     """Returns the candidates of some test points.
 
     Args:

@@ -105,9 +105,20 @@ def adaptive(case: Candidates, weight: Tensor, most: int) -> Tensor:
         goes = (best > 0) & (ahead > 0)
         if not bool(goes.any()):
             break
-        column = _column(case.hat, refit.spare, factor[:, :k], row, goes)
+        column = _column(
+            hat=case.hat,
+            spare=refit.spare,
+            factor=factor[:, :k],
+            row=row,
+            goes=goes,
+        )
         factor[:, k] = column
-        refit = _without(refit, row, goes, column)
+        refit = _without(
+            refit=refit,
+            row=row,
+            goes=goes,
+            column=column,
+        )
     last, _ = lead(refit.votes, case.y)
     leads += [last] * (most + 1 - len(leads))
     return torch.stack(leads, 1)
@@ -122,7 +133,13 @@ def _gains(refit: _Refit, y: Tensor, rival: Tensor) -> Tensor:
     return refit.weight * refit.along * gap / refit.spare
 
 
-def _column(hat: Tensor, spare: Tensor, factor: Tensor, row: Tensor, goes: Tensor) -> Tensor:
+def _column(
+    hat: Tensor,
+    spare: Tensor,
+    factor: Tensor,
+    row: Tensor,
+    goes: Tensor,
+) -> Tensor:
     """Returns the next column of the Cholesky factor of I - Q, (b, q); 0 where no row leaves.
 
     It is the row's column of I - Q, minus what the rows that have left account for.
@@ -143,7 +160,12 @@ def _column(hat: Tensor, spare: Tensor, factor: Tensor, row: Tensor, goes: Tenso
     return column * scale[:, None]
 
 
-def _without(refit: _Refit, row: Tensor, goes: Tensor, column: Tensor) -> _Refit:
+def _without(
+    refit: _Refit,
+    row: Tensor,
+    goes: Tensor,
+    column: Tensor,
+) -> _Refit:
     """Returns the refit without one more row a point, where it goes; arguments as in `_column`."""
     points = torch.arange(len(row), device=row.device)
     pivot = torch.where(goes, refit.spare[points, row].sqrt(), 1.0)

@@ -103,7 +103,12 @@ def _order_statistic(x: Tensor) -> Tensor:
     low = torch.zeros_like(high)
     while bool((low < high).any()):
         middle = low + (high - low) // 2
-        reach = _reach(x, middle.view(x.dtype), least, most)
+        reach = _reach(
+            x=x,
+            t=middle.view(x.dtype),
+            least=least,
+            most=most,
+        )
         pairs = (reach - start).sum(1, keepdim=True)
         enough = pairs >= k
         low = torch.where(enough, low, middle + 1)
@@ -113,7 +118,12 @@ def _order_statistic(x: Tensor) -> Tensor:
     return high.view(x.dtype).squeeze(1)
 
 
-def _reach(x: Tensor, t: Tensor, least: Tensor, most: Tensor) -> Tensor:
+def _reach(
+    x: Tensor,
+    t: Tensor,
+    least: Tensor,
+    most: Tensor,
+) -> Tensor:
     """Returns the last j with x_j - x_i <= t for every i, (r, n).
 
     Args:

@@ -14,7 +14,12 @@ def check_scope(scope: str) -> None:
     check_choice("scope", scope, get_args(Scope))
 
 
-def in_scope(influence: Tensor, label: Tensor, train_labels: Tensor, scope: Scope) -> Tensor:
+def in_scope(
+    influence: Tensor,
+    label: Tensor,
+    train_labels: Tensor,
+    scope: Scope,
+) -> Tensor:
     """Returns the influences of the rows in scope, (r, k).
 
     Args:

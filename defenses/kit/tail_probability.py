@@ -1,6 +1,7 @@
 """How seldom a clean point scores so high: -log p against held-out clean scores, also beyond them.
 
-Several such scores of a point combine as by Fisher (Statistical Methods for Research Workers, 1925).
+Several such scores of a point combine as by Fisher (Statistical Methods for Research Workers,
+1925).
 """
 
 import math

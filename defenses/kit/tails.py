@@ -21,7 +21,7 @@ def standardised(rows: Tensor, scale: Scale) -> Tensor:
 
 
 def standardised_by(rows: Tensor, reference: Tensor, scale: Scale) -> Tensor:
-    """Returns (v - median w) / scale w for the rows v of (r, n) and w of `reference` (r, k), (r, n).
+    """Returns (v - median w) / scale w for rows v (r, n) and w of `reference` (r, k), (r, n).
 
     Where the scale is 0, more than half of the values tie; it is floored at the dtype's epsilon of
     the largest deviation, with a warning, and a constant row becomes 0.
@@ -59,7 +59,11 @@ def tails(rows: Tensor, k: int, scale: Scale) -> Tensor:
 
 
 def label_tails(
-    values: Tensor, labels: Tensor, train_labels: Tensor, k: int, scale: Scale
+    values: Tensor,
+    labels: Tensor,
+    train_labels: Tensor,
+    k: int,
+    scale: Scale,
 ) -> Tensor:
     """Returns for each row of `values` its tail over the training rows that carry its label, (m,).
 

@@ -21,7 +21,7 @@ from poisonbench.contracts.values import Evidence, Means, Mitigated
 
 @dataclass(frozen=True)
 class FilterRetrain:
-    """Removes the top `fraction` of the rows by score, ties by position, and retrains on the others.
+    """Removes the top `fraction` of the rows by score, ties by position, and retrains.
 
     Attributes:
         fraction: of the training rows, rounded, at least one. The paper removes 1.5 times the
@@ -39,7 +39,7 @@ class FilterRetrain:
         check_fraction("fraction", self.fraction)
 
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
-        """Returns the victim without the top rows; scores that are not finite are never of these."""
+        """Returns the victim without the top rows; never of these: scores that are not finite."""
         check_rows(evidence)
         scores = means.scores
         if scores is None:

@@ -168,7 +168,7 @@ class _Runs:
         return Mitigated(keep, self.means.retrain(keep), before + 1)
 
     def agreed(self, done: Mitigated) -> Tensor:
-        """Returns the rows kept, and those to which the model without them gives their label, (n,)."""
+        """Returns the rows kept, and those that the model without them gives their label, (n,)."""
         out = ~done.keep
         keep = done.keep.clone()
         keep[out] = kept_label(done.trace, self.train.take(out))

@@ -1,4 +1,4 @@
-"""What is kept of a fit: the models of subsets, from which the values at new test points are had."""
+"""What is kept of a fit: the models of subsets, which give the values at new test points."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,7 +57,16 @@ class PermutationFit:
         answers = iter(self.answers)
         for done in self.rounds:
             values = [next(answers).utility(test, empty) for _ in done.visits]
-            tally.add(done.walk, fill(done, values, empty, full, self.tolerance))
+            tally.add(
+                done.walk,
+                fill(
+                    round_=done,
+                    values=values,
+                    empty=empty,
+                    full=full,
+                    tolerance=self.tolerance,
+                ),
+            )
         return tally.values, tally.standard_error
 
 
@@ -87,14 +96,28 @@ def fit_permutations(
         answers.append(game.train(masks))
         return answers[-1].utility(points, empty)
 
-    drawn = sample(ask, game.players, empty, full, rule, seed, own)
+    drawn = sample(
+        ask=ask,
+        players=game.players,
+        empty=empty,
+        full=full,
+        rule=rule,
+        seed=seed,
+        own=own,
+    )
     note("permutations", 2 * drawn.tally.pairs)
     note("models", sum(map(len, answers)) + 1)
     note("stride", rule.stride or "growing")
     note("truncated", drawn.truncated)
     note("stopped", drawn.stopped)
     note("diverged_models", sum(answer.diverged for answer in answers))
-    return PermutationFit(game, whole, drawn.rounds, answers, rule.tolerance)
+    return PermutationFit(
+        game=game,
+        whole=whole,
+        rounds=drawn.rounds,
+        answers=answers,
+        tolerance=rule.tolerance,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +173,22 @@ class BetaFit:
         empty = self.game.without_instances(test)
         full = self.whole.utility(test, empty)[0]
         values = self.answers.utility(test, empty)
-        return semivalues(self.masks, values, self.weights, empty, full)
+        return semivalues(
+            masks=self.masks,
+            values=values,
+            weights=self.weights,
+            empty=empty,
+            full=full,
+        )
 
 
-def fit_beta(game: Game, models: int, seed: int, alpha: float, beta: float) -> BetaFit:
+def fit_beta(
+    game: Game,
+    models: int,
+    seed: int,
+    alpha: float,
+    beta: float,
+) -> BetaFit:
     """Trains the models of `models` subsets for Beta(alpha, beta)-Shapley values."""
     weights = beta_weights(game.players, alpha, beta)
     g = generator(seed, "subsets")
@@ -161,7 +196,13 @@ def fit_beta(game: Game, models: int, seed: int, alpha: float, beta: float) -> B
     whole = game.whole()
     answers = game.train(masks)
     _tell(answers)
-    return BetaFit(game, whole, masks, answers, weights)
+    return BetaFit(
+        game=game,
+        whole=whole,
+        masks=masks,
+        answers=answers,
+        weights=weights,
+    )
 
 
 def _tell(answers: Answers) -> None:

@@ -166,9 +166,23 @@ def sample(
         left = min(ROUND, rule.permutations - done)
         pairs = (left + 1) // 2
         walk = draw(pairs, p, generator(seed, "permutations", len(rounds)))
-        visits, values = follow(walk, ask, full, rule.tolerance)
+        visits, values = follow(
+            walk=walk,
+            ask=ask,
+            full=full,
+            tolerance=rule.tolerance,
+        )
         rounds.append(Round(walk, visits))
-        tally.add(walk, fill(rounds[-1], values, empty, full, rule.tolerance))
+        tally.add(
+            walk,
+            fill(
+                round_=rounds[-1],
+                values=values,
+                empty=empty,
+                full=full,
+                tolerance=rule.tolerance,
+            ),
+        )
         done += 2 * pairs
         if done >= ROUND and tally.largest_error(own) <= goal:
             return Sample(rounds, tally, "precision")

@@ -122,7 +122,14 @@ class Shapley:
         if self.method == "knn":
             return self._neighbours(trace)
         player = self._players(trace.train)
-        fit = self._fit(Game(trace, player, self.measure, self.empty))
+        fit = self._fit(
+            Game(
+                trace=trace,
+                player=player,
+                measure=self.measure,
+                empty=self.empty,
+            )
+        )
 
         def score(test: Dataset) -> Tensor:
             if not len(test):
@@ -159,14 +166,31 @@ class Shapley:
         if self.method == "banzhaf":
             return fit_banzhaf(game, self.models, self.seed)
         if self.method == "beta":
-            return fit_beta(game, self.models, self.seed, self.alpha, self.beta)
-        rule = Rule(self.permutations, self.precision, self.stride, self.tolerance)
+            return fit_beta(
+                game=game,
+                models=self.models,
+                seed=self.seed,
+                alpha=self.alpha,
+                beta=self.beta,
+            )
+        rule = Rule(
+            permutations=self.permutations,
+            precision=self.precision,
+            stride=self.stride,
+            tolerance=self.tolerance,
+        )
         g = generator(self.seed, "probes")
         probes = torch.randperm(len(game.player), generator=g)[:PROBES]
         own = None
         if self.players == "instances":
             own = probes
-        return fit_permutations(game, rule, self.seed, probes, own)
+        return fit_permutations(
+            game=game,
+            rule=rule,
+            seed=self.seed,
+            probes=probes,
+            own=own,
+        )
 
     def _neighbours(self, trace: Trace) -> Scorer:
         """Returns the scorer of the vote among the nearest neighbours."""
@@ -176,7 +200,13 @@ class Shapley:
 
         def score(test: Dataset) -> Tensor:
             points = predict(body, test.x).flatten(1)
-            return knn_shapley(train, trace.train.y, points, test.y, self.neighbours)
+            return knn_shapley(
+                train=train,
+                y=trace.train.y,
+                test=points,
+                labels=test.y,
+                neighbours=self.neighbours,
+            )
 
         return score
 

@@ -1,4 +1,4 @@
-"""At which prefixes a permutation is asked: strides, fixed or growing, placed by systematic sampling."""
+"""At which prefixes a permutation is asked: strides, fixed or growing, by systematic sampling."""
 
 import torch
 from torch import Tensor
