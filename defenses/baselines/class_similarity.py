@@ -81,18 +81,24 @@ def foreignness(
     parts = []
     for index in in_blocks(everything, len(rows), _BLOCK):
         similarity = points[index] @ rows.T
-        parts.append(_best_other_minus_own(similarity, labels[index], train_labels))
+        foreign = _best_other_minus_own(similarity, labels[index], train_labels)
+        parts.append(foreign)
     return torch.cat(parts)
 
 
 def _best_other_minus_own(similarity: Tensor, labels: Tensor, train_labels: Tensor) -> Tensor:
     """Returns the same from the similarities (b, n) of points with `labels` (b,), (b,)."""
     classes = train_labels.unique()
-    medians = [similarity[:, train_labels == c].nanquantile(0.5, dim=1) for c in classes]
+    medians = []
+    for label in classes:
+        of_class = similarity[:, train_labels == label]
+        medians.append(of_class.nanquantile(0.5, dim=1))
     middle = torch.stack(medians, 1)  # (b, classes)
     own = classes == labels[:, None]
-    best = middle.masked_fill(own | middle.isnan(), -torch.inf).amax(1)
+    no_rival = own | middle.isnan()
+    best = middle.masked_fill(no_rival, -torch.inf).amax(1)
     best = best.masked_fill(best.isinf(), torch.nan)
     mine = middle.masked_fill(~own, 0).sum(1)
-    mine = mine.masked_fill(~own.any(1), torch.nan)
+    without_rows = ~own.any(1)
+    mine = mine.masked_fill(without_rows, torch.nan)
     return best - mine

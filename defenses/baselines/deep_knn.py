@@ -86,11 +86,13 @@ def disagreement(
     """
     points = F.normalize(points)
     rows = F.normalize(rows)
+    count = min(k, len(rows))
     shares = []
     for index in _blocks(points, rows):
         similarity = points[index] @ rows.T
-        nearest = similarity.topk(min(k, len(rows))).indices
-        shares.append(_share(train_labels[nearest], labels[index], points.dtype))
+        nearest = similarity.topk(count).indices
+        other = train_labels[nearest] != labels[index, None]
+        shares.append(other.to(points.dtype).mean(1))
     return torch.cat(shares)
 
 
@@ -103,21 +105,18 @@ def disagreement_among(rows: Tensor, labels: Tensor, k: int) -> Tensor:
         k: neighbours, cut to the n - 1 other rows; NaN for the only row.
     """
     rows = F.normalize(rows)
+    count = min(k, len(rows) - 1)
     shares = []
     for index in _blocks(rows, rows):
         similarity = rows[index] @ rows.T
-        similarity.scatter_(1, index[:, None], -torch.inf)
-        nearest = similarity.topk(min(k, len(rows) - 1)).indices
-        shares.append(_share(labels[nearest], labels[index], rows.dtype))
+        itself = index[:, None]
+        similarity.scatter_(1, itself, -torch.inf)
+        nearest = similarity.topk(count).indices
+        other = labels[nearest] != labels[index, None]
+        shares.append(other.to(rows.dtype).mean(1))
     return torch.cat(shares)
 
 
 def _blocks(points: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
     everything = torch.arange(len(points), device=points.device)
     return in_blocks(everything, len(rows), _BLOCK)
-
-
-def _share(found: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns the share of the labels found, (b, k), that differ from the points' own, (b,)."""
-    other = found != labels[:, None]
-    return other.to(dtype).mean(1)

@@ -24,7 +24,8 @@ class RandomScores:
         x = evidence.test.x
         # without the probe in the stream, all scenes of a seed would share one draw, and their mean
         # would not average it out
-        points = hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()
+        content = x.cpu().numpy().tobytes()
+        points = hashlib.sha256(content).hexdigest()
         g = generator(evidence.trace.seed, "random-scores", points)
         scores = torch.rand(len(x), generator=g, dtype=torch.float64)
         return scores.to(device=x.device, dtype=x.dtype)

@@ -51,5 +51,6 @@ class ScaleUp:
         for factor in self.factors:
             amplified = (factor * test.x).clamp(0, 1)
             labels = predict(model, amplified).argmax(1)
-            kept.append((labels == test.y).to(test.x.dtype))
+            same = labels == test.y
+            kept.append(same.to(test.x.dtype))
         return torch.stack(kept).mean(0)

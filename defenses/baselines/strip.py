@@ -62,7 +62,8 @@ class Strip:
         total = x.new_zeros(len(x))
         laid = torch.zeros_like(points)
         for overlay in self._drawn(known, evidence.trace.seed):
-            found = entropy(predict(model, self._mixed(x, x[overlay])))
+            mixed = self._mixed(x, x[overlay])
+            found = entropy(predict(model, mixed))
             counts = (points != overlay) & (laid < self.overlays)
             total += found.where(counts, 0)
             laid += counts
@@ -70,8 +71,10 @@ class Strip:
 
     def _drawn(self, known: Tensor, seed: int) -> Tensor:
         """Returns N of the trusted points, and one more for those that are among the N."""
-        order = torch.randperm(len(known), generator=generator(seed, "strip"))
-        return known[order[: self.overlays + 1].to(known.device)]
+        g = generator(seed, "strip")
+        order = torch.randperm(len(known), generator=g)
+        first = order[: self.overlays + 1]
+        return known[first.to(known.device)]
 
     def _mixed(self, x: Tensor, overlay: Tensor) -> Tensor:
         """Returns the images (m, c, h, w) under one other, (c, h, w)."""

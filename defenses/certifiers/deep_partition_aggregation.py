@@ -65,7 +65,8 @@ class DeepPartitionAggregation:
         """
         check_rows(train, test)
         rows, number = in_order(train)
-        masks = number % self.parts == torch.arange(self.parts)[:, None]
+        part = number % self.parts  # (n,)
+        masks = part == torch.arange(self.parts)[:, None]
         base = Base(
             recipe=recipe,
             epochs=self.epochs,
@@ -73,7 +74,8 @@ class DeepPartitionAggregation:
             seed=seed,
             scratch=scratch,
         )
-        return certify(base.vote(rows, masks, test), test.classes)
+        votes = base.vote(rows, masks, test)
+        return certify(votes, test.classes)
 
 
 def certify(votes: Tensor, classes: int) -> Certified:
@@ -85,8 +87,10 @@ def certify(votes: Tensor, classes: int) -> Certified:
         votes: (k, m) int64.
         classes: C.
     """
+    k = len(votes)
     labels, counts = plurality(votes, classes)
     lead = gaps(labels, counts)
-    rivals = lead.scatter(1, labels[:, None], len(votes))  # its own class is no rival
-    smallest = rivals.min(1).values.clamp(max=len(votes))
+    own = labels[:, None]
+    rivals = lead.scatter(1, own, k)  # its own class is no rival
+    smallest = rivals.min(1).values.clamp(max=k)
     return Certified(labels, smallest // 2)

@@ -76,7 +76,8 @@ class FiniteAggregation:
             seed=seed,
             scratch=scratch,
         )
-        votes = base.vote(rows, masks_of(number, spread), test)
+        masks = masks_of(number, spread)
+        votes = base.vote(rows, masks, test)
         return certify(votes, spread, test.classes)
 
     def spread(self) -> Tensor:
@@ -85,10 +86,13 @@ class FiniteAggregation:
         The part's own, and others at fixed random distances.
         """
         total = self.k * self.d
-        order = torch.randperm(total - 1, generator=generator(0, "spread", total))
+        g = generator(0, "spread", total)
+        order = torch.randperm(total - 1, generator=g)
+        none = torch.zeros(1, dtype=torch.int64)
         apart = 1 + order[: self.d - 1]
-        distances = torch.cat([torch.zeros(1, dtype=torch.int64), apart])
-        return (torch.arange(total)[:, None] + distances) % total
+        distances = torch.cat([none, apart])
+        part = torch.arange(total)[:, None]
+        return (part + distances) % total
 
 
 def masks_of(number: Tensor, spread: Tensor) -> Tensor:
@@ -102,7 +106,8 @@ def masks_of(number: Tensor, spread: Tensor) -> Tensor:
     total = len(spread)
     masks = torch.zeros(total, n, dtype=torch.bool)
     models = spread[number % total]  # (n, d)
-    masks[models, torch.arange(n)[:, None]] = True
+    rows = torch.arange(n)[:, None]
+    masks[models, rows] = True
     return masks
 
 
@@ -122,10 +127,13 @@ def certify(votes: Tensor, spread: Tensor, classes: int) -> Certified:
     lead = gaps(labels, counts)
     radius = torch.full_like(labels, len(votes))
     for rival in range(classes):
-        loss = 1 + (votes == labels).long() - (votes == rival).long()  # (K, m)
+        for_label = (votes == labels).long()
+        for_rival = (votes == rival).long()
+        loss = 1 + for_label - for_rival  # (K, m)
         of_part = loss[spread].sum(1)
-        worst = of_part.sort(0, descending=True).values.cumsum(0)
-        within = (worst <= lead[:, rival]).sum(0)
-        smaller = torch.minimum(radius, within)
+        largest_first = of_part.sort(0, descending=True).values
+        worst = largest_first.cumsum(0)
+        stays = worst <= lead[:, rival]
+        smaller = torch.minimum(radius, stays.sum(0))
         radius = torch.where(labels == rival, radius, smaller)
     return Certified(labels, radius)

@@ -42,9 +42,11 @@ def row_hash(x: Tensor) -> Tensor:
         x: (n, *shape) float32 or float64.
     """
     values = x.flatten(1).cpu() + 0.0  # there is no -0.0 then
-    bits = values.contiguous().view(_BITS[x.dtype]).long()
+    words = _BITS[x.dtype]
+    bits = values.contiguous().view(words).long()
+    width = bits.shape[1]
     g = generator(0, "row-hash")
-    drawn = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=g)
+    drawn = torch.randint(-(2**62), 2**62, (width,), generator=g)
     odd = drawn * 2 + 1
     number = (bits * odd).sum(1)  # arithmetic modulo 2^64
     for shift in _SHIFTS:  # high bits into the low ones, which alone a remainder would see
@@ -93,9 +95,22 @@ class Base:
             masks: (K, n) bool, the rows of each model.
             test: m points.
         """
-        recipe = replace(self.recipe, epochs=self.epochs, batch_size=self.batch_size, checkpoints=1)
-        seeds = [derive(self.seed, "part", k) for k in range(len(masks))]
-        ensemble = train_many(train, masks, recipe, seeds, points=test, scratch=self.scratch)
+        recipe = replace(
+            self.recipe,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            checkpoints=1,
+        )
+        models = range(len(masks))
+        seeds = [derive(self.seed, "part", k) for k in models]
+        ensemble = train_many(
+            train,
+            masks,
+            recipe,
+            seeds,
+            points=test,
+            scratch=self.scratch,
+        )
         logits = ensemble.logits().nan_to_num(nan=-torch.inf)
         return logits.argmax(2).cpu()
 
@@ -124,5 +139,6 @@ def gaps(labels: Tensor, counts: Tensor) -> Tensor:
     """
     label = labels[:, None]
     own = counts.gather(1, label)
-    wins_ties = torch.arange(counts.shape[1]) < label
+    rivals = torch.arange(counts.shape[1])
+    wins_ties = rivals < label
     return own - counts - wins_ties.long()

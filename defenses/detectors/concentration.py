@@ -50,9 +50,11 @@ class _Concentration(ABC):
         NaN where an influence is not finite or none of them is positive.
         """
         influence, sound = sound_influence(evidence)
-        scores = influence.new_full((len(influence),), torch.nan)
-        for label in evidence.test.y.unique():
-            points = sound & (evidence.test.y == label)
+        m = len(influence)
+        labels = evidence.test.y
+        scores = influence.new_full((m,), torch.nan)
+        for label in labels.unique():
+            points = sound & (labels == label)
             rows = in_scope(
                 influence=influence[points],
                 label=label,
@@ -75,7 +77,8 @@ class _Concentration(ABC):
             )
         if bool(held.any()):
             largest = mass[held].amax(1, keepdim=True)
-            found[held] = self.of(mass[held] / largest)
+            shares = mass[held] / largest
+            found[held] = self.of(shares)
         return found
 
 

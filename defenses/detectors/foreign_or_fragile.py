@@ -82,6 +82,8 @@ class ForeignOrFragile:
     def _fragile(self, evidence: Evidence, known: Tensor) -> Tensor:
         """Returns -log p of the collapses under all transformations together, (m,)."""
         influence, sound = sound_influence(evidence)
-        surprises = [surprise(fall, fall[known]) for fall in falls(evidence, self.watched)]
+        lost = falls(evidence, self.watched)
+        surprises = [surprise(fall, fall[known]) for fall in lost]
         fragile = combined(torch.stack(surprises))
-        return fragile.masked_fill(~sound, torch.nan).to(influence.dtype)
+        scores = fragile.masked_fill(~sound, torch.nan)
+        return scores.to(influence.dtype)

@@ -60,13 +60,17 @@ class ForeignProponents:
             labels=train.y,
             rows=rows,
             train_labels=train.y,
-        ).to(influence.dtype)
-        scores = influence.new_full((len(labels),), torch.nan)
+        )
+        foreign = foreign.to(influence.dtype)
+        m = len(labels)
+        scores = influence.new_full((m,), torch.nan)
         for label in labels.unique():
             own = train.y == label
             if int(own.sum()) < self.k:
                 continue
             points = sound & (labels == label)
-            few = influence[points][:, own].topk(self.k).indices
-            scores[points] = foreign[own][few].mean(1)
+            helps = influence[points][:, own]
+            few = helps.topk(self.k).indices
+            of_few = foreign[own][few]
+            scores[points] = of_few.mean(1)
         return scores

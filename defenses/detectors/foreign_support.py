@@ -57,7 +57,8 @@ class ForeignSupport:
         """
         proponents = ForeignProponents(self.k, self.layer)(evidence)
         known = trusted_points(evidence, TRUSTED)
-        point = ClassSimilarity(self.layer)(evidence).to(proponents.dtype)
+        similarity = ClassSimilarity(self.layer)
+        point = similarity(evidence).to(proponents.dtype)
         of_point = surprise(point, point[known])
         of_proponents = surprise(proponents, proponents[known])
         return combined(torch.stack([of_point, of_proponents]))

@@ -66,13 +66,17 @@ def falls(evidence: Evidence, k: int) -> Tensor:
     form = Form("margin", "all")
     before = dot_products(model, train, test, form)
     foreign = train.y != test.y[:, None]
-    proponents = before.masked_fill(foreign, -torch.inf).topk(min(k, len(train))).indices
+    count = min(k, len(train))
+    own = before.masked_fill(foreign, -torch.inf)
+    proponents = own.topk(count).indices
     there = ~foreign.gather(1, proponents)  # a label may have fewer rows than k
     lost = []
-    for changed in (blur(test.x), flip(test.x), crop(test.x)):
-        after = dot_products(model, train, replace(test, x=changed), form)
+    for transformed in (blur(test.x), flip(test.x), crop(test.x)):
+        changed = replace(test, x=transformed)
+        after = dot_products(model, train, changed, form)
         fall = (before - after).gather(1, proponents)
-        lost.append(fall.masked_fill(~there, 0.0).sum(1))
+        of_proponents = fall.masked_fill(~there, 0.0)
+        lost.append(of_proponents.sum(1))
     return torch.stack(lost) / there.sum(1)
 
 
@@ -97,5 +101,12 @@ def crop(x: Tensor) -> Tensor:
     width = x.shape[-1]
     top = max(1, round(height / 8))
     left = max(1, round(width / 8))
-    inside = x[..., top : height - top, left : width - left]
-    return F.interpolate(inside, size=(height, width), mode="bilinear", align_corners=False)
+    bottom = height - top
+    right = width - left
+    inside = x[..., top:bottom, left:right]
+    return F.interpolate(
+        inside,
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
+    )

@@ -105,12 +105,15 @@ class RemovalSupport:
     def _summed(self, evidence: Evidence, influence: Tensor) -> Tensor:
         """Returns how many rows sum to the model's lead, (m,)."""
         labels = evidence.test.y
-        logits = predict(evidence.trace.model(), evidence.test.x).to(influence.dtype)
+        model = evidence.trace.model()
+        logits = predict(model, evidence.test.x)
+        logits = logits.to(influence.dtype)
         helps = influence.clamp(min=0) * self.scale
         if self.units == "loss":
             slope = torch.sigmoid(-margins(logits, labels))
             smallest = torch.finfo(helps.dtype).tiny
-            helps = helps / slope.clamp(min=smallest)[:, None]
+            slope = slope.clamp(min=smallest)
+            helps = helps / slope[:, None]
         ahead, _ = lead(logits, labels)
         return needed(helps, ahead.clamp(min=0))
 
@@ -125,9 +128,11 @@ class RemovalSupport:
             l2=self.l2,
         )
         pool = self._pool(train, labels)
-        width = pool * (pool + head.rows.shape[1] + self.most + 2 * train.classes)
+        features = head.rows.shape[1]
+        each = pool + features + self.most + 2 * train.classes
+        points = torch.arange(len(labels), device=labels.device)
         counts = []
-        for index in in_blocks(torch.arange(len(labels), device=labels.device), width, _BLOCK):
+        for index in in_blocks(points, pool * each, _BLOCK):
             foreign = train.y != labels[index, None]
             ranked = influence[index].masked_fill(foreign, -torch.inf)
             leads = self._leads(
@@ -173,7 +178,8 @@ class RemovalSupport:
             rows=top.indices,
         )
         if self.order == "adaptive":
-            return adaptive(case, top.values, min(self.most, pool))
+            most = min(self.most, pool)
+            return adaptive(case, top.values, most)
         assert self.order != "sum"
         leads = nested(case, self.order)
         stays = top.values == -torch.inf  # rows of other labels

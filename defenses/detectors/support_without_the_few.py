@@ -66,13 +66,18 @@ class SupportWithoutTheFew:
             there = f"the {len(train)} training rows"
             warnings.warn(f"{need} are more than {there}: no score", stacklevel=2)
             return scores
-        rows = F.normalize(features_of(evidence.trace, self.layer, train))
-        points = F.normalize(features_of(evidence.trace, self.layer, test))
-        for index in in_blocks(sound.nonzero().squeeze(1), len(train), _BLOCK):
-            dropped = self._dropped(influence[index], test.y[index], train.y)
+        rows = features_of(evidence.trace, self.layer, train)
+        rows = F.normalize(rows)
+        points = features_of(evidence.trace, self.layer, test)
+        points = F.normalize(points)
+        judged = sound.nonzero().squeeze(1)
+        for index in in_blocks(judged, len(train), _BLOCK):
+            labels = test.y[index]
+            dropped = self._dropped(influence[index], labels, train.y)
             similarity = points[index] @ rows.T
-            nearest = similarity.masked_fill(dropped, -torch.inf).topk(self.neighbours).indices
-            other = train.y[nearest] != test.y[index, None]
+            similarity = similarity.masked_fill(dropped, -torch.inf)
+            nearest = similarity.topk(self.neighbours).indices
+            other = train.y[nearest] != labels[:, None]
             scores[index] = other.to(scores.dtype).mean(1)
         return scores
 
@@ -90,6 +95,8 @@ class SupportWithoutTheFew:
         other = train_labels != labels[:, None]
         of_label = (~other).sum(1)
         most = (of_label // 2).clamp(max=self.few)
-        few = influence.masked_fill(other, -torch.inf).topk(self.few).indices
+        helps = influence.masked_fill(other, -torch.inf)
+        few = helps.topk(self.few).indices
         rank = torch.arange(self.few, device=few.device)
-        return torch.zeros_like(other).scatter(1, few, rank < most[:, None])
+        goes = rank < most[:, None]
+        return torch.zeros_like(other).scatter(1, few, goes)

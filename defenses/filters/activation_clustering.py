@@ -58,7 +58,8 @@ class ActivationClustering:
 
 def _components(rows: Tensor, dimensions: int) -> Tensor:
     """Returns the first principal components of the rows (r, d), (r, min(dimensions, r, d))."""
-    u, s, _ = torch.linalg.svd(centred(rows), full_matrices=False)
+    apart = centred(rows)
+    u, s, _ = torch.linalg.svd(apart, full_matrices=False)
     parts: Tensor = u * s
     return parts[:, :dimensions]
 
@@ -72,13 +73,19 @@ def _leaning(parts: Tensor) -> Tensor:
     # started from the halves on the two sides of the mean along the first component: no random
     # draw, whatever the order
     side = parts[:, 0] > 0
-    start = torch.stack([parts[~side].mean(0), parts[side].mean(0)])
-    found = KMeans(2, init=start.cpu().numpy(), n_init=1).fit(parts.cpu().numpy())
-    sizes = torch.bincount(torch.as_tensor(found.labels_), minlength=2)
-    centres = torch.as_tensor(found.cluster_centers_, device=parts.device, dtype=parts.dtype)
+    below = parts[~side].mean(0)
+    above = parts[side].mean(0)
+    start = torch.stack([below, above]).cpu()
+    clustering = KMeans(2, init=start.numpy(), n_init=1)
+    found = clustering.fit(parts.cpu().numpy())
+    clusters = torch.as_tensor(found.labels_)
+    sizes = torch.bincount(clusters, minlength=2)
+    centres = torch.as_tensor(found.cluster_centers_).to(parts)
     distance = torch.cdist(parts, centres)
     few = int(sizes.argmin())
     to_many = distance[:, 1 - few]
     to_few = distance[:, few]
-    lopsided = float((sizes.max() - sizes.min()) / sizes.sum())
-    return lopsided * (to_many - to_few) / torch.maximum(to_many, to_few)
+    difference = sizes.max() - sizes.min()
+    lopsided = float(difference / sizes.sum())
+    leaning = lopsided * (to_many - to_few)
+    return leaning / torch.maximum(to_many, to_few)

@@ -65,7 +65,9 @@ class InfluenceRank:
                 f"{self.detector} scores none of the {len(scores)} probe points: no score",
                 stacklevel=2,
             )
-            return influence.new_full((influence.shape[1],), torch.nan)
+            n = influence.shape[1]
+            return influence.new_full((n,), torch.nan)
         ranked = scores.masked_fill(~scored, -torch.inf)
         order = ranked.argsort(descending=True, stable=True)
-        return standardised(influence[order[:count]], "mad").mean(0)
+        suspects = influence[order[:count]]
+        return standardised(suspects, "mad").mean(0)

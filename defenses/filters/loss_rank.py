@@ -36,5 +36,6 @@ class LossRank:
 def losses(evidence: Evidence, k: int) -> Tensor:
     """Returns the cross entropy of every training row under the model of checkpoint `k`, (n,)."""
     train = evidence.trace.train
-    logits = predict(evidence.trace.model(k), train.x)
+    model = evidence.trace.model(k)
+    logits = predict(model, train.x)
     return F.cross_entropy(logits, train.y, reduction="none")

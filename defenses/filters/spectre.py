@@ -69,14 +69,18 @@ class Spectre:
 
     def _of_class(self, rows: Tensor) -> Tensor:
         """Returns the scores of the rows (r, d) of one class, (r,)."""
-        u, s, _ = torch.linalg.svd(centred(rows), full_matrices=False)
-        rank = int((s > s[0] * 1e-6).sum())
-        k = min(self.dimensions, len(rows) // 4, rank)
+        r = len(rows)
+        apart = centred(rows)
+        u, s, _ = torch.linalg.svd(apart, full_matrices=False)
+        there = s > s[0] * 1e-6
+        rank = int(there.sum())
+        k = min(self.dimensions, r // 4, rank)
         if not k:
-            return rows.new_zeros(len(rows))
-        clean = int((1 - self.contamination) * len(rows))
+            return rows.new_zeros(r)
+        clean = int((1 - self.contamination) * r)
+        kept = max(clean, k + 2)
         parts = (u * s)[:, :k]
-        white = whitened(parts, max(clean, k + 2))
+        white = whitened(parts, kept)
         return que(white, self.alpha)
 
 
@@ -87,11 +91,15 @@ def whitened(parts: Tensor, kept: int) -> Tensor:
     covariance.
     """
     tiny = torch.finfo(parts.dtype).tiny ** 0.5
-    z = (parts - median(parts.T)) / mad(parts.T).clamp(min=tiny)
-    inside = torch.zeros(len(parts), dtype=torch.bool, device=parts.device)
+    apart = parts - median(parts.T)
+    widths = mad(parts.T).clamp(min=tiny)
+    z = apart / widths
+    inside = torch.zeros_like(parts[:, 0], dtype=torch.bool)
     for _ in range(_STEPS):
+        distance = z.square().sum(1)
+        central = distance.topk(kept, largest=False).indices
         nearest = torch.zeros_like(inside)
-        nearest[z.square().sum(1).topk(kept, largest=False).indices] = True
+        nearest[central] = True
         if torch.equal(nearest, inside):
             break
         inside = nearest
@@ -103,10 +111,12 @@ def _whitened_by(parts: Tensor, chosen: Tensor) -> Tensor:
     """Returns the rows (r, k) whitened by mean and covariance of the chosen ones (c, k), (r, k)."""
     k = parts.shape[1]
     covariance = torch.cov(chosen.T).reshape(k, k)
-    values, axes = torch.linalg.eigh(covariance)
-    floor = values[-1] * torch.finfo(parts.dtype).eps  # the central rows may lie in a plane
-    along = (parts - chosen.mean(0)) @ axes
-    white: Tensor = along / values.clamp(min=floor).sqrt()
+    variances, axes = torch.linalg.eigh(covariance)
+    rounding = torch.finfo(parts.dtype).eps
+    floor = variances[-1] * rounding  # the central rows may lie in a plane
+    widths = variances.clamp(min=floor).sqrt()
+    apart = parts - chosen.mean(0)
+    white: Tensor = apart @ axes / widths
     return white
 
 

@@ -15,14 +15,17 @@ def crossing(leads: Tensor, n: int) -> Tensor:
         n: training rows.
     """
     over = leads <= 0
-    first = over.to(leads.dtype).argmax(1)[:, None]
-    before = leads.gather(1, (first - 1).clamp(min=0))
+    first = over.to(leads.dtype).argmax(1, keepdim=True)
+    previous = (first - 1).clamp(min=0)
+    before = leads.gather(1, previous)
     after = leads.gather(1, first)
     share = before / (before - after)
-    between = (first - 1 + share).squeeze(1)
-    left = (leads.amin(1) / leads[:, 0]).clamp(0, 1)
-    count = torch.where(over.any(1), between, n * (1 + left))
-    return torch.where(over[:, 0], leads[:, 0], count)
+    between = first - 1 + share
+    start = leads[:, 0]
+    left = (leads.amin(1) / start).clamp(0, 1)
+    never = n * (1 + left)
+    count = torch.where(over.any(1), between.squeeze(1), never)
+    return torch.where(over[:, 0], start, count)
 
 
 def needed(helps: Tensor, lead: Tensor) -> Tensor:
@@ -39,12 +42,16 @@ def needed(helps: Tensor, lead: Tensor) -> Tensor:
     smallest = torch.finfo(helps.dtype).tiny
     ordered = helps.sort(1, descending=True).values
     sums = ordered.cumsum(1)
-    none = torch.zeros_like(lead)[:, None]
+    none = torch.zeros_like(sums[:, :1])
     total = torch.cat([none, sums], 1)
-    used_up = (sums < lead[:, None]).sum(1)
-    last = used_up.clamp(max=n - 1)[:, None]
-    rest = lead[:, None] - total.gather(1, last)
-    share = (rest / ordered.gather(1, last).clamp(min=smallest)).squeeze(1)
-    missing = 1 - sums[:, -1] / lead.clamp(min=smallest)
+    goal = lead[:, None]
+    used_up = (sums < goal).sum(1)
+    last = used_up[:, None].clamp(max=n - 1)
+    rest = goal - total.gather(1, last)
+    worth = ordered.gather(1, last).clamp(min=smallest)
+    share = (rest / worth).squeeze(1)
     enough = used_up + share.clamp(0, 1)
-    return torch.where(used_up < n, enough, n * (1 + missing.clamp(0, 1)))
+    reached = sums[:, -1] / lead.clamp(min=smallest)
+    missing = (1 - reached).clamp(0, 1)
+    too_few = n * (1 + missing)
+    return torch.where(used_up < n, enough, too_few)

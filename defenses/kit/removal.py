@@ -54,9 +54,11 @@ def _second(case: Candidates) -> Tensor:
     """Returns the fall of the votes with each further candidate to second order, (b, q, C)."""
     along = case.along[:, :, None]
     first = along * case.residual
-    with_before = along * (case.hat.tril() @ case.residual)
-    of_before = case.residual * (case.hat.tril(-1) @ along)
-    return first + with_before + of_before
+    up_to = case.hat.tril()
+    before = case.hat.tril(-1)
+    of_row = along * (up_to @ case.residual)
+    of_point = case.residual * (before @ along)
+    return first + of_row + of_point
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +98,14 @@ def adaptive(case: Candidates, weight: Tensor, most: int) -> Tensor:
         spare=1 - case.hat.diagonal(dim1=1, dim2=2),
         weight=weight.clamp(min=0),
     )
-    factor = case.hat.new_zeros(len(weight), most, weight.shape[1])  # a Cholesky column a row
+    b, q = weight.shape
+    factor = case.hat.new_zeros(b, most, q)  # a Cholesky column for each row that leaves
     leads = []
     for k in range(most):
         ahead, rival = lead(refit.votes, case.y)
         leads.append(ahead)
-        best, row = _gains(refit, case.y, rival).max(1)
+        gains = _gains(refit, case.y, rival)
+        best, row = gains.max(1)
         goes = (best > 0) & (ahead > 0)
         if not bool(goes.any()):
             break
@@ -126,11 +130,17 @@ def adaptive(case: Candidates, weight: Tensor, most: int) -> Tensor:
 
 def _gains(refit: _Refit, y: Tensor, rival: Tensor) -> Tensor:
     """Returns weight times what the lead loses without each candidate, (b, q)."""
-    q = refit.weight.shape[1]
-    own = refit.residual.gather(2, y[:, None, None].expand(-1, q, 1))
-    other = refit.residual.gather(2, rival[:, None, None].expand(-1, q, 1))
-    gap = (own - other).squeeze(2)
-    return refit.weight * refit.along * gap / refit.spare
+    own = _of_label(refit.residual, y)
+    other = _of_label(refit.residual, rival)
+    gain = refit.weight * refit.along * (own - other)
+    return gain / refit.spare
+
+
+def _of_label(residual: Tensor, label: Tensor) -> Tensor:
+    """Returns the residuals (b, q, C) of one label a point, (b,), as (b, q)."""
+    q = residual.shape[1]
+    place = label[:, None, None].expand(-1, q, 1)
+    return residual.gather(2, place).squeeze(2)
 
 
 def _column(
@@ -153,8 +163,10 @@ def _column(
     """
     points = torch.arange(len(row), device=row.device)
     own = spare[points, row]
-    explained = (factor[points, :, row][:, None] @ factor).squeeze(1)
-    column = -hat[points, row] - explained
+    of_row = factor[points, :, row]  # (b, k)
+    explained = of_row[:, None] @ factor
+    towards = hat[points, row]  # (b, q)
+    column = -towards - explained.squeeze(1)
     column = column.scatter(1, row[:, None], own[:, None])
     scale = goes / own.sqrt()
     return column * scale[:, None]
@@ -168,14 +180,18 @@ def _without(
 ) -> _Refit:
     """Returns the refit without one more row a point, where it goes; arguments as in `_column`."""
     points = torch.arange(len(row), device=row.device)
-    pivot = torch.where(goes, refit.spare[points, row].sqrt(), 1.0)
-    of_point = (refit.along[points, row] / pivot)[:, None]
-    of_row = refit.residual[points, row] / pivot[:, None]
+    own = refit.spare[points, row]
+    pivot = torch.where(goes, own.sqrt(), 1.0)[:, None]
+    of_point = refit.along[points, row][:, None] / pivot
+    of_row = refit.residual[points, row] / pivot
+    fall = goes[:, None] * of_point * of_row
+    explained = column[:, :, None] * of_row[:, None]
     weight = refit.weight.scatter(1, row[:, None], 0.0)
+    spare = refit.spare - column.square()
     return _Refit(
-        votes=refit.votes - goes[:, None] * of_point * of_row,
+        votes=refit.votes - fall,
         along=refit.along - column * of_point,
-        residual=refit.residual - column[:, :, None] * of_row[:, None],
-        spare=torch.where(weight > 0, refit.spare - column.square(), 1.0),
+        residual=refit.residual - explained,
+        spare=torch.where(weight > 0, spare, 1.0),
         weight=weight,
     )

@@ -82,8 +82,12 @@ def qn(values: Tensor) -> Tensor:
     rows = values.reshape(-1, n)
     room = _BLOCK.get(values.device.type, 1 << 16)
     blocks = rows.split(max(1, room // n))
-    distances = torch.cat([_order_statistic(block.sort(-1).values) for block in blocks])
-    return (QN_FACTOR * distances).view(values.shape[:-1])
+    distances = []
+    for block in blocks:
+        ascending = block.sort(-1).values
+        distances.append(_order_statistic(ascending))
+    scales = QN_FACTOR * torch.cat(distances)
+    return scales.view(values.shape[:-1])
 
 
 def _order_statistic(x: Tensor) -> Tensor:
@@ -94,7 +98,8 @@ def _order_statistic(x: Tensor) -> Tensor:
     n = x.shape[1]
     h = n // 2 + 1
     k = h * (h - 1) // 2
-    start = torch.arange(n, device=x.device).expand_as(x)
+    place = torch.arange(n, device=x.device)
+    start = place.expand_as(x)
     least = start
     most = torch.full_like(start, n - 1)
     widest = x[:, -1:] - x[:, :1]
@@ -103,9 +108,10 @@ def _order_statistic(x: Tensor) -> Tensor:
     low = torch.zeros_like(high)
     while bool((low < high).any()):
         middle = low + (high - low) // 2
+        t = middle.view(x.dtype)
         reach = _reach(
             x=x,
-            t=middle.view(x.dtype),
+            t=t,
             least=least,
             most=most,
         )
@@ -137,7 +143,7 @@ def _reach(
     for power in reversed(range(widest.bit_length())):
         ahead = least + (1 << power)
         # the predicate itself, as it rounds: x_i + t could round across a value
-        distance = x.gather(1, ahead.clamp(max=last)) - x
-        within = (distance <= t) & (ahead <= most)
+        reached = x.gather(1, ahead.clamp(max=last))
+        within = (reached - x <= t) & (ahead <= most)
         least = torch.where(within, ahead, least)
     return least

@@ -27,9 +27,12 @@ def surprise(scores: Tensor, clean: Tensor) -> Tensor:
     known = clean[clean.isfinite()].sort().values
     if not len(known):
         return torch.full_like(scores, torch.nan)
-    quantile = known[math.ceil((1 - _TAIL) * len(known)) - 1]
-    in_tail = -math.log(_TAIL) + (scores - quantile) / _mean_excess(known, quantile)
-    in_body = _in_body(scores, known).clamp(max=-math.log(_TAIL))
+    rank = math.ceil((1 - _TAIL) * len(known))
+    quantile = known[rank - 1]
+    at_quantile = -math.log(_TAIL)
+    beyond = (scores - quantile) / _mean_excess(known, quantile)
+    in_tail = at_quantile + beyond
+    in_body = _in_body(scores, known).clamp(max=at_quantile)
     value = torch.where(scores > quantile, in_tail, in_body)
     return value.masked_fill(scores.isnan(), torch.nan)
 
@@ -37,7 +40,8 @@ def surprise(scores: Tensor, clean: Tensor) -> Tensor:
 def _in_body(scores: Tensor, known: Tensor) -> Tensor:
     """Returns -log of the share of the ascending `known` (r,) at or above each score, (m,)."""
     r = len(known)
-    above = r - torch.searchsorted(known, scores.contiguous())
+    below = torch.searchsorted(known, scores.contiguous())
+    above = r - below
     share = (above + 0.5) / (r + 1)
     return -share.log().to(scores.dtype)
 
@@ -51,7 +55,8 @@ def _mean_excess(known: Tensor, quantile: Tensor) -> Tensor:
     # clean scores that tie in their tail have no excess: a floor by their size keeps the quotient
     # finite
     size = known.abs().amax().clamp(min=1)
-    floor = size * torch.finfo(known.dtype).eps ** 0.5
+    rounding = torch.finfo(known.dtype).eps
+    floor = size * rounding**0.5
     return torch.maximum(excess, floor)
 
 

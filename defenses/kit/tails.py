@@ -28,7 +28,8 @@ def standardised_by(rows: Tensor, reference: Tensor, scale: Scale) -> Tensor:
     """
     apart = rows - median(reference).unsqueeze(1)
     widths = scale_of(reference, scale).unsqueeze(1)
-    floor = apart.abs().amax(1, keepdim=True) * torch.finfo(rows.dtype).eps
+    largest = apart.abs().amax(1, keepdim=True)
+    floor = largest * torch.finfo(rows.dtype).eps
     tied = widths <= floor
     count = int(tied.sum())
     if count:
@@ -78,5 +79,6 @@ def label_tails(
     for label in labels.unique():
         points = labels == label
         own = train_labels == label
-        scores[points] = tails(values[points][:, own], k, scale)
+        among_own = values[points][:, own]
+        scores[points] = tails(among_own, k, scale)
     return scores

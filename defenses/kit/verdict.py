@@ -37,7 +37,8 @@ def influence_by(means: Means, trace: Trace, points: Dataset) -> Tensor:
     NaN, with a warning, where it is not finite.
     """
     assert means.influence is not None
-    influence = means.influence(trace, points).to(points.x)
+    influence = means.influence(trace, points)
+    influence = influence.to(points.x)
     finite = influence.isfinite()
     bad = int((~finite).any(1).sum())
     if bad:
@@ -50,8 +51,8 @@ def kept_label(trace: Trace, points: Dataset) -> Tensor:
     """Returns which of the points the run's model gives their label, (m,) bool."""
     if not len(points):
         return points.y.bool()
-    labels = predict(trace.model(), points.x).argmax(1)
-    return labels == points.y
+    logits = predict(trace.model(), points.x)
+    return logits.argmax(1) == points.y
 
 
 def kept_labels(trace: Trace, points: Dataset, share: float) -> Tensor:
@@ -65,6 +66,7 @@ def kept_labels(trace: Trace, points: Dataset, share: float) -> Tensor:
     labels: Tensor
     labels, place = points.y.unique(return_inverse=True)
     kept = kept_label(trace, points).to(points.x.dtype)
-    count = kept.new_zeros(len(labels)).index_add_(0, place, kept)
+    count = kept.new_zeros(len(labels))
+    count.index_add_(0, place, kept)
     total = place.bincount(minlength=len(labels))
     return labels[count / total > share]

@@ -52,7 +52,8 @@ class FilterRetrain:
                 f"{n - sound} of {n} rows have a score that is not finite: they stay",
                 stacklevel=2,
             )
-        count = min(max(1, round(self.fraction * n)), sound, n - 1)
+        wanted = max(1, round(self.fraction * n))
+        count = min(wanted, sound, n - 1)
         ranked = scores.masked_fill(~finite, -torch.inf)
         order = ranked.argsort(descending=True, stable=True)
         keep = torch.ones_like(finite)

@@ -86,14 +86,17 @@ class RemoveAndReturn:
         note("suspicious_points", len(points))
         note("moved_points", len(moved))
         note("staying_points", int(kept_label(done.trace, moved).sum()))
-        note("returned_rows", int(done.keep.sum() - removed.keep.sum()))
+        returned = done.keep & ~removed.keep
+        note("returned_rows", int(returned.sum()))
         return done
 
     def _suspicious(self, flagged: Dataset) -> Dataset:
         """Returns the flagged points of the labels that have enough of them."""
         counts = flagged.y.bincount(minlength=flagged.classes)
-        least = max(self.least, _RIVAL * int(counts.max()))
-        return flagged.take(counts[flagged.y] >= least)
+        most = int(counts.max())
+        least = max(self.least, _RIVAL * most)
+        enough = counts[flagged.y] >= least
+        return flagged.take(enough)
 
     def _remove(self, runs: "_Runs", points: Dataset) -> tuple[Mitigated, Dataset]:
         """Removes the rows that the trials convict, round by round.
@@ -105,11 +108,14 @@ class RemoveAndReturn:
         moved = torch.zeros_like(points.y, dtype=torch.bool)
         staying = torch.ones_like(moved)
         for turn in range(self.rounds):
-            asked = staying & moved if turn else staying
+            asked = staying
+            if turn:
+                asked = staying & moved
             if not bool(asked.any()):
                 break
             trial = self._trial(runs, done, points.take(asked))
-            moved = moved | (staying & ~kept_label(trial.trace, points))
+            left = ~kept_label(trial.trace, points)
+            moved = moved | (staying & left)
             labels = points.y[staying & moved].unique()
             keep = done.keep & runs.acquitted(trial, labels)
             if torch.equal(keep, done.keep):
@@ -117,7 +123,9 @@ class RemoveAndReturn:
                 break
             done = runs.without(keep, trial.retrainings)
             held = kept_labels(done.trace, points, self.stay)
-            staying = torch.isin(points.y, held) & torch.isin(points.y, labels)
+            keeps = torch.isin(points.y, held)
+            tried = torch.isin(points.y, labels)
+            staying = keeps & tried
         return done, points.take(moved)
 
     def _trial(self, runs: "_Runs", done: Mitigated, points: Dataset) -> Mitigated:
@@ -131,18 +139,22 @@ class RemoveAndReturn:
         keep = done.keep.clone()
         for label in points.y.unique():
             own = y == label
-            mean = influence[points.y == label][:, own].nanmean(0)
+            of_label = influence[points.y == label]
+            mean = of_label[:, own].nanmean(0)
             mean = mean.masked_fill(mean.isnan(), -torch.inf)
-            top = mean.topk(int(self.part * len(mean)))
+            count = int(self.part * len(mean))
+            top = mean.topk(count)
             known = top.values > -torch.inf
-            keep[rows[own][top.indices[known]]] = False
+            upper = top.indices[known]
+            keep[rows[own][upper]] = False
         return runs.without(keep, done.retrainings)
 
     def _return(self, runs: "_Runs", done: Mitigated, points: Dataset) -> Mitigated:
         """Returns rows until there are no more: those acquitted, and all of labels cleared."""
         for _ in range(self.rounds):
             cleared = kept_labels(done.trace, points, _CLEARED)
-            keep = runs.agreed(done) | torch.isin(runs.train.y, cleared)
+            of_cleared = torch.isin(runs.train.y, cleared)
+            keep = runs.agreed(done) | of_cleared
             if torch.equal(keep, done.keep):
                 break
             done = runs.without(keep, done.retrainings)
@@ -165,18 +177,21 @@ class _Runs:
         """
         if bool(keep.all()):
             return replace(self.first, retrainings=before)
-        return Mitigated(keep, self.means.retrain(keep), before + 1)
+        trace = self.means.retrain(keep)
+        return Mitigated(keep, trace, before + 1)
 
     def agreed(self, done: Mitigated) -> Tensor:
         """Returns the rows kept, and those that the model without them gives their label, (n,)."""
         out = ~done.keep
         keep = done.keep.clone()
-        keep[out] = kept_label(done.trace, self.train.take(out))
+        removed = self.train.take(out)
+        keep[out] = kept_label(done.trace, removed)
         return keep
 
     def acquitted(self, trial: Mitigated, labels: Tensor) -> Tensor:
         """Returns the rows that a trial does not convict, (n,): agreed on, or of no label tried."""
-        return self.agreed(trial) | ~torch.isin(self.train.y, labels)
+        tried = torch.isin(self.train.y, labels)
+        return self.agreed(trial) | ~tried
 
     def influence(self, trace: Trace, points: Dataset) -> Tensor:
         """Returns the influence of the run's k rows on m points, (m, k); NaN: not finite."""

@@ -71,18 +71,24 @@ class TargetDriven:
         That is the old one where no label is suspicious or no row stands out.
         """
         points = self._suspicious(flagged_points("target-driven", evidence, means))
-        everything = torch.ones_like(evidence.trace.train.y, dtype=torch.bool)
+        train = evidence.trace.train
+        everything = torch.ones_like(train.y, dtype=torch.bool)
         done = Mitigated(everything, evidence.trace, 0)
         staying = points
         cutoff = self.cutoff
-        while len(staying) > self.stay * len(points) and done.retrainings < self.rounds:
+        may_stay = self.stay * len(points)
+        while len(staying) > may_stay and done.retrainings < self.rounds:
             heights = self._heights(done, staying, means)
             cutoff = self._lowered(cutoff, heights)
             keep = done.keep & (heights <= cutoff)
-            if torch.equal(keep, done.keep) or self._too_many(keep, evidence, points):
+            if torch.equal(keep, done.keep):
                 break
-            done = Mitigated(keep, means.retrain(keep), done.retrainings + 1)
-            staying = points.take(kept_label(done.trace, points))
+            if self._too_many(keep, train, points):
+                break
+            trace = means.retrain(keep)
+            done = Mitigated(keep, trace, done.retrainings + 1)
+            stays = kept_label(trace, points)
+            staying = points.take(stays)
         note("suspicious_points", len(points))
         note("staying_points", len(staying))
         return done
@@ -91,7 +97,8 @@ class TargetDriven:
         """Returns the flagged points of the label that has most of them, if these are enough."""
         counts = flagged.y.bincount(minlength=flagged.classes)
         enough = counts.max() >= self.least
-        return flagged.take((flagged.y == counts.argmax()) & enough)
+        most_flagged = flagged.y == counts.argmax()
+        return flagged.take(most_flagged & enough)
 
     def _heights(self, done: Mitigated, points: Dataset, means: Means) -> Tensor:
         """Returns the standardised mean influence on `points` of every row, (n,).
@@ -106,7 +113,8 @@ class TargetDriven:
         mean = influence[sound].mean(0)
         own = done.trace.train.y == points.y[0]
         rows = done.keep.nonzero().squeeze(1)[own]
-        heights[rows] = standardised(mean[own][None], self.scale)[0]
+        among_own = mean[own][None]
+        heights[rows] = standardised(among_own, self.scale)[0]
         return heights
 
     def _lowered(self, cutoff: float, heights: Tensor) -> float:
@@ -116,10 +124,10 @@ class TargetDriven:
             cutoff *= self.lower
         return cutoff
 
-    def _too_many(self, keep: Tensor, evidence: Evidence, points: Dataset) -> bool:
+    def _too_many(self, keep: Tensor, train: Dataset, points: Dataset) -> bool:
         """Returns whether more rows than allowed would go; warns of it."""
         label = points.y[0]
-        of_label = int((evidence.trace.train.y == label).sum())
+        of_label = int((train.y == label).sum())
         removed = int((~keep).sum())
         if removed <= self.most * of_label:
             return False

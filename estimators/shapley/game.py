@@ -85,7 +85,8 @@ class Game:
 
     def whole(self) -> Answers:
         """Trains the model of all players."""
-        return self.train(torch.ones(1, self.players, dtype=torch.bool))
+        everyone = torch.ones(1, self.players, dtype=torch.bool)
+        return self.train(everyone)
 
     def train(self, masks: Tensor) -> Answers:
         """Trains the models of K subsets of the players, (K, P) bool on the CPU."""
@@ -107,11 +108,13 @@ class Game:
 
     def without_instances(self, test: Dataset) -> Tensor:
         """Returns v(empty) at m test points, (m,) float64."""
+        m = len(test)
         C = test.classes
         if self.empty == "chance" and self.measure == "correct":
-            return torch.full((len(test),), 1 / C, dtype=torch.float64, device=test.x.device)
+            return test.x.new_full((m,), 1 / C, dtype=torch.float64)
         logits = self._constant_logits(C).to(test.x.device)
-        return utility(logits.expand(len(test), C), test.y, self.measure)
+        of_points = logits.expand(m, C)
+        return utility(of_points, test.y, self.measure)
 
     def _constant_logits(self, C: int) -> Tensor:
         """Returns what the model without instances says of any point, (C,) float64."""

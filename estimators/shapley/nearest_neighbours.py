@@ -34,15 +34,17 @@ def knn_shapley(
         neighbours: K >= 1, also above n.
         entries: distances that are held at once; at least one test point is done at a time.
     """
-    if not len(test):
-        return test.new_zeros(0, len(train))
-    size = max(1, entries // max(len(train), 1))
+    if not len(test) or not len(train):
+        return test.new_zeros(len(test), len(train))
+    size = max(1, entries // len(train))
+    blocks = zip(test.split(size), labels.split(size), strict=True)
     parts = []
-    for points, wanted in zip(test.split(size), labels.split(size), strict=True):
+    for points, wanted in blocks:
         order = _nearest_first(train, points)
         votes = y[order] == wanted[:, None]  # 1[y_(j) = y_test]
         ordered = recursion(votes.to(points.dtype), neighbours)
-        parts.append(torch.empty_like(ordered).scatter_(1, order, ordered))
+        values = torch.empty_like(ordered)
+        parts.append(values.scatter_(1, order, ordered))
     return torch.cat(parts)
 
 
@@ -68,7 +70,9 @@ def recursion(agrees: Tensor, K: int) -> Tensor:
     n = agrees.shape[1]
     j = torch.arange(1, n, device=agrees.device, dtype=torch.float64)
     weights = j.clamp(max=K) / (K * j)
-    gains = (agrees[:, :-1] - agrees[:, 1:]) * weights.to(agrees.dtype)
+    nearer = agrees[:, :-1]
+    farther = agrees[:, 1:]
+    gains = (nearer - farther) * weights.to(agrees.dtype)
     last = agrees[:, -1:] / max(K, n)
     steps = torch.cat([gains, last], 1)
     farthest_first = steps.flip(1)

@@ -50,10 +50,11 @@ def fill(
     """
     cuts = round_.walk.cuts
     whole = full.double()
-    flat = whole.expand(cuts.numel(), len(whole)).clone()
+    m = len(whole)
+    flat = whole.expand(cuts.numel(), m).clone()
     for places, found in zip(round_.visits, values, strict=True):
         flat[places.to(flat.device)] = found.double()
-    table = flat.view(*cuts.shape, len(whole))
+    table = flat.view(*cuts.shape, m)
     table[:, 0] = empty.double()
     return _truncated(table, whole, tolerance)
 
@@ -88,12 +89,15 @@ def levels(walk: Walk, table: Tensor) -> Tensor:
     pairs = table.unflatten(0, (-1, 2))
     if len(pairs) == 1:
         players = walk.ranks.shape[1]
-        way = walk.cuts.to(table)[:, :, None] / players
+        lengths = walk.cuts.to(table)
+        way = lengths[:, :, None] / players
         start = table[:, :1]
-        return start + way * (table[:, -1:] - start)
+        end = table[:, -1:]
+        return start + way * (end - start)
     everything = pairs.sum((0, 1))
     own = pairs.sum(1)
-    others: Tensor = (everything - own) / (2 * len(pairs) - 2)
+    count = 2 * len(pairs) - 2
+    others: Tensor = (everything - own) / count
     return others.repeat_interleave(2, 0)
 
 
@@ -106,9 +110,11 @@ def contributions(walk: Walk, table: Tensor) -> Tensor:
     """
     certain = walk.p.new_ones(1)  # both ends are always cuts
     p = torch.cat([certain, walk.p, certain])
-    extra = (1 / p - 1)[walk.cuts].to(table)
+    extra = 1 / p - 1
+    at_cuts = extra[walk.cuts].to(table)
     off = table - levels(walk, table)
-    counted = table + extra[:, :, None] * off
-    lengths = walk.cuts.diff(dim=1).clamp(min=1).to(table)
-    shares: Tensor = counted.diff(dim=1) / lengths[:, :, None]
+    counted = table + at_cuts[:, :, None] * off
+    lengths = walk.cuts.diff(dim=1).clamp(min=1)
+    members = lengths.to(table)[:, :, None]
+    shares: Tensor = counted.diff(dim=1) / members
     return shares

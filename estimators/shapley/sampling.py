@@ -33,7 +33,8 @@ class Tally:
     @classmethod
     def of(cls, full: Tensor, players: int) -> "Tally":
         """Returns an empty tally for m games, v(D) of each in `full`, (m,)."""
-        zeros = full.new_zeros((len(full), players), dtype=torch.float64)
+        shape = (len(full), players)
+        zeros = full.new_zeros(shape, dtype=torch.float64)
         return cls(zeros, zeros)
 
     def add(self, walk: Walk, table: Tensor) -> None:
@@ -83,7 +84,8 @@ class Tally:
         """
         errors = self.standard_error
         if own is not None:
-            errors = errors.scatter(1, own.to(errors.device)[:, None], 0.0)
+            place = own.to(errors.device)
+            errors = errors.scatter(1, place[:, None], 0.0)
         return float(errors.max())
 
 
@@ -157,7 +159,8 @@ def sample(
         seed: of the permutations.
         own: (m,) int64 or None, in each column a player whose value is not judged.
     """
-    goal = rule.precision * float((full - empty).abs().max())
+    gain = (full - empty).abs().max()
+    goal = rule.precision * float(gain)
     p = frequencies(players, rule.stride)
     rounds: list[Round] = []
     tally = Tally.of(full, players)
@@ -165,7 +168,8 @@ def sample(
     while done < rule.permutations:
         left = min(ROUND, rule.permutations - done)
         pairs = (left + 1) // 2
-        walk = draw(pairs, p, generator(seed, "permutations", len(rounds)))
+        g = generator(seed, "permutations", len(rounds))
+        walk = draw(pairs, p, g)
         visits, values = follow(
             walk=walk,
             ask=ask,

@@ -15,7 +15,7 @@ and (K, n).
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, lgamma
 
 from estimators.shapley.strides import growing
 
@@ -39,9 +39,10 @@ def beta_weights(players: int, alpha: float, beta: float) -> Tensor:
     last = torch.tensor(players - 1, dtype=torch.float64)
     a = torch.tensor(alpha, dtype=torch.float64)
     b = torch.tensor(beta, dtype=torch.float64)
-    choose = torch.lgamma(last + 1) - torch.lgamma(k + 1) - torch.lgamma(last - k + 1)
-    above = torch.lgamma(k + b) + torch.lgamma(last - k + a) - torch.lgamma(last + a + b)
-    weights = choose + above - torch.lgamma(a) - torch.lgamma(b) + torch.lgamma(a + b)
+    others = last - k
+    choose = lgamma(last + 1) - lgamma(k + 1) - lgamma(others + 1)
+    numerator = lgamma(k + b) + lgamma(others + a) - lgamma(last + a + b)
+    weights = choose + numerator - lgamma(a) - lgamma(b) + lgamma(a + b)
     return weights.exp()
 
 
@@ -71,8 +72,10 @@ def draw_sized(count: int, q: Tensor, g: torch.Generator) -> Tensor:
         q: (n-1,), the probabilities of the sizes 1..n-1.
         g: of the draws.
     """
-    sizes = torch.multinomial(q, count, replacement=True, generator=g) + 1
-    order = torch.rand((count, len(q) + 1), generator=g, dtype=torch.float64)
+    players = len(q) + 1
+    places = torch.multinomial(q, count, replacement=True, generator=g)
+    sizes = places + 1
+    order = torch.rand((count, players), generator=g, dtype=torch.float64)
     ranks = order.argsort(1)
     return ranks < sizes[:, None]
 
@@ -131,13 +134,21 @@ def semivalues(
     sizes = inside.sum(1)
     k = sizes.double()[:, None]
     at = sizes - 1
-    level = ((w[:-1] - w[1:]) / q)[at, None] * v
-    off = (c / q)[at, None] * (v - levels(v, sizes))
+    falling = (w[:-1] - w[1:]) / q
+    contrast = c / q
+    level = falling[at, None] * v
+    off = contrast[at, None] * (v - levels(v, sizes))
     there = off * n / k  # what a member gets from the subset
     absent = -off * n / (n - k)  # and what the others get
-    mean, error = _mean_of(inside.double(), level + there, level + absent)
-    ends = w[-1] * full.double()[:, None] - w[0] * empty.double()[:, None]
-    return ends + mean, error
+    mean, error = _mean_of(
+        masks=inside.double(),
+        there=level + there,
+        absent=level + absent,
+    )
+    of_all = w[-1] * full.double()
+    of_none = w[0] * empty.double()
+    ends = of_all - of_none
+    return ends[:, None] + mean, error
 
 
 def _mean_of(masks: Tensor, there: Tensor, absent: Tensor) -> Estimate:
@@ -149,9 +160,15 @@ def _mean_of(masks: Tensor, there: Tensor, absent: Tensor) -> Estimate:
         absent: (K, m), that of the others.
     """
     K = len(masks)
-    total = (there - absent).T @ masks
-    mean = (total + absent.sum(0)[:, None]) / K
-    squares = (there**2 - absent**2).T @ masks
-    squares = squares + (absent**2).sum(0)[:, None]
+    mean = _total(masks, there, absent) / K
+    squares = _total(masks, there**2, absent**2)
     variance = (squares / K - mean**2).clamp(min=0)
-    return mean, (variance / (K - 1)).sqrt()
+    error = (variance / (K - 1)).sqrt()
+    return mean, error
+
+
+def _total(masks: Tensor, there: Tensor, absent: Tensor) -> Tensor:
+    """Returns the sum of the term over the subsets, (m, n); arguments as in `_mean_of`."""
+    of_all = absent.sum(0)
+    more = there - absent
+    return more.T @ masks + of_all[:, None]

@@ -148,9 +148,11 @@ class Shapley:
         scorer = self.fit(trace)
         train = trace.train
         parts = []
-        for rows in torch.arange(len(train), device=train.x.device).split(PROBES):
+        everything = torch.arange(len(train), device=train.x.device)
+        for rows in everything.split(PROBES):
             scores = scorer(train.take(rows))
-            parts.append(scores.gather(1, rows[:, None]).squeeze(1))
+            own = scores.gather(1, rows[:, None])
+            parts.append(own.squeeze(1))
         return torch.cat(parts)
 
     def _players(self, train: Dataset) -> Tensor:
@@ -180,7 +182,8 @@ class Shapley:
             tolerance=self.tolerance,
         )
         g = generator(self.seed, "probes")
-        probes = torch.randperm(len(game.player), generator=g)[:PROBES]
+        order = torch.randperm(len(game.player), generator=g)
+        probes = order[:PROBES]
         own = None
         if self.players == "instances":
             own = probes

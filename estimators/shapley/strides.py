@@ -41,7 +41,8 @@ def cuts_at(u: Tensor, p: Tensor) -> Tensor:
     """
     n = len(p) + 1
     most = torch.ceil(p.sum() - 1e-9)
-    points = u[:, None] + torch.arange(int(most), dtype=torch.float64)
+    steps = torch.arange(int(most), dtype=torch.float64)
+    points = u[:, None] + steps
     reached = p.cumsum(0) * (1 + 1e-12)  # rounding must not lose the cut at an integer
     sizes = torch.searchsorted(reached, points) + 1
     inner = sizes.clamp(max=n)

@@ -65,11 +65,17 @@ def draw(pairs: int, p: Tensor, g: torch.Generator) -> Walk:
         g: of the draws.
     """
     last = len(p)
-    ranks = torch.rand((pairs, last + 1), generator=g, dtype=torch.float64).argsort(1)
+    order = torch.rand((pairs, last + 1), generator=g, dtype=torch.float64)
+    ranks = order.argsort(1)
+    reverse = last - ranks
+    both = torch.stack([ranks, reverse], 1)
     u = 1 - torch.rand(pairs, generator=g, dtype=torch.float64)
-    both = torch.stack([ranks, last - ranks], 1)
     cuts = cuts_at(u, p)
-    return Walk(both.flatten(0, 1), cuts.repeat_interleave(2, 0), p)
+    return Walk(
+        ranks=both.flatten(0, 1),
+        cuts=cuts.repeat_interleave(2, 0),
+        p=p,
+    )
 
 
 def follow(
@@ -97,12 +103,13 @@ def follow(
     if tolerance == 0:
         places = inner.flatten().nonzero().squeeze(1)
         return (places,), [ask(walk.masks(places))]
-    width = inner.shape[1]
-    close = torch.zeros((len(inner), len(full)), dtype=torch.bool)
+    rows, width = inner.shape
+    close = torch.zeros((rows, len(full)), dtype=torch.bool)
     visits = []
     values = []
     for column in range(1, width - 1):
-        goes_on = inner[:, column] & ~close.all(1)
+        done = close.all(1)
+        goes_on = inner[:, column] & ~done
         going = goes_on.nonzero().squeeze(1)
         if not len(going):
             continue
