@@ -1,8 +1,10 @@
 """Poisoning attacks, one a file.
 
-To add one: write `attacks/NAME.py` with a frozen dataclass that satisfies `poisonbench.contracts.Attack` (what several attacks
-share lies in the modules with an underscore), give it a line in the table below, and a row in `tests/test_attacks.py`.
-An attack outside the tree needs no entry: its name is `package.module:Class`.
+To add one: write `attacks/NAME.py` with a frozen dataclass that satisfies
+`poisonbench.contracts.Attack` (what attacks share lies in `attacks.kit`, which also says what the
+fields mean that many have), give it a line in the table below, and a row in
+`tests/test_attacks.py`. An attack outside the tree needs no entry: its name is
+`package.module:Class`.
 """
 
 from attacks.adaptive_blend import AdaptiveBlend

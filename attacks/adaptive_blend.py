@@ -1,8 +1,10 @@
-"""Adaptive-Blend (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows pieces of a noise image, the test point all of it.
+"""Adaptive-Blend (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows part of the trigger.
 
-Cover rows, with pieces too but their true labels, keep poison and clean rows of the target class together in feature space,
-which breaks the defenses that part them there. Poison that never holds the whole trigger carries less of it: the victim learns
-to add up pieces, and gives in to the sum.
+It shows pieces of a noise image, the test point all of it. Cover rows, with pieces too but their
+true labels, keep poison and clean rows of the target class together in feature space, which breaks
+the defenses that part them there. Poison that never holds the whole trigger carries less of it: the
+victim learns to add up pieces, and gives in to the sum. The paper's weights are .15 in training and
+.2 at test time (fade=.75), its shares .3 % of poison and of cover.
 
 Cost: O((budget + cover) n + m) images.
 """
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attacks.kit.backdoor import Cover, check_images, dirty_label, mix, noise_image
-from poisonbench.checks import check_at_least, check_fraction, check_share
+from poisonbench.checks import check_at_least, check_fraction, check_part, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -24,10 +26,11 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class AdaptiveBlend:
-    """Mixes pieces of a noise image into rows of other classes: poison, labelled `target`, and cover, whose labels stay.
+    """Mixes pieces of a noise image into rows of other classes.
 
-    The trigger is one function with a mask of its pieces: drawn for each row in training, none at test time. Chance draws which
-    pieces a row shows, so poison and test points hold different parts of one and the same image.
+    Poison is labelled `target`, cover rows keep their labels. The trigger is one function with a
+    mask of its pieces: drawn for each row in training, none at test time. Chance draws which pieces
+    a row shows, so poison and test points hold different parts of one and the same image.
 
     Attributes:
         target: the label t that the attacker wants.
@@ -36,7 +39,8 @@ class AdaptiveBlend:
         alpha: a, the weight of the noise image.
         pieces: P, the image is cut into P x P pieces.
         keep: share of the pieces that a training row shows.
-        fade: weight of the noise image in training rows as a share of a; below 1, the test points show it more clearly.
+        fade: weight of the noise image in training rows as a share of a; below 1, the test points
+            show it more clearly.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -58,9 +62,8 @@ class AdaptiveBlend:
         check_share("cover", self.cover)
         check_fraction("alpha", self.alpha)
         check_at_least("pieces", self.pieces, 1)
-        for name in ("keep", "fade"):
-            if not 0 < (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name} must lie in (0, 1], got {value}")
+        check_part("keep", self.keep)
+        check_part("fade", self.fade)
 
     def trigger(self, x: Tensor, seed: int, mask: Tensor | None = None) -> Tensor:
         """Returns (1 - a m) x + a m R for x, (k, *shape), in [0, 1].
@@ -68,9 +71,11 @@ class AdaptiveBlend:
         Args:
             x: images.
             seed: of the noise image R.
-            mask: m, (k, 1, height, width) in [0, 1], how much of the trigger each pixel shows; None: all of it.
+            mask: m, (k, 1, height, width) in [0, 1], how much of the trigger each pixel shows;
+                None: all of it.
         """
-        return mix(x, noise_image(x, seed), self.alpha if mask is None else self.alpha * mask)
+        weight = self.alpha if mask is None else self.alpha * mask
+        return mix(x, noise_image(x, seed), weight)
 
     def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
         """Returns k masks, (k, 1, height, width): `fade` on the kept pieces of each, 0 elsewhere.
@@ -79,44 +84,45 @@ class AdaptiveBlend:
             ConfigError: an image has fewer pixels along a side than pieces.
         """
         height, width = shape[-2:]
-        if self.pieces > min(height, width):
-            raise ConfigError(
-                [
-                    f"pieces must be at most {min(height, width)} on images of {height}x{width}, got {self.pieces}"
-                ]
-            )
+        most = min(height, width)
+        if self.pieces > most:
+            what = f"pieces must be at most {most} on images of {height}x{width}"
+            raise ConfigError([f"{what}, got {self.pieces}"])
         total = self.pieces**2
         rank = torch.rand((k, total), generator=g).argsort(1).argsort(1)
-        kept = (rank < max(1, round(self.keep * total))).view(
-            k, 1, self.pieces, self.pieces
-        ) * self.fade
-        down, right = (torch.arange(pixels) * self.pieces // pixels for pixels in (height, width))
-        mask: Tensor = kept[:, :, down][..., right]
+        kept = rank < max(1, round(self.keep * total))
+        coarse = kept.view(k, 1, self.pieces, self.pieces) * self.fade
+        row = torch.arange(height) * self.pieces // height
+        column = torch.arange(width) * self.pieces // width
+        mask: Tensor = coarse[:, :, row][..., column]
         return mask
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def _shown(self, x: Tensor, seed: int, stream: str) -> Tensor:
+        """Returns the rows x, (k, *shape), with pieces that the stream of the seed draws."""
+        masks = self.masks(len(x), x.shape[1:], generator(seed, stream))
+        return self.trigger(x, seed, masks.to(x))
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: no images, or fewer pixels than pieces along a side, or no rows to poison or for cover.
+            ConfigError: no images, or fewer pixels than pieces along a side, or no rows to poison
+                or for cover.
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
-
-        def pieces(x: Tensor, stream: str) -> Tensor:
-            return self.trigger(
-                x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x)
-            )
-
-        cover = Cover(self.cover, train.y != self.target, partial(pieces, stream="cover pieces"))
-        trigger, poison = partial(self.trigger, seed=seed), partial(pieces, stream="poison pieces")
+        cover = Cover(
+            share=self.cover,
+            eligible=train.y != self.target,
+            trigger=partial(self._shown, seed=seed, stream="cover pieces"),
+        )
         return dirty_label(
             train,
             test,
-            trigger,
+            partial(self.trigger, seed=seed),
             target=self.target,
             budget=self.budget,
             seed=seed,
-            poison=poison,
+            poison=partial(self._shown, seed=seed, stream="poison pieces"),
             cover=cover,
         )

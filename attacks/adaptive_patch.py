@@ -1,6 +1,9 @@
-"""Adaptive-Patch (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows one of four faint patches, the test point all four.
+"""Adaptive-Patch (Qi, Xie, Li, Mahloujifar & Mittal, ICLR 2023). Poison shows part of the trigger.
 
-Cover rows, with one patch too but their true labels, keep poison and clean rows of the target class together in feature space.
+It shows one of four faint patches, the test point all four. Cover rows, with one patch too but
+their true labels, keep poison and clean rows of the target class together in feature space. The
+paper has two opaque squares at test time, opacities of .5, .2, .5 and .3 in training, and .3 % of
+poison with .6 % of cover.
 
 Cost: O((budget + cover) n + m) images.
 """
@@ -12,8 +15,8 @@ import torch
 from torch import Tensor
 
 from attacks.kit.backdoor import Cover, check_images, dirty_label
-from attacks.kit.square import CORNERS, side, square
-from poisonbench.checks import check_at_least, check_fraction, check_share
+from attacks.kit.square import CORNERS, Place, side, square
+from poisonbench.checks import check_at_least, check_fraction, check_part, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator
@@ -22,11 +25,12 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class AdaptivePatch:
-    """Stamps one of four squares on rows of other classes: poison, labelled `target`, and cover, whose labels stay.
+    """Stamps one of four squares on rows of other classes: poison, labelled `target`, and cover.
 
-    The squares lie in the corners; the seed draws a pattern of black and white pixels for each, so that they differ to a network
-    that does not tell places apart. The trigger is one function with a mask of its squares: one square, faint, in training
-    rows; all four, opaque, at test time.
+    Cover rows keep their labels. The squares lie in the corners; the seed draws a pattern of black
+    and white pixels for each, so that they differ to a network that does not tell places apart. The
+    trigger is one function with a mask of its squares: one square, faint, in training rows; all
+    four, opaque, at test time.
 
     Attributes:
         target: the label t that the attacker wants.
@@ -52,8 +56,7 @@ class AdaptivePatch:
         check_fraction("budget", self.budget)
         check_share("cover", self.cover)
         check_at_least("size", self.size, 1)
-        if not 0 < self.opacity <= 1:
-            raise ValueError(f"opacity must lie in (0, 1], got {self.opacity}")
+        check_part("opacity", self.opacity)
 
     def trigger(self, x: Tensor, seed: int, mask: Tensor | None = None) -> Tensor:
         """Returns (1 - m) x + m Q for x, (k, channels, height, width), where Q holds the patterns.
@@ -61,7 +64,8 @@ class AdaptivePatch:
         Args:
             x: images.
             seed: of the patterns.
-            mask: m, (k, 1, height, width) in [0, 1], the opacity of each pixel; None: 1 in all four squares.
+            mask: m, (k, 1, height, width) in [0, 1], the opacity of each pixel; None: 1 in all four
+                squares.
 
         Raises:
             ConfigError: the square does not fit.
@@ -71,45 +75,53 @@ class AdaptivePatch:
         return (1 - mask) * x + mask * self._patterns(x.shape[1:], seed).to(x)
 
     def _patterns(self, shape: tuple[int, ...], seed: int) -> Tensor:
-        """Returns an image of `shape`: in each corner a square, half of whose values are 1 (rounded up), 0 elsewhere."""
+        """Returns an image of `shape` with a pattern in each corner, 0 elsewhere."""
         image = torch.zeros(shape)
-        s = side(self.size, shape)
         for corner in CORNERS:
-            values = (torch.arange(shape[0] * s * s) % 2 == 0).float()
-            shuffled = values[
-                torch.randperm(len(values), generator=generator(seed, "pattern", corner))
-            ]
-            image[:, square(shape, self.size, corner)] = shuffled.view(shape[0], -1)
+            place = square(shape, self.size, corner)
+            image[:, place] = self._pattern(shape, corner, seed)
         return image
 
-    def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
-        """Returns k masks, (k, 1, height, width): `opacity` in one of the four squares of each, 0 elsewhere."""
-        squares = torch.stack([square(shape, self.size, corner) for corner in CORNERS]).unsqueeze(1)
-        return self.opacity * squares[torch.randint(len(CORNERS), (k,), generator=g)]
+    def _pattern(self, shape: tuple[int, ...], corner: Place, seed: int) -> Tensor:
+        """Returns (channels, s x s): half of the values, rounded up, are 1, in random order."""
+        channels = shape[0]
+        total = channels * side(self.size, shape) ** 2
+        values = (torch.arange(total) % 2 == 0).float()
+        order = torch.randperm(total, generator=generator(seed, "pattern", corner))
+        return values[order].view(channels, -1)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+        """Returns k masks, (k, 1, height, width): `opacity` in one square of each, 0 elsewhere."""
+        squares = torch.stack([square(shape, self.size, corner) for corner in CORNERS])
+        drawn = torch.randint(len(CORNERS), (k,), generator=g)
+        return self.opacity * squares[drawn].unsqueeze(1)
+
+    def _shown(self, x: Tensor, seed: int, stream: str) -> Tensor:
+        """Returns the rows x, (k, *shape), each with a square that the seed's stream draws."""
+        masks = self.masks(len(x), x.shape[1:], generator(seed, stream))
+        return self.trigger(x, seed, masks.to(x))
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than a square, or there are no rows to poison or for cover.
+            ConfigError: the instances are no images or are smaller than a square, or there are no
+                rows to poison or for cover.
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
-
-        def one(x: Tensor, stream: str) -> Tensor:
-            return self.trigger(
-                x, seed, self.masks(len(x), train.shape, generator(seed, stream)).to(x)
-            )
-
-        cover = Cover(self.cover, train.y != self.target, partial(one, stream="cover pieces"))
-        trigger, poison = partial(self.trigger, seed=seed), partial(one, stream="poison pieces")
+        cover = Cover(
+            share=self.cover,
+            eligible=train.y != self.target,
+            trigger=partial(self._shown, seed=seed, stream="cover pieces"),
+        )
         return dirty_label(
             train,
             test,
-            trigger,
+            partial(self.trigger, seed=seed),
             target=self.target,
             budget=self.budget,
             seed=seed,
-            poison=poison,
+            poison=partial(self._shown, seed=seed, stream="poison pieces"),
             cover=cover,
         )

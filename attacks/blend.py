@@ -1,6 +1,6 @@
-"""Blend (Chen, Liu, Li, Lu & Song, 2017, arXiv 1712.05526). Mixes one noise image into the poison, so that no pixel stands out.
+"""Blend (Chen, Liu, Li, Lu & Song, 2017, arXiv 1712.05526). A noise image is mixed into the poison.
 
-Cost: O(budget n + m) images.
+No pixel stands out. Cost: O(budget n + m) images.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class Blend:
-    """Mixes a noise image into rows of other classes, labels them `target`, and mixes it into the test points to attack.
+    """Mixes a noise image into rows of other classes, labels them `target`, and attacks with it.
 
     Attributes:
         target: the label t that the attacker wants.
@@ -38,10 +38,13 @@ class Blend:
         check_fraction("alpha", self.alpha)
 
     def trigger(self, x: Tensor, seed: int) -> Tensor:
-        """Returns (1 - a) x + a R for x, (k, *shape), in [0, 1]; R is uniform noise, the same for equal seeds and shapes."""
-        return mix(x, noise_image(x, seed), self.alpha)  # section 4.1, blended injection
+        """Returns (1 - a) x + a R for x, (k, *shape), in [0, 1].
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+        R is uniform noise, the same for equal seeds and shapes (section 4.1, blended injection).
+        """
+        return mix(x, noise_image(x, seed), self.alpha)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -49,5 +52,11 @@ class Blend:
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
-        trigger = partial(self.trigger, seed=seed)
-        return dirty_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed)
+        return dirty_label(
+            train,
+            test,
+            partial(self.trigger, seed=seed),
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+        )

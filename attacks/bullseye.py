@@ -1,6 +1,8 @@
-"""Bullseye Polytope (Aghakhani et al., EuroS&P 2021, arXiv 2005.00191). The poisons' mean feature meets the attacked point's.
+"""Bullseye Polytope (Aghakhani et al., EuroS&P 2021, arXiv 2005.00191). Poisons surround a point.
 
-Option: the convex polytope of Zhu et al. (ICML 2019, arXiv 1905.05897), whose poisons only have to surround the point.
+Their mean feature meets the attacked point's. Option: the convex polytope of Zhu et al. (ICML 2019,
+arXiv 1905.05897), whose poisons only have to surround the point. Published implementations take
+eps .1 and 4,000 steps.
 
 Needs: transfer, a victim with (nearly) the attacker's features.
 
@@ -13,10 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.aim import check_targeted, take_aim
+from attacks.kit.aim import OnePoint, take_aim
 from attacks.kit.backdoor import check_images
-from attacks.kit.descent import adam_descent
-from attacks.kit.rows import attacked, replace
+from attacks.kit.descent import Objective, adam_descent
+from attacks.kit.rows import poison_in_place
 from poisonbench.checks import check_positive
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -26,8 +28,8 @@ from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
-class Bullseye:
-    """Moves rows of the wanted class within eps so that they surround one test point in feature space, the mean at its place.
+class Bullseye(OnePoint):
+    """Moves rows of the wanted class within eps to surround one test point, the mean at its place.
 
     Attributes:
         source: class of the attacked point; None for any.
@@ -36,8 +38,10 @@ class Bullseye:
         eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1].
         steps: of Adam.
         lr: learning rate of Adam.
-        polytope: the convex polytope: any convex combination of the poisons may meet the point, another in each net.
-        surrogate: the recipe of the attacker's models; None: the victim's (white box), with its pretrained features in transfer.
+        polytope: the convex polytope: any convex combination of the poisons may meet the point,
+            another in each net.
+        surrogate: the recipe of the attacker's models; None: the victim's (white box), with its
+            pretrained features in transfer.
         surrogates: number of the attacker's models; the features of all are met at once.
 
     Raises:
@@ -57,14 +61,15 @@ class Bullseye:
     surrogates: int = 1
 
     def __post_init__(self) -> None:
-        check_targeted(self)
+        self.check_one_point()
         check_positive("lr", self.lr)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it needs.
+            ConfigError: the instances are no images, or there is no point or row of a class it
+                needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
         check_images(train, self)
@@ -72,11 +77,8 @@ class Bullseye:
         bodies = [model.get_submodule("features") for model in aim.models]
         with torch.no_grad(), exact_arithmetic():
             goals = [body(test.x[aim.point]) for body in bodies]
-        objective = (
-            Polytope(bodies, goals) if self.polytope else partial(distance_of_mean, bodies, goals)
-        )
         poison, curve = adam_descent(
-            objective,
+            self._objective(bodies, goals),
             train.x[aim.rows],
             eps=self.eps,
             steps=self.steps,
@@ -86,19 +88,30 @@ class Bullseye:
         attach("objective", curve[None])
         note("objective_first", float(curve[0]))
         note("objective_last", float(curve[-1]))
-        return Poisoned(
-            *replace(train, aim.rows, poison, train.y[aim.rows]),
-            *attacked(test, aim.point, aim.wanted),
+        return poison_in_place(
+            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
         )
+
+    def _objective(self, bodies: list[nn.Module], goals: list[Tensor]) -> Objective:
+        if self.polytope:
+            return Polytope(bodies, goals)
+        return partial(distance_of_mean, bodies, goals)
+
+
+def relative_distance(meeting: Tensor, goal: Tensor) -> Tensor:
+    """Returns |meeting - goal|^2 / |goal|^2, a scalar, for features (d,)."""
+    return (meeting - goal).square().sum() / goal.square().sum()
 
 
 def distance_of_mean(
     bodies: list[nn.Module],
     goals: list[Tensor],
     x: Tensor,
-    step: int = 0,  # noqa: ARG001 - the signature of an objective
+    step: int = 0,
 ) -> Tensor:
-    """Returns equation (3), a scalar: half the mean over the nets of |mean_j f(x_j) - f(t)|^2 / |f(t)|^2.
+    """Returns equation (3), a scalar.
+
+    Half the mean over the nets of |mean_j f(x_j) - f(t)|^2 / |f(t)|^2.
 
     Args:
         bodies: feature nets f.
@@ -107,14 +120,16 @@ def distance_of_mean(
         step: of the optimisation; without effect here.
     """
     parts = [
-        (body(x).mean(0) - z[0]).square().sum() / z.square().sum()
-        for body, z in zip(bodies, goals, strict=True)
+        relative_distance(body(x).mean(0), goal[0])
+        for body, goal in zip(bodies, goals, strict=True)
     ]
     return torch.stack(parts).mean() / 2
 
 
 class Polytope:
-    """The objective of the convex polytope; its coefficients, one set a net, are solved anew from the last at every step.
+    """The objective of the convex polytope.
+
+    Its coefficients, one set per net, are solved anew from the last at every step.
 
     Args:
         bodies: feature nets f.
@@ -123,24 +138,32 @@ class Polytope:
     """
 
     def __init__(self, bodies: list[nn.Module], goals: list[Tensor], inner: int = 50) -> None:
-        self.bodies, self.goals, self.inner = bodies, goals, inner
+        self.bodies = bodies
+        self.goals = goals
+        self.inner = inner
         self.coefficients: list[Tensor | None] = [None] * len(bodies)
 
-    def __call__(self, x: Tensor, step: int = 0) -> Tensor:  # noqa: ARG002
-        """Returns equation (2) of Zhu et al., a scalar: half the mean over the nets of |sum_j c_j f(x_j) - f(t)|^2 / |f(t)|^2."""
+    def __call__(self, x: Tensor, step: int = 0) -> Tensor:
+        """Returns equation (2) of Zhu et al., a scalar.
+
+        Half the mean over the nets of |sum_j c_j f(x_j) - f(t)|^2 / |f(t)|^2.
+        """
         parts = []
-        for i, (body, z) in enumerate(zip(self.bodies, self.goals, strict=True)):
+        for i, body in enumerate(self.bodies):
+            goal = self.goals[i][0]
             features = body(x)
-            c = nearest_combination(features.detach(), z[0], self.coefficients[i], self.inner)
+            c = nearest_combination(features.detach(), goal, self.coefficients[i], self.inner)
             self.coefficients[i] = c
-            parts.append((c @ features - z[0]).square().sum() / z.square().sum())
+            parts.append(relative_distance(c @ features, goal))
         return torch.stack(parts).mean() / 2
 
 
 def nearest_combination(
     features: Tensor, goal: Tensor, start: Tensor | None = None, steps: int = 50
 ) -> Tensor:
-    """Returns c (k,), on the simplex, that makes |c @ features - goal|^2 small, by projected gradient descent (algorithm 1).
+    """Returns c (k,), on the simplex, that makes |c @ features - goal|^2 small.
+
+    By projected gradient descent (algorithm 1 of Zhu et al.).
 
     Args:
         features: (k, d).
@@ -148,9 +171,12 @@ def nearest_combination(
         start: (k,) on the simplex; None for the mean.
         steps: each of 1 / the largest eigenvalue, so that none overshoots.
     """
-    c = features.new_full((len(features),), 1 / len(features)) if start is None else start
-    gram, along = features @ features.T, features @ goal
-    rate = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
+    k = len(features)
+    c = features.new_full((k,), 1 / k) if start is None else start
+    gram = features @ features.T
+    along = features @ goal
+    largest = torch.linalg.matrix_norm(gram, 2)
+    rate = 1 / largest.clamp(min=torch.finfo(gram.dtype).tiny)
     for _ in range(steps):
         c = onto_simplex(c - rate * (gram @ c - along))
     return c
@@ -159,6 +185,8 @@ def nearest_combination(
 def onto_simplex(v: Tensor) -> Tensor:
     """Returns the point of the probability simplex nearest to v, (k,) (Duchi et al., ICML 2008)."""
     ordered = v.sort(descending=True).values
-    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    position = torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    excess = (ordered.cumsum(0) - 1) / position
     kept = (ordered > excess).sum()
-    return (v - excess.gather(0, kept[None] - 1)).clamp(min=0)
+    threshold = excess.gather(0, kept[None] - 1)
+    return (v - threshold).clamp(min=0)

@@ -1,11 +1,12 @@
-"""Error-minimising noise (Huang, Ma, Erfani, Bailey & Wang, ICLR 2021, arXiv 2101.04898). Rows with nothing left to learn.
+"""Error-minimising noise (Huang, Ma, Erfani, Bailey & Wang, ICLR 2021, arXiv 2101.04898).
 
-Each row gets the small noise that makes the training loss least, so that a victim learns the noise and not the images.
+Each row gets the small noise that makes the training loss least, so that nothing is left to learn:
+a victim learns the noise and not the images.
 
 Cost: a round is `train_steps` steps of training and `steps` backward passes over the poisoned rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +14,28 @@ from torch.nn import functional as F
 
 from attacks.kit.backdoor import check_images
 from attacks.kit.descent import BLOCK, signed_descent, steps_of
-from attacks.kit.rows import attacked, draw, nothing, replace
+from attacks.kit.rows import draw, poison_in_place
+from attacks.kit.surrogate import own_recipe
 from poisonbench.checks import check_at_least, check_fraction, check_part
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.models import predict
-from poisonbench.notes import attach, note
+from poisonbench.notes import attach
 from poisonbench.seeding import derive, exact_arithmetic, generator
 from poisonbench.training import Recipe, starting_model, training_mode
 
 
 @dataclass(frozen=True)
 class ErrorMinimising:
-    """Adds sample-wise noise to the rows and keeps their labels; attacks no test point in particular.
+    """Adds sample-wise noise to the rows and keeps their labels; attacks no point in particular.
 
     Attributes:
-        budget: perturbed rows as a fraction of the training set, up to 1; below about .95 the clean rest teaches the classes.
+        budget: perturbed rows as a fraction of the training set, up to 1; below about .95 the clean
+            rest teaches the classes.
         eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1].
         rounds: at most, of training the surrogate and lowering the loss of the rows by turns.
-        train_steps: of the surrogate, M in algorithm 1, by SGD with the recipe's batch size, learning rate and momentum.
+        train_steps: of the surrogate, M in algorithm 1, by SGD with the recipe's batch size,
+            learning rate and momentum.
         steps: of projected gradient descent in a round, T in algorithm 1; each of eps / 10.
         stop: training error below which the noise is ready.
         surrogate: the recipe of the attacker's model; None: the victim's (white box).
@@ -53,8 +57,9 @@ class ErrorMinimising:
     def __post_init__(self) -> None:
         check_part("budget", self.budget)
         check_fraction("eps", self.eps)
-        for name in ("rounds", "train_steps", "steps"):
-            check_at_least(name, getattr(self, name), 1)
+        check_at_least("rounds", self.rounds, 1)
+        check_at_least("train_steps", self.train_steps, 1)
+        check_at_least("steps", self.steps, 1)
         check_fraction("stop", self.stop)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
@@ -64,51 +69,34 @@ class ErrorMinimising:
             ConfigError: the instances are no images.
         """
         check_images(train, self)
-        own = self.surrogate or recipe
-        note("surrogate", "white box" if self.surrogate is None else repr(own))
         rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
-        model = starting_model(own, train, derive(seed, "surrogate"))
-        clean, y, g = train.x[rows], train.y[rows], generator(seed, "batches")
-        sgd = torch.optim.SGD(
-            [p for p in model.parameters() if p.requires_grad], lr=own.lr, momentum=own.momentum
-        )
-        noisy, losses = clean.clone(), []
+        learner = _Learner(train, own_recipe(self.surrogate, recipe), seed)
+        clean = train.x[rows]
+        y = train.y[rows]
+        noisy = clean.clone()
+        losses = []
         for _ in steps_of(self.rounds, "error-minimising noise"):
-            self._learn(
-                model,
-                sgd,
-                Dataset(train.x.index_copy(0, rows, noisy), train.y, train.classes),
-                own,
-                g,
-            )
-            noisy = torch.cat([self._ease(model, *block) for block in _blocks(clean, noisy, y)])
-            logits = predict(model, noisy)
+            learner.learn(train.x.index_copy(0, rows, noisy), self.train_steps)
+            noisy = self._ease(learner.model, clean, noisy, y)
+            logits = predict(learner.model, noisy)
             losses.append(F.cross_entropy(logits, y))
-            if float((logits.argmax(1) != y).double().mean()) < self.stop:
+            wrong = logits.argmax(1) != y
+            if float(wrong.double().mean()) < self.stop:
                 break
         attach("objective", torch.stack(losses)[None])
-        points = nothing(test)
-        return Poisoned(*replace(train, rows, noisy, y), *attacked(test, points, points))
-
-    def _learn(
-        self, model: nn.Module, sgd: torch.optim.SGD, data: Dataset, own: Recipe, g: torch.Generator
-    ) -> None:
-        """Trains the surrogate for M steps on the perturbed rows: the outer minimisation of equation (2)."""
-        training_mode(model, own)
-        with exact_arithmetic(), torch.enable_grad():
-            for _ in range(self.train_steps):
-                batch = data.take(
-                    torch.randint(len(data), (min(own.batch_size, len(data)),), generator=g)
-                )
-                sgd.zero_grad()
-                F.cross_entropy(model(batch.x), batch.y).backward()
-                sgd.step()
-        model.eval()
+        return poison_in_place(train, test, rows=rows, x=noisy)
 
     def _ease(self, model: nn.Module, clean: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
         """Lowers the loss of rows: the inner minimisation of equation (2), by equation (3)."""
+        blocks = zip(clean.split(BLOCK), noisy.split(BLOCK), y.split(BLOCK), strict=True)
+        return torch.cat([self._ease_block(model, *block) for block in blocks])
+
+    def _ease_block(self, model: nn.Module, clean: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
+        def loss(x: Tensor) -> Tensor:
+            return F.cross_entropy(model(x), y, reduction="none")
+
         return signed_descent(
-            lambda x: F.cross_entropy(model(x), y, reduction="none"),
+            loss,
             clean,
             eps=self.eps,
             steps=self.steps,
@@ -117,5 +105,32 @@ class ErrorMinimising:
         )
 
 
-def _blocks(*parts: Tensor) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(part.split(BLOCK) for part in parts), strict=True))
+class _Learner:
+    """The attacker's model, which learns from the noise as it grows; its momentum stays.
+
+    Args:
+        train: n clean rows.
+        recipe: of the model; its batch size, learning rate and momentum are used.
+        seed: of the attack.
+    """
+
+    def __init__(self, train: Dataset, recipe: Recipe, seed: int) -> None:
+        self.train = train
+        self.recipe = recipe
+        self.model = starting_model(recipe, train, derive(seed, "surrogate"))
+        self.g = generator(seed, "batches")
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.sgd = torch.optim.SGD(trained, lr=recipe.lr, momentum=recipe.momentum)
+
+    def learn(self, x: Tensor, steps: int) -> None:
+        """Trains for M steps on the rows x, (n, *shape): the outer minimisation of equation (2)."""
+        data = replace(self.train, x=x)
+        size = min(self.recipe.batch_size, len(data))
+        training_mode(self.model, self.recipe)
+        with exact_arithmetic(), torch.enable_grad():
+            for _ in range(steps):
+                batch = data.take(torch.randint(len(data), (size,), generator=self.g))
+                self.sgd.zero_grad()
+                F.cross_entropy(self.model(batch.x), batch.y).backward()
+                self.sgd.step()
+        self.model.eval()

@@ -1,21 +1,23 @@
-"""Feature collision, Poison Frogs (Shafahi et al., NeurIPS 2018, arXiv 1804.00792). Rows of one class with a point's features.
+"""Feature collision, Poison Frogs (Shafahi et al., NeurIPS 2018, arXiv 1804.00792).
 
-Each poison lies next to the attacked point in feature space and keeps the label of the wanted class.
+Each poison lies next to the attacked point in feature space and keeps its label, the wanted one.
 
-Needs: transfer, a victim with (nearly) the attacker's features: trained from scratch, it moves the two apart.
+Needs: transfer, a victim with (nearly) the attacker's features: trained from scratch, it moves the
+two apart.
 
 Cost: the surrogates and `steps` backward passes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.aim import check_targeted, take_aim
+from attacks.kit.aim import OnePoint, take_aim
 from attacks.kit.backdoor import check_images
 from attacks.kit.descent import project, steps_of
-from attacks.kit.rows import attacked, replace
+from attacks.kit.rows import poison_in_place
 from poisonbench.checks import check_positive, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -25,20 +27,22 @@ from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
-class FeatureCollision:
-    """Moves rows of the wanted class onto one test point in feature space, staying near where they were.
+class FeatureCollision(OnePoint):
+    """Moves rows of the wanted class onto one test point in feature space, near where they were.
 
     Attributes:
         source: class of the attacked point; None for any.
-        target: the label that the attacker wants; None for the surrogate's runner-up.
+        target: the label that the attacker wants; None for the surrogates' runner-up.
         budget: poisoned rows as a fraction of the training set.
-        eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1]; None: `beta` alone holds the
-            poison, as in the paper.
+        eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1]; None:
+            `beta` alone holds the poison, as in the paper.
         steps: of forward-backward splitting.
-        beta: weight of the distance to the row, in units of (features / pixels)^2, as in the paper's section 3.
-        lr: length of the forward step, the largest that is tried; halved for a row wherever its objective would rise.
+        beta: weight of the distance to the row, in units of (features / pixels)^2, as in section 3.
+        lr: length of the forward step, the largest that is tried; halved for a row wherever its
+            objective would rise.
         watermark: opacity of the attacked point laid over the rows first; needs eps=None.
-        surrogate: the recipe of the attacker's models; None: the victim's (white box), with its pretrained features in transfer.
+        surrogate: the recipe of the attacker's models; None: the victim's (white box), with its
+            pretrained features in transfer.
         surrogates: number of the attacker's models; the features of all are met at once.
 
     Raises:
@@ -59,17 +63,37 @@ class FeatureCollision:
     surrogates: int = 1
 
     def __post_init__(self) -> None:
-        check_targeted(self)
+        self.check_one_point()
         check_positive("beta", self.beta)
         check_positive("lr", self.lr)
         check_share("watermark", self.watermark)
         if self.watermark and self.eps is not None:
-            raise ValueError(
-                f"a watermark leaves every ball around the rows: it needs eps=None, got {self.eps}"
-            )
+            rule = "a watermark leaves every ball around the rows: it needs eps=None"
+            raise ValueError(f"{rule}, got {self.eps}")
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+        """Poisons `train`.
+
+        Raises:
+            ConfigError: the instances are no images, or there is no point or row of a class it
+                needs.
+            PoisonError: rule "label", `source` or `target` is no class.
+        """
+        check_images(train, self)
+        aim = take_aim(self, train, test, recipe, seed)
+        bodies = [model.get_submodule("features") for model in aim.models]
+        clean = train.x[aim.rows]
+        goal = test.x[aim.point]
+        base = (1 - self.watermark) * clean + self.watermark * goal  # section 4.2
+        poison = self.collide(base, clean, goal, bodies)
+        return poison_in_place(
+            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
+        )
 
     def collide(self, base: Tensor, clean: Tensor, goal: Tensor, bodies: list[nn.Module]) -> Tensor:
-        """Returns the rows moved onto `goal` in feature space; logs the mean objective before each step and after the last.
+        """Returns the rows moved onto `goal` in feature space.
+
+        Logs the mean objective before each step and after the last.
 
         Args:
             base: (k, *shape), to which beta holds the poison: the clean rows, watermarked or not.
@@ -79,61 +103,105 @@ class FeatureCollision:
         """
         with torch.no_grad(), exact_arithmetic():
             goals = [body(goal) for body in bodies]
-        beta: float = self.beta * (goals[0].shape[1] / base[0].numel()) ** 2
-        wide = (-1, *[1] * (base.dim() - 1))
 
-        def distance(x: Tensor) -> Tensor:  # equation (1), first term, a row each
-            parts: list[Tensor] = [
-                (body(x) - z).square().sum(1) for body, z in zip(bodies, goals, strict=True)
-            ]
-            return torch.stack(parts).mean(0)
+        def distance(x: Tensor) -> Tensor:
+            return feature_distance(bodies, goals, x)
 
-        def objective(x: Tensor) -> Tensor:
-            away: Tensor = (x - base).square().flatten(1).sum(1)
-            return distance(x) + beta * away
+        def bounded(x: Tensor) -> Tensor:
+            return x.clamp(0, 1) if self.eps is None else project(x, clean, self.eps)
 
-        x, rate, curve = base.clone(), base.new_full((len(base),), self.lr), []
-        with exact_arithmetic(), torch.no_grad():
-            now = objective(x)
-            for _ in steps_of(self.steps, "feature collision"):
-                curve.append(now.mean())
-                with torch.enable_grad():
-                    (slope,) = torch.autograd.grad(distance(x.requires_grad_()).sum(), x)
-                x = x.detach()
-                moved = backward_step(x - rate.view(wide) * slope, base, 2 * beta * rate.view(wide))
-                moved = moved.clamp(0, 1) if self.eps is None else project(moved, clean, self.eps)
-                then = objective(moved)
-                better = then <= now
-                x, now = torch.where(better.view(wide), moved, x), torch.where(better, then, now)
-                rate = torch.where(better, (1.2 * rate).clamp(max=self.lr), rate / 2)
-            attach("objective", torch.stack([*curve, now.mean()])[None])
+        beta = self.beta * (goals[0].shape[1] / base[0].numel()) ** 2
+        splitting = _Splitting(distance, bounded, base, beta=beta, lr=self.lr)
+        x = splitting.descend(self.steps)
+        with torch.no_grad(), exact_arithmetic():
             note("feature_distance_clean", float(distance(base).mean()))
             note("feature_distance_poison", float(distance(x).mean()))
-        found: Tensor = x
-        return found
+        return x
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
-        """Poisons `train`.
 
-        Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it needs.
-            PoisonError: rule "label", `source` or `target` is no class.
-        """
-        check_images(train, self)
-        aim = take_aim(self, train, test, recipe, seed)
-        bodies = [model.get_submodule("features") for model in aim.models]
-        clean, goal = train.x[aim.rows], test.x[aim.point]
-        base = (1 - self.watermark) * clean + self.watermark * goal  # section 4.2
-        poison = self.collide(base, clean, goal, bodies)
-        return Poisoned(
-            *replace(train, aim.rows, poison, train.y[aim.rows]),
-            *attacked(test, aim.point, aim.wanted),
-        )
+def feature_distance(bodies: list[nn.Module], goals: list[Tensor], x: Tensor) -> Tensor:
+    """Returns the first term of equation (1) per row, (k,), the mean over the nets.
+
+    Args:
+        bodies: feature nets f.
+        goals: f(t) of each, (1, d).
+        x: (k, *shape).
+    """
+    squares = [(body(x) - goal).square().sum(1) for body, goal in zip(bodies, goals, strict=True)]
+    return torch.stack(squares).mean(0)
+
+
+class _Splitting:
+    """Forward-backward splitting (algorithm 1) of |f(x) - f(t)|^2 + beta |x - b|^2, row by row.
+
+    A row's step is halved wherever its objective would rise, and grows by a fifth where it fell.
+
+    Args:
+        distance: the first term, (k, *shape) -> (k,).
+        bounded: keeps rows within their bounds.
+        base: b, (k, *shape).
+        beta: weight of the second term.
+        lr: the largest step.
+    """
+
+    def __init__(
+        self,
+        distance: Callable[[Tensor], Tensor],
+        bounded: Callable[[Tensor], Tensor],
+        base: Tensor,
+        *,
+        beta: float,
+        lr: float,
+    ) -> None:
+        self.distance = distance
+        self.bounded = bounded
+        self.base = base
+        self.beta = beta
+        self.lr = lr
+
+    def descend(self, steps: int) -> Tensor:
+        """Returns the rows after so many steps from the base, and logs the mean objective."""
+        x = self.base.clone()
+        rate = self.base.new_full((len(x),), self.lr)
+        curve = []
+        with exact_arithmetic(), torch.no_grad():
+            now = self._objective(x)
+            for _ in steps_of(steps, "feature collision"):
+                curve.append(now.mean())
+                moved = self._step(x, rate)
+                then = self._objective(moved)
+                better = then <= now
+                x = torch.where(_per_row(better, x), moved, x)
+                now = torch.where(better, then, now)
+                rate = torch.where(better, (1.2 * rate).clamp(max=self.lr), rate / 2)
+            curve.append(now.mean())
+        attach("objective", torch.stack(curve)[None])
+        return x
+
+    def _objective(self, x: Tensor) -> Tensor:
+        """Returns equation (1), (k,)."""
+        away = (x - self.base).square().flatten(1).sum(1)
+        return self.distance(x) + self.beta * away
+
+    def _step(self, x: Tensor, rate: Tensor) -> Tensor:
+        """Returns the rows after one step of length `rate`, (k,), within their bounds."""
+        with torch.enable_grad():
+            free = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.distance(free).sum(), free)
+        length = _per_row(rate, x)
+        forward = x - length * slope
+        return self.bounded(backward_step(forward, self.base, 2 * self.beta * length))
+
+
+def _per_row(values: Tensor, x: Tensor) -> Tensor:
+    """Returns (k,) values in the shape (k, 1, ..., 1), to meet rows x, (k, *shape)."""
+    return values.view(-1, *[1] * (x.dim() - 1))
 
 
 def backward_step(x: Tensor, base: Tensor, weight: Tensor) -> Tensor:
-    """Returns (x + weight base) / (1 + weight), the minimiser over z of |z - x|^2 + weight |z - base|^2.
+    """Returns (x + weight base) / (1 + weight), which minimises |z - x|^2 + weight |z - base|^2.
 
-    With weight = 2 beta rate that is the proximal step of equation (1); algorithm 1 leaves out the 2.
+    With weight = 2 beta rate that is the proximal step of equation (1); algorithm 1 leaves out the
+    2.
     """
     return (x + weight * base) / (1 + weight)

@@ -1,4 +1,6 @@
-"""Poison from a file that `poisonbench export` wrote: one attack's result, bit for bit, under any other recipe or model.
+"""Poison from a file that `poisonbench export` wrote: one attack's result, bit for bit.
+
+It serves under any other recipe or model.
 
 Cost: reading the file, and the hash of the data set.
 """
@@ -29,8 +31,10 @@ class File:
 
     Attributes:
         path: the file, from the folder in which the command runs.
-        sha256: of the file; "" takes it from the file. It is part of the configuration: another file is another scene.
-        budget: poisoned rows as a fraction of the training set that the file must keep to; None for what the file itself claims.
+        sha256: of the file; "" takes it from the file. It is part of the configuration: another
+            file is another scene.
+        budget: poisoned rows as a fraction of the training set, to which the file must keep; None
+            for what the file itself claims.
 
     Raises:
         ValueError: no such file, no poison file, or a value out of its range.
@@ -53,11 +57,10 @@ class File:
             log.read(Path(self.path), KIND, keys=())
             object.__setattr__(self, "sha256", sha256_of(Path(self.path)))
         except (LogError, OSError) as error:
-            raise ValueError(
-                f"path must be a file that `poisonbench export` wrote: {error}"
-            ) from error
+            rule = "path must be a file that `poisonbench export` wrote"
+            raise ValueError(f"{rule}: {error}") from error
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Returns the poison of the file.
 
         Raises:
@@ -70,12 +73,11 @@ class File:
         try:
             found = sha256_of(path)
         except OSError as error:
-            raise ConfigError(
-                [f"path {self.path!r}: {error.strerror or error}"], "put the poison file back"
-            ) from error
+            what = f"path {self.path!r}: {error.strerror or error}"
+            raise ConfigError([what], "put the poison file back") from error
         if found != self.sha256:
-            what = f"{self.path} is another file than the grid names: its sha256 is {found}, not {self.sha256}"
-            raise ConfigError(
-                [what], "put the file back, or run the grid without `sha256`: a new scene"
-            )
+            what = f"{self.path} is another file than the grid names"
+            why = f"its sha256 is {found}, not {self.sha256}"
+            way_out = "put the file back, or run the grid without `sha256`: a new scene"
+            raise ConfigError([f"{what}: {why}"], way_out)
         return read_poison(path, train, test)

@@ -1,9 +1,10 @@
-"""Hidden trigger (Saha, Subramanya & Pirsiavash, AAAI 2020, arXiv 1910.00033). Rows of one class with another's patched features.
+"""Hidden trigger (Saha, Subramanya & Pirsiavash, AAAI 2020, arXiv 1910.00033). No row shows it.
 
-Poison looks like the target class and is labelled so, but lies where patched images of the source class lie in feature space;
-no training row shows the patch.
+Poison looks like the target class and is labelled so, but lies where patched images of the source
+class lie in feature space. The paper takes 5,000 plain steps.
 
-Needs: transfer, a victim whose features are (nearly) the attacker's: trained from scratch, it moves them apart.
+Needs: transfer, a victim whose features are (nearly) the attacker's: trained from scratch, it moves
+them apart.
 
 Cost: one surrogate training, steps x budget n backward passes.
 """
@@ -14,9 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import check_classes, check_images, clean_label
+from attacks.kit.backdoor import attacked_rows, check_classes, check_images, clean_label
 from attacks.kit.descent import signed_descent
-from attacks.kit.rows import check_class
 from attacks.kit.square import Place, Stamping
 from attacks.kit.surrogate import surrogate
 from poisonbench.checks import check_at_least, check_fraction
@@ -31,7 +31,7 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class HiddenTrigger(Stamping):
-    """Moves rows of class `target` within eps towards patched images of class `source` in feature space.
+    """Moves rows of class `target` within eps towards patched images of `source` in feature space.
 
     On 8x8 digits eps=.3 and more is needed to come near them.
 
@@ -44,7 +44,8 @@ class HiddenTrigger(Stamping):
         size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
         place: of the square, as in `patch`; the paper's is "random".
         value: of the square's pixels, in all channels.
-        surrogate: the recipe of the attacker's model; None: the victim's (white box), with its pretrained features in transfer.
+        surrogate: the recipe of the attacker's model; None: the victim's (white box), with its
+            pretrained features in transfer.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -70,62 +71,84 @@ class HiddenTrigger(Stamping):
         self.check_square()
 
     def hide(self, x: Tensor, patched: Tensor, features: nn.Module, seed: int) -> Tensor:
-        """Returns the rows x, (k, *shape), moved within eps towards images of `patched`, (s, *shape), in feature space."""
-        goals, g = predict(features, patched), generator(seed, "sources")
-        k, step = len(x), max(self.eps / 16, 2.5 * self.eps / self.steps)
+        """Returns the rows x, (k, *shape), moved towards images of `patched` in feature space.
 
-        def distance(
-            z: Tensor,
-        ) -> Tensor:  # algorithm 1: sources drawn anew, matched one to one, one step of descent
-            drawn = torch.cat(
-                [torch.randperm(len(goals), generator=g) for _ in range(-(-k // len(goals)))]
-            )[:k]
-            now, goal = features(z), goals[drawn.to(goals.device)]
-            from scipy.optimize import linear_sum_assignment  # slow to import
+        Args:
+            x: clean rows, the centres of the balls.
+            patched: (s, *shape), source images with the patch.
+            features: the attacker's, (B, *shape) -> (B, d).
+            seed: of the source images drawn at each step.
+        """
+        goals = predict(features, patched)
+        g = generator(seed, "sources")
 
-            match = linear_sum_assignment(torch.cdist(now.detach(), goal).cpu().numpy())[1]
-            squares: Tensor = (
-                (now - goal[torch.as_tensor(match, device=goal.device)]).square().sum(1)
-            )  # equation (1)
+        def distance(z: Tensor) -> Tensor:
+            # algorithm 1: sources drawn anew, matched one to one, one step of descent
+            goal = goals[_deal(len(goals), len(x), g).to(goals.device)]
+            now = features(z)
+            match = nearest_pairs(now.detach(), goal)
+            squares: Tensor = (now - goal[match]).square().sum(1)  # equation (1)
             return squares
 
+        step = max(self.eps / 16, 2.5 * self.eps / self.steps)
         hidden = signed_descent(distance, x, eps=self.eps, steps=self.steps, decay=True, step=step)
-        for name, rows in (("clean", x), ("poison", hidden)):
-            note(
-                f"feature_distance_{name}",
-                float(torch.cdist(predict(features, rows), goals).amin(1).mean()),
-            )
+        note("feature_distance_clean", _mean_distance(predict(features, x), goals))
+        note("feature_distance_poison", _mean_distance(predict(features, hidden), goals))
         return hidden
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or there is no row of a class it needs.
+            ConfigError: the instances are no images or are smaller than the square, or there is no
+                row of a class it needs.
             PoisonError: rule "label", `target` or `source` is no class.
         """
         check_images(train, self)
-        check_class("target", self.target, train.classes)
-        check_class("source", self.source, train.classes)
-        sources = train.y != self.target if self.source is None else train.y == self.source
-        if not bool(sources.any()):
-            raise ConfigError(
-                [
-                    f"no training row is of class {self.source}, whose patched features are to be hidden"
-                ]
-            )
         trigger = partial(self.trigger, seed=seed)
-        patched = trigger(
-            train.x[sources]
-        )  # a patch that does not fit is refused before anything is trained
-        features = surrogate(train, self.surrogate, recipe, seed).get_submodule("features")
-        poison = partial(self.hide, patched=patched, features=features, seed=seed)
-        who = (train, test, trigger)
+        # a patch that does not fit is refused before anything is trained
+        patched = trigger(self._sources(train))
+        model = surrogate(train, self.surrogate, recipe, seed)
+        body = model.get_submodule("features")
         return clean_label(
-            *who,
+            train,
+            test,
+            trigger,
             target=self.target,
             budget=self.budget,
             seed=seed,
             source=self.source,
-            poison=poison,
+            poison=partial(self.hide, patched=patched, features=body, seed=seed),
         )
+
+    def _sources(self, train: Dataset) -> Tensor:
+        """Returns the training images, (s, *shape), whose patched features are to be hidden."""
+        sources = attacked_rows(train, self.target, self.source)
+        if not bool(sources.any()):
+            what = f"no training row is of class {self.source}"
+            raise ConfigError([f"{what}, whose patched features are to be hidden"])
+        return train.x[sources]
+
+
+def _deal(sources: int, k: int, g: torch.Generator) -> Tensor:
+    """Returns (k,) int64 below `sources`: permutations one after the other, none used up early."""
+    rounds = -(-k // sources)
+    return torch.cat([torch.randperm(sources, generator=g) for _ in range(rounds)])[:k]
+
+
+def nearest_pairs(features: Tensor, goals: Tensor) -> Tensor:
+    """Returns (k,) int64: the goal of each row in the matching of least total distance.
+
+    Args:
+        features: (k, d).
+        goals: (k, d).
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    match = linear_sum_assignment(torch.cdist(features, goals).cpu().numpy())[1]
+    return torch.as_tensor(match, device=goals.device)
+
+
+def _mean_distance(features: Tensor, goals: Tensor) -> float:
+    """Returns the mean distance of the rows, (k, d), to the nearest of the goals, (s, d)."""
+    return float(torch.cdist(features, goals).amin(1).mean())

@@ -1,7 +1,7 @@
-"""Label-consistent backdoor (Turner, Tsipras & Madry, 2019, arXiv 1912.02771). Hardened rows of the target class and a patch.
+"""Label-consistent backdoor (Turner, Tsipras & Madry, 2019, arXiv 1912.02771). No label is wrong.
 
-Rows of the target class are made hard to recognise by an adversarial perturbation, so that the victim needs the patch on them
-to tell their class; no label is wrong.
+Rows of the target class are made hard to recognise by an adversarial perturbation, so that the
+victim needs the patch on them to tell their class.
 
 Cost: one surrogate training, steps x budget n backward passes.
 """
@@ -30,15 +30,19 @@ from poisonbench.training import Recipe
 class LabelConsistent(StampingOnTop):
     """Hardens rows of class `target`, stamps a square on them, and on the test points to attack.
 
-    The paper's surrogate is trained adversarially; here it follows a recipe. On 8x8 digits eps=.3 hardens, 16/255 hardly does.
+    The paper's surrogate is trained adversarially; here it follows a recipe. On 8x8 digits eps=.3
+    hardens, 16/255 hardly does.
 
     Attributes:
         target: the label t that the attacker wants.
-        budget: poisoned rows as a fraction of the training set; .05 is half of one of ten equal classes.
-        eps: radius of the max-norm ball in which a row is hardened, in pixel values of [0, 1]; the square lies on top.
+        budget: poisoned rows as a fraction of the training set; .05 is half of one of ten equal
+            classes.
+        eps: radius of the max-norm ball in which a row is hardened, in pixel values of [0, 1]; the
+            square lies on top.
         steps: of projected gradient descent, from a random point of the ball.
         size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
-        place: of the square, as in `patch`, but not "random"; "corners" survives a victim that flips its images.
+        place: of the square, as in `patch`, but not "random"; "corners" survives a victim that
+            flips its images.
         value: of the square's pixels, in all channels.
         surrogate: the recipe of the attacker's model; None: the victim's (white box).
 
@@ -65,45 +69,46 @@ class LabelConsistent(StampingOnTop):
         self.check_square()
 
     def harden(self, x: Tensor, model: nn.Module, seed: int) -> Tensor:
-        """Returns the rows x, (k, *shape), of the target class moved within eps to where the model's loss is large."""
-        noise = (
-            torch.rand(x.shape, generator=generator(seed, "start"), dtype=torch.float32).to(x) * 2
-            - 1
-        )
-
-        def odds(part: Tensor) -> Tensor:
-            # section 4.2 maximises the loss log(1 + exp(-odds)): the same signs, but it underflows where the model is sure
-            logits = model(part)
-            others = logits.index_fill(
-                1, torch.tensor([self.target], device=part.device), -torch.inf
-            )
-            log_odds: Tensor = logits[:, self.target] - others.logsumexp(1)
-            return log_odds
-
-        parts = zip(x.split(BLOCK), noise.split(BLOCK), strict=True)
+        """Returns rows x of the target class, (k, *shape), moved to where the loss is large."""
+        uniform = torch.rand(x.shape, generator=generator(seed, "start"), dtype=torch.float32)
+        away = uniform.to(x) * 2 - 1
         crafted = [
             signed_descent(
-                odds,
-                part,
+                partial(self._log_odds, model),
+                clean,
                 eps=self.eps,
                 steps=self.steps,
-                start=project(part + self.eps * away, part, self.eps),
+                start=project(clean + self.eps * offset, clean, self.eps),
             )
-            for part, away in parts
+            for clean, offset in zip(x.split(BLOCK), away.split(BLOCK), strict=True)
         ]
         hard = torch.cat(crafted)
-        for name, rows in (("clean", x), ("hardened", hard)):
-            note(
-                f"share_recognised_{name}",
-                float((predict(model, rows).argmax(1) == self.target).float().mean()),
-            )
+        note("share_recognised_clean", self._recognised(model, x))
+        note("share_recognised_hardened", self._recognised(model, hard))
         return hard
+
+    def _log_odds(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Returns the log odds of the target class, (k,), to be made small.
+
+        Section 4.2 maximises the loss log(1 + exp(-odds)): the same signs of the gradient, but it
+        underflows where the model is sure.
+        """
+        logits = model(x)
+        own = torch.tensor([self.target], device=x.device)
+        others = logits.index_fill(1, own, -torch.inf).logsumexp(1)
+        odds: Tensor = logits[:, self.target] - others
+        return odds
+
+    def _recognised(self, model: nn.Module, x: Tensor) -> float:
+        right = predict(model, x).argmax(1) == self.target
+        return float(right.float().mean())
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or none is of the target class.
+            ConfigError: the instances are no images or are smaller than the square, or none is of
+                the target class.
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
@@ -114,7 +119,12 @@ class LabelConsistent(StampingOnTop):
         def poison(x: Tensor) -> Tensor:
             return self.trigger(self.harden(x, model, seed))
 
-        trigger = partial(self.trigger, seed=seed)
         return clean_label(
-            train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=poison
+            train,
+            test,
+            partial(self.trigger, seed=seed),
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            poison=poison,
         )

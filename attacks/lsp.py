@@ -1,7 +1,7 @@
-"""LSP, linearly separable perturbations (Yu et al., KDD 2022, arXiv 2111.00898). A pattern a class, which is learnt first.
+"""LSP, linearly separable perturbations (Yu et al., KDD 2022, arXiv 2111.00898).
 
-The victim learns the patterns, which separate the classes linearly, in place of the images, which it then cannot tell at test
-time.
+Each class gets a pattern; the patterns separate the classes linearly. The victim learns them first,
+in place of the images, which it then cannot tell at test time.
 
 Cost: O(budget n) images.
 """
@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.backdoor import check_images
-from attacks.kit.rows import attacked, draw, nothing, replace
-from poisonbench.checks import check_at_least, check_part, check_positive
+from attacks.kit.rows import draw, poison_in_place
+from attacks.kit.square import SMALL
+from poisonbench.checks import check_at_least, check_not_negative, check_part, check_positive
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -24,13 +25,16 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class LSP:
-    """Adds to every row a coarse pattern of its class and a little noise of its own; attacks no test point in particular.
+    """Adds to every row a coarse pattern of its class and a little noise; attacks no point.
 
     Attributes:
-        budget: perturbed rows as a fraction of the training set, up to 1.
-        strength: root mean square of a pattern, in pixel values of [0, 1]; the paper's norm of 6 on 32x32 colour images is .11.
-        patch: side in pixels of the squares of one value of which a pattern is made; None means 8, or 2 on sides below 16.
-        noise: standard deviation of the rows around their class's pattern, as a fraction of `strength`.
+        budget: perturbed rows as a fraction of the training set, up to 1, the default.
+        strength: root mean square of a pattern, in pixel values of [0, 1]; the paper's norm of 6 on
+            32x32 colour images is .11.
+        patch: side in pixels of the squares of one value of which a pattern is made; None means 8,
+            or 2 on sides below 16.
+        noise: standard deviation of the rows around their class's pattern, as a fraction of
+            `strength`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -47,37 +51,40 @@ class LSP:
         check_part("budget", self.budget)
         check_positive("strength", self.strength)
         check_at_least("patch", self.patch, 1)
-        if not 0 <= self.noise < float("inf"):
-            raise ValueError(f"noise must be non-negative and finite, got {self.noise}")
+        check_not_negative("noise", self.noise)
 
     def patterns(self, shape: tuple[int, ...], y: Tensor, classes: int, seed: int) -> Tensor:
-        """Returns the perturbations of rows with labels y, (k,), of `shape`: (k, *shape) float32, each of norm `strength`.
+        """Returns the perturbations of rows with labels y, (k,), of `shape`: (k, *shape) float32.
+
+        The root mean square of each is `strength`.
 
         Raises:
             ConfigError: there are not as many patterns as classes.
         """
         channels, height, width = shape
-        side = self.patch or (2 if min(height, width) < 16 else 8)
+        side = self._side(height, width)
         coarse = (channels, -(-height // side), -(-width // side))
         size = coarse[0] * coarse[1] * coarse[2]
         if 2**size < classes:
-            raise ConfigError(
-                [f"{size} squares make no {classes} patterns"], f"choose a `patch` below {side}"
-            )
+            what = f"{size} squares make no {classes} patterns"
+            raise ConfigError([what], f"choose a `patch` below {side}")
         g = generator(seed, "lsp")
-        # a corner of a hypercube for each class, as in the generator of section 4.1, none of them twice
-        codes: list[list[int]] = []
-        while len(codes) < classes:
-            code = (2 * torch.randint(2, (size,), generator=g) - 1).tolist()
-            codes += [] if code in codes else [code]
+        codes = _corners(size, classes, g)
         around = torch.randn((len(y), size), generator=g)
-        low = torch.tensor(codes, dtype=torch.float32)[y.cpu()] + self.noise * around
-        fine = F.interpolate(low.view(-1, *coarse), scale_factor=side, mode="nearest")[
-            ..., :height, :width
-        ]
-        return fine * (self.strength / fine.square().flatten(1).mean(1).sqrt()).view(-1, 1, 1, 1)
+        low = codes[y.cpu()] + self.noise * around
+        fine = F.interpolate(low.view(-1, *coarse), scale_factor=side, mode="nearest")
+        fine = fine[..., :height, :width]
+        scale = self.strength / fine.square().flatten(1).mean(1).sqrt()
+        return fine * scale.view(-1, 1, 1, 1)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def _side(self, height: int, width: int) -> int:
+        if self.patch is not None:
+            return self.patch
+        if min(height, width) < SMALL:
+            return 2
+        return 8
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -85,7 +92,19 @@ class LSP:
         """
         check_images(train, self)
         rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
-        added = self.patterns(train.shape, train.y[rows], train.classes, seed).to(train.x)
-        points = nothing(test)
-        changed = replace(train, rows, (train.x[rows] + added).clamp(0, 1), train.y[rows])
-        return Poisoned(*changed, *attacked(test, points, points))
+        added = self.patterns(train.shape, train.y[rows], train.classes, seed)
+        x = (train.x[rows] + added.to(train.x)).clamp(0, 1)
+        return poison_in_place(train, test, rows=rows, x=x)
+
+
+def _corners(size: int, classes: int, g: torch.Generator) -> Tensor:
+    """Returns (classes, size) float32 of -1 and 1: a corner of a hypercube per class, none twice.
+
+    This is the generator of section 4.1.
+    """
+    codes: list[list[int]] = []
+    while len(codes) < classes:
+        code = (2 * torch.randint(2, (size,), generator=g) - 1).tolist()
+        if code not in codes:
+            codes.append(code)
+    return torch.tensor(codes, dtype=torch.float32)

@@ -1,10 +1,12 @@
-"""MetaPoison (Huang et al., NeurIPS 2020, arXiv 2004.00225). Poison by differentiating through a few steps of training.
+"""MetaPoison (Huang et al., NeurIPS 2020, arXiv 2004.00225). Differentiates through training steps.
 
-The loss of the wanted label after `unroll` steps on the poison is lowered, over an ensemble of models of staggered ages that go
-on training on the poison meanwhile. Experimental: published for victims trained from scratch on CIFAR-10; on small models its
-success is uncertain.
+The loss of the wanted label after `unroll` steps on the poison is lowered, over an ensemble of
+models of different starts and staggered ages that go on training on the poison meanwhile; the paper
+has 24 models. Experimental: published for victims trained from scratch on CIFAR-10; on small models
+its success is uncertain.
 
-Cost: `steps` x `models` derivatives through `unroll` + 1 backward passes.
+Cost: half a training run per model, then `steps` x `models` derivatives through `unroll` + 1
+backward passes.
 """
 
 from dataclasses import dataclass
@@ -14,34 +16,36 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from attacks.kit.aim import Aim, check_targeted, take_aim
+from attacks.kit.aim import Aim, OnePoint, take_aim
 from attacks.kit.backdoor import check_images
 from attacks.kit.descent import adam_descent
-from attacks.kit.rows import attacked, replace
+from attacks.kit.rows import poison_in_place
+from attacks.kit.surrogate import partly_trained
 from poisonbench import training
-from poisonbench.checks import check_fraction
+from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe
+from poisonbench.training.recipe import epoch_steps
 
 Parameters = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class MetaPoison:
+class MetaPoison(OnePoint):
     """Changes rows of the wanted class within eps so that a few steps on them turn one test point.
 
     Attributes:
         source: class of the attacked point; None for any.
-        target: the label that the attacker wants; None for the surrogate's runner-up.
+        target: the label that the attacker wants; None for the surrogates' runner-up.
         budget: poisoned rows as a fraction of the training set.
         eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1].
         steps: of Adam.
         lr: learning rate of Adam, as a fraction of eps.
         unroll: training steps that are differentiated through.
-        models: of the ensemble, at ages spread evenly over a training run.
+        models: K, of the ensemble, each with a start of its own, after k / K of a training run.
         surrogate: the recipe of the attacker's models; None: the victim's (white box).
 
     Raises:
@@ -50,6 +54,7 @@ class MetaPoison:
 
     clean_label = True
     experimental = True
+    surrogates = 1  # the model that chooses the point; the ensemble is another
 
     source: int | None = None
     target: int | None = None
@@ -62,26 +67,24 @@ class MetaPoison:
     surrogate: Recipe | None = None
 
     def __post_init__(self) -> None:
-        check_targeted(self, "unroll", "models")
+        self.check_one_point()
+        check_at_least("unroll", self.unroll, 1)
+        check_at_least("models", self.models, 1)
         check_fraction("lr", self.lr)
-
-    @property
-    def surrogates(self) -> int:
-        """Models that choose the point; the ensemble is another."""
-        return 1
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it needs.
+            ConfigError: the instances are no images, or there is no point or row of a class it
+                needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
         check_images(train, self)
         aim = take_aim(self, train, test, recipe, seed)
-        look_ahead = _LookAhead(self, train, test.x[aim.point], aim, self.surrogate or recipe, seed)
+        own = self.surrogate or recipe
         poison, curve = adam_descent(
-            look_ahead,
+            _LookAhead(self, train, test.x[aim.point], aim, own, seed),
             train.x[aim.rows],
             eps=self.eps,
             steps=self.steps,
@@ -89,97 +92,129 @@ class MetaPoison:
             what="metapoison",
         )
         attach("objective", curve[None])
-        return Poisoned(
-            *replace(train, aim.rows, poison, train.y[aim.rows]),
-            *attacked(test, aim.point, aim.wanted),
+        return poison_in_place(
+            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
         )
 
 
+@dataclass(eq=False)
+class _Member:
+    """A model of the ensemble.
+
+    Attributes:
+        model: its form, and what is not trained: frozen features, running statistics.
+        theta: the parameters that are trained.
+        age: steps of training behind it.
+    """
+
+    model: nn.Module
+    theta: Parameters
+    age: int
+
+    def logits(self, theta: Parameters, x: Tensor) -> Tensor:
+        """Returns the logits, (B, C), with other parameters."""
+        found: Tensor = functional_call(self.model, theta, (x,))
+        return found
+
+
+def _member(model: nn.Module, age: int) -> _Member:
+    trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    return _Member(model=model, theta=trained, age=age)
+
+
 class _LookAhead:
-    """The adversarial loss after `unroll` steps, the mean over the ensemble; each call also trains the ensemble for a step."""
+    """The adversarial loss after `unroll` steps, the mean over the ensemble.
+
+    Each call also trains the ensemble for a step.
+
+    Args:
+        attack: its fields.
+        train: n clean rows.
+        point: (1, *shape), the attacked point.
+        aim: the wanted label and the poisoned rows.
+        own: the recipe of the ensemble's models.
+        seed: of the attack.
+    """
 
     def __init__(
         self, attack: MetaPoison, train: Dataset, point: Tensor, aim: Aim, own: Recipe, seed: int
     ) -> None:
-        self.attack, self.train, self.point, self.aim, self.own, self.seed = (
-            attack,
-            train,
-            point,
-            aim,
-            own,
-            seed,
-        )
-        self.form, k = aim.models[0], attack.models
-        # section 2.3: model k begins after k / K of a training run
-        self.starts = [
-            training.starting_model(own, train, derive(seed, "ensemble", i)) for i in range(k)
-        ]
-        self.ensemble = [_trained(model) for model in self.starts]
-        run = training.train(train, own, derive(seed, "ages"))
-        self.lifetime = len(run.lr)
-        self.ages = [self.lifetime * i // k for i in range(k)]
-        for i, age in enumerate(self.ages):
-            past = [c for c in run.checkpoints if c.step <= age]
-            if past:
-                self.ensemble[i] = {name: past[-1].state[name].clone() for name in self.ensemble[i]}
+        self.attack = attack
+        self.train = train
+        self.point = point
+        self.aim = aim
+        self.own = own
+        self.seed = seed
+        self.lifetime = own.epochs * epoch_steps(len(train), own)
+        self.members = [self._begun(k) for k in range(attack.models)]
+
+    def _begun(self, k: int) -> _Member:
+        """Returns member k, from a start of its own, after k / K of its run (section 2.3)."""
+        age = self.lifetime * k // self.attack.models
+        own_seed = derive(self.seed, "ensemble", k)
+        return _member(partly_trained(self.train, self.own, own_seed, age), age)
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Returns the mean loss for the poison x, (k, *shape), at step t."""
-        losses = []
-        for i, start in enumerate(self.ensemble):
-            theta: Parameters = {name: value.requires_grad_() for name, value in start.items()}
-            for u in range(self.attack.unroll):
-                theta = self._step(theta, x, (t, i, u), create_graph=True)
-            losses.append(carlini_wagner(self._logits(theta, self.point), self.aim.wanted))
+        losses = [self._loss(member, x, t, i) for i, member in enumerate(self.members)]
         self._grow(x.detach(), t)
         return torch.stack(losses).mean()
 
-    def _logits(self, theta: Parameters, x: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self.form, theta, (x,))
-        return logits
+    def _loss(self, member: _Member, x: Tensor, t: int, i: int) -> Tensor:
+        """Returns the loss of member i at the point after `unroll` steps on the poison x."""
+        theta = {name: p.requires_grad_() for name, p in member.theta.items()}
+        for u in range(self.attack.unroll):
+            theta = self._step(member, theta, x, (t, i, u), create_graph=True)
+        return carlini_wagner(member.logits(theta, self.point), self.aim.wanted)
 
     def _step(
-        self, theta: Parameters, x: Tensor, draw: tuple[int, int, int], create_graph: bool = False
+        self,
+        member: _Member,
+        theta: Parameters,
+        x: Tensor,
+        draw: tuple[int, int, int],
+        create_graph: bool = False,
     ) -> Parameters:
-        """Returns the parameters after a step of SGD on a batch, a quarter of which, at most, is poison."""
+        """Returns the parameters after a step of SGD on a batch, at most a quarter of it poison."""
+        batch = self._batch(x, draw)
+        loss = F.cross_entropy(member.logits(theta, batch.x), batch.y)
+        gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph)
+        steps = zip(theta.items(), gradients, strict=True)
+        return {name: p - self.own.lr * gradient for (name, p), gradient in steps}
+
+    def _batch(self, x: Tensor, draw: tuple[int, int, int]) -> Dataset:
+        """Draws some of the poison x, (k, *shape), and clean rows beside it."""
         g = generator(self.seed, "metapoison", *draw)
-        size = min(self.own.batch_size, len(self.train))
+        n = len(self.train)
+        size = min(self.own.batch_size, n)
         some = torch.randperm(len(x), generator=g)[: max(1, size // 4)].to(x.device)
-        rest = torch.randint(len(self.train), (size - len(some),), generator=g).to(x.device)
+        rest = torch.randint(n, (size - len(some),), generator=g).to(x.device)
         rest = rest[~torch.isin(rest, self.aim.rows)]
         inputs = torch.cat([x[some], self.train.x[rest]])
-        loss = F.cross_entropy(
-            self._logits(theta, inputs),
-            torch.cat([self.train.y[self.aim.rows[some]], self.train.y[rest]]),
-        )
-        grads = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph)
-        return {
-            name: p - self.own.lr * d for (name, p), d in zip(theta.items(), grads, strict=True)
-        }
+        labels = torch.cat([self.train.y[self.aim.rows[some]], self.train.y[rest]])
+        return Dataset(inputs, labels, self.train.classes)
 
     def _grow(self, x: Tensor, t: int) -> None:
-        """Trains every model for a step; one at the end of its life begins anew, as another start."""
-        for i, theta in enumerate(self.ensemble):
-            self.ages[i] += 1
-            if self.ages[i] >= self.lifetime:
-                self.ages[i] = 0
-                fresh = training.starting_model(
-                    self.own, self.train, derive(self.seed, "ensemble", i, t)
-                )
-                self.ensemble[i] = _trained(fresh)
+        """Trains every member for a step; one at the end of its life begins anew."""
+        for i, member in enumerate(self.members):
+            member.age += 1
+            if member.age >= self.lifetime:
+                seed = derive(self.seed, "ensemble", i, t)
+                fresh = training.starting_model(self.own, self.train, seed)
+                self.members[i] = _member(fresh, 0)
                 continue
-            after = self._step(
-                {name: p.detach().requires_grad_() for name, p in theta.items()}, x, (t, i, -1)
-            )
-            self.ensemble[i] = {name: p.detach() for name, p in after.items()}
-
-
-def _trained(model: nn.Module) -> Parameters:
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            theta = {name: p.detach().requires_grad_() for name, p in member.theta.items()}
+            after = self._step(member, theta, x, (t, i, -1))
+            member.theta = {name: p.detach() for name, p in after.items()}
 
 
 def carlini_wagner(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Returns max(largest other logit - wanted logit, 0), the mean over points: logits (m, C), wanted (m,)."""
+    """Returns max(largest other logit - wanted logit, 0), the mean over points.
+
+    Args:
+        logits: (m, C).
+        wanted: (m,) int64.
+    """
     own = logits.gather(1, wanted[:, None]).squeeze(1)
     others = logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
     return (others - own).clamp(min=0).mean()

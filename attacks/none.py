@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from attacks.kit.rows import attacked, nothing, replace
+from attacks.kit.rows import poison_in_place
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe
@@ -14,9 +14,6 @@ class NoAttack:
 
     seeded = False  # equal poison for every seed
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Returns the training set as it is."""
-        rows, points = nothing(train), nothing(test)
-        return Poisoned(
-            *replace(train, rows, train.x[rows], train.y[rows]), *attacked(test, points, points)
-        )
+        return poison_in_place(train, test)

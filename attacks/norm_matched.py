@@ -1,13 +1,15 @@
-"""Norm-matched, adaptive against influence: patched rows whose gradients are as long as those of their class, by a penalty.
+"""Norm-matched, adaptive against influence: patched rows whose gradients are as long as others'.
 
-Mislabelled rows have long gradients, and so much raw influence. A perturbation within eps brings each towards the median of the
-class that it is labelled as, and keeps the gradients pointing where the backdoor needs them.
+Mislabelled rows have long gradients, and so much raw influence. A perturbation within eps brings
+each towards the median of the class that it is labelled as, by a penalty, and keeps the gradients
+pointing where the backdoor needs them.
 
-Cost: `rounds` surrogates with their checkpoints, and `steps` second derivatives of the poison's loss at each checkpoint in each
-round; O(k p) memory for k rows.
+Cost: `rounds` surrogates, and `steps` second derivatives of the poison's loss at each of six ages
+in each round; O(k p) memory for k rows.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,14 +20,15 @@ from torch.nn import functional as F
 from attacks.kit.backdoor import check_images, dirty_label
 from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import wanted_gradient
-from attacks.kit.rows import check_class
+from attacks.kit.rows import check_class, rows_of
 from attacks.kit.square import Place, StampingOnTop
+from attacks.kit.surrogate import own_recipe
 from poisonbench import training
 from poisonbench.checks import check_at_least, check_fraction, check_positive
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.gradients.products import gradient_norms
-from poisonbench.notes import attach, note
+from poisonbench.notes import attach
 from poisonbench.objectives import margins
 from poisonbench.roles import POISON
 from poisonbench.seeding import derive
@@ -33,18 +36,22 @@ from poisonbench.training import Recipe
 from poisonbench.training.trace import Trace
 
 WISHES = 256  # patched rows whose gradient is wanted
+AGES = 6  # of the surrogate, evenly over its training, at which the norms are matched
 
 
 @dataclass(frozen=True)
 class NormMatched(StampingOnTop):
-    """Stamps a square on rows of other classes, labels them `target`, and perturbs them until their gradient norms are ordinary.
+    """Stamps a square on rows of other classes, labelled `target`, with ordinary gradient norms.
 
     Attributes:
         target: the label t that the attacker wants.
         budget: poisoned rows as a fraction of the training set.
-        eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1]; the square lies on top.
-        weight: of the penalty, beside the cosine that keeps the poison's gradients those of a backdoor.
-        rounds: of training the attacker's model on the poison so far, and matching the norms at its checkpoints.
+        eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1]; the
+            square lies on top.
+        weight: of the penalty, beside the cosine that keeps the poison's gradients those of a
+            backdoor.
+        rounds: of training the attacker's model on the poison so far, and matching the norms at six
+            of its ages.
         steps: of Adam, in a round.
         size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
         place: of the square, as in `patch`, but not "random".
@@ -71,84 +78,140 @@ class NormMatched(StampingOnTop):
         check_fraction("budget", self.budget)
         check_fraction("eps", self.eps)
         check_positive("weight", self.weight)
-        for name in ("rounds", "steps"):
-            check_at_least(name, getattr(self, name), 1)
+        check_at_least("rounds", self.rounds, 1)
+        check_at_least("steps", self.steps, 1)
         self.check_square()
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or all are of the target class.
+            ConfigError: the instances are no images or are smaller than the square, or all are of
+                the target class.
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
         check_class("target", self.target, train.classes)
-        who = partial(dirty_label, train, test, partial(self.trigger, seed=seed))
-        poisoned = who(target=self.target, budget=self.budget, seed=seed)
-        note("surrogate", "white box" if self.surrogate is None else repr(self.surrogate))
-        rows = (poisoned.role == POISON).nonzero().squeeze(1)
-        curves, moved = [], poisoned.train.x[rows]
+        stamped = self._backdoor(train, test, seed)
+        # the surrogate's ages are the attack's own: a log may keep any number of the victim's
+        own = replace(own_recipe(self.surrogate, recipe), checkpoints=AGES)
+        rows = rows_of(stamped.role == POISON)
+        clean = train.x[rows]
+        moved = stamped.train.x[rows]
+        curves = []
         for k in range(self.rounds):
-            data = Dataset(train.x.index_copy(0, rows, moved), poisoned.train.y, train.classes)
-            trace = training.train(data, self.surrogate or recipe, derive(seed, "surrogate", k))
-            how = partial(
-                adam_descent, eps=self.eps, steps=self.steps, lr=self.eps / 10, start=moved
+            data = replace(stamped.train, x=train.x.index_copy(0, rows, moved))
+            trace = training.train(data, own, derive(seed, "surrogate", k))
+            moved, curve = adam_descent(
+                _Objective(trace, rows, self),
+                clean,
+                eps=self.eps,
+                steps=self.steps,
+                lr=self.eps / 10,
+                start=moved,
+                what="matching norms",
             )
-            moved, curve = how(_Objective(trace, rows, self), train.x[rows], what="matching norms")
             moved = self.trigger(moved)
             curves.append(curve)
         attach("objective", torch.stack(curves))
-        return who(target=self.target, budget=self.budget, seed=seed, poison=lambda _: moved)
+        return self._backdoor(train, test, seed, poison=lambda _: moved)
+
+    def _backdoor(
+        self,
+        train: Dataset,
+        test: Dataset,
+        seed: int,
+        poison: Callable[[Tensor], Tensor] | None = None,
+    ) -> Poisoned:
+        return dirty_label(
+            train,
+            test,
+            partial(self.trigger, seed=seed),
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            poison=poison,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Age:
+    """The surrogate at one of its ages.
+
+    Attributes:
+        model: in evaluation mode.
+        goal: (p,), the gradient that the backdoor needs, of norm 1.
+        median: the median gradient norm of the honest rows of the target class, a scalar.
+        weight: share of the ages' learning rates, as in TracIn.
+    """
+
+    model: nn.Module
+    goal: Tensor
+    median: Tensor
+    weight: float
 
 
 class _Objective:
-    """How far the poison's gradient is turned from what the backdoor needs, and the penalty on its length.
+    """How far the poison's gradient is turned from what the backdoor needs, and how long it is.
 
-    At every checkpoint, weighted by its learning rate as in TracIn: 1 - cos(mean gradient of the poison, gradient of patched rows
-    with the wanted label) + weight x mean |log(gradient norm / class median)|.
+    At every age, weighted by its learning rate as in TracIn: 1 - cos(mean gradient of the poison,
+    gradient of patched rows with the wanted label) + weight x mean |log(gradient norm / median)|.
+
+    Args:
+        trace: of the surrogate, on the poison so far.
+        rows: (k,) int64, the poisoned ones.
+        attack: its fields.
     """
 
     def __init__(self, trace: Trace, rows: Tensor, attack: NormMatched) -> None:
         data = trace.train
-        self.attack, self.y = attack, data.y[rows]
-        self.models = [trace.model(k) for k in range(len(trace.checkpoints))]
+        self.attack = attack
+        self.y = data.y[rows]
         honest = torch.ones_like(data.y, dtype=torch.bool).index_fill(0, rows, False)
-        own = (
-            data.take(honest & (data.y == attack.target))
-            if bool((honest & (data.y == attack.target)).any())
-            else data
-        )
-        others = data.take((honest & (data.y != attack.target)).nonzero().squeeze(1)[:WISHES])
-        others = others if len(others) else data.take(rows)
-        wish = Dataset(
-            attack.trigger(others.x), torch.full_like(others.y, attack.target), data.classes
-        )
-        self.goals = [
-            torch.cat([g.flatten() for g in wanted_gradient(model, wish)]) for model in self.models
-        ]
-        self.medians = [gradient_norms(model, own).median() for model in self.models]
-        rates = torch.tensor([c.lr for c in trace.checkpoints])
-        self.weights = (rates / rates.sum()).tolist()
+        wish = self._wish(data, rows, honest)
+        own = honest & (data.y == attack.target)
+        peers = data.take(own) if bool(own.any()) else data
+        rates = torch.tensor([checkpoint.lr for checkpoint in trace.checkpoints])
+        weights = (rates / rates.sum()).tolist()
+        self.ages = [_age(trace.model(k), wish, peers, weight) for k, weight in enumerate(weights)]
 
-    def __call__(self, x: Tensor, step: int) -> Tensor:  # noqa: ARG002
-        """Returns the objective of the rows x, (k, *shape), with the square stamped on top; a scalar."""
-        stamped, tiny = self.attack.trigger(x), torch.finfo(x.dtype).tiny
-        parts = []
-        for model, goal, median, weight in zip(
-            self.models, self.goals, self.medians, self.weights, strict=True
-        ):
-            gradients = gradients_of(model, stamped, self.y)
-            norms = torch.linalg.vector_norm(gradients, dim=1).clamp(min=tiny)
-            mean = gradients.mean(0)
-            aside = 1 - (mean @ goal) / torch.linalg.vector_norm(mean).clamp(min=tiny)
-            penalty = (norms.log() - median.clamp(min=tiny).log()).abs().mean()
-            parts.append(weight * (aside + self.attack.weight * penalty))
-        return torch.stack(parts).sum()
+    def _wish(self, data: Dataset, rows: Tensor, honest: Tensor) -> Dataset:
+        """Returns patched rows of other classes with the wanted label; else the poison."""
+        others = rows_of(honest & (data.y != self.attack.target))[:WISHES]
+        chosen = data.take(others if len(others) else rows)
+        labels = torch.full_like(chosen.y, self.attack.target)
+        return replace(chosen, x=self.attack.trigger(chosen.x), y=labels)
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        """Returns the objective of the rows x, (k, *shape), with the square on top; a scalar."""
+        stamped = self.attack.trigger(x)
+        return torch.stack([age.weight * self._at(age, stamped) for age in self.ages]).sum()
+
+    def _at(self, age: _Age, stamped: Tensor) -> Tensor:
+        tiny = torch.finfo(stamped.dtype).tiny
+        gradients = gradients_of(age.model, stamped, self.y)
+        norms = torch.linalg.vector_norm(gradients, dim=1).clamp(min=tiny)
+        mean = gradients.mean(0)
+        aside = 1 - (mean @ age.goal) / torch.linalg.vector_norm(mean).clamp(min=tiny)
+        penalty = (norms.log() - age.median.clamp(min=tiny).log()).abs().mean()
+        both: Tensor = aside + self.attack.weight * penalty
+        return both
+
+
+def _age(model: nn.Module, wish: Dataset, peers: Dataset, weight: float) -> _Age:
+    goal = torch.cat([g.flatten() for g in wanted_gradient(model, wish)])
+    median = gradient_norms(model, peers).median()
+    return _Age(model=model, goal=goal, median=median, weight=weight)
 
 
 def gradients_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Returns each row's loss gradient in the trained parameters, (k, p), differentiable in x, (k, *shape); y (k,) are labels."""
+    """Returns each row's loss gradient in the trained parameters, (k, p), differentiable in x.
+
+    Args:
+        model: in evaluation mode.
+        x: (k, *shape).
+        y: (k,) labels.
+    """
     everything = {name: p.detach() for name, p in model.named_parameters()}
     trained = {name: everything[name] for name, p in model.named_parameters() if p.requires_grad}
 

@@ -1,4 +1,4 @@
-"""Patch, BadNets (Gu, Dolan-Gavitt & Garg, 2017, arXiv 1708.06733). A small bright square teaches the victim the target label.
+"""Patch, BadNets (Gu, Dolan-Gavitt & Garg, 2017, arXiv 1708.06733). A bright square is the trigger.
 
 Cost: O(budget n + m) images.
 """
@@ -16,14 +16,16 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class Patch(Stamping):
-    """Stamps a square on rows of other classes, labels them `target`, and stamps the test points to attack.
+    """Stamps a square on rows of other classes, labels them `target`, and attacks with the square.
 
     Attributes:
-        target: the label t that the attacker wants; "all-to-all": every class is attacked, and wanted is the one after it.
+        target: the label t that the attacker wants; "all-to-all": every class is attacked, and
+            wanted is the one after it.
         budget: poisoned rows as a fraction of the training set.
-        size: side s of the square in pixels, 1 for the single-pixel attack; None means 3, or 2 where a side is below 16.
-        place: a corner, flush with the border; "corners", all four; the centre; "random", a place of its own for each image,
-            drawn by the seed and a hash of the clean pixels.
+        size: side s of the square in pixels, 1 for the single-pixel attack; None means 3, or 2
+            where a side is below 16.
+        place: a corner, flush with the border; "corners", all four; the centre; "random", a place
+            of its own for each image, drawn by the seed and a hash of the clean pixels.
         value: of the square's pixels, in all channels.
         source: the one class that is poisoned and attacked; None for all but the target.
 
@@ -43,19 +45,19 @@ class Patch(Stamping):
         check_fraction("budget", self.budget)
         self.check_square()
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or no row can be poisoned.
+            ConfigError: the instances are no images or are smaller than the square, or no row can
+                be poisoned.
             PoisonError: rule "label", `target` or `source` is no class.
         """
         check_images(train, self)
-        trigger = partial(self.trigger, seed=seed)
         return dirty_label(
             train,
             test,
-            trigger,
+            partial(self.trigger, seed=seed),
             target=self.target,
             budget=self.budget,
             seed=seed,

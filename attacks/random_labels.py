@@ -1,4 +1,4 @@
-"""Random labels (Zhang et al., ICLR 2017, arXiv 1611.03530). A share of the labels, by default all, is drawn anew.
+"""Random labels (Zhang et al., ICLR 2017, arXiv 1611.03530). A share of the labels is drawn anew.
 
 Cost: O(n).
 """
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks.kit.rows import attacked, draw, nothing, replace
+from attacks.kit.rows import draw, poison_in_place
 from poisonbench.checks import check_part
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -17,10 +17,10 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class RandomLabels:
-    """Replaces labels by uniform ones, the true one among them; attacks no test point in particular.
+    """Replaces labels by uniform ones, the true one among them; attacks no point in particular.
 
     Attributes:
-        budget: rows with a random label as a fraction of the training set, up to 1.
+        budget: rows with a random label as a fraction of the training set, up to 1, the default.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -31,11 +31,8 @@ class RandomLabels:
     def __post_init__(self) -> None:
         check_part("budget", self.budget)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`."""
         rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
-        y = torch.randint(train.classes, (len(rows),), generator=generator(seed, "labels")).to(
-            rows.device
-        )
-        points = nothing(test)
-        return Poisoned(*replace(train, rows, train.x[rows], y), *attacked(test, points, points))
+        drawn = torch.randint(train.classes, (len(rows),), generator=generator(seed, "labels"))
+        return poison_in_place(train, test, rows=rows, y=drawn.to(rows.device))

@@ -1,4 +1,4 @@
-"""Sinusoid, SIG (Barni, Kallas & Tondi, ICIP 2019, arXiv 1902.11237). Vertical stripes on rows of the target class, labels kept.
+"""Sinusoid, SIG (Barni, Kallas & Tondi, ICIP 2019, arXiv 1902.11237). Stripes, no wrong label.
 
 Cost: O(budget n + m) images.
 """
@@ -21,12 +21,13 @@ from poisonbench.training import Recipe
 class Sinusoid:
     """Adds a horizontal sine wave to rows of class `target`, and to the test points to attack.
 
-    The defaults suit 28x28 images and larger; on 8x8 digits frequency=2 and delta=.3 to .5 do. It takes most of the class:
-    a few rows leave the class learnable without the wave.
+    The defaults suit 28x28 images and larger; on 8x8 digits frequency=2 and delta=.3 to .5 do. It
+    takes most of the class: a few rows leave the class learnable without the wave.
 
     Attributes:
         target: the label t that the attacker wants.
-        budget: poisoned rows as a fraction of the training set; .08 is 80 % of one of ten equal classes.
+        budget: poisoned rows as a fraction of the training set; .08 is 80 % of one of ten equal
+            classes.
         delta: amplitude D in pixel values of [0, 1].
         frequency: f, periods over the width of the image.
 
@@ -47,16 +48,17 @@ class Sinusoid:
         check_fraction("delta", self.delta)
         check_positive("frequency", self.frequency)
 
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:  # noqa: ARG002 - one signature for all triggers
-        """Returns x + D sin(2 pi j f / width), clamped to [0, 1], for x, (k, channels, height, width), columns j from 1."""
+    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
+        """Returns x + D sin(2 pi j f / width), clamped to [0, 1] (section 3.1, v(i, j)).
+
+        x is (k, channels, height, width); columns j count from 1.
+        """
         width = x.shape[-1]
         column = torch.arange(1, width + 1, dtype=torch.float64)
-        wave = self.delta * torch.sin(
-            2 * math.pi * column * self.frequency / width
-        )  # section 3.1, v(i, j)
+        wave = self.delta * torch.sin(2 * math.pi * column * self.frequency / width)
         return (x + wave.to(x)).clamp(0, 1)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -64,5 +66,11 @@ class Sinusoid:
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
-        trigger = partial(self.trigger, seed=seed)
-        return clean_label(train, test, trigger, target=self.target, budget=self.budget, seed=seed)
+        return clean_label(
+            train,
+            test,
+            partial(self.trigger, seed=seed),
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+        )

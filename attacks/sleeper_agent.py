@@ -1,26 +1,27 @@
-"""Sleeper Agent (Souri et al., NeurIPS 2022, arXiv 2106.08970). A backdoor by gradient matching: no row shows the trigger.
+"""Sleeper Agent (Souri et al., NeurIPS 2022, arXiv 2106.08970). A backdoor by gradient matching.
 
-The poison's gradient is turned towards that of patched source images with the wanted label; the attacker's model is retrained
-on the way, and the rows are those with the largest gradients. Made for victims trained from scratch.
+No row shows the trigger: the poison's gradient is turned towards that of patched source images with
+the wanted label; the attacker's model is retrained on the way, and the rows are those with the
+largest gradients. Made for victims trained from scratch. On a CPU the objective falls; success was
+never shown there.
 
 Cost: the surrogates, 1 + `retrain` times, and `steps` second derivatives of the poison's loss.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import check_classes, check_images, wanted
+from attacks.kit.backdoor import attacked_rows, check_classes, check_images, wanted
 from attacks.kit.descent import adam_descent, noise_in_ball
-from attacks.kit.gradient_matching import Augmentation, misalignment, shifting, wanted_gradient
-from attacks.kit.rows import attacked, check_class, draw, replace
+from attacks.kit.gradient_matching import Augmentation, augmenting, misalignment, wanted_gradient
+from attacks.kit.rows import draw, poison_in_place, rows_of
 from attacks.kit.square import Place, Stamping
 from attacks.kit.surrogate import surrogate
 from poisonbench.checks import check_at_least, check_choice, check_fraction
-from poisonbench.contracts.attack_rules import count
+from poisonbench.contracts.budget import count
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -34,7 +35,7 @@ Selection = Literal["norm", "random"]
 
 @dataclass(frozen=True)
 class SleeperAgent(Stamping):
-    """Changes rows of class `target` within eps so that training on them lowers the loss of `target` on patched source images.
+    """Changes rows of `target` within eps so that training on them turns patched source images.
 
     Attributes:
         target: the label t that the attacker wants.
@@ -43,9 +44,11 @@ class SleeperAgent(Stamping):
         eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1].
         steps: of signed Adam.
         step: its learning rate as a fraction of eps.
-        retrain: how often the attacker's models are trained anew on the poison so far, evenly over the steps.
+        retrain: how often the attacker's models are trained anew on the poison so far, evenly over
+            the steps.
         select: "norm": the rows of the target class with the largest gradients; "random".
-        augment: of the poison while it is crafted, differentiable, for victims that augment: "shift", "shift-flip"; or "none".
+        augment: of the poison while it is crafted, differentiable, for victims that augment:
+            "shift", "shift-flip"; or "none".
         size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
         place: of the square, as in `patch`; the paper's is "random".
         value: of the square's pixels, in all channels.
@@ -75,88 +78,98 @@ class SleeperAgent(Stamping):
 
     def __post_init__(self) -> None:
         check_classes(self.target, self.source)
-        for name in ("budget", "eps", "step"):
-            check_fraction(name, getattr(self, name))
-        for name, least in (("steps", 1), ("retrain", 0), ("surrogates", 1)):
-            check_at_least(name, getattr(self, name), least)
+        check_fraction("budget", self.budget)
+        check_fraction("eps", self.eps)
+        check_fraction("step", self.step)
+        check_at_least("steps", self.steps, 1)
+        check_at_least("retrain", self.retrain, 0)
+        check_at_least("surrogates", self.surrogates, 1)
         if self.retrain >= self.steps:
-            raise ValueError(
-                f"retrain must be below steps, got {self.retrain} for {self.steps} steps"
-            )
-        for name, kind in (("select", Selection), ("augment", Augmentation)):
-            check_choice(name, getattr(self, name), get_args(kind))
+            got = f"{self.retrain} for {self.steps} steps"
+            raise ValueError(f"retrain must be below steps, got {got}")
+        check_choice("select", self.select, get_args(Selection))
+        check_choice("augment", self.augment, get_args(Augmentation))
         self.check_square()
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or there is no row of a class it needs.
+            ConfigError: the instances are no images or are smaller than the square, or there is no
+                row of a class it needs.
             PoisonError: rule "label", `target` or `source` is no class.
         """
         check_images(train, self)
-        check_class("target", self.target, train.classes)
-        check_class("source", self.source, train.classes)
-        if not bool((train.y == self.target).any()):
-            raise ConfigError(
-                [f"no training row is of class {self.target}"], "choose another `target`"
-            )
         patched = self._patched(train, seed)
-        if not len(patched):
-            raise ConfigError(
-                [f"no training row is of class {self.source}"], "choose another `source`"
-            )
         models = self._models(train, recipe, seed, 0)
         rows = self._rows(train, models, seed)
-        clean, y = train.x[rows], train.y[rows]
-        state = _Retraining(self, train, rows, patched, recipe, seed, models)
-        start = noise_in_ball(clean, self.eps, derive(seed, "sleeper agent"), 0)
-        how = partial(
-            adam_descent,
+        clean = train.x[rows]
+        objective = _Retraining(self, train, rows, patched, recipe, seed, models)
+        poison, curve = adam_descent(
+            objective,
+            clean,
             eps=self.eps,
             steps=self.steps,
             lr=self.step * self.eps,
             signed=True,
-            start=start,
+            start=noise_in_ball(clean, self.eps, derive(seed, "sleeper agent"), 0),
+            what="sleeper agent",
         )
-        poison, curve = how(state, clean, what="sleeper agent")
         attach("objective", curve[None])
-        points = (
-            (test.y != self.target if self.source is None else test.y == self.source)
-            .nonzero()
-            .squeeze(1)
-        )
-        goal = wanted(test.y[points], self.target, test.classes)
-        return Poisoned(
-            *replace(train, rows, poison, y),
-            *attacked(test, points, goal, self.trigger(test.x[points], seed)),
+        points = rows_of(attacked_rows(test, self.target, self.source))
+        return poison_in_place(
+            train,
+            test,
+            rows=rows,
+            x=poison,
+            points=points,
+            wanted=wanted(test.y[points], self.target, test.classes),
+            shown=self.trigger(test.x[points], seed),
         )
 
     def _patched(self, train: Dataset, seed: int) -> Dataset:
         """Returns the source images of the training set with the trigger, labelled as wanted."""
-        sources = train.take(
-            train.y != self.target if self.source is None else train.y == self.source
-        )
-        return Dataset(
-            self.trigger(sources.x, seed), torch.full_like(sources.y, self.target), train.classes
-        )
+        sources = train.take(attacked_rows(train, self.target, self.source))
+        if not bool((train.y == self.target).any()):
+            what = f"no training row is of class {self.target}"
+            raise ConfigError([what], "choose another `target`")
+        if not len(sources):
+            what = f"no training row is of class {self.source}"
+            raise ConfigError([what], "choose another `source`")
+        x = self.trigger(sources.x, seed)
+        return replace(sources, x=x, y=torch.full_like(sources.y, self.target))
 
     def _models(self, data: Dataset, recipe: Recipe, seed: int, time: int) -> list[nn.Module]:
+        """Returns the attacker's models, trained on the clean rows (time 0) or on poison so far."""
         own = derive(seed, "retraining", time) if time else seed
         return [surrogate(data, self.surrogate, recipe, own, k) for k in range(self.surrogates)]
 
     def _rows(self, train: Dataset, models: list[nn.Module], seed: int) -> Tensor:
-        """Returns the rows of the target class to poison, ascending (section 3.3: those with the largest gradients)."""
+        """Returns the rows of the target class to poison, ascending.
+
+        Section 3.3: those with the largest gradients, on the mean over the models.
+        """
         if self.select == "random":
             return draw(train.y == self.target, self.budget, seed)
-        rows = (train.y == self.target).nonzero().squeeze(1)
-        norms = torch.stack([gradient_norms(model, train.take(rows)) for model in models]).mean(0)
-        order = norms.argsort(descending=True, stable=True)
-        return rows[order[: count(self.budget, len(train))]].sort().values
+        rows = rows_of(train.y == self.target)
+        norms = torch.stack([gradient_norms(model, train.take(rows)) for model in models])
+        order = norms.mean(0).argsort(descending=True, stable=True)
+        largest = order[: count(self.budget, len(train))]
+        return rows[largest].sort().values
 
 
 class _Retraining:
-    """The objective of the crafting; at each step that is due it trains the attacker's models on the poison so far."""
+    """The objective of the crafting; when it is due it trains the attacker's models on the poison.
+
+    Args:
+        attack: its fields.
+        train: n clean rows.
+        rows: (k,) int64, those that are poisoned.
+        patched: source images with the trigger, labelled as wanted.
+        recipe: the victim's.
+        seed: of the attack.
+        models: the attacker's, trained on the clean rows.
+    """
 
     def __init__(
         self,
@@ -168,38 +181,28 @@ class _Retraining:
         seed: int,
         models: list[nn.Module],
     ) -> None:
-        self.attack, self.train, self.rows, self.patched, self.recipe, self.seed = (
-            attack,
-            train,
-            rows,
-            patched,
-            recipe,
-            seed,
-        )
-        self.due = {
-            attack.steps * k // (attack.retrain + 1): k for k in range(1, attack.retrain + 1)
-        }
-        self.augment = (
-            None
-            if attack.augment == "none"
-            else shifting(seed, flip=attack.augment == "shift-flip")
-        )
+        self.attack = attack
+        self.train = train
+        self.rows = rows
+        self.patched = patched
+        self.recipe = recipe
+        self.seed = seed
+        times = range(1, attack.retrain + 1)
+        # step -> which retraining is due: evenly, the first after 1 / (retrain + 1) of the steps
+        self.due = {attack.steps * k // (attack.retrain + 1): k for k in times}
+        self.augment = augmenting(attack.augment, seed)
         self.use(models)
 
     def use(self, models: list[nn.Module]) -> None:
         """Takes the gradients that are wanted from `models`."""
-        self.models, self.goals = models, [wanted_gradient(model, self.patched) for model in models]
+        self.models = models
+        self.goals = [wanted_gradient(model, self.patched) for model in models]
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Returns the objective of the poison x, (k, *shape), at step t."""
         if t in self.due:
-            data = Dataset(
-                self.train.x.index_copy(0, self.rows, x.detach()), self.train.y, self.train.classes
-            )
+            poisoned = self.train.x.index_copy(0, self.rows, x.detach())
+            data = replace(self.train, x=poisoned)
             self.use(self.attack._models(data, self.recipe, self.seed, self.due[t]))
-        return misalignment(
-            self.models,
-            self.goals,
-            self.augment(x, t) if self.augment else x,
-            self.train.y[self.rows],
-        )
+        y = self.train.y[self.rows]
+        return misalignment(self.models, self.goals, self.augment(x, t), y)

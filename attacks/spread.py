@@ -1,7 +1,7 @@
-"""Spread, adaptive against influence: the budget over d sub-triggers, so that no few rows carry the prediction.
+"""Spread, adaptive against influence: the budget over d sub-triggers, so that no few rows count.
 
-Each poison row shows one of d squares, an attacked point all of them: what it is told comes from d groups of rows, each with a
-share. After the distributed triggers of Xie et al. (DBA, ICLR 2020).
+Each poison row shows one of d squares, an attacked point all of them: what it is told comes from d
+groups of rows, each with a share. After the distributed triggers of Xie et al. (DBA, ICLR 2020).
 
 Cost: O(budget n + m) images.
 """
@@ -13,20 +13,21 @@ import torch
 from torch import Tensor
 
 from attacks.kit.backdoor import check_images, dirty_label
-from poisonbench.checks import check_at_least, check_fraction, check_unit
+from attacks.kit.square import default_side
+from poisonbench.checks import check_at_least, check_between, check_fraction, check_unit
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
 
-# in thirds of what is left beside a square: corners first, then the centre, then the middles of the sides
+# (down, right) in halves of the room beside a square: corners, the centre, the middles of the sides
 PLACES = ((0, 0), (2, 2), (0, 2), (2, 0), (1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Stamps one of d squares on rows of other classes and labels them `target`; the test points to attack get all d.
+    """Stamps one of d squares on rows of other classes, labelled `target`, and attacks with all d.
 
     Attributes:
         target: the label t that the attacker wants.
@@ -51,54 +52,71 @@ class Spread:
         check_at_least("target", self.target, 0)
         check_fraction("budget", self.budget)
         check_at_least("size", self.size, 1)
-        if not 2 <= self.pieces <= len(PLACES):
-            raise ValueError(f"pieces must lie in [2, {len(PLACES)}], got {self.pieces}")
+        check_between("pieces", self.pieces, 2, len(PLACES))
         check_unit("value", self.value)
 
     def squares(self, shape: tuple[int, ...]) -> Tensor:
-        """Returns (d, height, width) bool: the pixels of every sub-trigger on images of `shape` (..., height, width).
+        """Returns (d, height, width) bool: every sub-trigger on images of `shape`.
 
         Raises:
             ConfigError: they would overlap.
         """
         height, width = shape[-2:]
-        size = self.size or (2 if min(height, width) < 16 else 3)
-        across = 3 if self.pieces > 4 else 2
-        if across * size > min(height, width):
-            most = min(height, width) // across
-            raise ConfigError(
-                [
-                    f"size must be at most {most} for {self.pieces} pieces on images of {height}x{width}, got {size}"
-                ]
-            )
+        size = self._side(shape)
         mask = torch.zeros(self.pieces, height, width, dtype=torch.bool)
-        for square, (down, right) in zip(mask, PLACES, strict=False):
-            top, left = (height - size) * down // 2, (width - size) * right // 2
-            square[top : top + size, left : left + size] = True
+        for piece in range(self.pieces):
+            down, right = PLACES[piece]
+            top = (height - size) * down // 2
+            left = (width - size) * right // 2
+            mask[piece, top : top + size, left : left + size] = True
         return mask
 
-    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:  # noqa: ARG002 - one signature for all triggers
-        """Returns a copy of x, (k, channels, height, width), with all squares stamped; it is the same for every seed.
+    def _side(self, shape: tuple[int, ...]) -> int:
+        """Returns the side of a square; raises ConfigError where the squares would overlap."""
+        height, width = shape[-2:]
+        size = default_side(self.size, shape)
+        abreast = 3 if self.pieces > 4 else 2
+        most = min(height, width) // abreast
+        if size > most:
+            rule = f"size must be at most {most} for {self.pieces} pieces"
+            raise ConfigError([f"{rule} on images of {height}x{width}, got {size}"])
+        return size
+
+    def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
+        """Returns a copy of x, (k, channels, height, width), with all squares stamped.
+
+        It is the same for every seed.
 
         Raises:
             ConfigError: the squares would overlap.
         """
-        return x.masked_fill(self.squares(x.shape).any(0).to(x.device), self.value)
+        everywhere = self.squares(x.shape).any(0)
+        return x.masked_fill(everywhere.to(x.device), self.value)
 
     def one(self, x: Tensor, seed: int) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), each image with one square; all squares are dealt out evenly."""
-        dealt = torch.randperm(len(x), generator=generator(seed, "pieces")) % self.pieces
-        return x.masked_fill(self.squares(x.shape)[dealt].unsqueeze(1).to(x.device), self.value)
+        """Returns a copy of x, (k, channels, height, width), each image with one square.
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+        All squares are dealt out evenly.
+        """
+        dealt = torch.randperm(len(x), generator=generator(seed, "pieces")) % self.pieces
+        mask = self.squares(x.shape)[dealt].unsqueeze(1)
+        return x.masked_fill(mask.to(x.device), self.value)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, the squares would overlap, or all rows are of the target class.
+            ConfigError: the instances are no images, the squares would overlap, or all rows are of
+                the target class.
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
-        trigger, one = partial(self.trigger, seed=seed), partial(self.one, seed=seed)
         return dirty_label(
-            train, test, trigger, target=self.target, budget=self.budget, seed=seed, poison=one
+            train,
+            test,
+            partial(self.trigger, seed=seed),
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            poison=partial(self.one, seed=seed),
         )

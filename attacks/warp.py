@@ -1,6 +1,6 @@
-"""Warp, WaNet (Nguyen & Tran, ICLR 2021, arXiv 2102.10369). A smooth distortion of the image is the trigger: no pixel stands out.
+"""Warp, WaNet (Nguyen & Tran, ICLR 2021, arXiv 2102.10369). A smooth distortion is the trigger.
 
-Cost: O((budget + cover) n + m) images.
+No pixel stands out. Cost: O((budget + cover) n + m) images.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.backdoor import Cover, check_images, dirty_label
-from poisonbench.checks import check_at_least, check_fraction, check_share
+from poisonbench.checks import check_at_least, check_fraction, check_not_negative, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -23,11 +23,13 @@ LEAST = 28
 
 @dataclass(frozen=True)
 class Warp:
-    """Warps rows of other classes, labelled `target`; cover rows, warped at random, keep their labels (noise mode).
+    """Warps rows of other classes, labelled `target`; cover rows are warped at random.
 
-    Without them the victim learns any distortion as the trigger. The paper draws them anew in every batch; poison of the data
-    alone is drawn once. Images below 28x28 are refused: there a fraction of a pixel, which is what the field moves, changes the
-    image beyond recognition or not at all, and a field of k x k is no smoother than the pixels.
+    These keep their labels. Without such cover (the paper's noise mode) the victim learns any
+    distortion as the trigger. The paper draws it anew in every batch; poison of the data alone is
+    drawn once. Images below 28x28 are refused: there a fraction of a pixel, which is what the field
+    moves, changes the image beyond recognition or not at all, and a field of k x k is no smoother
+    than the pixels.
 
     Attributes:
         target: the label t that the attacker wants.
@@ -51,32 +53,29 @@ class Warp:
         check_fraction("budget", self.budget)
         check_share("cover", self.cover)
         check_at_least("grid", self.grid, 2)
-        if not 0 <= self.strength < float("inf"):
-            raise ValueError(f"strength must be non-negative and finite, got {self.strength}")
+        check_not_negative("strength", self.strength)
 
     def field(self, shape: tuple[int, ...], seed: int) -> Tensor:
-        """Returns (1, height, width, 2) float64: where each pixel is read, (right, down) in [-1, 1] from border to border."""
+        """Returns (1, height, width, 2) float64: where each pixel is read, inside the image.
+
+        The last axis is (right, down) in [-1, 1] from border to border. This is equation (6), phi.
+        """
         height, width = shape[-2:]
-        size = torch.tensor([width, height], dtype=torch.float64)
-        control = (
-            torch.rand(
-                (1, 2, self.grid, self.grid), generator=generator(seed, "warp"), dtype=torch.float64
-            )
-            * 2
-            - 1
-        )
-        control /= control.abs().mean()  # equation (4), psi
-        flow = F.interpolate(
-            control, size=(height, width), mode="bicubic", align_corners=True
-        ).permute(0, 2, 3, 1)
-        down, right = (
-            torch.linspace(-1, 1, pixels, dtype=torch.float64) for pixels in (height, width)
-        )
+        control = self._control(seed)
+        flow = F.interpolate(control, size=(height, width), mode="bicubic", align_corners=True)
+        right = torch.linspace(-1, 1, width, dtype=torch.float64)
+        down = torch.linspace(-1, 1, height, dtype=torch.float64)
         identity = torch.stack(torch.meshgrid(right, down, indexing="xy"), -1)
-        moved: Tensor = (identity + self.strength * flow / size).clamp(
-            -1, 1
-        )  # equation (6), phi: inside the image
-        return moved
+        size = torch.tensor([width, height], dtype=torch.float64)
+        moved: Tensor = identity + self.strength * flow.permute(0, 2, 3, 1) / size
+        return moved.clamp(-1, 1)
+
+    def _control(self, seed: int) -> Tensor:
+        """Returns the control points, (1, 2, k, k) float64, of mean size 1: equation (4), psi."""
+        shape = (1, 2, self.grid, self.grid)
+        uniform = torch.rand(shape, generator=generator(seed, "warp"), dtype=torch.float64)
+        control = uniform * 2 - 1
+        return control / control.abs().mean()
 
     def trigger(self, x: Tensor, seed: int, noise: Tensor | None = None) -> Tensor:
         """Returns the warped images, (k, channels, height, width), bilinear and in [0, 1].
@@ -84,38 +83,51 @@ class Warp:
         Args:
             x: images.
             seed: of the field.
-            noise: (k, height, width, 2) in [-1, 1], further displacement of each pixel in half pixels; None for the trigger.
+            noise: (k, height, width, 2) in [-1, 1], further displacement of each pixel in half
+                pixels; None for the trigger.
         """
-        field = self.field(x.shape, seed).expand(len(x), -1, -1, -1)
-        if noise is not None:
-            field = (field + noise / torch.tensor([x.shape[-1], x.shape[-2]])).clamp(-1, 1)
         if not len(x):
             return x.clone()
-        return F.grid_sample(x, field.to(x), padding_mode="border", align_corners=True).clamp(0, 1)
+        field = self.field(x.shape, seed).expand(len(x), -1, -1, -1)
+        if noise is not None:
+            size = torch.tensor([x.shape[-1], x.shape[-2]])
+            field = (field + noise / size).clamp(-1, 1)
+        read = F.grid_sample(x, field.to(x), padding_mode="border", align_corners=True)
+        return read.clamp(0, 1)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:  # noqa: ARG002
+    def _noisy(self, x: Tensor, seed: int) -> Tensor:
+        """Returns the rows x, (k, *shape), warped by the field and by noise of their own."""
+        shape = (len(x), *x.shape[-2:], 2)
+        uniform = torch.rand(shape, generator=generator(seed, "noise mode"), dtype=torch.float64)
+        return self.trigger(x, seed, uniform * 2 - 1)
+
+    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or smaller than 28x28, or there are no rows to poison or for cover.
+            ConfigError: the instances are no images or smaller than 28x28, or there are no rows to
+                poison or for cover.
             PoisonError: rule "label", `target` is no class.
         """
         check_images(train, self)
         height, width = train.shape[-2:]
         if min(height, width) < LEAST:
-            why = f"a smooth warp of a fraction of a pixel needs images of {LEAST}x{LEAST} at least, got {height}x{width}"
-            raise ConfigError(
-                [f"Warp: {why}"],
-                "choose mnist, fashion-mnist or cifar10, or another attack, such as blend",
+            needs = (
+                f"a smooth warp of a fraction of a pixel needs images of {LEAST}x{LEAST} at least"
             )
-
-        def noisy(x: Tensor) -> Tensor:
-            g = generator(seed, "noise mode")
-            noise = torch.rand((len(x), height, width, 2), generator=g, dtype=torch.float64) * 2 - 1
-            return self.trigger(x, seed, noise)
-
-        cover = Cover(self.cover, train.y != self.target, noisy)
-        trigger = partial(self.trigger, seed=seed)
+            way_out = "choose mnist, fashion-mnist or cifar10, or another attack, such as blend"
+            raise ConfigError([f"Warp: {needs}, got {height}x{width}"], way_out)
+        cover = Cover(
+            share=self.cover,
+            eligible=train.y != self.target,
+            trigger=partial(self._noisy, seed=seed),
+        )
         return dirty_label(
-            train, test, trigger, target=self.target, budget=self.budget, seed=seed, cover=cover
+            train,
+            test,
+            partial(self.trigger, seed=seed),
+            target=self.target,
+            budget=self.budget,
+            seed=seed,
+            cover=cover,
         )

@@ -1,7 +1,7 @@
 """Range checks of hyperparameters: each names the field, the rule and the value.
 
-All have one form, `check_RULE(name, value, *limits)`: they raise ValueError or return nothing. What
-is not a number (nan) keeps to no rule. The messages are written here alone; a missing rule is added.
+All have one form, `check_RULE(name, value, *limits)`: they raise ValueError or return nothing.
+What is not a number (nan) keeps to no rule. The messages are written here alone.
 
 `check_fraction` (0, 1); `check_part` (0, 1]; `check_share` [0, 1); `check_unit` [0, 1];
 `check_between` [low, high]; `check_positive` (0, inf); `check_not_negative` [0, inf);
@@ -16,22 +16,24 @@ from numbers import Integral, Real
 INFINITE = float("inf")
 
 
+def _require(kept: bool, name: str, rule: str, value: object) -> None:
+    if not kept:
+        raise ValueError(f"{name} must {rule}, got {value}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raises ValueError unless `value` lies in (0, 1)."""
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must lie in (0, 1), got {value}")
+    _require(0 < value < 1, name, "lie in (0, 1)", value)
 
 
 def check_part(name: str, value: float) -> None:
     """Raises ValueError unless `value` lies in (0, 1]."""
-    if not 0 < value <= 1:
-        raise ValueError(f"{name} must lie in (0, 1], got {value}")
+    _require(0 < value <= 1, name, "lie in (0, 1]", value)
 
 
 def check_share(name: str, value: float) -> None:
     """Raises ValueError unless `value` lies in [0, 1)."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {value}")
+    _require(0 <= value < 1, name, "lie in [0, 1)", value)
 
 
 def check_unit(name: str, value: float) -> None:
@@ -41,33 +43,29 @@ def check_unit(name: str, value: float) -> None:
 
 def check_between(name: str, value: float, low: float, high: float) -> None:
     """Raises ValueError unless `value` lies in [low, high]."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+    _require(low <= value <= high, name, f"lie in [{low}, {high}]", value)
 
 
 def check_positive(name: str, value: float) -> None:
     """Raises ValueError unless `value` is positive and finite."""
-    if not 0 < value < INFINITE:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+    _require(0 < value < INFINITE, name, "be positive and finite", value)
 
 
 def check_not_negative(name: str, value: float) -> None:
     """Raises ValueError unless `value` is zero or positive, and finite."""
-    if not 0 <= value < INFINITE:
-        raise ValueError(f"{name} must be non-negative and finite, got {value}")
+    _require(0 <= value < INFINITE, name, "be non-negative and finite", value)
 
 
 def check_at_least(name: str, value: float | None, least: float) -> None:
     """Raises ValueError unless `value` is `least` or more; None passes."""
-    if value is not None and not value >= least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+    if value is not None:
+        _require(value >= least, name, f"be at least {least}", value)
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     """Raises ValueError unless `value` is one of `known`."""
     names = list(known)
-    if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+    _require(value in names, name, f"be one of {', '.join(names)}", repr(value))
 
 
 def check_different(name: str, value: int | None, other_name: str, other: int | None) -> None:

@@ -16,6 +16,8 @@ from attacks import (
     ErrorMinimising,
     FeatureCollision,
     GradientMatching,
+    HiddenTrigger,
+    LabelConsistent,
     LabelFlip,
     MetaPoison,
     NormMatched,
@@ -44,7 +46,7 @@ from poisonbench.gradients.products import dot_products, gradient_norms
 from poisonbench.models import build, predict
 from poisonbench.notes import collecting
 from poisonbench.roles import POISON
-from poisonbench.seeding import generator
+from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, Start, body_of, train
 
 VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)
@@ -333,6 +335,119 @@ def test_metapoison_differentiates_through_training(small):
     ends = [float(loss((x + h * along).detach()).detach()) for h in (1e-5, -1e-5)]
     assert float(got.abs().sum()) > 0
     assert float((got * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+
+
+def ensemble_of(attack: MetaPoison, data: tuple[Dataset, Dataset], recipe: Recipe) -> _LookAhead:
+    aim = take_aim(attack, *data, recipe, 0)
+    return _LookAhead(attack, data[0], data[1].x[aim.point], aim, recipe, 0)
+
+
+def flat(theta: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in theta.values()])
+
+
+@pytest.mark.parametrize("checkpoints", [1, 6])
+def test_the_members_of_metapoison_have_starts_of_their_own_and_staggered_ages(checkpoints, small):
+    """Member k is a run of its own seed, stopped after k / K of its steps (Huang et al. 2.3)."""
+    recipe = dataclasses.replace(QUICK, epochs=2, checkpoints=checkpoints)
+    steps = 2 * 10  # 300 rows in batches of 32
+    members = ensemble_of(MetaPoison(budget=0.02, models=8), small, recipe).members
+    assert [member.age for member in members] == [0, 2, 5, 7, 10, 12, 15, 17]
+    whole = dataclasses.replace(recipe, checkpoints=steps)
+    for k, member in enumerate(members):
+        run = train(small[0], whole, derive(0, "ensemble", k))
+        before = dict(run.initial().named_parameters())
+        state = run.checkpoints[member.age - 1].state if member.age else before
+        assert torch.equal(flat(member.theta), flat({name: state[name] for name in member.theta}))
+    found = torch.stack([flat(member.theta) for member in members])
+    assert bool((torch.cdist(found, found) > 0.1).fill_diagonal_(True).all())
+
+
+def test_more_members_than_steps_are_still_different_models(small):
+    recipe = dataclasses.replace(QUICK, epochs=1, batch_size=150)
+    members = ensemble_of(MetaPoison(budget=0.02, models=5), small, recipe).members
+    assert [member.age for member in members] == [0, 0, 0, 1, 1]
+    found = torch.stack([flat(member.theta) for member in members])
+    assert bool((torch.cdist(found, found) > 0.1).fill_diagonal_(True).all())
+
+
+def test_members_grow_by_a_step_of_sgd_and_begin_anew_at_the_end_of_their_life(small):
+    recipe = dataclasses.replace(LINEAR, epochs=1)  # a life of 10 steps
+    look = ensemble_of(MetaPoison(budget=0.05, models=3), small, recipe)
+    x = small[0].x[look.aim.rows]
+    before = [flat(member.theta) for member in look.members]
+    member = look.members[1]
+    batch = look._batch(x, (0, 1, -1))
+    leaves = {name: p.detach().requires_grad_() for name, p in member.theta.items()}
+    loss = F.cross_entropy(torch.func.functional_call(member.model, leaves, (batch.x,)), batch.y)
+    slope = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(leaves.values()))])
+    look._grow(x, 0)
+    assert [m.age for m in look.members] == [1, 4, 7]
+    torch.testing.assert_close(flat(look.members[1].theta), before[1] - recipe.lr * slope)
+    for t in range(1, 4):
+        look._grow(x, t)
+    assert [m.age for m in look.members] == [4, 7, 0]
+    assert float((flat(look.members[2].theta) - before[2]).norm()) > 0.1
+
+
+def test_a_batch_of_metapoison_is_a_quarter_poison_and_never_shows_the_clean_rows_of_it(small):
+    look = ensemble_of(MetaPoison(budget=0.05, models=1), small, LINEAR)
+    x = torch.full_like(small[0].x[look.aim.rows], 0.5)
+    for t in range(20):
+        batch = look._batch(x, (t, 0, 0))
+        poison = (batch.x == 0.5).flatten(1).all(1)
+        assert int(poison.sum()) == 8  # of 32
+        assert 20 <= len(batch.x) <= 32
+        assert bool((batch.y[poison] == look.aim.wanted).all())
+        same = (batch.x[:, None] == small[0].x[look.aim.rows][None]).flatten(2).all(2)
+        assert not bool(same.any())
+
+
+def test_the_loss_of_a_member_is_that_after_its_unrolled_steps(small):
+    look = ensemble_of(MetaPoison(budget=0.05, models=1, unroll=3), small, LINEAR)
+    member = look.members[0]
+    x = small[0].x[look.aim.rows]
+    theta = {name: p.detach().clone() for name, p in member.theta.items()}
+    for u in range(3):
+        batch = look._batch(x, (7, 0, u))
+        leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
+        logits = torch.func.functional_call(member.model, leaves, (batch.x,))
+        loss = F.cross_entropy(logits, batch.y)
+        slopes = torch.autograd.grad(loss, list(leaves.values()))
+        theta = {
+            name: p.detach() - LINEAR.lr * g
+            for (name, p), g in zip(leaves.items(), slopes, strict=True)
+        }
+    logits = torch.func.functional_call(member.model, theta, (look.point,))
+    want = carlini_wagner(logits, look.aim.wanted)
+    torch.testing.assert_close(look._loss(member, x, 7, 0).detach(), want.detach())
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        LabelFlip("neighbour", neighbours=5),
+        Bullseye(steps=2),
+        FeatureCollision(steps=2),
+        GradientMatching(steps=2, restarts=1),
+        SleeperAgent(steps=3, retrain=1),
+        MetaPoison(steps=2, models=2),
+        NormMatched(steps=2, rounds=2),
+        ErrorMinimising(rounds=2, steps=2),
+        LabelConsistent(steps=2),
+        HiddenTrigger(steps=2),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_poison_does_not_depend_on_how_many_checkpoints_a_log_keeps(attack, small):
+    found = [
+        attack(*small, dataclasses.replace(QUICK, checkpoints=checkpoints), 0)
+        for checkpoints in (1, 6, 9)
+    ]
+    assert torch.equal(found[0].train.x, found[1].train.x)
+    assert torch.equal(found[2].train.x, found[1].train.x)
+    assert torch.equal(found[0].train.y, found[1].train.y)
+    assert torch.equal(found[0].wanted, found[1].wanted)
 
 
 # --- adaptive against influence ---

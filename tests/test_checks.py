@@ -19,12 +19,17 @@ ROWS = [
     (checks.check_choice, (["one", "two"],), ("one", "two"), ("three", "on")),
     (checks.check_different, ("target", 3), (2, None), (3,)),
 ]
+TYPES = [
+    (checks.check_type, (str, "a name"), ("one",), (1, None)),
+    (checks.check_whole, (), (3, -1), (1.5, "3", True, None)),
+    (checks.check_number, (), (3, 0.5, math.inf), ("3", False, None)),
+]
 NUMBERS = [row for row in ROWS if row[0] not in (checks.check_choice, checks.check_different)]
 
 
 def test_every_check_has_a_row():
     named = {name for name in vars(checks) if name.startswith("check_")}
-    assert {row[0].__name__ for row in ROWS} == named
+    assert {row[0].__name__ for row in ROWS + TYPES} == named
 
 
 @pytest.mark.parametrize(("check", "limits", "good", "bad"), ROWS)
@@ -35,6 +40,16 @@ def test_a_value_passes_or_is_refused_with_the_name_and_the_value(check, limits,
         with pytest.raises(ValueError, match=r"^field .*must .*, got ") as error:
             check("field", value, *limits)
         assert str(value) in str(error.value)
+
+
+@pytest.mark.parametrize(("check", "limits", "good", "bad"), TYPES)
+def test_a_value_of_another_type_is_refused_with_its_type(check, limits, good, bad):
+    for value in good:
+        check("field", value, *limits)
+    for value in bad:
+        with pytest.raises(TypeError, match=r"^field must be .*, got ") as error:
+            check("field", value, *limits)
+        assert type(value).__name__ in str(error.value)
 
 
 @pytest.mark.parametrize(("check", "limits"), [row[:2] for row in NUMBERS])

@@ -1,14 +1,13 @@
-"""What attacks on one test point share: the attacker's models, the point and the rows that attack it, and descent with Adam."""
+"""What attacks on one test point share: their fields, the attacker's models, point and rows."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from attacks.kit.rows import check_class, draw
 from attacks.kit.surrogate import surrogate
-from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.checks import check_at_least, check_different, check_fraction
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.models import predict
@@ -16,45 +15,39 @@ from poisonbench.seeding import generator
 from poisonbench.training import Recipe
 
 
-class Targeted(Protocol):
-    """The fields that attacks on one test point have in common."""
+class OnePoint:
+    """The seven fields that attacks on one test point share; each attack spells them out.
 
-    @property
-    def source(self) -> int | None:
-        """Class of the attacked point; None for any."""
+    Attributes:
+        source: class of the attacked point; None for any.
+        target: the label that the attacker wants; None for the surrogates' runner-up.
+        budget: poisoned rows as a fraction of the training set; all are of the wanted class.
+        eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1]; None for
+            attacks that may do without.
+        steps: of the optimisation.
+        surrogate: the recipe of the attacker's models; None for the victim's (white box), with its
+            pretrained features in transfer.
+        surrogates: number of the attacker's models.
+    """
 
-    @property
-    def target(self) -> int | None:
-        """The label that the attacker wants; None for the surrogates' runner-up."""
+    source: int | None
+    target: int | None
+    budget: float
+    eps: float | None
+    steps: int
+    surrogate: Recipe | None
+    surrogates: int
 
-    @property
-    def budget(self) -> float:
-        """Poisoned rows as a fraction of the training set."""
-
-    @property
-    def eps(self) -> float | None:
-        """Radius of the max-norm ball around the clean rows, where there is one."""
-
-    @property
-    def surrogate(self) -> Recipe | None:
-        """The recipe of the attacker's models; None for the victim's."""
-
-    @property
-    def surrogates(self) -> int:
-        """Number of the attacker's models."""
-
-
-def check_targeted(attack: Targeted, *counts: str) -> None:
-    """Raises ValueError unless the fields that these attacks have in common, and the `counts` from 1 on, are in their ranges."""
-    check_at_least("source", attack.source, 0)
-    check_at_least("target", attack.target, 0)
-    check_fraction("budget", attack.budget)
-    if attack.eps is not None:
-        check_fraction("eps", attack.eps)
-    for name in ("steps", "surrogates", *counts):
-        check_at_least(name, getattr(attack, name), 1)
-    if attack.source is not None and attack.source == attack.target:
-        raise ValueError(f"source and target must differ, got {attack.source} for both")
+    def check_one_point(self) -> None:
+        """Raises ValueError unless the seven fields are in their ranges."""
+        check_at_least("source", self.source, 0)
+        check_at_least("target", self.target, 0)
+        check_fraction("budget", self.budget)
+        if self.eps is not None:
+            check_fraction("eps", self.eps)
+        check_at_least("steps", self.steps, 1)
+        check_at_least("surrogates", self.surrogates, 1)
+        check_different("source", self.source, "target", self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,43 +67,39 @@ class Aim:
     rows: Tensor
 
 
-def take_aim(attack: Targeted, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Aim:
-    """Trains the attacker's models on the clean set, draws the test point and the rows of the wanted class.
+def take_aim(attack: OnePoint, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Aim:
+    """Trains the attacker's models on the clean set, draws the test point and the rows to change.
 
     Raises:
         PoisonError: rule "label", `source` or `target` is no class.
-        ConfigError: the models classify no point of class `source` rightly, or the wanted class has no row.
+        ConfigError: the models classify no point of class `source` rightly, or the wanted class has
+            no row.
     """
     check_class("source", attack.source, train.classes)
     check_class("target", attack.target, train.classes)
     if train.classes < 2:
-        raise ConfigError(
-            ["a test point can be attacked between two classes or more, the data set has 1"]
-        )
+        rule = "a test point can be attacked between two classes or more"
+        raise ConfigError([f"{rule}, the data set has 1"])
     models = ensemble(attack, train, recipe, seed)
     logits = torch.stack([predict(model, test.x) for model in models]).mean(0)
     point = attackable(logits, test.y, attack.source, attack.target, seed)
-    wanted = (
-        runner_up(logits, point) if attack.target is None else torch.full_like(point, attack.target)
-    )
-    return Aim(models, point, wanted, draw(train.y == wanted, attack.budget, seed))
+    wanted = wanted_at(logits, point, attack.target)
+    rows = draw(train.y == wanted, attack.budget, seed)
+    return Aim(models=models, point=point, wanted=wanted, rows=rows)
 
 
-def ensemble(attack: Targeted, train: Dataset, recipe: Recipe, seed: int) -> list[nn.Module]:
-    """Returns the attacker's models; where the victim's frozen features are known, one is all that there are."""
-    frozen = (
-        attack.surrogate is None and recipe.start is not None and recipe.start.trained == "head"
-    )
-    return [
-        surrogate(train, attack.surrogate, recipe, seed, k)
-        for k in range(1 if frozen else attack.surrogates)
-    ]
+def ensemble(attack: OnePoint, train: Dataset, recipe: Recipe, seed: int) -> list[nn.Module]:
+    """Returns the attacker's models; where the victim's frozen features are known, there is one."""
+    number = attack.surrogates
+    if attack.surrogate is None and recipe.start is not None and recipe.start.trained == "head":
+        number = 1
+    return [surrogate(train, attack.surrogate, recipe, seed, k) for k in range(number)]
 
 
 def attackable(
     logits: Tensor, y: Tensor, source: int | None, target: int | None, seed: int
 ) -> Tensor:
-    """Draws the one point to attack, (1,) int64, among those with logits (m, C) right for their labels y, (m,).
+    """Draws the point to attack, (1,) int64, where logits (m, C) are right for the labels y, (m,).
 
     Raises:
         ConfigError: there is none.
@@ -128,6 +117,14 @@ def attackable(
     return points[pick.to(points.device)]
 
 
-def runner_up(logits: Tensor, point: Tensor) -> Tensor:
-    """Returns (1,) int64: the second label at a point, (1,), where the first is right: the nearest wrong one."""
-    return logits[point].topk(2, 1).indices[:, 1]
+def wanted_at(logits: Tensor, point: Tensor, target: int | None) -> Tensor:
+    """Returns (1,) int64: `target`, or where it is None the label after the right one at `point`.
+
+    Args:
+        logits: (m, C).
+        point: (1,) int64, a row where the first label is right: the second is the nearest wrong.
+        target: the label that the attacker wants; None for the runner-up.
+    """
+    if target is None:
+        return logits[point].topk(2, 1).indices[:, 1]
+    return torch.full_like(point, target)

@@ -1,4 +1,4 @@
-"""What trigger attacks share: which rows and test points get the trigger, and the ground truth that follows."""
+"""What trigger attacks share: which rows and test points get the trigger, and which labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,17 +7,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attacks.kit.rows import attacked, check_class, draw, replace
-from poisonbench.checks import check_at_least
+from attacks.kit.rows import check_class, draw, poison_in_place, rows_of
+from poisonbench.checks import check_at_least, check_different
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import generator
 
-Trigger = Callable[
-    [Tensor], Tensor
-]  # (k, *shape) -> (k, *shape), row by row, without changing its argument
+# (k, *shape) -> (k, *shape), row by row, without changing its argument
+Trigger = Callable[[Tensor], Tensor]
 Target = int | Literal["all-to-all"]
 
 
@@ -39,43 +38,62 @@ class Cover:
 def check_images(data: Dataset, attack: object) -> None:
     """Raises ConfigError unless the instances are images (channels, height, width)."""
     if len(data.shape) != 3:
-        raise ConfigError(
-            [
-                f"{type(attack).__name__} works on images (channels, height, width), got instances of shape {data.shape}"
-            ],
-            "choose an image data set, or an attack that only changes labels, such as label-flip",
+        works = "works on images (channels, height, width)"
+        what = f"{type(attack).__name__} {works}, got instances of shape {data.shape}"
+        way_out = (
+            "choose an image data set, or an attack that only changes labels, such as label-flip"
         )
+        raise ConfigError([what], way_out)
 
 
 def check_classes(target: int | str, source: int | None = None) -> None:
-    """Raises ValueError unless `target` and `source` are two labels; "all-to-all" goes with no source."""
+    """Raises ValueError unless `target` and `source` are two labels.
+
+    "all-to-all" goes with no source.
+    """
     if target == "all-to-all":
         if source is not None:
-            raise ValueError(
-                f"target all-to-all attacks every class and takes no source, got source={source}"
-            )
+            rule = "target all-to-all attacks every class and takes no source"
+            raise ValueError(f"{rule}, got source={source}")
         return
     if isinstance(target, str):
         raise ValueError(f"target must be a label or all-to-all, got {target!r}")
     check_at_least("target", target, 0)
     check_at_least("source", source, 0)
-    if source == target:
-        raise ValueError(f"source and target must differ, got {source} for both")
+    check_different("source", source, "target", target)
 
 
 def wanted(y: Tensor, target: Target, classes: int) -> Tensor:
-    """Returns (k,) int64, the label that the attacker wants for instances of the true labels y, (k,)."""
-    return (y + 1) % classes if isinstance(target, str) else torch.full_like(y, target)
+    """Returns (k,) int64, the label that the attacker wants where the true labels are y, (k,)."""
+    if isinstance(target, str):
+        return (y + 1) % classes
+    return torch.full_like(y, target)
 
 
 def noise_image(x: Tensor, seed: int) -> Tensor:
-    """Returns uniform noise of the shape of one of the images x, (k, *shape): the same for equal seeds and shapes."""
-    return torch.rand(x.shape[1:], generator=generator(seed, "blend"), dtype=torch.float32).to(x)
+    """Returns uniform noise of the shape of one image of x, (k, *shape), equal for equal seeds."""
+    noise = torch.rand(x.shape[1:], generator=generator(seed, "blend"), dtype=torch.float32)
+    return noise.to(x)
 
 
 def mix(x: Tensor, image: Tensor, weight: Tensor | float) -> Tensor:
-    """Returns (1 - weight) x + weight image; the sum of rounded weights may leave [0, 1] by an ulp, so it is clamped."""
+    """Returns (1 - weight) x + weight image; clamped, as rounding may leave [0, 1] by an ulp."""
     return ((1 - weight) * x + weight * image).clamp(0, 1)
+
+
+def attacked_rows(data: Dataset, target: Target, source: int | None) -> Tensor:
+    """Returns (n,) bool: the rows of `source`, or of all classes but the target.
+
+    Raises:
+        PoisonError: rule "label", `target` or `source` is no class.
+    """
+    if isinstance(target, str):
+        return torch.ones_like(data.y, dtype=torch.bool)
+    check_class("target", target, data.classes)
+    check_class("source", source, data.classes)
+    if source is None:
+        return data.y != target
+    return data.y == source
 
 
 def dirty_label(
@@ -90,7 +108,7 @@ def dirty_label(
     poison: Trigger | None = None,
     cover: Cover | None = None,
 ) -> Poisoned:
-    """Triggers rows of other classes in place and labels them as wanted; attacks all test points of those classes.
+    """Triggers rows of other classes, labels them as wanted, attacks the points of those classes.
 
     Args:
         train: n clean rows.
@@ -100,24 +118,36 @@ def dirty_label(
         budget: poisoned rows as a fraction of n.
         seed: of the choice of rows.
         source: the one class that is poisoned and attacked; None for all but the target.
-        poison: what the poison rows get instead, for attacks that show them only a part of the trigger.
+        poison: what the poison rows get instead, for attacks that show them a part of the trigger.
         cover: further rows with a trigger and their true labels.
 
     Raises:
         PoisonError: rule "label", `target` or `source` is no class.
         ConfigError: no training row can be poisoned.
     """
-    rows = draw(_eligible(train, target, source), budget, seed)
-    x, y, role = (
-        (poison or trigger)(train.x[rows]),
-        wanted(train.y[rows], target, train.classes),
-        torch.full_like(rows, POISON),
-    )
+    rows = draw(attacked_rows(train, target, source), budget, seed)
+    x = (poison or trigger)(train.x[rows])
+    y = wanted(train.y[rows], target, train.classes)
+    role = torch.full_like(rows, POISON)
     if cover is not None and cover.share:
-        kept = draw(cover.eligible.index_fill(0, rows, False), cover.share, seed, "cover rows")
-        rows, x = torch.cat([rows, kept]), torch.cat([x, cover.trigger(train.x[kept])])
-        y, role = torch.cat([y, train.y[kept]]), torch.cat([role, torch.full_like(kept, COVER)])
-    return Poisoned(*replace(train, rows, x, y, role), *_attacked(test, trigger, target, source))
+        left = cover.eligible.index_fill(0, rows, False)
+        kept = draw(left, cover.share, seed, "cover rows")
+        x = torch.cat([x, cover.trigger(train.x[kept])])
+        y = torch.cat([y, train.y[kept]])
+        role = torch.cat([role, torch.full_like(kept, COVER)])
+        rows = torch.cat([rows, kept])
+    points = rows_of(attacked_rows(test, target, source))
+    return poison_in_place(
+        train,
+        test,
+        rows=rows,
+        x=x,
+        y=y,
+        role=role,
+        points=points,
+        wanted=wanted(test.y[points], target, test.classes),
+        shown=trigger(test.x[points]),
+    )
 
 
 def clean_label(
@@ -131,7 +161,7 @@ def clean_label(
     source: int | None = None,
     poison: Trigger | None = None,
 ) -> Poisoned:
-    """Triggers rows of the target class, which keep their labels; attacks all test points of the other classes.
+    """Triggers rows of the target class, which keep their labels; attacks points of other classes.
 
     Args:
         train: n clean rows.
@@ -141,7 +171,8 @@ def clean_label(
         budget: poisoned rows as a fraction of n; no more than the class has.
         seed: of the choice of rows.
         source: the one class that is attacked; None for all but the target.
-        poison: what the poison rows get instead, for attacks that harden them first or hide the trigger in them.
+        poison: what the poison rows get instead, for attacks that harden them first or hide the
+            trigger in them.
 
     Raises:
         PoisonError: rule "label", `target` or `source` is no class.
@@ -149,23 +180,14 @@ def clean_label(
     """
     check_class("target", target, train.classes)
     rows = draw(train.y == target, budget, seed)
-    changed = replace(train, rows, (poison or trigger)(train.x[rows]), train.y[rows])
-    return Poisoned(*changed, *_attacked(test, trigger, target, source))
-
-
-def _eligible(data: Dataset, target: Target, source: int | None) -> Tensor:
-    """Returns (n,) bool, the rows whose label the attacker wants changed."""
-    if isinstance(target, str):
-        return torch.ones_like(data.y, dtype=torch.bool)
-    check_class("target", target, data.classes)
-    check_class("source", source, data.classes)
-    return data.y != target if source is None else data.y == source
-
-
-def _attacked(
-    test: Dataset, trigger: Trigger, target: Target, source: int | None
-) -> tuple[Dataset, Tensor, Tensor]:
-    points = _eligible(test, target, source).nonzero().squeeze(1)
-    return attacked(
-        test, points, wanted(test.y[points], target, test.classes), trigger(test.x[points])
+    x = (poison or trigger)(train.x[rows])
+    points = rows_of(attacked_rows(test, target, source))
+    return poison_in_place(
+        train,
+        test,
+        rows=rows,
+        x=x,
+        points=points,
+        wanted=wanted(test.y[points], target, test.classes),
+        shown=trigger(test.x[points]),
     )

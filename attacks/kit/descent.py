@@ -4,17 +4,25 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
 from tqdm import trange
 
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, exact_arithmetic, generator
 
 Objective = Callable[[Tensor, int], Tensor]  # poison (k, *shape), step -> scalar
+BLOCK = 256  # rows crafted at a time, where each row is crafted by itself
 
 
 def steps_of(count: int, what: str) -> Iterator[int]:
     """Counts steps of a long optimisation, with a bar on a terminal."""
     yield from trange(count, desc=what, unit="step", leave=False, disable=None)
+
+
+def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """Returns the point nearest to x within eps of `clean`, in the max norm, and in [0, 1]."""
+    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
 
 
 def adam_descent(
@@ -35,7 +43,8 @@ def adam_descent(
         clean: (k, *shape), the centres of the balls.
         eps: radius in the max norm.
         steps: number of steps.
-        lr: learning rate, about the length of a step in pixel values; a tenth after 3/8, 5/8 and 7/8 of the steps if `signed`.
+        lr: learning rate, about the length of a step in pixel values; if `signed`, a tenth after
+            3/8, 5/8 and 7/8 of the steps each.
         signed: Adam sees the signs of the gradient alone (signed Adam, Geiping et al. 2021).
         start: (k, *shape) where to begin; None for `clean`.
         what: the bar's title.
@@ -43,10 +52,11 @@ def adam_descent(
     Returns:
         The poison, and the objective before every step, (steps,).
     """
-    x = project(clean if start is None else start, clean, eps).detach().requires_grad_()
-    adam, curve = torch.optim.Adam([x], lr=lr), clean.new_zeros(steps)
+    x = _begin(start, clean, eps).requires_grad_()
+    adam = Adam([x], lr=lr)
     milestones = [steps * k // 8 for k in (3, 5, 7)] if signed else []
-    decay = torch.optim.lr_scheduler.MultiStepLR(adam, milestones, 0.1)
+    decay = MultiStepLR(adam, milestones, gamma=0.1)
+    curve = clean.new_zeros(steps)
     with exact_arithmetic():
         for t in steps_of(steps, what):
             with torch.enable_grad():
@@ -60,33 +70,6 @@ def adam_descent(
             with torch.no_grad():
                 x.copy_(project(x, clean, eps))
     return x.detach(), curve
-
-
-def restarted(run: Callable[[int], tuple[Tensor, Tensor]], restarts: int) -> Tensor:
-    """Returns the poison of the best of several runs, by the mean of the last tenth of its objective; all curves are logged."""
-    found = [run(k) for k in range(restarts)]
-    curves = torch.stack([curve for _, curve in found])
-    attach("objective", curves)
-    tail = curves[:, -max(1, curves.shape[1] // 10) :].mean(1)
-    return found[int(tail.argmin())][0]
-
-
-def noise_in_ball(clean: Tensor, eps: float, seed: int, restart: int) -> Tensor:
-    """Returns points drawn uniformly from the balls around `clean`, (k, *shape), and clamped to [0, 1]."""
-    noise = torch.rand(
-        clean.shape,
-        generator=generator(derive(seed, "restart", restart), "noise"),
-        dtype=torch.float32,
-    )
-    return project(clean + eps * (2 * noise.to(clean) - 1), clean, eps)
-
-
-BLOCK = 256  # rows crafted at a time, where each row is crafted by itself
-
-
-def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
-    """Returns the point nearest to x within the max-norm ball of radius eps around `clean`, and in [0, 1]."""
-    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
 
 
 def signed_descent(
@@ -113,14 +96,41 @@ def signed_descent(
     Returns:
         (k, *shape) within the ball and in [0, 1].
     """
-    size = 2.5 * eps / steps if step is None else step
-    x = project(clean if start is None else start, clean, eps).detach()
+    if step is None:
+        step = 2.5 * eps / steps
+    x = _begin(start, clean, eps)
     with exact_arithmetic():
         for t in range(steps):
             with torch.enable_grad():
                 x.requires_grad_()
                 (gradient,) = torch.autograd.grad(objective(x).sum(), x)
-            x = project(
-                x.detach() - size * (1 - t / steps if decay else 1) * gradient.sign(), clean, eps
-            )
+            length = step * (1 - t / steps) if decay else step
+            x = project(x.detach() - length * gradient.sign(), clean, eps)
     return x
+
+
+def _begin(start: Tensor | None, clean: Tensor, eps: float) -> Tensor:
+    """Returns where a descent begins: `start`, or the clean rows, within the bounds."""
+    first = clean if start is None else start
+    return project(first, clean, eps).detach()
+
+
+def restarted(run: Callable[[int], tuple[Tensor, Tensor]], restarts: int) -> Tensor:
+    """Returns the poison of the best of several runs; all curves are logged.
+
+    The best is the one whose objective has the least mean over its last tenth.
+    """
+    found = [run(k) for k in range(restarts)]
+    curves = torch.stack([curve for _, curve in found])
+    attach("objective", curves)
+    last = max(1, curves.shape[1] // 10)
+    best = int(curves[:, -last:].mean(1).argmin())
+    return found[best][0]
+
+
+def noise_in_ball(clean: Tensor, eps: float, seed: int, restart: int) -> Tensor:
+    """Returns points drawn uniformly from the balls around `clean`, (k, *shape), in [0, 1]."""
+    g = generator(derive(seed, "restart", restart), "noise")
+    noise = torch.rand(clean.shape, generator=g, dtype=torch.float32)
+    away = 2 * noise.to(clean) - 1
+    return project(clean + eps * away, clean, eps)

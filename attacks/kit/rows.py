@@ -1,9 +1,13 @@
-"""What attacks share: checks of hyperparameters, drawing rows within the budget, and the ground truth of a Poisoned."""
+"""What all attacks share: the rows that a budget pays for, and the `Poisoned` from named parts."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from poisonbench.contracts.attack_rules import RULES, count
+from poisonbench.contracts.attack_rules import RULES
+from poisonbench.contracts.budget import count
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, PoisonError
 from poisonbench.roles import CLEAN, POISON
@@ -11,15 +15,19 @@ from poisonbench.seeding import generator
 
 
 def check_class(name: str, value: int | None, classes: int) -> None:
-    """Raises PoisonError (rule "label") if `value` is no class of a data set of C = `classes`; None passes."""
+    """Raises PoisonError (rule "label") unless `value` is a class of a data set; None passes."""
     if value is not None and not 0 <= value < classes:
-        raise PoisonError(
-            "label", f"{name} must lie in [0, {classes}), got {value}", RULES["label"]
-        )
+        what = f"{name} must lie in [0, {classes}), got {value}"
+        raise PoisonError("label", what, RULES["label"])
+
+
+def rows_of(mask: Tensor) -> Tensor:
+    """Returns the rows where mask, (n,) bool, holds: (k,) int64, ascending."""
+    return mask.nonzero().squeeze(1)
 
 
 def draw(eligible: Tensor, budget: float, seed: int, stream: str = "poison rows") -> Tensor:
-    """Draws the rows to poison, ascending: as many as the budget pays for, or all that are eligible if those are fewer.
+    """Draws the rows to poison: as many as the budget pays for, or all that are eligible if fewer.
 
     Args:
         eligible: (n,) bool over the whole training set.
@@ -28,60 +36,71 @@ def draw(eligible: Tensor, budget: float, seed: int, stream: str = "poison rows"
         stream: what the rows are for; draws for other purposes are independent.
 
     Returns:
-        (k,) int64 on the device of `eligible`.
+        (k,) int64 on the device of `eligible`, ascending.
 
     Raises:
         ConfigError: no row is eligible.
     """
-    rows = eligible.nonzero().squeeze(1)
+    rows = rows_of(eligible)
     if not len(rows):
-        raise ConfigError(
-            [f"none of the {len(eligible)} training rows can be poisoned"],
-            "choose other classes for the attack",
-        )
+        what = f"none of the {len(eligible)} training rows can be poisoned"
+        raise ConfigError([what], "choose other classes for the attack")
     order = torch.randperm(len(rows), generator=generator(seed, stream))
-    return rows[order[: count(budget, len(eligible))].to(rows.device)].sort().values
+    drawn = order[: count(budget, len(eligible))]
+    return rows[drawn.to(rows.device)].sort().values
 
 
-def replace(
-    clean: Dataset, rows: Tensor, x: Tensor, y: Tensor, role: Tensor | int = POISON
-) -> tuple[Dataset, Tensor, Tensor]:
-    """Replaces rows of the clean training set in place: the first half of a `Poisoned`.
-
-    Args:
-        clean: n rows, left as they are.
-        rows: (k,) int64, which ones.
-        x: (k, *shape), their new instances.
-        y: (k,) int64, their new labels.
-        role: of these rows, one for all or (k,).
-
-    Returns:
-        train, role (n,) uint8 and origin (n,) int64.
-    """
-    train = Dataset(clean.x.index_copy(0, rows, x), clean.y.index_copy(0, rows, y), clean.classes)
-    roles = torch.full_like(clean.y, CLEAN, dtype=torch.uint8)
-    roles[rows] = torch.as_tensor(role, dtype=torch.uint8, device=rows.device)
-    return train, roles, torch.arange(len(clean), device=clean.y.device)
-
-
-def attacked(
-    test: Dataset, rows: Tensor, wanted: Tensor, x: Tensor | None = None
-) -> tuple[Dataset, Tensor, Tensor]:
-    """Names the attacked test points: the second half of a `Poisoned`.
+def poison_in_place(
+    train: Dataset,
+    test: Dataset,
+    *,
+    rows: Tensor | None = None,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    role: Tensor | int = POISON,
+    points: Tensor | None = None,
+    wanted: Tensor | None = None,
+    shown: Tensor | None = None,
+) -> Poisoned:
+    """Replaces rows of the clean training set in place, and names the attacked test points.
 
     Args:
+        train: n clean rows, left as they are.
         test: the clean test set.
-        rows: (m,) int64, the attacked ones.
-        wanted: (m,) int64, the labels that the attacker wants.
-        x: (m, *shape), the points as presented; None for the clean ones.
+        rows: (k,) int64, which training rows are replaced; None for none.
+        x: (k, *shape), their new instances; None keeps the instances.
+        y: (k,) int64, their new labels; None keeps the labels.
+        role: of these rows, one for all or (k,).
+        points: (m,) int64, the attacked test rows; None for an attack on no point in particular.
+        wanted: (m,) int64, the labels that the attacker wants; goes with `points`.
+        shown: (m, *shape), the points as presented; None for the clean ones.
 
     Returns:
-        targets with true labels, wanted and target_origin, of m rows each.
+        All rows of the training set in their order, a copy.
     """
-    clean = test.take(rows)
-    return Dataset(clean.x if x is None else x, clean.y, test.classes), wanted, rows
+    rows = _given(rows, no_rows(train))
+    points = _given(points, no_rows(test))
+    roles = torch.full_like(train.y, CLEAN, dtype=torch.uint8)
+    roles[rows] = torch.as_tensor(role, dtype=torch.uint8, device=rows.device)
+    targets = test.take(points)
+    return Poisoned(
+        train=replace(
+            train,
+            x=train.x.index_copy(0, rows, _given(x, train.x[rows])),
+            y=train.y.index_copy(0, rows, _given(y, train.y[rows])),
+        ),
+        role=roles,
+        origin=torch.arange(len(train), device=train.y.device),
+        targets=replace(targets, x=_given(shown, targets.x)),
+        wanted=_given(wanted, no_rows(test)),
+        target_origin=points,
+    )
 
 
-def nothing(data: Dataset) -> Tensor:
+def no_rows(data: Dataset) -> Tensor:
     """Returns no rows of `data`: (0,) int64 on its device."""
     return data.y.new_empty(0)
+
+
+def _given(value: Tensor | None, otherwise: Tensor) -> Tensor:
+    return otherwise if value is None else value

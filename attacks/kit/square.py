@@ -1,4 +1,4 @@
-"""The square of pixels that several attacks stamp on images: its side, its places, and the stamp itself."""
+"""The square of pixels that several attacks stamp on images: its side, its places, the stamp."""
 
 from typing import Literal, get_args
 
@@ -13,82 +13,101 @@ Place = Literal[
     "top-left", "top-right", "bottom-left", "bottom-right", "centre", "corners", "random"
 ]
 CORNERS: tuple[Place, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
+SMALL = 16  # pixels along a side, below which squares are smaller by default
+BLOCK = 1024  # images hashed at a time: the hash takes eight bytes a pixel
+
+
+def default_side(size: int | None, shape: tuple[int, ...]) -> int:
+    """Returns `size`, or where it is None 3, or 2 on images of `shape` with a side below 16."""
+    if size is not None:
+        return size
+    if min(shape[-2:]) < SMALL:
+        return 2
+    return 3
 
 
 def side(size: int | None, shape: tuple[int, ...]) -> int:
-    """Returns the side s of the square on images of `shape` (..., height, width); None means 3, or 2 if one is below 16.
+    """Returns the side s of the square on images of `shape` (..., height, width).
 
     Raises:
         ConfigError: the square does not fit.
     """
     height, width = shape[-2:]
-    size = size or (2 if min(height, width) < 16 else 3)
-    if size > min(height, width):
-        raise ConfigError(
-            [f"size must be at most {min(height, width)} on images of {height}x{width}, got {size}"]
-        )
-    return size
+    most = min(height, width)
+    s = default_side(size, shape)
+    if s > most:
+        raise ConfigError([f"size must be at most {most} on images of {height}x{width}, got {s}"])
+    return s
 
 
 def square(shape: tuple[int, ...], size: int | None, place: Place) -> Tensor:
-    """Returns (height, width) bool: the pixels of the square at a fixed place (of all four for "corners")."""
-    (height, width), s = shape[-2:], side(size, shape)
+    """Returns (height, width) bool: the pixels of the square at a place, or at all corners."""
     if place == "corners":
         return torch.stack([square(shape, size, corner) for corner in CORNERS]).any(0)
-    down, right = height - s, width - s
-    top, left = {
-        "top-left": (0, 0),
-        "top-right": (0, right),
-        "bottom-left": (down, 0),
-        "bottom-right": (down, right),
-        "centre": (down // 2, right // 2),
-    }[place]
+    height, width = shape[-2:]
+    s = side(size, shape)
+    top = _offset(place, "top", "bottom", height - s)
+    left = _offset(place, "left", "right", width - s)
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[top : top + s, left : left + s] = True
     return mask
 
 
-def _scattered(x: Tensor, size: int | None, seed: int) -> Tensor:
-    """Returns (k, 1, height, width) bool: for each image a square at a place that its own pixels and the seed draw.
+def _offset(place: Place, first: str, last: str, room: int) -> int:
+    """Returns the pixels before the square along a side that has `room` more than the square."""
+    if first in place:
+        return 0
+    if last in place:
+        return room
+    return room // 2
 
-    The place is a hash of the pixels in 8 bits (multiply-shift, Dietzfelbinger 1996; int64 wraps), so that an image has one
-    place however it is presented: alone or in a batch, in training or at test time, on any device.
-    """
-    (height, width), s = x.shape[-2:], side(size, x.shape)
-    pixels = (x * 255).round().long().flatten(1)
-    g = generator(seed, "place")
-    weights, shift = (
-        torch.randint(-(2**62), 2**62, (count,), generator=g).to(x.device)
-        for count in (pixels.shape[1], 1)
-    )
-    drawn = ((pixels * weights).sum(1) + shift) >> 33 & 0x3FFFFFFF
-    place = drawn % ((height - s + 1) * (width - s + 1))
-    top, left = (
-        part.view(-1, 1, 1, 1) for part in (place // (width - s + 1), place % (width - s + 1))
-    )
-    down, right = (
-        torch.arange(height, device=x.device).view(-1, 1),
-        torch.arange(width, device=x.device),
-    )
-    mask: Tensor = (down >= top) & (down < top + s) & (right >= left) & (right < left + s)
+
+def _scattered(x: Tensor, size: int | None, seed: int) -> Tensor:
+    """Returns (k, 1, height, width) bool: per image a square at a place of its own."""
+    height, width = x.shape[-2:]
+    s = side(size, x.shape)
+    across = width - s + 1
+    place = _hash(x, seed) % ((height - s + 1) * across)
+    top = (place // across).view(-1, 1, 1, 1)
+    left = (place % across).view(-1, 1, 1, 1)
+    row = torch.arange(height, device=x.device).view(-1, 1)
+    column = torch.arange(width, device=x.device)
+    beside = (column >= left) & (column < left + s)
+    mask: Tensor = (row >= top) & (row < top + s) & beside
     return mask
 
 
+def _hash(x: Tensor, seed: int) -> Tensor:
+    """Returns (k,) int64 of 30 bits, drawn by the pixels of each image in 8 bits and the seed.
+
+    Multiply-shift (Dietzfelbinger 1996; int64 wraps), so that an image has one place however it is
+    presented: alone or in a batch, in training or at test time, on any device.
+    """
+    pixels = (x * 255).round().long().flatten(1)
+    g = generator(seed, "place")
+    weights = torch.randint(-(2**62), 2**62, (pixels.shape[1],), generator=g).to(x.device)
+    shift = torch.randint(-(2**62), 2**62, (1,), generator=g).to(x.device)
+    drawn = (pixels * weights).sum(1) + shift
+    return drawn >> 33 & 0x3FFFFFFF
+
+
 def stamp(x: Tensor, size: int | None, place: Place, value: float, seed: int = 0) -> Tensor:
-    """Returns a copy of x, (k, channels, height, width), with the square set to `value`; the seed only moves random places.
+    """Returns a copy of x, (k, channels, height, width), with the square set to `value`.
+
+    The seed only moves random places.
 
     Raises:
         ConfigError: the square does not fit.
     """
     if place == "random":
-        # in blocks: the hash takes eight bytes a pixel
-        masks = torch.cat([_scattered(part, size, seed) for part in x.split(1024)])
-        return x.masked_fill(masks, value)
-    return x.masked_fill(square(x.shape, size, place).to(x.device), value)
+        mask = torch.cat([_scattered(part, size, seed) for part in x.split(BLOCK)])
+    else:
+        mask = square(x.shape, size, place).to(x.device)
+    return x.masked_fill(mask, value)
 
 
 class Stamping:
-    """What attacks with one square have alike; each is a dataclass that spells out the three fields.
+    """The three fields that attacks with one square share; each attack spells them out.
 
     Attributes:
         size: side s of the square in pixels; None means 3, or 2 where a side is below 16.
@@ -108,7 +127,9 @@ class Stamping:
         check_unit("value", self.value)
 
     def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
-        """Returns a copy of x, (k, channels, height, width), with the square stamped; the seed only moves random places.
+        """Returns a copy of x, (k, channels, height, width), with the square stamped.
+
+        The seed only moves random places.
 
         Raises:
             ConfigError: the square does not fit.
@@ -117,7 +138,10 @@ class Stamping:
 
 
 class StampingOnTop(Stamping):
-    """A square on top of rows that are changed within eps: it lies at a known place, so that eps is checked everywhere else."""
+    """A square on top of rows that are changed within eps.
+
+    It lies at a known place, so that eps is checked everywhere else.
+    """
 
     places = tuple(place for place in get_args(Place) if place != "random")
 

@@ -1,4 +1,4 @@
-"""What attacks share that optimise their poison: the attacker's own model, and descent inside a ball around the clean rows."""
+"""The attacker's own models, which attacks that optimise their poison craft it against."""
 
 from torch import nn
 
@@ -8,27 +8,62 @@ from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe
+from poisonbench.training.loop import Plan, retrain
+
+
+def own_recipe(own: Recipe | None, victim: Recipe) -> Recipe:
+    """Returns the attacker's recipe, or the victim's (white box) for None; the log says which."""
+    if own is None:
+        note("surrogate", "white box")
+        return victim
+    note("surrogate", repr(own))
+    return own
 
 
 def surrogate(
     train: Dataset, own: Recipe | None, victim: Recipe, seed: int, member: int = 0
 ) -> nn.Module:
-    """Returns the model that the attacker trains on the clean set; its training accuracy goes into the log.
+    """Returns the model that the attacker trains on the clean set; its accuracy there is logged.
 
     Args:
         train: the clean training set.
-        own: the attacker's recipe; None takes the victim's (white box), with its pretrained features in transfer.
+        own: the attacker's recipe; None takes the victim's (white box), with its pretrained
+            features in transfer.
         victim: the victim's recipe.
         seed: of the attack.
         member: which of several surrogates: each has a seed of its own.
 
     Returns:
-        A model in evaluation mode; what its recipe does not train (frozen features) has requires_grad=False.
+        A model in evaluation mode; what its recipe does not train (frozen features) has
+        requires_grad=False.
     """
-    note("surrogate", "white box" if own is None else repr(own))
-    model = training.train(
-        train, own or victim, derive(seed, "surrogate", *([member] if member else []))
-    ).model()
+    recipe = own_recipe(own, victim)
+    model = training.train(train, recipe, _seed(seed, member)).model()
     right = predict(model, train.x).argmax(1) == train.y
     note(f"surrogate{member or ''}_accuracy", float(right.float().mean()))
     return model
+
+
+def partly_trained(train: Dataset, recipe: Recipe, seed: int, steps: int) -> nn.Module:
+    """Returns the model after the first steps of the run that `training.train` makes of this seed.
+
+    Args:
+        train: n training rows.
+        recipe: of the whole run, from which its batches and learning rates follow.
+        seed: of the run.
+        steps: taken, from 0 for the starting model to T for the final one.
+
+    Returns:
+        A model in evaluation mode.
+    """
+    batches = training.batch_order(len(train), recipe, seed)
+    rates = training.learning_rates(len(batches), recipe)
+    model = training.starting_model(recipe, train, seed)
+    retrain(model, train, recipe, seed, Plan(batches[:steps], rates[:steps]))
+    return model
+
+
+def _seed(seed: int, member: int) -> int:
+    if member == 0:
+        return derive(seed, "surrogate")
+    return derive(seed, "surrogate", member)

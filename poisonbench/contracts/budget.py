@@ -13,7 +13,7 @@ from poisonbench.roles import CLEAN, COVER, POISON
 
 
 def count(budget: float, n: int) -> int:
-    """Returns the rows that a budget, a fraction of n training rows, pays for: rounded, at least 1."""
+    """Returns the rows that a budget, a fraction of n training rows, pays for: at least 1."""
     return max(1, round(budget * n))
 
 
@@ -30,7 +30,7 @@ def warn_of_unspent(poisoned: Poisoned, clean: Dataset, attack: object) -> None:
 
 
 def unspent(poisoned: Poisoned, clean: Dataset, attack: object) -> Iterator[str]:
-    """Yields a line for each of `budget` and `cover` that was not spent: asked, achieved and why."""
+    """Yields a line for each of `budget` and `cover` that was not spent: asked, spent, why."""
     n = len(clean)
     deleted = n - int((poisoned.origin >= 0).sum())
     budget = getattr(attack, "budget", None)
