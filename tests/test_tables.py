@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
+from test_identify import write_filter
+from test_mitigation import write_mitigation
 
 from experiments.evaluation.load import Results, load_results
 from experiments.evaluation.names import ShortNames
@@ -17,7 +19,9 @@ from experiments.report.render import render
 from experiments.report.table import Table
 from experiments.report.tables import tables
 from experiments.report.text import to_text
+from poisonbench import log
 
+FAULTS = ("failures", "damaged")
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
 
@@ -216,8 +220,6 @@ def test_names_cannot_steer_the_terminal_or_break_lines(tmp_path: Path, form: st
     evil = "pa\x1b[31mtch\nDAMAGED\r"
     place = write_scene(tmp_path, scene_config({"name": "x"}))
     record_free = scene_config({"name": evil})
-    from poisonbench import log
-
     log.write(
         place / "scene.h5", "scene", config=record_free, data=log.read(place / "scene.h5").data
     )
@@ -247,3 +249,73 @@ def test_two_data_sets_are_told_apart_in_the_tables(tmp_path: Path) -> None:
     text = render(load_results(tmp_path))
     assert "patch, digits cnn" in text
     assert "patch, mnist cnn" in text
+
+
+FORMS_WITH_TABLES = ("table", "markdown", "latex")
+
+
+@pytest.fixture
+def missed(tmp_path: Path) -> Results:
+    """An attack that was asked for half of 60 rows and poisoned 12 of them, with every defense."""
+    role = [1] * 12 + [0] * 48
+    place = write_scene(
+        tmp_path, scene_config({"name": "clean-label", "budget": 0.5}), role=role, won=[True] * 4
+    )
+    write_detect(place, np.arange(15))
+    write_detect(place, np.arange(15)[::-1], detector="rival")
+    write_filter(place, np.arange(60))
+    write_mitigation(place, removed=np.arange(60) < 3)
+    scene = log.read(place / "scene.h5").config
+    certificate = {
+        "label": np.zeros(4, int),
+        "radius": np.zeros(4, int),
+        "truth": np.zeros(4, int),
+        "targets/label": np.zeros(2, int),
+        "targets/radius": np.zeros(2, int),
+        "targets/y": np.zeros(2, int),
+        "targets/wanted": np.ones(2, int),
+    }
+    config = {"scene": scene, "certifier": {"name": "toy"}}
+    log.write(place / "certify-toy.h5", "certify", config=config, data=certificate)
+    return load_results(tmp_path)
+
+
+def test_every_table_shows_a_budget_that_was_missed(missed: Results) -> None:
+    made = tables(summarise(missed, "rival"))
+    assert [table.title for table in made] == [
+        "VICTIMS",
+        "DETECTION",
+        "DIFFERENCES",
+        "IDENTIFICATION",
+        "MITIGATION",
+        "CERTIFIED",
+    ]
+    told = "clean-label budget=0.5 (achieved: 12 of 60 rows, 0.2)"
+    for table in made:
+        assert {row[0] for row in table.rows} == {told}, table.title
+    assert made[0].rows[0][1] == "0.5 (12 of 60 rows, 0.2)"
+    for form in FORMS_WITH_TABLES:
+        assert render(missed, form).count("12 of 60 rows") >= 5
+
+
+def test_exports_have_columns_for_what_was_asked_and_what_was_achieved(missed: Results) -> None:
+    want = {
+        "asked": 0.5,
+        "achieved": 0.2,
+        "poison_rows": 12.0,
+        "cover_rows": 0.0,
+        "train_rows": 60.0,
+    }
+    content = json.loads(render(missed, "json"))
+    rows = [row for name, found in content.items() if name not in FAULTS for row in found]
+    assert len(rows) >= 10
+    assert all(row["budget"] == want for row in rows)
+    for line in csv.DictReader(io.StringIO(render(missed, "csv"))):
+        assert {key: float(line[f"budget.{key}"]) for key in want} == want
+
+
+def test_a_budget_that_was_met_adds_nothing_to_a_name(tmp_path: Path) -> None:
+    role = [1] * 3 + [0] * 57
+    write_scene(tmp_path, scene_config({"name": "patch", "budget": 0.05}), role=role)
+    [table] = tables(summarise(load_results(tmp_path)))
+    assert table.rows[0][:2] == ("patch", "0.05 (3 rows)")
