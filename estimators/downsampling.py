@@ -21,7 +21,7 @@ from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Ensemble, train_many
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 Sampling = Literal["fixed", "bernoulli"]
 
@@ -72,6 +72,7 @@ class Downsampling:
         ensemble = self._ensemble(trace, None)
 
         def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
             values = ensemble.utility(test, self.measure)
             scores, errors = with_and_without(values, ensemble.masks)
             below = (scores.abs() < 2 * errors).double().mean()

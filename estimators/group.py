@@ -30,7 +30,7 @@ from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
 from poisonbench.training import train_many
 from poisonbench.training.many.batches import Convention
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 Order = Literal["first", "second", "newton"]
 Solver = Callable[[Product, Tensor], Tensor]  # the rows of (s, p) times the inverse of a product
@@ -134,7 +134,12 @@ class GroupInfluence:
             names,
             displacement(self.order, whole, [own(part) for part in parts], pull, solve),
         )
-        return lambda test: project(model, points(test), moved, Form()).T
+
+        def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
+            return project(model, points(test), moved, Form()).T
+
+        return score
 
     def _part(self, model: nn.Module) -> tuple[nn.Module, Callable[[Dataset], Dataset]]:
         """Returns what moves, the model or its head alone, and what maps instances to its inputs."""
@@ -167,6 +172,7 @@ def retrained(
     Raises:
         ValueError: groups are not (s, n) bool, or none.
     """
+    check_trace(trace)
     check_groups(groups, len(trace.train))
     masks = torch.cat([torch.ones_like(groups[:1]), ~groups]).cpu()
     seeds = [trace.seed] + [derive(trace.seed, "group", r) for r in range(1, repeats)]

@@ -23,7 +23,7 @@ from poisonbench.errors import ConfigError
 from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import drawing, exact_arithmetic
 from poisonbench.training import replay, training_mode
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 SELF = 16  # instances a product of self-influence, of which only the diagonal is kept
 PROBES = 64  # training instances on which layers are tried
@@ -165,6 +165,7 @@ def _in_blocks(
 
     Each block replays the run.
     """
+    check_points(trace, test)
     if not len(test):
         return test.x.new_zeros(0, len(trace.train))
     size = sum(p.numel() for p in trace.initial().parameters() if p.requires_grad)

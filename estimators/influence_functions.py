@@ -38,7 +38,7 @@ from poisonbench.gradients.curvature import Kind
 from poisonbench.gradients.layout import flatten, unflatten
 from poisonbench.gradients.products import Form, gradient_norms, project
 from poisonbench.memory import batches, halving, room
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 Solver = Literal["explicit", "cg", "lissa", "ekfac"]
 Convention = Literal["A", "B"]
@@ -133,6 +133,7 @@ class InfluenceFunctions:
         run = _Run(self, trace)
 
         def scorer(test: Dataset) -> Tensor:
+            check_points(trace, test)
             if not len(test):
                 return test.x.new_zeros(0, len(trace.train))
             return run.in_blocks(run.scores, test)

@@ -21,7 +21,7 @@ from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
 from poisonbench.training import Ensemble, train_many
 from poisonbench.training.many.batches import Convention
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class LeaveOneOut:
         ensemble = self._ensemble(trace, rows, None)
 
         def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
             scores, errors = self.differences(ensemble.utility(test, self.measure))
             attach("standard_error", _spread(errors, rows, len(trace.train)).float())
             if self.repeats > 1:

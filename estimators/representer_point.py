@@ -20,7 +20,7 @@ from poisonbench.errors import ConfigError
 from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.objectives import logit_gradient
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 EXPLICIT = 1500  # entries of the head up to which Newton's equations are solved by Cholesky; by conjugate gradients above
 REACHED, TOLERATED = (
@@ -97,6 +97,7 @@ class RepresenterPoint:
         shares = sum_.directions if self.renormalize else sum_.alpha
 
         def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
             kernel = _inputs(body, head, test.x) @ sum_.inputs.T
             return (kernel * shares.T[test.y]).to(test.x.dtype)
 

@@ -18,7 +18,7 @@ from poisonbench.data import Dataset
 from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
 from poisonbench.seeding import generator
 from poisonbench.training import replay
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class TracIn:
         train = [self._features(trace, k, trace.train, d) for k in range(len(trace.checkpoints))]
 
         def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
             parts = (
                 c.lr * self._features(trace, k, test, d).T @ train[k]
                 for k, c in enumerate(trace.checkpoints)
@@ -117,6 +118,7 @@ class TracIn:
 
 
 def _every_step(trace: Trace, test: Dataset, form: Form) -> Tensor:
+    check_points(trace, test)
     scores = test.x.new_zeros(len(test), len(trace.train))
     for step in replay(trace):
         dots = dot_products(step.model, trace.train.take(step.rows), test, form)

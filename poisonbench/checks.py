@@ -94,6 +94,8 @@ def check_number(name: str, value: object) -> None:
 
 def _described(value: object) -> str:
     kind = type(value).__name__
-    if isinstance(value, str | int | float | None):
+    if value is None:
+        return "None"
+    if isinstance(value, str | int | float):
         return f"{kind} {value!r}"
     return f"a value of type {kind}"

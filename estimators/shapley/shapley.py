@@ -28,7 +28,7 @@ from poisonbench.models import predict
 from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import generator
-from poisonbench.training.trace import Trace, check_trace
+from poisonbench.training.trace import Trace, check_points, check_trace
 
 PROBES = 64  # training instances on which the standard error is judged before there are test points
 METHODS = ("permutation", "knn", "banzhaf", "beta")
@@ -132,6 +132,7 @@ class Shapley:
         )
 
         def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
             if not len(test):
                 return test.x.new_zeros(0, len(player))
             values, errors = fit.estimate(test)
@@ -202,6 +203,7 @@ class Shapley:
         train = predict(body, trace.train.x).flatten(1)
 
         def score(test: Dataset) -> Tensor:
+            check_points(trace, test)
             points = predict(body, test.x).flatten(1)
             return knn_shapley(
                 train=train,

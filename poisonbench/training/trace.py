@@ -80,6 +80,24 @@ def check_trace(trace: object) -> None:
     check_type("trace", trace, Trace, "a Trace, such as `poisonbench.training.train` returns")
 
 
+def check_points(trace: Trace, points: object) -> None:
+    """Refuses what cannot be scored by a run: no data set, or one of other instances.
+
+    Raises:
+        TypeError: `points` is no Dataset.
+        ValueError: its instances have another shape or number of classes than the training set.
+    """
+    check_type("points", points, Dataset, "a poisonbench.data.Dataset")
+    assert isinstance(points, Dataset)
+    found = (points.shape, points.classes)
+    wanted = (trace.train.shape, trace.train.classes)
+    if found != wanted:
+        raise ValueError(
+            f"points must be instances of shape {wanted[0]} in {wanted[1]} classes, as the "
+            f"training set, got shape {found[0]} in {found[1]} classes"
+        )
+
+
 def check_final(trace: Trace, state: Mapping[str, Tensor]) -> None:
     """Compares the state in which a run was repeated with its last checkpoint, bit for bit.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from poisonbench.checks import check_type
+from poisonbench.checks import check_type, check_whole
 from poisonbench.data import Dataset
 from poisonbench.functional import finite_names
 from poisonbench.memory import halving
@@ -78,8 +78,13 @@ def train_many(
         ValueError: masks, seeds, batches or convention are not as above, or no training instance.
         ConfigError: the model's BatchNorm needs two rows, and a batch of some model holds one.
     """
-    check_type("masks", masks, Tensor, "a (K, n) tensor of bool")
     check_arguments(data, recipe, 0)
+    check_type("masks", masks, Tensor, "a (K, n) tensor of bool")
+    check_type("seeds", seeds, Sequence, "K whole numbers")
+    for seed in seeds:
+        check_whole("each of the seeds", seed)
+    if points is not None:
+        check_type("points", points, Dataset, "a poisonbench.data.Dataset")
     masks = masks.cpu()
     check(len(data), masks, seeds, batches, convention)
     frozen, model = split(recipe, data, seeds[0])
