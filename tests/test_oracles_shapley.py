@@ -19,6 +19,7 @@ from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.retraining import with_and_without
 from estimators.shapley.nearest_neighbours import knn_shapley
 from estimators.shapley.permutations import contributions, fill
+from estimators.shapley.permutations import levels as cut_levels
 from estimators.shapley.sampling import Rule, Tally, sample
 from estimators.shapley.semivalues import (
     beta_weights,
@@ -27,6 +28,7 @@ from estimators.shapley.semivalues import (
     semivalues,
     size_distribution,
 )
+from estimators.shapley.semivalues import levels as size_levels
 from estimators.shapley.shapley import Shapley
 from estimators.shapley.strides import cuts_at, frequencies
 from estimators.shapley.walks import Round, Walk, draw, follow
@@ -475,6 +477,96 @@ def test_what_a_diverged_model_is_part_of_is_left_out(stride: int | None):
         for rows in (kept, slice(None))
     ]
     assert torch.equal(both[0][0], both[1][0])
+
+
+def test_growing_strides_are_their_formula_in_loops():
+    want = [min(1.0, 1 / k + 0.1 / (9 - k)) for k in range(1, 9)]
+    assert frequencies(9, None).tolist() == pytest.approx(want, rel=1e-12)
+    assert frequencies(9, 4).tolist() == [0.25] * 8
+
+
+def test_sizes_are_drawn_by_the_contrasts_times_the_frequencies_in_loops():
+    w = beta_weights(7, 4, 1).tolist()
+    c = [w[k - 1] * (1 - k / 7) + w[k] * k / 7 for k in range(1, 7)]
+    q = [c[k - 1] * min(1.0, 1 / k + 0.1 / (7 - k)) for k in range(1, 7)]
+    found = size_distribution(torch.tensor(w, dtype=torch.float64))
+    assert found.tolist() == pytest.approx([value / sum(q) for value in q], rel=1e-12)
+
+
+def test_the_level_of_a_subset_is_the_mean_of_the_others_of_about_its_size_in_loops():
+    g = generator(0, "levels")
+    values = torch.randn(45, 2, generator=g, dtype=torch.float64)
+    sizes = torch.randperm(45, generator=g)
+    order = sizes.argsort().tolist()
+    bins = [order[:23], order[23:]]  # 45 subsets in bins of about 16 are two
+    found = size_levels(values, sizes)
+    for rows in bins:
+        for i in rows:
+            others = [values[j] for j in rows if j != i]
+            torch.testing.assert_close(found[i], torch.stack(others).mean(0))
+    assert torch.equal(size_levels(values[:1], sizes[:1]), torch.zeros_like(values[:1]))
+
+
+def test_the_level_of_a_cut_is_the_mean_over_the_other_pairs_in_loops():
+    table = random_table(6)
+    walk = draw(3, frequencies(6, 2), generator(0, "walk"))
+    v = walked(walk, table)
+    found = cut_levels(walk, v)
+    for row in range(6):
+        others = [v[other] for other in range(6) if other // 2 != row // 2]
+        torch.testing.assert_close(found[row], torch.stack(others).mean(0))
+    alone = Walk(walk.ranks[:2], walk.cuts[:2], walk.p)
+    line = cut_levels(alone, v[:2])
+    for place, size in enumerate(walk.cuts[0].tolist()):
+        want = table[0] + (table[-1] - table[0]) * size / 6
+        torch.testing.assert_close(line[0, place], want)
+
+
+def test_a_tally_is_the_mean_of_pairs_and_its_standard_error_in_loops():
+    table = random_table(5)
+    walk = draw(4, frequencies(5, 1), generator(0, "walk"))
+    tally = Tally.of(table[0], 5)
+    tally.add(walk, walked(walk, table))
+    pairs = []
+    for first in range(0, 8, 2):
+        both = torch.zeros(3, 5, dtype=torch.float64)
+        for ranks in walk.ranks[first : first + 2].tolist():
+            order = sorted(range(5), key=lambda i, r=ranks: r[i])
+            before = 0
+            for i in order:
+                both[:, i] += (table[before | 1 << i] - table[before]) / 2
+                before |= 1 << i
+        pairs.append(both)
+    estimates = torch.stack(pairs)
+    torch.testing.assert_close(tally.values, estimates.mean(0))
+    torch.testing.assert_close(tally.standard_error, estimates.std(0) / 2)
+    own = tally.standard_error.argmax(1)
+    rest = tally.standard_error.scatter(1, own[:, None], 0.0)
+    assert tally.largest_error() == float(tally.standard_error.max())
+    assert tally.largest_error(own) == float(rest.max())
+
+
+def test_no_look_at_the_standard_error_is_taken_before_a_hundred_permutations():
+    table = subsets(4).double() @ torch.ones(4, 1, dtype=torch.float64)  # no error from the first
+    rule = Rule(permutations=1000, precision=0.5, stride=1)
+    got = sample(lookup(table), 4, table[0], table[-1], rule, 0)
+    assert (got.stopped, 2 * got.tally.pairs) == ("precision", 100)
+    few = sample(lookup(table), 4, table[0], table[-1], replace(rule, permutations=98), 0)
+    assert few.stopped == "permutations"
+
+
+@pytest.mark.parametrize("method", ["permutation", "knn", "banzhaf", "beta"])
+def test_a_model_in_the_place_of_a_trace_is_refused_before_any_work(method: str):
+    trace = train(random_data(6), Recipe(model="linear", epochs=1), 0)
+    with pytest.raises(TypeError, match="trace must be a Trace"):
+        Shapley(method).fit(trace.model())
+
+
+@pytest.mark.parametrize("method", ["permutation", "knn", "banzhaf", "beta"])
+def test_no_test_points_have_no_scores(method: str):
+    trace = train(random_data(6), Recipe(model="linear", epochs=1), 0)
+    nothing = random_data(3).take(torch.zeros(0, dtype=torch.int64))
+    assert Shapley(method, permutations=4, models=8).fit(trace)(nothing).shape == (0, 6)
 
 
 # with models
