@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.errors import ModelError
-from poisonbench.gradients.calls import call, member, undisturbed
+from poisonbench.functional import call
+from poisonbench.gradients.calls import member, undisturbed
 from poisonbench.gradients.forms import Dense, Grad
 from poisonbench.gradients.layers import layer_grad, layer_vectors
 from poisonbench.gradients.passes import (

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonbench.data import Dataset
+from poisonbench.functional import call
 from poisonbench.gradients.backprop import per_example
-from poisonbench.gradients.calls import call, undisturbed
+from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.forms import Grad
 from poisonbench.gradients.layer_sums import LayerSum, layer_sum
 from poisonbench.gradients.layout import flatten, layout, unflatten

@@ -15,7 +15,8 @@ from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonbench.errors import ModelError
-from poisonbench.gradients.calls import call, undisturbed
+from poisonbench.functional import call
+from poisonbench.gradients.calls import undisturbed
 
 Layers = Literal["all", "last"]
 Vectors = dict[str, Tensor]

@@ -4,14 +4,15 @@ Made by testing (`check.py`), once for a structure of the model (`structure.py`)
 of a run, called block by block, share the test.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from poisonbench.errors import ModelError
-from poisonbench.gradients.calls import member, spots
+from poisonbench.functional import places
+from poisonbench.gradients.calls import member
 from poisonbench.gradients.check import (
     Probe,
     check_companions,
@@ -148,11 +149,11 @@ def _judge(model: nn.Module, names: tuple[str, ...], x: Tensor, rules: bool) -> 
 
 def _suggested(model: nn.Module, names: tuple[str, ...]) -> list[str]:
     """Returns the layers with a rule, all of whose parameters are wanted, and by no one else."""
-    places = Counter(spots(model).values())
+    where = places(model)
     found = []
     for name, module in model.named_modules():
         own = [member(name, key) for key, _ in module.named_parameters(recurse=False)]
-        alone = all(places[key] == 1 and key in names for key in own)
+        alone = all(key in names and len(where[key]) == 1 for key in own)
         if supported(module) and alone:
             found.append(name)
     return found

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.errors import ModelError
-from poisonbench.gradients.calls import call, undisturbed
+from poisonbench.functional import call
+from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.passes import Vectors
 
 FREEZE = "freeze it by requires_grad_(False), or take the head's gradients alone, layers='last'"
