@@ -20,10 +20,11 @@ from poisonbench.data import Dataset
 from poisonbench.gradients import Layers, gradient_vectors
 from poisonbench.gradients.curvature import (
     Kind,
+    flatten,
     gauss_newton_product,
     hessian_product,
+    unflatten,
 )
-from poisonbench.gradients.layout import flatten, unflatten
 from poisonbench.gradients.products import Form, project
 from poisonbench.models import predict
 from poisonbench.objectives import Measure

@@ -8,7 +8,6 @@ O((n C + m) m p) per step, O(m p) memory; "explicit" O(n C p^2 + p^3) once and O
 "ekfac" 2 C passes once (2 per drawn label) and O(m p (inputs + outputs)).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor
 
 from estimators.kit.curvature import Curvature
+from estimators.kit.final_model import FinalModel
 from estimators.kit.solvers import (
     Product,
     cholesky,
     conjugate_gradients,
-    directions,
     largest_eigenvalue,
     richardson,
 )
@@ -33,16 +32,13 @@ from poisonbench.checks import (
 )
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.gradients import Layers, ekfac, gradient_vectors, parameter_names
-from poisonbench.gradients.curvature import Kind
-from poisonbench.gradients.layout import flatten, unflatten
-from poisonbench.gradients.products import Form, gradient_norms, project
-from poisonbench.memory import batches, halving, room
+from poisonbench.gradients import Form, Layers, gradient_norms
+from poisonbench.gradients.curvature import Kind, ekfac
+from poisonbench.objectives import Objective
 from poisonbench.training.trace import Trace, check_points, check_trace
 
 Solver = Literal["explicit", "cg", "lissa", "ekfac"]
 Convention = Literal["A", "B"]
-VECTORS = 8  # copies of the m vectors that a solver holds at once
 DAMPING = 1e-2  # of the solvers of the whole matrix
 
 
@@ -59,7 +55,7 @@ class InfluenceFunctions:
             `tolerance` a point's scores depend on the points beside it; "explicit": Cholesky factors
             of H, up to 16,384 parameters; "lissa": the recursion x <- x + (g - H x) / scale
             (section 3, Agarwal et al. 2017, arXiv 1602.03943), with damping inside H; "ekfac": see
-            `poisonbench.gradients.ekfac`.
+            `poisonbench.gradients.curvature.ekfac`.
         curvature: "gauss-newton", positive semi-definite, or "hessian", which away from a minimum is
             not: test points for which "cg" meets curvature <= 0 get NaN and a warning.
         damping: absolute, added with the weight decay to the eigenvalues of H. None: 0.01, and
@@ -73,7 +69,8 @@ class InfluenceFunctions:
             point exactly the other way on both sides (Hammoudeh & Lowd 2022, arXiv 2201.10055).
             H stays.
         layers: "all" parameters, or "last" for the head's, with H restricted to them.
-        tolerance: relative residual |g - H x| / |g| at which "cg" and "lissa" stop.
+        tolerance: relative residual |g - H x| / |g| at which "cg" and "lissa" stop. The default is
+            chosen by the linear datamodeling score, which does not gain from less.
         max_steps: of "cg" and "lissa"; a warning names the worst residual when it was not enough.
         scale: of "lissa", above half the largest eigenvalue of H; None: that eigenvalue, by power
             iteration.
@@ -93,7 +90,7 @@ class InfluenceFunctions:
     convention: Convention = "A"
     renormalize: bool = False
     layers: Layers = "all"
-    tolerance: float = 1e-2
+    tolerance: float = 0.1
     max_steps: int = 200
     scale: float | None = None
     batch: int | None = None
@@ -126,17 +123,28 @@ class InfluenceFunctions:
         its scale ("lissa").
 
         Raises:
+            TypeError: `trace` is not a trace.
             ValueError: "explicit" with too many parameters, or with an H that is not positive
                 definite.
         """
-        check_trace(trace)
-        run = _Run(self, trace)
+        final = self._final(trace)
+        solve = self._solver(final)
+        norms = None
+        if self.renormalize:
+            norms = gradient_norms(final.model, final.train, final.form)
+
+        def rows(test: Dataset) -> Tensor:
+            solved = solve(final.vectors(test))
+            dots = final.products(solved)
+            if norms is not None:
+                dots = dots / norms
+            return self._of_convention(final, dots, solved)
 
         def scorer(test: Dataset) -> Tensor:
             check_points(trace, test)
             if not len(test):
-                return test.x.new_zeros(0, len(trace.train))
-            return run.in_blocks(run.scores, test)
+                return test.x.new_zeros(0, len(final.train))
+            return final.in_blocks(rows, test)
 
         return scorer
 
@@ -144,100 +152,63 @@ class InfluenceFunctions:
         """Returns the diagonal of the scores on the training set, (n,), without the others: how far
         each predicts itself.
         """
+        final = self._final(trace)
+        solve = self._solver(final)
+
+        def rows(part: Dataset) -> Tensor:
+            own = final.vectors(part)
+            solved = solve(own)
+            dots = (own * solved).sum(1, keepdim=True)
+            return self._of_convention(final, dots, solved).squeeze(1)
+
+        return final.in_blocks(rows, final.train)
+
+    def _final(self, trace: Trace) -> FinalModel:
         check_trace(trace)
-        run = _Run(self, trace)
-        return run.in_blocks(run.own_scores, trace.train)
+        objective: Objective = "margin" if self.renormalize else "loss"
+        return FinalModel.of(trace, Form(objective, layers=self.layers), self.renormalize)
 
-
-class _Run:
-    """The final model of a training run, and the inverse of its curvature."""
-
-    def __init__(self, how: InfluenceFunctions, trace: Trace) -> None:
-        self.how = how
-        self.train = trace.train
-        self.decay = trace.recipe.weight_decay
-        self.model = trace.model()
-        self.form = Form("margin" if how.renormalize else "loss", layers=how.layers)
-        self.names = parameter_names(self.model, how.layers)
-        parameters = dict(self.model.named_parameters())
-        theta = {name: parameters[name].detach()[None] for name in self.names}
-        self.theta = flatten(theta)[0]
-        self.norms: Tensor | None = None  # of the training gradients, once they are asked for
-        self.solve = self._solver()
-
-    def in_blocks(self, rows: Callable[[Dataset], Tensor], data: Dataset) -> Tensor:
-        """Returns rows(part) of all parts of `data`, as large as the memory allows."""
-        block = min(room(data, VECTORS * len(self.theta))[0], len(data))
-
-        def parts(size: int) -> Tensor:
-            return torch.cat([rows(part) for part in batches(data, size)])
-
-        return halving(parts, block)
-
-    def scores(self, test: Dataset) -> Tensor:
-        """Returns the scores of all training instances, (m, n)."""
-        solved = self.solve(self._vectors(test))
-        named = unflatten(self.model, self.names, solved)
-        dots = project(self.model, self.train, named, self.form)
-        if self.how.renormalize:
-            if self.norms is None:
-                self.norms = gradient_norms(self.model, self.train, self.form)
-            dots = dots / self.norms
-        return self._of_convention(dots, solved)
-
-    def own_scores(self, part: Dataset) -> Tensor:
-        """Returns the scores of training instances for themselves, (k,)."""
-        own = self._vectors(part)
-        solved = self.solve(own)
-        dots = (own * solved).sum(1, keepdim=True)
-        return self._of_convention(dots, solved).squeeze(1)
-
-    def _vectors(self, part: Dataset) -> Tensor:
-        """Returns the gradients of the instances, or their unit vectors, (k, p)."""
-        rows = gradient_vectors(self.model, part, self.form.objective, self.how.layers)
-        if self.how.renormalize:
-            return directions(flatten(rows))[0]
-        return flatten(rows)
-
-    def _of_convention(self, dots: Tensor, solved: Tensor) -> Tensor:
+    def _of_convention(self, final: FinalModel, dots: Tensor, solved: Tensor) -> Tensor:
         """Returns the scores from <g_i, H^-1 g_j>, (m, k), and H^-1 g_j, (m, p)."""
-        n = len(self.train)
-        if self.how.convention == "A":
+        n = len(final.train)
+        if self.convention == "A":
             return dots / n
-        along_theta = self.decay * (solved @ self.theta)
+        along_theta = final.decay * (solved @ final.theta)
         return (dots + along_theta[:, None]) / (n - 1)
 
-    def _solver(self) -> Product:
-        if self.how.solver == "ekfac":
-            return self._ekfac()
-        how = self.how
-        damping = DAMPING if how.damping is None else how.damping
-        shift = self.decay + damping
-        h = Curvature(self.model, self.train, how.curvature, shift, how.layers)
-        if how.solver == "explicit":
-            block = room(self.train, VECTORS * len(self.theta))[0]
-            factor = cholesky(h.product, self.theta, block)
+    def _solver(self, final: FinalModel) -> Product:
+        """Returns what multiplies rows (m, p) by H^-1."""
+        if self.solver == "ekfac":
+            return self._ekfac(final)
+        damping = DAMPING if self.damping is None else self.damping
+        h = Curvature(
+            model=final.model,
+            train=final.train,
+            kind=self.curvature,
+            shift=final.decay + damping,
+            layers=self.layers,
+        )
+        if self.solver == "explicit":
+            factor = cholesky(h.product, final.theta, final.block())
             return lambda v: torch.cholesky_solve(v.T, factor).T
-        if how.solver == "cg":
-            return lambda v: conjugate_gradients(h.product, v, how.tolerance, how.max_steps)
-        return self._lissa(h)
+        if self.solver == "cg":
+            return lambda v: conjugate_gradients(h.product, v, self.tolerance, self.max_steps)
+        return self._lissa(final, h)
 
-    def _lissa(self, h: Curvature) -> Product:
-        how = self.how
-        scale = how.scale or largest_eigenvalue(h.product, self.theta)
+    def _ekfac(self, final: FinalModel) -> Product:
+        parts = ekfac.blocks(final.model, final.train, self.samples, self.seed, self.layers)
+        if self.damping is None:
+            return lambda v: ekfac.solve(parts, v, 0.0, self.relative_damping)
+        shift = final.decay + self.damping
+        return lambda v: ekfac.solve(parts, v, shift)
+
+    def _lissa(self, final: FinalModel, h: Curvature) -> Product:
+        scale = self.scale or largest_eigenvalue(h.product, final.theta)
 
         def solve(vectors: Tensor) -> Tensor:
             sampled = None  # the same draws for every block of points
-            if how.batch is not None:
-                sampled = h.sampled(how.batch, how.seed)
-            return richardson(h.product, vectors, scale, how.tolerance, how.max_steps, sampled)
+            if self.batch is not None:
+                sampled = h.sampled(self.batch, self.seed)
+            return richardson(h.product, vectors, scale, self.tolerance, self.max_steps, sampled)
 
         return solve
-
-    def _ekfac(self) -> Product:
-        how = self.how
-        parts = ekfac.blocks(self.model, self.train, how.samples, how.seed, how.layers)
-        if how.damping is None:
-            return lambda v: ekfac.solve(parts, v, 0.0, how.relative_damping)
-        shift = self.decay + how.damping
-        return lambda v: ekfac.solve(parts, v, shift)

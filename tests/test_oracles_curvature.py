@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from poisonbench.data import Dataset
-from poisonbench.gradients import ekfac
-from poisonbench.gradients.curvature import gauss_newton_product, hessian_product
+from poisonbench.gradients.curvature import ekfac, gauss_newton_product, hessian_product
 
 IMAGES = (1, 4, 4)
 VECTORS = (6,)

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from estimators.influence_functions import InfluenceFunctions
 from poisonbench.data import Dataset
-from poisonbench.gradients import ekfac
 from poisonbench.gradients.backprop import gradient_vectors
-from poisonbench.gradients.layout import flatten, unflatten
+from poisonbench.gradients.curvature import ekfac, flatten, unflatten
+from poisonbench.gradients.curvature.kronecker import eigenvectors
+from poisonbench.gradients.curvature.labels import labelled
 from poisonbench.gradients.products import RAW, project
 from poisonbench.models import build
 from poisonbench.training import Recipe, train
@@ -130,7 +131,7 @@ def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch):
     model, data = net()
     eye = torch.eye(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
     want = ekfac.solve(ekfac.blocks(model, data), eye, 0.01)
-    monkeypatch.setattr("poisonbench.gradients.ekfac.room", lambda *_: (4, 4))
+    monkeypatch.setattr("poisonbench.gradients.curvature.ekfac.room", lambda *_: (4, 4))
     got = ekfac.solve(ekfac.blocks(model, data), eye, 0.01)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
@@ -214,7 +215,7 @@ def test_the_weights_of_an_expectation_sum_to_one():
     model, data = net()
     g = torch.Generator().manual_seed(0)
     for samples in (0, 1, 3):
-        parts = ekfac.labelled(model, data, samples, g)
+        parts = labelled(model, data, samples, g)
         assert float(sum(part.weight.sum() for part in parts)) == pytest.approx(1)
 
 
@@ -236,7 +237,7 @@ def test_a_singular_factor_in_float32_is_decomposed(rank: int):
     g = torch.Generator().manual_seed(0)
     root = torch.randn(300, rank, generator=g) * 1e-3
     factor = root @ root.T
-    vectors = ekfac.eigenvectors(factor)
+    vectors = eigenvectors(factor)
     assert vectors.dtype == torch.float32
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(300), rtol=0, atol=1e-5)
     inside = vectors.T @ factor @ vectors
@@ -267,7 +268,7 @@ def test_directions_without_curvature_and_damping_are_left_out():
 
 def test_gradients_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="Kronecker factor is not finite"):
-        ekfac.eigenvectors(torch.full((2, 2), torch.inf))
+        eigenvectors(torch.full((2, 2), torch.inf))
 
 
 # ---- what it approximates ----

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.solvers import conjugate_gradients
 from poisonbench.data import Dataset
-from poisonbench.gradients import ekfac, gradient_vectors
-from poisonbench.gradients.curvature import gauss_newton_product, hessian_product
-from poisonbench.gradients.layout import flatten
+from poisonbench.gradients import gradient_vectors
+from poisonbench.gradients.curvature import ekfac, flatten, gauss_newton_product, hessian_product
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.seeding import generator
@@ -514,7 +513,7 @@ def test_blocks_of_test_points_and_no_test_points(monkeypatch: pytest.MonkeyPatc
     scorer = InfluenceFunctions(tolerance=1e-10).fit(trace)  # within it points depend on each other
     whole = scorer(test)
     assert scorer(test.take(torch.tensor([], dtype=torch.int64))).shape == (0, 30)
-    monkeypatch.setattr("estimators.influence_functions.room", lambda data, size: (2, 2))
+    monkeypatch.setattr("estimators.kit.final_model.room", lambda data, size: (2, 2))
     torch.testing.assert_close(scorer(test), whole, rtol=1e-7, atol=1e-12)
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from poisonbench.gradients.curvature.layout import matrix
 from poisonbench.gradients.forms import Ghost, Grad
-from poisonbench.gradients.layout import matrix
 
 
 class LayerSum(Protocol):

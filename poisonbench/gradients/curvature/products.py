@@ -25,9 +25,9 @@ from poisonbench.data import Dataset
 from poisonbench.functional import call
 from poisonbench.gradients.backprop import per_example
 from poisonbench.gradients.calls import undisturbed
+from poisonbench.gradients.curvature.layer_sums import LayerSum, layer_sum
+from poisonbench.gradients.curvature.layout import flatten, layout, unflatten
 from poisonbench.gradients.forms import Grad
-from poisonbench.gradients.layer_sums import LayerSum, layer_sum
-from poisonbench.gradients.layout import flatten, layout, unflatten
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning import plan
 from poisonbench.memory import batches, halving, room

@@ -1,0 +1,59 @@
+"""Labels of the model's own prediction: what the expectation of the Gauss-Newton matrix runs over."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.data import Dataset
+from poisonbench.models import predict
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The instances with labels of the model's, each with a weight.
+
+    Attributes:
+        data: n instances.
+        weight: (n,); the weights of all parts of an expectation sum to 1.
+    """
+
+    data: Dataset
+    weight: Tensor
+
+
+def labelled(
+    model: nn.Module,
+    data: Dataset,
+    samples: int,
+    draws: torch.Generator,
+) -> list[Labelled]:
+    """Returns the parts of an expectation over the labels that the model predicts.
+
+    Args:
+        model: in evaluation mode.
+        data: n instances; their own labels are not used.
+        samples: labels drawn per instance, a part each; 0: all labels, weighted by probability.
+        draws: where the drawn labels come from.
+    """
+    probability = predict(model, data.x).softmax(1)
+    if samples == 0:
+        return _all_labels(data, probability)
+    drawn = torch.multinomial(
+        probability.cpu(),
+        samples,
+        replacement=True,
+        generator=draws,
+    )
+    share = 1 / (samples * len(data))
+    weight = torch.full_like(probability[:, 0], share)
+    return [Labelled(data.relabel(y), weight) for y in drawn.T]
+
+
+def _all_labels(data: Dataset, probability: Tensor) -> list[Labelled]:
+    parts = []
+    for c in range(probability.shape[1]):
+        labels = torch.full_like(data.y, c)
+        weight = probability[:, c] / len(data)
+        parts.append(Labelled(data.relabel(labels), weight))
+    return parts
