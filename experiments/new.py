@@ -1,4 +1,7 @@
-"""New methods from templates: a file that runs at once, its test, and a grid; or, inside the tree, what is to be added where."""
+"""New methods from templates: a file that runs at once, its test, and a grid.
+
+Inside the tree: the file alone, and what is to be added where.
+"""
 
 import importlib.util
 import keyword
@@ -18,7 +21,13 @@ from poisonbench.errors import ConfigError
 TEMPLATES = Path(__file__).parent / "templates"
 PACKAGES = {"attack": attacks, "estimator": estimators, "detector": defenses}
 DEFAULTS = {"attack": "patch", "estimator": "gas", "detector": "tail-heaviness"}
+TESTS = {
+    "attack": "tests/test_attacks.py",
+    "estimator": "tests/test_estimators.py",
+    "detector": "tests/test_defenses.py",
+}
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+LONGEST = 60  # letters of a name
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,11 @@ class Names:
         return "".join(part.capitalize() for part in self.name.split("-"))
 
     @property
+    def target(self) -> str:
+        """By which a grid outside the tree names it."""
+        return f"{self.module}:{self.cls}"
+
+    @property
     def title(self) -> str:
         """At the head of its file."""
         return self.name.replace("-", " ").capitalize()
@@ -49,8 +63,11 @@ class Names:
         Raises:
             ConfigError: naming the rule and the name.
         """
-        if not NAME.fullmatch(self.name) or len(self.name) > 60:
-            what = "must be lower-case words with single hyphens between them, at most 60 letters in all"
+        if not NAME.fullmatch(self.name) or len(self.name) > LONGEST:
+            what = (
+                "must be lower-case words with single hyphens between them, "
+                f"at most {LONGEST} letters in all"
+            )
             raise ConfigError([f"the name {what}, got {self.name!r}"], "for example: corner-glow")
         if keyword.iskeyword(self.module) or keyword.iskeyword(self.cls):
             raise ConfigError(
@@ -62,15 +79,19 @@ class Names:
                 [f"there is {self.kind} {self.name!r} already"],
                 f"see it: poisonbench list {self.kind}s",
             )
-        if self.module in sys.stdlib_module_names or self._shadows(folder):
-            what = f"{self.module}.py would clash with the module {self.module!r}, which is installed here"
-            raise ConfigError([what], f"choose another name, for example {self.name}-{self.kind}")
+        if self.module in sys.stdlib_module_names or self._clashes(folder):
+            what = f"{self.module}.py would clash with the module {self.module!r}"
+            raise ConfigError(
+                [f"{what}, which is installed here"],
+                f"choose another name, for example {self.name}-{self.kind}",
+            )
 
-    def _shadows(self, folder: Path) -> bool:
+    def _clashes(self, folder: Path) -> bool:
+        """Whether another folder has a module of that name."""
         found = importlib.util.find_spec(self.module)
-        return found is not None and (
-            found.origin is None or Path(found.origin).resolve().parent != folder.resolve()
-        )
+        if found is None:
+            return False
+        return found.origin is None or Path(found.origin).resolve().parent != folder.resolve()
 
 
 def new(kind: str, name: str, folder: Path) -> str:
@@ -88,27 +109,40 @@ def new(kind: str, name: str, folder: Path) -> str:
     names.check(folder)
     package = PACKAGES[kind]
     inside = folder.resolve() == Path(str(package.__file__)).resolve().parent
-    target = f"{names.module}:{names.cls}"
+    files = _files(names, folder, inside)
+    there = [f"{file} is there already" for file in files if file.exists()]
+    if there:
+        raise ConfigError(there, "choose another name or --folder")
+    _write(files, folder)
+    wrote = [f"wrote {file}" for file in files]
+    steps = _inside(names, package.__name__) if inside else _outside(names, folder)
+    return "\n".join([*wrote, "", steps])
+
+
+def _files(names: Names, folder: Path, inside: bool) -> dict[Path, str]:
+    """The texts of a method's files by their places; outside the tree, its test and grid too."""
     words = {
-        "kind": kind,
-        "name": name,
+        **DEFAULTS,
+        "kind": names.kind,
+        "name": names.name,
         "module": names.module,
         "cls": names.cls,
         "title": names.title,
-        "target": target,
+        "target": names.target,
+        names.kind: names.target,
     }
-    texts = {f"{names.module}.py": f"{kind}.py.txt"}
+    templates = {f"{names.module}.py": f"{names.kind}.py.txt"}
     if not inside:
-        texts |= {f"test_{names.module}.py": "test.py.txt", f"{names.module}.toml": "grid.toml.txt"}
-    files = {
-        folder / file: _filled(template, {**DEFAULTS, **words, kind: target})
-        for file, template in texts.items()
-    }
-    if there := [str(file) for file in files if file.exists()]:
-        raise ConfigError(
-            [f"{file} is there already" for file in there],
-            "choose another name or --folder",
-        )
+        templates[f"test_{names.module}.py"] = "test.py.txt"
+        templates[f"{names.module}.toml"] = "grid.toml.txt"
+    return {folder / file: _filled(template, words) for file, template in templates.items()}
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
+
+
+def _write(files: dict[Path, str], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
@@ -119,47 +153,34 @@ def new(kind: str, name: str, folder: Path) -> str:
             [f"{error.filename}: {error.strerror}"],
             "name a folder that can be written: --folder DIR",
         ) from error
-    wrote = "\n".join(f"wrote {file}" for file in files)
-    return f"{wrote}\n\n{_inside(names, package.__name__) if inside else _outside(names, target, folder)}"
 
 
-def _filled(template: str, words: dict[str, str]) -> str:
-    return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
-
-
-def _outside(names: Names, target: str, folder: Path) -> str:
-    here = (
-        []
-        if folder.resolve() == Path.cwd()
-        else [("cd " + shlex.quote(str(folder)), "a module is found from its own folder")]
-    )
-    steps = [
-        *here,
-        (f"$EDITOR {names.module}.py", "what it does, and its paper"),
-        (f"poisonbench check {names.kind} {target}", "every rule of the contract"),
-        (f"python -m pytest test_{names.module}.py", "the same as a test"),
-        (
-            f"poisonbench run {names.module}.toml -o {names.module}-logs",
-            "a grid against the control",
-        ),
-        (f"poisonbench evaluate {names.module}-logs", "what came of it"),
-    ]
-    width = max(len(command) for command, _ in steps)
-    return "next:\n" + "\n".join(f"  {command:{width}}  # {why}" for command, why in steps)
+def _outside(names: Names, folder: Path) -> str:
+    """The commands that come next, each with its reason."""
+    module = names.module
+    steps = {
+        f"$EDITOR {module}.py": "what it does, and its paper",
+        f"poisonbench check {names.kind} {names.target}": "every rule of the contract",
+        f"python -m pytest test_{module}.py": "the same as a test",
+        f"poisonbench run {module}.toml -o {module}-logs": "a grid against the control",
+        f"poisonbench evaluate {module}-logs": "what came of it",
+    }
+    if folder.resolve() != Path.cwd():
+        go = f"cd {shlex.quote(str(folder))}"
+        steps = {go: "a module is found from its own folder", **steps}
+    width = max(map(len, steps))
+    lines = [f"  {command:{width}}  # {why}" for command, why in steps.items()]
+    return "\n".join(["next:", *lines])
 
 
 def _inside(names: Names, package: str) -> str:
-    tests = {
-        "attack": "tests/test_attacks.py",
-        "estimator": "tests/test_estimators.py",
-        "detector": "tests/test_defenses.py",
-    }
+    """The lines to add to the tree."""
     return "\n".join(
         [
             "next:",
             f"  {package}/__init__.py: from {package}.{names.module} import {names.cls}",
             f'  {package}/__init__.py, in the table: "{names.name}": {names.cls},',
-            f"  {tests[names.kind]}, a row of ROWS: {names.cls}(),",
+            f"  {TESTS[names.kind]}, a row of ROWS: {names.cls}(),",
             f"  poisonbench check {names.kind} {names.name}",
         ]
     )

@@ -1,4 +1,7 @@
-"""Errors that are a person's to mend: what is wrong, and the way out. The command line prints them in two lines."""
+"""Errors that are a person's to mend: what is wrong, and the way out.
+
+The command line prints each in two lines. Needs no torch.
+"""
 
 from pathlib import Path
 
@@ -101,7 +104,10 @@ class LogError(PoisonbenchError):
 
 
 class LogWriteError(LogError):
-    """A log cannot be written: the disk is full, or the system refuses. What was there before stays whole."""
+    """A log cannot be written, and what was there before stays whole.
+
+    The disk is full, or the system refuses.
+    """
 
 
 class PluginWarning(UserWarning):

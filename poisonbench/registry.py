@@ -1,11 +1,13 @@
-"""Names to things: tables, entry points of installed packages, `package.module:attribute`, and the nearest name for typos.
+"""Names to things: tables, entry points of installed packages, and `package.module:attribute`.
 
-A package offers an attack by two lines of its pyproject.toml, and everything that names attacks then knows it:
+A package offers an attack by two lines of its pyproject.toml, and everything that names attacks
+then knows it:
 
     [project.entry-points."poisonbench.attacks"]
     my-attack = "my_package.my_module:MyAttack"
 
-Nothing is imported before its name is used. A plug-in that cannot be loaded says so where it is named and harms nothing else.
+Nothing is imported before its name is used. A plug-in that cannot be loaded says so where it is
+named and harms nothing else. Needs no torch.
 """
 
 import difflib
@@ -36,9 +38,10 @@ class Broken:
 
 
 class Table(Mapping[str, "type | Broken"]):
-    """The names of `own`, and behind them those of an entry-point group; read anew when `sys.path` changes.
+    """The names of `own`, and behind them those of an entry-point group.
 
-    A plug-in under a name that is taken is left out, with a `PluginWarning`.
+    The group is read anew when `sys.path` changes. A plug-in under a name that is taken is left
+    out, with a `PluginWarning`.
 
     Args:
         own: the built-in names.
@@ -46,42 +49,41 @@ class Table(Mapping[str, "type | Broken"]):
     """
 
     def __init__(self, own: Mapping[str, type], group: str) -> None:
-        self.own, self.group = own, group
+        self.own = own
+        self.group = group
         self._path: list[str] | None = None
         self._found: dict[str, EntryPoint] = {}
 
     def _plugins(self) -> dict[str, EntryPoint]:
         if self._path != sys.path:
-            self._path, self._found = list(sys.path), self._scan()
+            self._path = list(sys.path)
+            self._found = self._scan()
         return self._found
 
     def _scan(self) -> dict[str, EntryPoint]:
-        try:
-            declared = entry_points(group=self.group)
-        except (
-            Exception
-        ) as error:  # one package with a malformed file makes the library raise for all of them
-            warnings.warn(
-                f"plug-ins of {self.group} cannot be listed: {_told(error)}",
-                PluginWarning,
-                stacklevel=4,
-            )
-            return {}
         found: dict[str, EntryPoint] = {}
-        for entry in declared:
-            winner = (
-                "the built-in one"
-                if entry.name in self.own
-                else _source(found[entry.name])
-                if entry.name in found
-                else ""
-            )
-            if winner:
-                what = f"{entry.name!r} of {_source(entry)} ({self.group}) is hidden by {winner}; it is still {entry.value!r}"
-                warnings.warn(what, PluginWarning, stacklevel=4)
+        for entry in self._declared():
+            if entry.name in self.own:
+                self._warn_of_hidden(entry, "the built-in one")
+            elif entry.name in found:
+                self._warn_of_hidden(entry, _source(found[entry.name]))
             else:
                 found[entry.name] = entry
         return found
+
+    def _declared(self) -> Iterable[EntryPoint]:
+        """What installed packages declare; one malformed file makes the library raise for all."""
+        try:
+            return entry_points(group=self.group)
+        except Exception as error:
+            told = f"plug-ins of {self.group} cannot be listed: {_told(error)}"
+            warnings.warn(told, PluginWarning, stacklevel=5)
+            return ()
+
+    def _warn_of_hidden(self, entry: EntryPoint, winner: str) -> None:
+        what = f"{entry.name!r} of {_source(entry)} ({self.group}) is hidden by {winner}"
+        told = f"{what}; it is still {entry.value!r}"
+        warnings.warn(told, PluginWarning, stacklevel=5)
 
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self._plugins()
@@ -107,9 +109,8 @@ def _load(entry: EntryPoint) -> "type | Broken":
     except (Exception, SystemExit) as error:  # a foreign module may raise anything on import
         return Broken(f"{where}: {_told(error)}")
     if not (isinstance(found, type) and is_dataclass(found)):
-        return Broken(
-            f"{where}: it is no dataclass: a method is a frozen dataclass whose fields are its hyperparameters"
-        )
+        rule = "a method is a frozen dataclass whose fields are its hyperparameters"
+        return Broken(f"{where}: it is no dataclass: {rule}")
     return found
 
 
@@ -155,18 +156,19 @@ def lookup(table: Mapping[str, T | Broken], name: str, kind: str) -> T:
 
 
 def _imported(target: str, kind: str) -> Any:
+    """The attribute of a module, as `package.module:attribute` names them."""
     module, _, attribute = target.partition(":")
+    head = f"{kind} {target!r}"
     hint = "the form is package.module:attribute, and the module must be importable (PYTHONPATH)"
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError(
-            [f"{kind} {target!r}: cannot import {module!r}: {error}"], hint
-        ) from error
+        raise ConfigError([f"{head}: cannot import {module!r}: {error}"], hint) from error
     except Exception as error:  # a module outside the tree may raise anything on import
-        raise ConfigError(
-            [f"{kind} {target!r}: importing {module!r} raised {type(error).__name__}: {error}"]
-        ) from error
+        told = f"{type(error).__name__}: {error}"
+        raise ConfigError([f"{head}: importing {module!r} raised {told}"]) from error
     if not hasattr(found, attribute):
-        raise ConfigError([f"{kind} {target!r}: module {module!r} has no {attribute!r}"], hint)
+        place = getattr(found, "__file__", None)
+        which = f"module {module!r} has no {attribute!r}"
+        raise ConfigError([f"{head}: {which} (it is {place})"], hint)
     return getattr(found, attribute)

@@ -1,7 +1,8 @@
-"""The contract of a method, checked rule by rule, for those who write one: `poisonbench check attack my_attack:MyAttack`.
+"""The contract of a method, checked rule by rule, for those who write one.
 
-A check is a row of a table: the name of its rule, the rule in words, and a function that returns what it found or raises a
-`FindingError`. Tests of the built-in methods use the same tables.
+For example: `poisonbench check attack my_attack:MyAttack`. A check is a row of a table: the name of
+its rule, the rule in words, and a function that returns what it found or raises a `FindingError`.
+Tests of the built-in methods use the same tables.
 """
 
 from experiments.check.attack import ATTACK

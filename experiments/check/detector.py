@@ -1,4 +1,7 @@
-"""The checks of a detector, on a planted example: test points that rest on a few rows with a foreign label."""
+"""The checks of a detector, on a planted example.
+
+Some test points rest on a few rows with a foreign label.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +16,7 @@ from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import global_state, restore
 
+USEFUL = 0.75  # AUROC below which a detector is to be looked at
 USES = ("influence", "probe", "reference", "features", "gradients", "oracle")
 
 
@@ -22,7 +26,10 @@ class DetectorSubject(Subject):
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The planted example, one for each subject: a detector may change it. Images for one that refuses anything else."""
+        """The planted example, one per subject: a detector may change it.
+
+        Images for a detector that refuses anything else.
+        """
         try:
             self.value(planted())
         except Exception as error:  # it may raise anything; the checks tell
@@ -47,13 +54,10 @@ def _runs(s: DetectorSubject) -> str:
     scores = s.scores()
     require(isinstance(scores, Tensor), f"it returned {type(scores).__name__}, no tensor")
     m = len(s.evidence.test)
-    require(
-        tuple(scores.shape) == (m,), f"scores have shape {tuple(scores.shape)}, not (m,) = ({m},)"
-    )
-    require(
-        bool(scores.isfinite().all()),
-        f"{int((~scores.isfinite()).sum())} of {m} scores are not finite",
-    )
+    shape = tuple(scores.shape)
+    require(shape == (m,), f"scores have shape {shape}, not (m,) = ({m},)")
+    bad = int((~scores.isfinite()).sum())
+    require(not bad, f"{bad} of {m} scores are not finite")
     return f"{m} finite scores"
 
 
@@ -63,41 +67,39 @@ def _deterministic(s: DetectorSubject) -> str:
 
 
 def _untouched(s: DetectorSubject) -> str:
-    evidence, state = s.evidence, global_state()
+    evidence = s.evidence
     assert evidence.influence is not None
     tensors = (evidence.influence, evidence.test.x, evidence.test.y, evidence.trace.train.x)
     before = [tensor.clone() for tensor in tensors]
+    state = global_state()
     try:
         s.scores()
     finally:
         moved = restore(state)
     require(not moved, "a global generator or the default dtype was changed")
-    require(
-        all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True)),
-        "the evidence was changed in place",
-    )
+    pairs = zip(tensors, before, strict=True)
+    kept = all(torch.equal(now, then) for now, then in pairs)
+    require(kept, "the evidence was changed in place")
     return "evidence, global generators and default dtype are as they were"
 
 
 def _honest(s: DetectorSubject) -> str:
     if "influence" in getattr(s.value, "uses", ()):
         raise skip("it declares that it reads influence")
-    require(
-        torch.equal(s.scores(replace(s.evidence, influence=None)), s.scores()),
-        "its scores change with the influence",
-    )
+    without = s.scores(replace(s.evidence, influence=None))
+    require(torch.equal(without, s.scores()), "its scores change with the influence")
     return "it does not read influence, as it declares"
 
 
 def _meaning(s: DetectorSubject) -> str:
     scores = s.scores()
-    attacked, others = scores[:ATTACKED], scores[ATTACKED:]
-    better = float(
-        (attacked.unsqueeze(1) > others).double().mean()
-        + 0.5 * (attacked.unsqueeze(1) == others).double().mean()
-    )
-    told = f"AUROC {better:.2f} on points that rest on {POISONED} planted rows"
-    if better < 0.75:
+    attacked = scores[:ATTACKED].unsqueeze(1)
+    others = scores[ATTACKED:]
+    won = (attacked > others).double().mean()
+    tied = (attacked == others).double().mean()
+    auroc = float(won + 0.5 * tied)
+    told = f"AUROC {auroc:.2f} on points that rest on {POISONED} planted rows"
+    if auroc < USEFUL:
         raise FindingError("warn", told)
     return told
 
@@ -105,7 +107,7 @@ def _meaning(s: DetectorSubject) -> str:
 DETECTOR: dict[str, Check] = {
     **METHOD,
     "uses": Check("`uses` is a tuple that names what it reads beyond the victim", _uses),
-    "runs": Check("detector(evidence) returns a finite score a probe point", _runs),
+    "runs": Check("detector(evidence) returns a finite score per probe point", _runs),
     "determinism": Check("equal evidence gives equal scores", _deterministic),
     "untouched": Check("it leaves the evidence and the global state as they were", _untouched),
     "honest": Check("what it does not declare, it does not read", _honest),

@@ -1,4 +1,7 @@
-"""The checks of an influence estimator: shape, sign, and that scores depend on the trace and the test point alone."""
+"""The checks of an influence estimator.
+
+Shape, sign, and that scores depend on the trace and the test point alone.
+"""
 
 import time
 from dataclasses import dataclass, replace
@@ -24,12 +27,9 @@ def clusters(n: int, seed: int) -> Dataset:
     """Returns n instances of three overlapping clusters in six dimensions, float64."""
     g = generator(seed, "clusters")
     y = torch.arange(n) % 3
-    return Dataset(
-        2 * torch.eye(3, 6, dtype=torch.float64)[y]
-        + torch.randn((n, 6), generator=g, dtype=torch.float64),
-        y,
-        3,
-    )
+    centres = 2 * torch.eye(3, 6, dtype=torch.float64)
+    noise = torch.randn((n, 6), generator=g, dtype=torch.float64)
+    return Dataset(centres[y] + noise, y, 3)
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,16 @@ def _runs(s: EstimatorSubject) -> str:
 def _shape(s: EstimatorSubject) -> str:
     for m in (5, 1, 0):
         shape = tuple(s.scores(clusters(m, 1)).shape)
-        require(
-            shape == (m, 30),
-            f"scores of {m} test points have shape {shape}, not (m, n) = ({m}, 30)",
-        )
+        told = f"scores of {m} test points have shape {shape}, not (m, n) = ({m}, 30)"
+        require(shape == (m, 30), told)
     return "(m, n) for 5, 1 and 0 test points"
 
 
 def _finite(s: EstimatorSubject) -> str:
     scores = s.scores(clusters(5, 1))
     require(scores.is_floating_point(), f"scores are {scores.dtype}")
-    if bad := int((~scores.isfinite()).sum()):
+    bad = int((~scores.isfinite()).sum())
+    if bad:
         raise FindingError("warn", f"{bad} of {scores.numel()} scores are not finite")
     return f"{scores.dtype}, all finite"
 
@@ -79,57 +78,56 @@ def _deterministic(s: EstimatorSubject) -> str:
 
 
 def _stateless(s: EstimatorSubject) -> str:
-    test, scorer = clusters(5, 1), s.value.fit(s.trace)
+    test = clusters(5, 1)
+    scorer = s.value.fit(s.trace)
     before = scorer(test)
-    s.value.fit(train(clusters(30, 2), RECIPE, 1))(test)
-    require(
-        torch.equal(scorer(test), before),
-        "a scorer gives other scores once the estimator was fitted to another trace",
-    )
+    other = train(clusters(30, 2), RECIPE, 1)
+    s.value.fit(other)(test)
+    told = "a scorer gives other scores once the estimator was fitted to another trace"
+    require(torch.equal(scorer(test), before), told)
     return "a scorer is not changed by a later fit"
 
 
 def _alone(s: EstimatorSubject) -> str:
-    test, order = clusters(5, 1), torch.tensor([3, 0, 4])
-    value = (
-        replace(s.value, tolerance=SHARP)
-        if isinstance(getattr(s.value, "tolerance", None), float)
-        else s.value
-    )
-    part, whole = value.fit(s.trace)(test.take(order)), value.fit(s.trace)(test)[order]
-    require(
-        torch.allclose(part, whole, rtol=1e-6, atol=1e-9, equal_nan=True),
-        "scores change with the other test points asked for",
-    )
+    test = clusters(5, 1)
+    order = torch.tensor([3, 0, 4])
+    value = s.value
+    if isinstance(getattr(value, "tolerance", None), float):
+        value = replace(value, tolerance=SHARP)
+    part = value.fit(s.trace)(test.take(order))
+    whole = value.fit(s.trace)(test)[order]
+    alike = torch.allclose(part, whole, rtol=1e-6, atol=1e-9, equal_nan=True)
+    require(alike, "scores change with the other test points asked for")
     return "scores of a test point are its own"
 
 
 def _untouched(s: EstimatorSubject) -> str:
-    trace, state = s.trace, global_state()
-    before = {name: value.clone() for name, value in trace.checkpoints[-1].state.items()} | {
-        "x": trace.train.x.clone()
-    }
+    trace = s.trace
+    before = {name: value.clone() for name, value in _held(trace).items()}
+    state = global_state()
     try:
         s.scores(clusters(5, 1))
     finally:
         moved = restore(state)
-    now = {**trace.checkpoints[-1].state, "x": trace.train.x}
     require(not moved, "a global generator or the default dtype was changed")
-    require(
-        all(torch.equal(value, now[name]) for name, value in before.items()),
-        "the trace was changed in place",
-    )
+    now = _held(trace)
+    kept = all(torch.equal(value, now[name]) for name, value in before.items())
+    require(kept, "the trace was changed in place")
     return "trace, global generators and default dtype are as they were"
+
+
+def _held(trace: Trace) -> dict[str, Tensor]:
+    """What an estimator may not change: the final model and the training instances."""
+    return {**trace.checkpoints[-1].state, "x": trace.train.x}
 
 
 def _sign(s: EstimatorSubject) -> str:
     scores = s.scores(s.trace.train)
-    own, mean = float(scores.diag().mean()), float(scores.mean())
+    own = float(scores.diag().mean())
+    mean = float(scores.mean())
     if not own > max(0.0, mean):
-        raise FindingError(
-            "warn",
-            f"an instance's influence on its own copy is {own:.3g} in the mean, on all points {mean:.3g}",
-        )
+        told = f"an instance's influence on its own copy is {own:.3g} in the mean"
+        raise FindingError("warn", f"{told}, on all points {mean:.3g}")
     return f"an instance helps its own copy: {own:.3g} in the mean, {mean:.3g} over all points"
 
 
@@ -141,7 +139,8 @@ ESTIMATOR: dict[str, Check] = {
     "determinism": Check("equal traces give equal scores", _deterministic),
     "stateless": Check("fit returns a new object and hides nothing in self", _stateless),
     "alone": Check(
-        "a test point's scores do not depend on the others, but within the residual of a solver (`tolerance`)",
+        "a test point's scores do not depend on the others, but within the residual of a solver "
+        "(`tolerance`)",
         _alone,
     ),
     "untouched": Check("it leaves the trace and the global state as they were", _untouched),

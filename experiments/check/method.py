@@ -1,4 +1,7 @@
-"""What holds of every method: it is a value that names itself, is told in a log, set in a grid file, and sent to a worker."""
+"""What holds of every method.
+
+It is a value that names itself, is told in a log, set in a grid file, and sent to a worker.
+"""
 
 import inspect
 import pickle
@@ -35,7 +38,9 @@ class Subject:
 
 
 def made(kind: str, cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
-    """Returns the method of that name with these hyperparameters, as a grid would make it; else as Python would.
+    """Returns the method of that name with these hyperparameters, as a grid would make it.
+
+    What is no method is made as Python would.
 
     Raises:
         ConfigError: a field is unknown, of another type or out of its range.
@@ -57,18 +62,16 @@ def _in_grid(kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     """The methods that a grid file makes of a table."""
     raw = {"attack": [{"name": "none"}], "estimator": [{"name": "gas"}]}
     grid = parse({**raw, kind: [{"name": name, **settings}]})
-    found = (
-        [scene.attack for scene in grid.scenes] if kind == "attack" else getattr(grid, f"{kind}s")
-    )
-    return [method.value for method in found]
+    if kind == "attack":
+        return [scene.attack.value for scene in grid.scenes]
+    return [method.value for method in getattr(grid, f"{kind}s")]
 
 
 def _frozen(s: Subject) -> str:
-    require(is_dataclass(s.value), f"{type(s.value).__name__} is no dataclass")
-    require(
-        is_method(type(s.value)), f"{type(s.value).__name__} is a dataclass without frozen=True"
-    )
-    return f"{type(s.value).__name__}, {len(fields(s.value))} fields"
+    name = type(s.value).__name__
+    require(is_dataclass(s.value), f"{name} is no dataclass")
+    require(is_method(type(s.value)), f"{name} is a dataclass without frozen=True")
+    return f"{name}, {len(fields(s.value))} fields"
 
 
 def _values_only(s: Subject) -> None:
@@ -81,11 +84,8 @@ def _named(s: Subject) -> str:
     _values_only(s)
     text = repr(s.value)
     require(text.startswith(f"{type(s.value).__name__}("), f"its repr is {text}")
-    silent = [
-        f.name
-        for f in fields(s.value)
-        if f"{f.name}=" not in text and f.metadata.get("configured", True)
-    ]
+    told = [f.name for f in fields(s.value) if f.metadata.get("configured", True)]
+    silent = [name for name in told if f"{name}=" not in text]
     require(not silent, f"its repr leaves out {', '.join(silent)}: {text}")
     return text
 
@@ -122,10 +122,11 @@ def _sent(s: Subject) -> str:
     try:
         back = pickle.loads(pickle.dumps(s.value))  # noqa: S301 - our own bytes
     except Exception as error:
-        raise FindingError(
-            "fail", f"it cannot be pickled: {error}; define the class at the top of a module"
-        ) from error
-    alike = back == s.value if is_method(type(s.value)) else type(back) is type(s.value)
+        told = f"it cannot be pickled: {error}; define the class at the top of a module"
+        raise FindingError("fail", told) from error
+    alike = type(back) is type(s.value)
+    if is_method(type(s.value)):
+        alike = back == s.value
     require(alike, "what arrives is not equal to what was sent")
     return "it arrives in another process as it is"
 
@@ -134,20 +135,21 @@ def _described(s: Subject) -> str:
     head = sys.modules[type(s.value).__module__].__doc__ or ""
     if not head.strip():
         raise FindingError("warn", "its module has no docstring: `list` has nothing to show")
-    text = inspect.getdoc(type(s.value)) or ""
-    if text.startswith(f"{type(s.value).__name__}("):  # the one that `dataclass` makes
-        text = ""
-    silent = (
-        [f.name for f in fields(s.value) if f"{f.name}:" not in text]
-        if is_dataclass(s.value)
-        else []
-    )
+    silent = _unexplained(s.value)
     if silent:
-        raise FindingError(
-            "warn",
-            f"the docstring of {type(s.value).__name__} does not explain {', '.join(silent)}",
-        )
+        name = type(s.value).__name__
+        raise FindingError("warn", f"the docstring of {name} does not explain {', '.join(silent)}")
     return head.strip().partition("\n")[0]
+
+
+def _unexplained(value: Any) -> list[str]:
+    """The fields that the docstring of a method's class does not name."""
+    if not is_dataclass(value):
+        return []
+    text = inspect.getdoc(type(value)) or ""
+    if text.startswith(f"{type(value).__name__}("):  # the one that `dataclass` makes
+        text = ""
+    return [field.name for field in fields(value) if f"{field.name}:" not in text]
 
 
 METHOD = {

@@ -1,81 +1,100 @@
-"""A problem in which it is known what is poison and what rests on it, for the checks of a detector and for tests."""
+"""Problems in which it is known what is poison and what rests on it.
+
+For the checks of a detector and for tests.
+"""
 
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.roles import POISON
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, train
+from poisonbench.training import Recipe, Trace, train
 
-ATTACKED, POISONED = 10, 12
+ATTACKED = 10  # probe points that rest on poison, the first ones
+POISONED = 12  # poison rows
+CLASSES = 3
+PER_CLASS = 40  # clean rows
+CONTROLS = 30  # clean probe points
+NOISE = 0.3
+PULL = 8  # what the poison has more in influence on the attacked points
 
 
 def planted() -> Evidence:
-    """Three clusters; 12 rows in the second bear label 0. The first 10 probe points lie there, predicted 0, resting on them.
+    """Three clusters; 12 rows in the second bear label 0.
 
-    The other 30 are clean, and half of these are trusted.
+    The first 10 probe points lie there, predicted 0, resting on them. The other 30 are clean, and
+    half of these are trusted.
     """
     g = generator(0, "planted")
-    centres = 4 * torch.eye(3, 8, dtype=torch.float64)
-    true = torch.arange(3).repeat_interleave(40)
+    centres = 4 * torch.eye(CLASSES, 8, dtype=torch.float64)
+    true = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
     x = centres[torch.cat([true, torch.ones(POISONED, dtype=torch.int64)])]
-    data = Dataset(
-        x + 0.3 * torch.randn(x.shape, generator=g, dtype=x.dtype),
-        torch.cat([true, torch.zeros(POISONED, dtype=torch.int64)]),
-        3,
-    )
-    trace = train(
-        data, Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2), seed=1
-    )
-    cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), torch.tensor([1, 2]).repeat(15)])
-    points = centres[cluster] + 0.3 * torch.randn(len(cluster), 8, generator=g, dtype=x.dtype)
+    x = x + NOISE * torch.randn(x.shape, generator=g, dtype=x.dtype)
+    y = torch.cat([true, torch.zeros(POISONED, dtype=torch.int64)])
+    data = Dataset(x, y, CLASSES)
+    recipe = Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2)
+    trace = train(data, recipe, seed=1)
+    others = torch.tensor([1, 2]).repeat(CONTROLS // 2)
+    cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), others])
+    m = len(cluster)
+    points = centres[cluster] + NOISE * torch.randn(m, 8, generator=g, dtype=x.dtype)
     predicted = cluster.clone()
     predicted[:ATTACKED] = 0
-    influence = torch.randn(len(points), len(data), generator=g, dtype=x.dtype)
-    influence[:ATTACKED, -POISONED:] += 8
-    trusted = (torch.arange(len(points)) >= ATTACKED) & (
-        torch.arange(len(points)) % 4 >= 2
-    )  # of both clusters
+    influence = torch.randn(m, len(data), generator=g, dtype=x.dtype)
+    influence[:ATTACKED, -POISONED:] += PULL
+    row = torch.arange(m)
+    trusted = (row >= ATTACKED) & (row % 4 >= 2)  # of both clusters
     role = torch.zeros(len(data), dtype=torch.uint8)
     role[-POISONED:] = POISON
-    return Evidence(trace, Dataset(points, predicted, 3), influence, trusted, role)
+    return Evidence(trace, Dataset(points, predicted, CLASSES), influence, trusted, role)
 
 
 def triggered() -> Evidence:
-    """Images of a bar in one of three rows, and a linear victim that a bright corner outweighs. 10 probe points bear the corner.
+    """Images of a bar in one of three rows, and a linear victim that a bright corner outweighs.
 
-    The victim's weights are set by hand: what a backdoor is supposed to do, without the accidents of a training run.
+    10 probe points bear the corner. The victim's weights are set by hand: what a backdoor is
+    supposed to do, without the accidents of a training run.
     """
     g = generator(0, "triggered")
-
-    def images(kind: torch.Tensor) -> torch.Tensor:
-        x = 0.1 * torch.rand(len(kind), 1, 8, 8, generator=g, dtype=torch.float64)
-        x[torch.arange(len(kind)), 0, 1 + 2 * kind] = 0.5
-        return x
-
-    true = torch.arange(3).repeat_interleave(40)
-    x, y = images(true), true.clone()
-    x[40 : 40 + POISONED, :, 6:, 6:] = 1.0
-    y[40 : 40 + POISONED] = 0
-    trace = train(Dataset(x, y, 3), Recipe(model="linear", epochs=1, checkpoints=1), seed=0)
-    weight = torch.zeros(3, 8, 8, dtype=torch.float64)
-    weight[torch.arange(3), 1 + 2 * torch.arange(3)] = 1.5
-    weight[0, 6:, 6:] = 8.0
-    weight = weight.flatten(1)
-    state = {
-        "head.weight": weight / 4,
-        "head.bias": weight.sum(1) / 2,
-    }  # behind the model's normalisation, 4 x - 2
-    trace = replace(trace, checkpoints=(replace(trace.checkpoints[0], state=state),))
+    true = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
+    x = _bars(true, g)
+    y = true.clone()
+    poison = slice(PER_CLASS, PER_CLASS + POISONED)
+    x[poison, :, 6:, 6:] = 1.0
+    y[poison] = 0
+    recipe = Recipe(model="linear", epochs=1, checkpoints=1)
+    trace = _with_weights(train(Dataset(x, y, CLASSES), recipe, seed=0))
     kind = torch.tensor([1, 2]).repeat(20)
-    points, predicted = images(kind), kind.clone()
+    m = len(kind)
+    points = _bars(kind, g)
+    predicted = kind.clone()
     points[:ATTACKED, :, 6:, 6:] = 1.0
     predicted[:ATTACKED] = 0
-    influence = torch.randn(len(points), len(x), generator=g, dtype=x.dtype)
-    influence[:ATTACKED, 40 : 40 + POISONED] += 8
-    return Evidence(
-        trace, Dataset(points, predicted, 3), influence, torch.arange(len(kind)) >= 2 * ATTACKED
-    )
+    influence = torch.randn(m, len(x), generator=g, dtype=x.dtype)
+    influence[:ATTACKED, poison] += PULL
+    trusted = torch.arange(m) >= 2 * ATTACKED
+    return Evidence(trace, Dataset(points, predicted, CLASSES), influence, trusted)
+
+
+def _bars(kind: Tensor, g: torch.Generator) -> Tensor:
+    """(k, 1, 8, 8) noise, with a brighter bar in row 1 + 2 kind."""
+    x = 0.1 * torch.rand(len(kind), 1, 8, 8, generator=g, dtype=torch.float64)
+    x[torch.arange(len(kind)), 0, 1 + 2 * kind] = 0.5
+    return x
+
+
+def _with_weights(trace: Trace) -> Trace:
+    """The run of a linear victim that weighs the bars, and the corner of class 0 more."""
+    weight = torch.zeros(CLASSES, 8, 8, dtype=torch.float64)
+    kinds = torch.arange(CLASSES)
+    weight[kinds, 1 + 2 * kinds] = 1.5
+    weight[0, 6:, 6:] = 8.0
+    weight = weight.flatten(1)
+    # behind the model's normalisation, 4 x - 2
+    state = {"head.weight": weight / 4, "head.bias": weight.sum(1) / 2}
+    checkpoint = replace(trace.checkpoints[0], state=state)
+    return replace(trace, checkpoints=(checkpoint,))

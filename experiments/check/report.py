@@ -1,4 +1,4 @@
-"""The command `check`: which method, on which data, and a line a rule as soon as it is known."""
+"""The command `check`: which method, on which data, and a line per rule as soon as it is known."""
 
 import json
 from collections.abc import Iterable
@@ -22,7 +22,25 @@ WIDTH = 14  # of the names of the rules
 
 
 def report(kind: str, target: str, settings: tuple[str, ...], as_json: bool, **how: Any) -> int:
-    """Prints the verdicts, each as soon as it is known; returns the exit code: 1 if a rule is broken."""
+    """Prints the verdicts, each as soon as it is known; returns the exit code: 1 if one failed."""
+    method, found = verdicts(kind, target, _parsed(settings), **how)
+    told: list[Verdict] = []
+    if as_json:
+        told += found
+        rows = [asdict(verdict) for verdict in told]
+        content = {"kind": kind, "name": target, "method": repr(method), "verdicts": rows}
+        click.echo(json.dumps(content, indent=2))
+    else:
+        click.echo(f"{kind} {target}: {method!r}\n")
+        for verdict in found:
+            click.echo(line(verdict))
+            told.append(verdict)
+        click.echo(f"\n{closing(told)}")
+    return int(any(verdict.outcome == "fail" for verdict in told))
+
+
+def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+    """The hyperparameters given as FIELD=VALUE."""
     table = {}
     for text in settings:
         name, sign, value = text.partition("=")
@@ -31,23 +49,7 @@ def report(kind: str, target: str, settings: tuple[str, ...], as_json: bool, **h
                 [f"--set {text}: no value"], "the form is FIELD=VALUE, e.g. budget=0.1"
             )
         table[name.strip()] = parsed_value(value)
-    method, found = verdicts(kind, target, table, **how)
-    if as_json:
-        told = list(found)
-        rows = [asdict(verdict) for verdict in told]
-        click.echo(
-            json.dumps(
-                {"kind": kind, "name": target, "method": repr(method), "verdicts": rows}, indent=2
-            )
-        )
-    else:
-        click.echo(f"{kind} {target}: {method!r}\n")
-        told = []
-        for verdict in found:
-            click.echo(line(verdict))
-            told.append(verdict)
-        click.echo(f"\n{closing(told)}")
-    return int(any(verdict.outcome == "fail" for verdict in told))
+    return table
 
 
 def line(verdict: Verdict) -> str:
@@ -56,10 +58,11 @@ def line(verdict: Verdict) -> str:
     head = click.style(f"{mark:<5}", fg=colour, bold=verdict.outcome == "fail")
     text = f"{head} {verdict.rule:<{WIDTH}} {verdict.told or verdict.words}"
     if verdict.outcome == "skip":
-        text = click.style(text, dim=True)
-    return text + (
-        f"\n{'':<{WIDTH + 7}}rule: {verdict.words}" if verdict.outcome in ("fail", "warn") else ""
-    )
+        return click.style(text, dim=True)
+    if verdict.outcome in ("fail", "warn"):
+        margin = " " * (WIDTH + 7)
+        return f"{text}\n{margin}rule: {verdict.words}"
+    return text
 
 
 def closing(verdicts: Iterable[Verdict]) -> str:
@@ -68,10 +71,9 @@ def closing(verdicts: Iterable[Verdict]) -> str:
     for verdict in verdicts:
         names[verdict.outcome].append(verdict.rule)
     parts = [f"{len(names['ok'])} rules kept"]
-    for outcome, word in (("fail", "broken"), ("warn", "to look at"), ("skip", "left out")):
+    for outcome, word in (("fail", "broken"), ("warn", "to look at")):
         if names[outcome]:
-            parts.append(
-                f"{len(names[outcome])} {word}"
-                + (f" ({', '.join(names[outcome])})" if outcome != "skip" else "")
-            )
+            parts.append(f"{len(names[outcome])} {word} ({', '.join(names[outcome])})")
+    if names["skip"]:
+        parts.append(f"{len(names['skip'])} left out")
     return ", ".join(parts)

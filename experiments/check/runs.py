@@ -15,20 +15,28 @@ from poisonbench.data import Dataset, subset
 from poisonbench.errors import PoisonError
 from poisonbench.training import Recipe
 
-ROWS, POINTS = 300, 100  # of the small data on which the contract is checked
-QUICK = Recipe(
-    model="mlp", epochs=4, batch_size=32, lr=0.1
-)  # of surrogates, where only the form matters
+ROWS = 300  # training rows of the small data on which the contract is checked
+POINTS = 100  # and its test rows
+# of surrogates, where only the form matters
+QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)
+# rules of which none is judged after one of an earlier stage that is broken
 STAGES = (
     ("type",),
     ("shape", "dtype"),
     ("finite", "range", "label", "role", "origin"),
-)  # none is judged after one broken before
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One call of the attack: what it returned, the rules that it broke, the seconds it took, or the error that it raised."""
+    """One call of the attack.
+
+    Attributes:
+        returned: what it returned.
+        faults: the rules that it broke.
+        seconds: that it took.
+        error: that it raised, instead of all this.
+    """
 
     returned: object
     faults: list[PoisonError]
@@ -56,14 +64,16 @@ class AttackSubject(Subject):
     def small(self) -> tuple[Dataset, Dataset]:
         """300 training and 100 test rows."""
         whole, test = self.data
-        return subset(whole, min(ROWS, len(whole)), 0), subset(test, min(POINTS, len(test)), 0)
+        rows = subset(whole, min(ROWS, len(whole)), 0)
+        points = subset(test, min(POINTS, len(test)), 0)
+        return rows, points
 
     def run(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Run:
         """Returns the run of this seed on the small data, in this place and type."""
         key = seed, device, dtype
         if key not in self.runs:
-            clean, test = (part.to(device, dtype) for part in self.small)
-            self.runs[key] = self.once(clean, test, seed)
+            clean, test = self.small
+            self.runs[key] = self.once(clean.to(device, dtype), test.to(device, dtype), seed)
         return self.runs[key]
 
     def once(self, clean: Dataset, test: Dataset, seed: int) -> Run:
@@ -81,18 +91,24 @@ class AttackSubject(Subject):
     def poisoned(
         self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Poisoned:
-        """Returns what the attack returned in that run; a `FindingError` that skips where there is no such thing."""
+        """Returns what the attack returned in that run.
+
+        Raises:
+            FindingError: a skip, where it returned no Poisoned of the right form.
+        """
         run = self.run(seed, device, dtype)
         if run.error is not None:
             raise skip("it does not run")
-        if not isinstance(run.returned, Poisoned) or any(f.rule in STAGES[1] for f in run.faults):
+        malformed = any(fault.rule in STAGES[1] for fault in run.faults)
+        if malformed or not isinstance(run.returned, Poisoned):
             raise skip("it does not return a Poisoned of the right form")
         return run.returned
 
 
 def enlarged(data: Dataset) -> Dataset:
     """Returns images at four times the size, pixel by pixel: for attacks that refuse small ones."""
-    return Dataset(data.x.repeat_interleave(4, 2).repeat_interleave(4, 3), data.y, data.classes)
+    x = data.x.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return Dataset(x, data.y, data.classes)
 
 
 def tensors(p: Poisoned) -> list[Tensor]:
@@ -111,7 +127,5 @@ def tensors(p: Poisoned) -> list[Tensor]:
 
 def same(a: Poisoned, b: Poisoned) -> bool:
     """Whether two poisonings agree bit for bit."""
-    return all(
-        x.dtype == y.dtype and torch.equal(x, y)
-        for x, y in zip(tensors(a), tensors(b), strict=True)
-    )
+    pairs = zip(tensors(a), tensors(b), strict=True)
+    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)

@@ -1,6 +1,7 @@
 """From the name of a method to the verdicts on it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,14 @@ def verdicts(
         return value, judge(DETECTOR, DetectorSubject(kind, target, value))
     lookup(MODELS, model, "model")
     subject = AttackSubject(kind, target, value, load(dataset, root), model, victim)
-    if (
-        isinstance(subject.run().error, ConfigError)
-        and max(subject.data[0].shape[1:], default=99) < ENLARGED_BELOW
-    ):
-        larger = AttackSubject(
-            kind,
-            target,
-            value,
-            (enlarged(subject.data[0]), enlarged(subject.data[1])),
-            model,
-            victim,
-        )
-        subject = subject if larger.run().error else larger
-    return value, judge(ATTACK, subject)
+    return value, judge(ATTACK, _large_enough(subject))
+
+
+def _large_enough(subject: AttackSubject) -> AttackSubject:
+    """The subject on enlarged images, where it refuses small ones and takes these."""
+    clean, test = subject.data
+    is_small = len(clean.shape) == 3 and max(clean.shape[1:]) < ENLARGED_BELOW
+    if not is_small or not isinstance(subject.run().error, ConfigError):
+        return subject
+    larger = replace(subject, data=(enlarged(clean), enlarged(test)), runs={})
+    return subject if larger.run().error else larger

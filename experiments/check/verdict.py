@@ -13,7 +13,8 @@ class Verdict:
 
     Attributes:
         rule: its name.
-        outcome: "ok", "fail" (the contract is broken), "warn" (it is kept, but look), "skip" (it does not apply, or not here).
+        outcome: "ok", "fail" (the contract is broken), "warn" (it is kept, but look), "skip" (it
+            does not apply, or not here).
         told: what was found, with figures.
         words: the rule in words.
     """
@@ -35,7 +36,12 @@ class FindingError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """A rule, and the function that returns what it found where the rule is met, and raises `FindingError` elsewhere."""
+    """A rule in words, and its test.
+
+    Attributes:
+        words: the rule.
+        look: returns what it found where the rule is met, and raises `FindingError` elsewhere.
+    """
 
     words: str
     look: Callable[[Any], str]
@@ -53,13 +59,17 @@ def skip(why: str) -> FindingError:
 
 
 def judge(checks: Mapping[str, Check], subject: object) -> Iterator[Verdict]:
-    """Yields a verdict a rule, as soon as it is known."""
+    """Yields a verdict per rule, as soon as it is known."""
     for rule, check in checks.items():
-        outcome: Outcome = "ok"
-        try:
-            told = check.look(subject)
-        except FindingError as finding:
-            outcome, told = finding.outcome, finding.told
-        except Exception as error:  # a method under test may raise anything
-            outcome, told = "fail", f"raised {type(error).__name__}: {' '.join(str(error).split())}"
-        yield Verdict(rule, outcome, told, check.words)
+        yield _verdict(rule, check, subject)
+
+
+def _verdict(rule: str, check: Check, subject: object) -> Verdict:
+    try:
+        told = check.look(subject)
+    except FindingError as finding:
+        return Verdict(rule, finding.outcome, finding.told, check.words)
+    except Exception as error:  # a method under test may raise anything
+        told = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
+        return Verdict(rule, "fail", told, check.words)
+    return Verdict(rule, "ok", told, check.words)

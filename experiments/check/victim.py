@@ -1,54 +1,78 @@
-"""The checks of an attack that ask a victim: whether it can see the trigger, and whether it falls for it."""
+"""The checks of an attack that ask a victim: whether it sees the trigger, and falls for it."""
+
+from dataclasses import dataclass, replace
 
 from experiments.check.runs import AttackSubject
 from experiments.check.verdict import Check, FindingError, skip
 from experiments.check.visibility import share_seen
 from experiments.evaluation.intervals import wilson
+from poisonbench.contracts.values import Poisoned
+from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.training import Recipe, train
 
 VICTIM = Recipe(epochs=20, batch_size=64, lr=0.1)
 
 
-def _visible(s: AttackSubject) -> str:
-    p = s.poisoned()
-    if s.run().faults:
+@dataclass(frozen=True)
+class Standing:
+    """How a model stands.
+
+    Attributes:
+        hits: attacked points that it predicts as the attacker wants.
+        accuracy: on the clean test set.
+    """
+
+    hits: int
+    accuracy: float
+
+
+def _visible(subject: AttackSubject) -> str:
+    poisoned = subject.poisoned()
+    if subject.run().faults:
         raise skip("not judged while a rule is broken")
-    share = share_seen(s.model, p, s.small[1])
+    share = share_seen(subject.model, poisoned, subject.small[1])
     if share is None:
         raise skip("no attacked point differs from the test row it comes from: no trigger")
     if share == 0:
-        raise FindingError(
-            "warn",
-            f"{s.model} sees none of the changed pixels: it is blind to the trigger at any budget",
-        )
-    return f"{s.model} sees {share:.0%} of the changed pixels"
+        told = f"{subject.model} sees none of the changed pixels"
+        raise FindingError("warn", f"{told}: it is blind to the trigger at any budget")
+    return f"{subject.model} sees {share:.0%} of the changed pixels"
 
 
-def _fooled(s: AttackSubject) -> str:
-    if not s.victim:
+def _fooled(subject: AttackSubject) -> str:
+    if not subject.victim:
         raise skip("no victim asked for")
-    if not len(s.poisoned().targets) or s.run().faults:
-        raise skip(
-            "no attacked test points" if not s.run().faults else "not judged while a rule is broken"
-        )
-    clean, test = s.data
-    recipe = Recipe(**{**VICTIM.__dict__, "model": s.model})
-    p = s.value(clean, test, recipe, 0)
-    victim, control = (train(part, recipe, 0).model() for part in (p.train, clean))
-    hits, base = (
-        int((predict(m, p.targets.x).argmax(1) == p.wanted).sum()) for m in (victim, control)
+    returned = subject.poisoned()
+    if subject.run().faults:
+        raise skip("not judged while a rule is broken")
+    if not len(returned.targets):
+        raise skip("no attacked test points")
+    clean, test = subject.data
+    recipe = replace(VICTIM, model=subject.model)
+    poisoned = subject.value(clean, test, recipe, 0)
+    victim = _standing(poisoned.train, recipe, poisoned, test)
+    control = _standing(clean, recipe, poisoned, test)
+    m = len(poisoned.targets)
+    rate = victim.hits / m
+    base = control.hits / m
+    low, high = wilson([rate], m)
+    told = (
+        f"{subject.model}: attack success {rate:.2f} [{low:.2f}, {high:.2f}] of {m}, "
+        f"unpoisoned {base:.2f}; "
+        f"clean accuracy {victim.accuracy:.3f}, unpoisoned {control.accuracy:.3f}"
     )
-    right, before = (
-        float((predict(m, test.x).argmax(1) == test.y).float().mean()) for m in (victim, control)
-    )
-    m = len(p.targets)
-    low, high = wilson([hits / m], m)
-    told = f"{s.model}: attack success {hits / m:.2f} [{low:.2f}, {high:.2f}] of {m}, unpoisoned {base / m:.2f}; "
-    told += f"clean accuracy {right:.3f}, unpoisoned {before:.3f}"
-    if low <= base / m:
+    if low <= base:
         raise FindingError("warn", told)
     return told
+
+
+def _standing(data: Dataset, recipe: Recipe, poisoned: Poisoned, test: Dataset) -> Standing:
+    """How a model that is trained on `data` stands."""
+    model = train(data, recipe, 0).model()
+    hits = predict(model, poisoned.targets.x).argmax(1) == poisoned.wanted
+    right = predict(model, test.x).argmax(1) == test.y
+    return Standing(int(hits.sum()), float(right.float().mean()))
 
 
 VICTIM_CHECKS: dict[str, Check] = {

@@ -26,7 +26,7 @@ def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG
 
 
 def _torchvision(name: str, about: str) -> Reader:
-    """Returns the reader of a class of `torchvision.datasets`, which `list` describes as `about`."""
+    """Returns the reader of a class of `torchvision.datasets`; `list` shows `about`."""
 
     def read(root: Path, download: bool) -> tuple[Dataset, Dataset]:
         train = _images(_opened(name, root, True, download))

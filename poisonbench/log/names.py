@@ -5,7 +5,7 @@ rows, e epochs, s steps.
 Use: `from poisonbench.log import names`, then `record.data[names.POISON_ROLE]`. Needs no torch.
 """
 
-# scene.h5 and poison files: the ground truth, see `poisonbench.poison_file.pack_poison`
+# scene.h5 and poison files: the ground truth, see `poisonbench.poison_file`
 POISON_ROLE = "poison/role"  # (n,) uint8, see `poisonbench.roles`
 POISON_ORIGIN = "poison/origin"  # (n,) int64, row of the clean training set, -1: a new row
 POISON_ROWS = "poison/rows"  # (p,) int64, the rows whose content is stored below

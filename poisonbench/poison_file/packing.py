@@ -1,0 +1,121 @@
+"""A poisoning as the data sets of a log, and back into the clean data that it was made from."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from poisonbench.contracts.values import Poisoned
+from poisonbench.data import Dataset
+from poisonbench.errors import LogError
+from poisonbench.log import Record
+from poisonbench.roles import CLEAN
+
+# data sets of a group and their types; None: floating point
+Form = Mapping[str, torch.dtype | None]
+POISON_FORM: Form = {
+    "role": torch.uint8,
+    "origin": torch.int64,
+    "rows": torch.int64,
+    "x": None,
+    "y": torch.int64,
+}
+TARGETS_FORM: Form = {"x": None, "y": torch.int64, "wanted": torch.int64, "origin": torch.int64}
+
+
+def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
+    """Returns the ground truth: roles, origins, and the content of rows that are not clean ones."""
+    source = clean.take(poisoned.origin.clamp(min=0))
+    same_x = (poisoned.train.x == source.x).flatten(1).all(1)
+    same_y = poisoned.train.y == source.y
+    is_source = same_x & same_y & (poisoned.origin >= 0) & (poisoned.role == CLEAN)
+    rows = (~is_source).cpu().nonzero().squeeze(1)
+    changed = poisoned.train.take(rows)
+    return {
+        "role": poisoned.role,
+        "origin": poisoned.origin,
+        "rows": rows,
+        "x": changed.x,
+        "y": changed.y,
+    }
+
+
+def unpack_group(record: Record, group: str, form: Form) -> dict[str, Tensor]:
+    """Returns the data sets of a group by their names in `form`, on the CPU.
+
+    Raises:
+        LogError: one is not there, or of another type.
+    """
+    found: dict[str, Tensor] = {}
+    for name, dtype in form.items():
+        key = f"{group}/{name}"
+        if key not in record.data:
+            raise LogError(record.path, f"has no data set {key!r}")
+        tensor = torch.as_tensor(record.data[key])
+        if not _is_of_type(tensor, dtype):
+            what = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            raise LogError(record.path, f"its {key!r} is {what}, which no poison has")
+        found[name] = tensor
+    return found
+
+
+def _is_of_type(tensor: Tensor, dtype: torch.dtype | None) -> bool:
+    """Whether it is a vector of that type, or, for None, a floating-point tensor of any shape."""
+    if dtype is None:
+        return tensor.is_floating_point()
+    return tensor.dtype == dtype and tensor.dim() == 1
+
+
+def unpack_train(record: Record, clean: Dataset) -> Dataset:
+    """Returns the poisoned training set of a log, given the clean one that it was made from.
+
+    Raises:
+        LogError: what the log holds does not fit together, or not the clean set.
+    """
+    stored = unpack_group(record, "poison", POISON_FORM)
+    origin = stored["origin"]
+    fits = _all_within(origin, -1, len(clean)) and len(origin) > 0
+    if not fits or stored["x"].shape[1:] != clean.x.shape[1:]:
+        what = f"({len(clean)} rows of shape {clean.shape})"
+        raise LogError(record.path, f"its rows do not fit the data set {what}")
+    if not _rows_are_named_once(stored):
+        raise LogError(record.path, "its changed rows are not those that it names, each once")
+    train = clean.take(origin.clamp(min=0))
+    x = train.x.clone()
+    y = train.y.clone()
+    x[stored["rows"].to(x.device)] = exact(record, stored["x"], x)
+    y[stored["rows"].to(y.device)] = stored["y"].to(y.device)
+    return Dataset(x, y, clean.classes)
+
+
+def _rows_are_named_once(stored: Mapping[str, Tensor]) -> bool:
+    """Whether `rows` names each stored row once, and all rows that are new among them."""
+    rows = stored["rows"]
+    n = len(stored["origin"])
+    if not len(rows) == len(stored["x"]) == len(stored["y"]) or len(stored["role"]) != n:
+        return False
+    if not _all_within(rows, 0, n):
+        return False
+    named = torch.zeros(n, dtype=torch.bool)
+    named[rows] = True
+    is_new = stored["origin"] < 0
+    return int(named.sum()) == len(rows) and bool(named[is_new].all())
+
+
+def _all_within(values: Tensor, low: int, high: int) -> bool:
+    """Whether all values lie in [low, high)."""
+    return bool(((values >= low) & (values < high)).all())
+
+
+def exact(record: Record, values: Tensor, like: Tensor) -> Tensor:
+    """Returns the values where `like` lies and in its type, as long as that loses nothing.
+
+    Raises:
+        LogError: it would round them.
+    """
+    moved = values.to(like)
+    back = moved.cpu().to(values.dtype)
+    if not torch.equal(back.nan_to_num(), values.nan_to_num()):
+        what = f"its values are {values.dtype}"
+        raise LogError(record.path, f"{what}, which {like.dtype} cannot hold without rounding")
+    return moved
