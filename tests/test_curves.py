@@ -9,7 +9,8 @@ from test_evaluate import scene_config, write_scene
 from experiments.cli import main
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
-from experiments.evaluation.rows import Row, aggregate
+from experiments.evaluation.means import aggregate
+from experiments.evaluation.rows import Row
 from experiments.report.pictures.success_curves import curve_figure, curves, success_curve
 from poisonbench.errors import ConfigError
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.intervals import auroc_interval, wilson
 from experiments.evaluation.load import load_results
+from experiments.evaluation.means import aggregate, mean_over
 from experiments.evaluation.ranking import ranking, ties
-from experiments.evaluation.rows import Row, aggregate, mean_over
+from experiments.evaluation.rows import Row
 from experiments.evaluation.samples import Sample
 from poisonbench import log
 from poisonbench.errors import ConfigError

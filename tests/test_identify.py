@@ -13,8 +13,9 @@ from test_run import PATCH, grid, results
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.kinds.filters import FilterSample, FilterScene
 from experiments.evaluation.load import load_results
+from experiments.evaluation.means import aggregate
 from experiments.evaluation.ranking import Counts, auroc, average_precision, recall_at_size
-from experiments.evaluation.rows import Row, aggregate
+from experiments.evaluation.rows import Row
 from experiments.plan.paths import Place
 from experiments.plan.stages import jobs
 from experiments.report.render import render

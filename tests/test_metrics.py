@@ -20,6 +20,7 @@ from experiments.evaluation.intervals import (
 )
 from experiments.evaluation.kinds.filters import FilterScene
 from experiments.evaluation.load import load_results
+from experiments.evaluation.means import aggregate
 from experiments.evaluation.metrics import Metric, mean_metric, rate, undefined
 from experiments.evaluation.poisoning import Poisoning, achieved, budget_told
 from experiments.evaluation.ranking import (
@@ -32,7 +33,6 @@ from experiments.evaluation.ranking import (
     roc_curve,
     true_positive_rate,
 )
-from experiments.evaluation.rows import aggregate
 from experiments.evaluation.samples import Sample
 from poisonbench import log
 from poisonbench.log import Record

@@ -10,7 +10,8 @@ from test_evaluate import sample, scene_config, write_detect, write_scene
 
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
-from experiments.evaluation.rows import Row, aggregate
+from experiments.evaluation.means import aggregate
+from experiments.evaluation.rows import Row
 from experiments.report.pictures.influence_picture import (
     GREY,
     ROLES,

@@ -318,4 +318,4 @@ def test_a_budget_that_was_met_adds_nothing_to_a_name(tmp_path: Path) -> None:
     role = [1] * 3 + [0] * 57
     write_scene(tmp_path, scene_config({"name": "patch", "budget": 0.05}), role=role)
     [table] = tables(summarise(load_results(tmp_path)))
-    assert table.rows[0][:2] == ("patch", "0.05 (3 rows)")
+    assert list(table.rows[0][:2]) == ["patch", "0.05 (3 rows)"]

@@ -1,4 +1,4 @@
-"""The table of commands. Only click is imported before one of them runs: `--help` answers at once."""
+"""The table of commands. Only click is imported before one runs: `--help` answers at once."""
 
 import warnings
 from pathlib import Path

@@ -67,7 +67,8 @@ def check(
 ) -> None:
     """Check a method rule by rule.
 
-    TARGET is a name that `poisonbench list` shows, or module:Class. Exit code 1 if a rule is broken.
+    TARGET is a name that `poisonbench list` shows, or module:Class. Exit code 1 if a rule is
+    broken.
     """
     from experiments.check.report import report
 

@@ -72,8 +72,8 @@ def curve(folder: Path, path: Path, axis: str) -> None:
 def certified(folder: Path, path: Path) -> None:
     """Plot the certified accuracy of the certifiers in FOLDER.
 
-    That is the share of test points that stay right whatever number of training rows, on the x-axis,
-    is inserted or deleted.
+    That is the share of test points that stay right whatever number of training rows, on the
+    x-axis, is inserted or deleted.
     """
     from experiments.evaluation.load import load_results
     from experiments.report.pictures.certified_curves import certified_curves

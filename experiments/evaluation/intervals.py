@@ -11,6 +11,7 @@ from threadpoolctl import ThreadpoolController
 from experiments.evaluation.metrics import Array
 
 Interval = tuple[float, float]
+Scores = tuple[Array, Array]  # (a,) of attacked points and (c,) of controls
 
 Z = 1.959963984540054  # the .975 quantile of the normal distribution
 ENDS = (0.025, 0.975)
@@ -20,27 +21,36 @@ DRAWS = 2000
 def wilson(rates: Sequence[float], n: int) -> Interval:
     """Returns Wilson's interval of the mean of the seeds' rates.
 
-    Points of one victim succeed together. So n is cut to p(1 - p) over the squared standard error of
-    the mean between the seeds where that is less (the design effect of clustered samples): two seeds
-    with 0 % and 100 % count as one point.
+    Points of one victim succeed together. So n is cut to p(1 - p) over the squared standard error
+    of the mean between the seeds where that is less (the design effect of clustered samples): two
+    seeds with 0 % and 100 % count as one point.
 
     Args:
         rates: one per seed, in [0, 1].
         n: points of all seeds together.
     """
     p = float(np.mean(rates))
-    variance = p * (1 - p)
-    size = float(n)
-    if len(rates) > 1:
-        error = float(np.var(rates, ddof=1)) / len(rates)
-        if error > 0:
-            size = min(size, max(1.0, variance / error))
+    size = _effective_size(rates, n)
     centre = p + Z * Z / (2 * size)
-    half = Z * np.sqrt(variance / size + Z * Z / (4 * size * size))
+    spread = p * (1 - p) / size + Z * Z / (4 * size * size)
+    half = Z * np.sqrt(spread)
     scale = 1 + Z * Z / size
     low = float((centre - half) / scale)
     high = float((centre + half) / scale)
     return max(0.0, low), min(1.0, high)
+
+
+def _effective_size(rates: Sequence[float], n: int) -> float:
+    """How many independent points the rates of the seeds amount to."""
+    size = float(n)
+    if len(rates) < 2:
+        return size
+    p = float(np.mean(rates))
+    squared_error = float(np.var(rates, ddof=1)) / len(rates)
+    if squared_error > 0:
+        independent = p * (1 - p) / squared_error
+        size = min(size, max(1.0, independent))
+    return size
 
 
 class Resampled(Protocol):
@@ -56,8 +66,8 @@ def hierarchical_bootstrap(
 ) -> list[Interval]:
     """Returns percentile intervals of the mean over groups of the mean over scenes, one per metric.
 
-    Within each group the scenes are drawn with replacement (a single one stands). Within every scene
-    drawn, its points are drawn anew. With two or three seeds the intervals are rough.
+    Within each group the scenes are drawn with replacement (a single one stands). Within every
+    scene drawn, its points are drawn anew. With two or three seeds the intervals are rough.
 
     Args:
         groups: for each group its scenes; at least one group, and one scene in each.
@@ -65,30 +75,31 @@ def hierarchical_bootstrap(
         seed: of the generator; equal seeds give equal intervals.
     """
     rng = np.random.default_rng(seed)
-    total: Array | None = None
     # matrix products so small cost more to share among threads than to do
     with _libraries().limit(limits=1, user_api="blas"):
-        for scenes in groups:
-            means = _group_means(scenes, draws, rng)
-            total = means if total is None else total + means
-    assert total is not None, "no groups"
-    low, high = np.quantile(total / len(groups), ENDS, axis=-1)
-    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+        group_means = [_group_means(scenes, draws, rng) for scenes in groups]
+    means = np.sum(group_means, axis=0) / len(groups)  # (k, draws)
+    return [_middle(draws_of_one) for draws_of_one in means]
+
+
+def _middle(values: Array) -> Interval:
+    """The middle 95 % of some values."""
+    low, high = np.quantile(values, ENDS)
+    return float(low), float(high)
 
 
 def _group_means(scenes: Sequence[Resampled], draws: int, rng: np.random.Generator) -> Array:
     """The mean over the scenes drawn, for each metric and draw: (k, draws)."""
     pick = rng.integers(len(scenes), size=(draws, len(scenes)))
-    values: Array | None = None
+    values = np.empty(0)
     for index, scene in enumerate(scenes):
         chosen = pick == index
-        drawn = scene.resampled(int(chosen.sum()), rng)
-        if values is None:
+        times = int(chosen.sum())
+        drawn = scene.resampled(times, rng)
+        if index == 0:
             values = np.empty((len(drawn), *pick.shape))
         values[:, chosen] = drawn
-    assert values is not None, "no scenes"
-    means: Array = values.mean(-1)
-    return means
+    return np.asarray(values.mean(-1))
 
 
 @cache
@@ -101,8 +112,8 @@ class Wins:
     """Which positive point outscores which negative one in a scene.
 
     Attributes:
-        matrix: (a, c), 1 for a win, 0.5 for a tie. Its mean is the AUROC; that of the difference of two
-            detectors' matrices is the difference of their AUROC.
+        matrix: (a, c), 1 for a win, 0.5 for a tie. Its mean is the AUROC; that of the difference
+            of two detectors' matrices is the difference of their AUROC.
     """
 
     matrix: Array
@@ -119,10 +130,13 @@ class Wins:
 
         Cost: size x a x c multiplications; nothing is sorted.
         """
-        rows = _times_drawn(self.matrix.shape[0], size, rng)
-        columns = _times_drawn(self.matrix.shape[1], size, rng)
-        means: Array = ((rows @ self.matrix) * columns).sum(1) / self.matrix.size
-        return means[None]
+        height, width = self.matrix.shape
+        rows = _times_drawn(height, size, rng)
+        columns = _times_drawn(width, size, rng)
+        won_by_column = rows @ self.matrix
+        sums = (won_by_column * columns).sum(1)
+        means = sums / self.matrix.size
+        return np.asarray(means[None])
 
 
 def _times_drawn(n: int, size: int, rng: np.random.Generator) -> Array:
@@ -134,22 +148,24 @@ def _times_drawn(n: int, size: int, rng: np.random.Generator) -> Array:
 
 
 def auroc_interval(
-    groups: Sequence[Sequence[tuple[Array, Array]]], draws: int = DRAWS, seed: int = 0
+    groups: Sequence[Sequence[Scores]],
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Interval:
     """Returns the bootstrap interval of the mean AUROC.
 
     Args:
-        groups: for each group its scenes: scores (a,) of attacked points and (c,) of controls.
+        groups: for each group the scores of its scenes.
         draws: resamples.
         seed: of the generator.
     """
-    matrices = [[Wins.of(*scene) for scene in scenes] for scenes in groups]
+    matrices = [[Wins.of(*scores) for scores in scenes] for scenes in groups]
     [interval] = hierarchical_bootstrap(matrices, draws, seed)
     return interval
 
 
 def difference_interval(
-    groups: Sequence[Sequence[tuple[tuple[Array, Array], tuple[Array, Array]]]],
+    groups: Sequence[Sequence[tuple[Scores, Scores]]],
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
@@ -158,14 +174,18 @@ def difference_interval(
     Every draw of scenes and points is shared by both.
 
     Args:
-        groups: for each group its scenes: the scores of one detector, (a,) and (c,), and those of the
-            other on the same points.
+        groups: for each group its scenes: the scores of one detector, and those of the other on the
+            same points.
         draws: resamples.
         seed: of the generator.
     """
-    matrices = []
-    for scenes in groups:
-        pairs = [(Wins.of(*one), Wins.of(*other)) for one, other in scenes]
-        matrices.append([Wins(one.matrix - other.matrix) for one, other in pairs])
+    matrices = [[_difference(*pair) for pair in scenes] for scenes in groups]
     [interval] = hierarchical_bootstrap(matrices, draws, seed)
     return interval
+
+
+def _difference(one: Scores, other: Scores) -> Wins:
+    """What one detector wins more than another on the same points."""
+    own = Wins.of(*one)
+    rival = Wins.of(*other)
+    return Wins(own.matrix - rival.matrix)

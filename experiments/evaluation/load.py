@@ -14,6 +14,7 @@ from poisonbench.errors import ConfigError, LogError
 from poisonbench.log import names
 
 SCENE = "scene.h5"
+NUMBERS = (names.CLEAN_CORRECT, names.CLEAN_SIZE)  # data sets of one number
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class Results:
 
 
 def settings(record: log.Record) -> tuple[dict[str, Any], int]:
-    """Returns what names the rows of a log (data set, recipe, attack, method, ...), and the seed."""
-    scene = record.config.get("scene", record.config)
-    named = {name: value for name, value in scene.items() if name != "seed"}
-    methods = {name: record.config[name] for name in PARTS if name in record.config}
-    return named | methods, int(scene["seed"])
+    """Returns what names the rows of a log (data set, recipe, attack, ...), and the seed."""
+    named = dict(record.config.get("scene", record.config))
+    seed = int(named.pop("seed"))
+    for part in PARTS:
+        if part in record.config:
+            named[part] = record.config[part]
+    return named, seed
 
 
 def load_results(folder: Path | str, verify: bool = True) -> Results:
@@ -105,8 +108,10 @@ def _scene_first(path: Path) -> tuple[Path, bool, Path]:
 
 
 def _read(path: Path, verify: bool) -> log.Record:
-    kind = STAGES.get(path.stem.partition("-")[0])
-    record = log.read(path, kind, keys=None if verify else NEEDED.get(kind or "", ()))
+    first_word = path.stem.partition("-")[0]
+    kind = STAGES.get(first_word)
+    keys = NEEDED.get(kind or "", ())
+    record = log.read(path, kind, keys=None if verify else keys)
     needed = NEEDED.get(record.kind, ())
     lacking = [key for key in needed if key not in record.data]
     if lacking:
@@ -151,9 +156,10 @@ def _check_types(record: log.Record) -> None:
         if key == names.REASON:
             record.text(key)
             continue
-        is_text = record.data[key].dtype.kind == "S"
-        is_array = key in (names.CLEAN_CORRECT, names.CLEAN_SIZE) and record.data[key].ndim
-        if is_text or is_array:
+        value = record.data[key]
+        is_text = value.dtype.kind == "S"
+        has_axes = value.ndim > 0
+        if is_text or (has_axes and key in NUMBERS):
             raise LogError(record.path, f"{key!r} is not of the type that it should be")
 
 

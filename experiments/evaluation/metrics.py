@@ -48,7 +48,9 @@ def rate(hits: NDArray[Any], none: str, bad: str = "") -> Metric:
 
 
 def mean_metric(
-    metrics: Collection[Metric], each: str = "scenes", of: Callable[[list[float]], Any] = np.mean
+    metrics: Collection[Metric],
+    each: str = "scenes",
+    of: Callable[[list[float]], Any] = np.mean,
 ) -> Metric:
     """Returns the mean of the defined values; its reason counts and names the undefined ones.
 
@@ -58,9 +60,11 @@ def mean_metric(
         of: what to take instead of the mean, such as `max`.
     """
     values = [metric.value for metric in metrics if metric.value is not None]
-    reasons = "; ".join(dict.fromkeys(metric.reason for metric in metrics if metric.reason))
+    reasons = [metric.reason for metric in metrics if metric.reason]
+    reason = "; ".join(dict.fromkeys(reasons))
+    count = len(values)
     if not values:
-        return undefined(reasons)
-    if reasons and len(values) < len(metrics):
-        reasons = f"over {len(values)} of {len(metrics)} {each}: {reasons}"
-    return Metric(float(of(values)), reasons, defined=len(values))
+        return undefined(reason)
+    if reason and count < len(metrics):
+        reason = f"over {count} of {len(metrics)} {each}: {reason}"
+    return Metric(float(of(values)), reason, defined=count)

@@ -1,7 +1,7 @@
 """The names of rows in tables.
 
-A method is called by its name, and by those hyperparameters alone in which it differs from others of
-that name in the results.
+A method is called by its name, and by those hyperparameters alone in which it differs from others
+of that name in the results.
 """
 
 import json
@@ -41,17 +41,24 @@ class ShortNames:
             return "none"
         name = str(config.get("name"))
         told = self.varying.get(name, frozenset()).union(always)
-        shown = [f"{field}={short(value)}" for field, value in config.items() if field in told]
-        return " ".join([name, *shown])
+        words = [name]
+        for field, value in config.items():
+            if field in told:
+                words.append(f"{field}={short(value)}")
+        return " ".join(words)
 
 
 def _varying(configs: Sequence[Config]) -> frozenset[str]:
     """The fields that not all of the configurations have, or not with the same value."""
-    values: dict[str, set[str]] = {field: set() for config in configs for field in config}
+    fields: set[str] = set()
     for config in configs:
-        for field, found in values.items():
-            found.add(json.dumps(config.get(field), sort_keys=True))
-    return frozenset(field for field, found in values.items() if len(found) > 1)
+        fields.update(config)
+    return frozenset(field for field in fields if _varies(field, configs))
+
+
+def _varies(field: str, configs: Sequence[Config]) -> bool:
+    values = {json.dumps(config.get(field), sort_keys=True) for config in configs}
+    return len(values) > 1
 
 
 def short(value: object) -> str:
@@ -69,16 +76,23 @@ def scene_config(row: Row) -> dict[str, Any]:
     """Returns data set, recipe, transfer and probe of a row as one configuration with a name."""
     fields: dict[str, Any] = {}
     for part in ("dataset", "recipe", "probe"):
-        own = row.settings.get(part) or {}
-        fields |= {key: value for key, value in own.items() if key not in ("name", "model")}
-    dataset = (row.settings.get("dataset") or {}).get("name", "?")
-    model = (row.settings.get("recipe") or {}).get("model", "")
+        fields |= _part(row, part)
+    fields.pop("name", None)
+    fields.pop("model", None)
+    dataset = _part(row, "dataset").get("name", "?")
+    model = _part(row, "recipe").get("model", "")
     name = f"{dataset} {model}".strip()
-    transfer = row.settings.get("transfer")
+    transfer = _part(row, "transfer")
     if transfer:
-        name = f"{name} transfer"
-        fields |= {f"transfer {key}": value for key, value in transfer.items()}
+        name += " transfer"
+    for key, value in transfer.items():
+        fields[f"transfer {key}"] = value
     return {"name": name, **fields}
+
+
+def _part(row: Row, part: str) -> dict[str, Any]:
+    """A part of what names a row; empty if the row has none."""
+    return row.settings.get(part) or {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +119,12 @@ class RowNames:
         rows = list(rows)
         configs = [scene_config(row) for row in rows]
         scenes = ShortNames.of(configs)
+        different = {scenes.name(config) for config in configs}
         return cls(
             scenes=scenes,
-            several_scenes=len({scenes.name(config) for config in configs}) > 1,
-            attacks=ShortNames.of(row.settings.get("attack") for row in rows),
-            methods={part: ShortNames.of(row.settings.get(part) for row in rows) for part in parts},
+            several_scenes=len(different) > 1,
+            attacks=_names_of("attack", rows),
+            methods={part: _names_of(part, rows) for part in parts},
         )
 
     def attack(self, row: Row) -> str:
@@ -117,16 +132,20 @@ class RowNames:
 
         Where the attack did not poison as many rows as its budget asked for, the name says so.
         """
-        parts = []
-        missed = any(scene.missed for scene in row.poisoned)
         attack = row.settings.get("attack")
-        told = missed and "budget" in (attack or {})
-        if attack is not None:
-            parts.append(self.attacks.name(attack, always=["budget"] if told else []))
+        missed = any(scene.missed for scene in row.poisoned)
+        told = missed and "budget" in _part(row, "attack")
+        words = []
+        if told:
+            words.append(self.attacks.name(attack, always=["budget"]))
+        elif attack is not None:
+            words.append(self.attacks.name(attack))
         if self.several_scenes:
-            parts.append(self.scenes.name(scene_config(row)))
-        name = ", ".join(parts) or "all"
-        return f"{name} (achieved: {achieved(row.poisoned)})" if told else name
+            words.append(self.scenes.name(scene_config(row)))
+        name = ", ".join(words) or "all"
+        if told:
+            name += f" (achieved: {achieved(row.poisoned)})"
+        return name
 
     def method(self, row: Row, part: str) -> str:
         """Returns the name of a method of the row, `none` if it has none."""
@@ -140,10 +159,18 @@ class RowNames:
         return self.attack(row), *methods
 
 
+def _names_of(part: str, rows: Iterable[Row]) -> ShortNames:
+    return ShortNames.of(row.settings.get(part) for row in rows)
+
+
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """Returns the rows sorted by their names, numbers in them by value."""
     names = RowNames.of(rows)
-    return sorted(rows, key=lambda row: [natural(name) for name in names.all(row)])
+
+    def key(row: Row) -> list[list[tuple[float, str]]]:
+        return [natural(name) for name in names.all(row)]
+
+    return sorted(rows, key=key)
 
 
 def natural(text: str) -> list[tuple[float, str]]:
@@ -151,6 +178,8 @@ def natural(text: str) -> list[tuple[float, str]]:
     parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", text)
     keys = []
     for index, part in enumerate(parts):
-        is_number = index % 2 == 1
-        keys.append((float(part), "") if is_number else (0.0, part))
+        if index % 2:  # a number
+            keys.append((float(part), ""))
+        else:
+            keys.append((0.0, part))
     return keys

@@ -1,21 +1,24 @@
 """Two detectors on the same scenes: differences of their AUROC with paired intervals.
 
 Both are judged on the same points of the same scenes, and every resample draws the same points for
-both: what makes a scene hard for both cancels. So a difference far smaller than either interval can be
-told from chance. Cost: one bootstrap per row.
+both: what makes a scene hard for both cancels. So a difference far smaller than either interval
+can be told from chance. Cost: one bootstrap per row.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.evaluation.intervals import difference_interval
+from experiments.evaluation.intervals import Scores, difference_interval
+from experiments.evaluation.means import aggregate, mean_over
 from experiments.evaluation.metrics import Metric, undefined
 from experiments.evaluation.names import RowNames, in_order
-from experiments.evaluation.rows import Row, aggregate, mean_over
+from experiments.evaluation.rows import Row
 from experiments.evaluation.samples import RESAMPLED, Intervals, Sample
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
+
+WITHOUT_INFLUENCE = json.dumps(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +54,25 @@ class PairedSample(Sample):
         for key, matched in RESAMPLED.items():
             able = []
             for scenes in groups:
-                pairs = [
-                    (
-                        (scene.positive, scene.against(matched)),
-                        (scene.other.positive, scene.other.against(matched)),
-                    )
-                    for scene in scenes
-                    if isinstance(scene, PairedSample)
-                    and scene.other is not None
-                    and not scene.undefined(matched)
-                ]
+                pairs = _pairs(scenes, matched)
                 if pairs:
                     able.append(pairs)
             if able:
                 found[key] = difference_interval(able)
         return found
+
+
+def _pairs(scenes: Sequence[Sample], matched: bool) -> list[tuple[Scores, Scores]]:
+    """The scores of both detectors in the scenes where their difference is defined."""
+    pairs = []
+    for scene in scenes:
+        assert isinstance(scene, PairedSample)
+        assert scene.other is not None
+        if not scene.undefined(matched):
+            own = (scene.positive, scene.against(matched))
+            rival = (scene.other.positive, scene.other.against(matched))
+            pairs.append((own, rival))
+    return pairs
 
 
 def differences(detections: Iterable[Row], name: str) -> list[Row]:
@@ -91,7 +98,9 @@ def differences(detections: Iterable[Row], name: str) -> list[Row]:
     pairs = []
     for row in rows:
         scene = _scene_key(row)
-        rival = rivals.get((scene, _estimator_key(row))) or rivals.get((scene, "null"))
+        rival = rivals.get((scene, _estimator_key(row)))
+        if rival is None:
+            rival = rivals.get((scene, WITHOUT_INFLUENCE))
         if rival is not None and rival is not row:
             pairs.append(_difference(row, rival))
     merged = in_order(aggregate(pairs))
@@ -100,39 +109,48 @@ def differences(detections: Iterable[Row], name: str) -> list[Row]:
 
 def means_over_attacks(rows: Sequence[Row]) -> list[Row]:
     """Returns means over the attacks with a defined AUROC; none if there is but one such attack."""
-    able = {
-        json.dumps(row.settings["attack"]) for row in rows if row.metrics["auroc"].value is not None
-    }
+    able = set()
+    for row in rows:
+        if row.metrics["auroc"].value is not None:
+            able.add(_attack_key(row))
     if len(able) < 2:
         return []
-    return mean_over([row for row in rows if json.dumps(row.settings["attack"]) in able])
+    return mean_over([row for row in rows if _attack_key(row) in able])
+
+
+def _attack_key(row: Row) -> str:
+    """A text that is equal for rows of one attack."""
+    return json.dumps(row.settings["attack"])
 
 
 def _scene_key(row: Row) -> str:
     """A text that is equal for rows of one scene."""
-    scene = {
-        key: value for key, value in row.settings.items() if key not in ("estimator", "detector")
-    }
+    scene = dict(row.settings)
+    scene.pop("estimator", None)
+    scene.pop("detector", None)
     return json.dumps([scene, row.seeds], sort_keys=True)
 
 
 def _estimator_key(row: Row) -> str:
-    """A text that is equal for rows of one estimator, `null` without one."""
+    """A text that is equal for rows of one estimator, `WITHOUT_INFLUENCE` without one."""
     return json.dumps(row.settings.get("estimator"), sort_keys=True)
 
 
 def _called(rows: Sequence[Row], name: str) -> list[Row]:
     """The rows of the one detector of that name."""
+    by_name: dict[str, list[Row]] = {}  # as the tables call them
     names = RowNames.of(rows)
-    found = [row for row in rows if names.method(row, "detector") == name]
-    if not found:
-        found = [row for row in rows if row.settings["detector"]["name"] == name]
-    if len({names.method(row, "detector") for row in found}) != 1:
-        known = sorted({names.method(row, "detector") for row in rows})
-        how_many = "several detectors" if found else "no detector"
-        what = f"{name!r} names {how_many} of these results{nearest(name, known)}"
-        raise ConfigError([what], f"there are: {', '.join(known) or 'none'}")
-    return found
+    for row in rows:
+        by_name.setdefault(names.method(row, "detector"), []).append(row)
+    if name in by_name:
+        return by_name[name]
+    found = [same for same in by_name.values() if same[0].settings["detector"]["name"] == name]
+    if len(found) == 1:
+        return found[0]
+    known = sorted(by_name)
+    how_many = "several detectors" if found else "no detector"
+    what = f"{name!r} names {how_many} of these results{nearest(name, known)}"
+    raise ConfigError([what], f"there are: {', '.join(known) or 'none'}")
 
 
 def _difference(row: Row, rival: Row) -> Row:

@@ -1,7 +1,8 @@
 """How much of the training set an attack poisoned, beside the budget that the grid asked of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,56 +33,76 @@ class Poisoning:
         """Counts the rows in a log of kind "scene"."""
         role = scene.data[names.POISON_ROLE]
         new = scene.data[names.POISON_ORIGIN] == -1
-        budget = scene.config["attack"].get("budget")
-        known = isinstance(budget, int | float) and not isinstance(budget, bool)
+        rows = len(role)
         return cls(
-            asked=float(budget) if known else None,
+            asked=_budget(scene.config["attack"]),
             poison=int(np.sum(role == POISON)),
             cover=int(np.sum(role == COVER)),
-            rows=len(role),
-            clean_rows=len(role) - int(np.sum(new)),
+            rows=rows,
+            clean_rows=rows - int(np.sum(new)),
         )
 
     @property
     def share(self) -> float:
-        """Poison rows as a fraction of the clean training rows, as the budget is; 0 if there are none."""
-        return self.poison / self.clean_rows if self.clean_rows else 0.0
+        """Poison rows as a fraction of the clean training rows, as the budget is."""
+        if not self.clean_rows:
+            return 0.0
+        return self.poison / self.clean_rows
 
     @property
     def missed(self) -> bool:
-        """Whether the rows differ from those asked by one or more; a fraction of a row is rounding."""
+        """Whether the rows differ from those asked by one or more; less is rounding."""
         if self.asked is None:
             return False
-        return abs(self.poison - self.asked * self.clean_rows) >= 1
+        paid_for = self.asked * self.clean_rows
+        return abs(self.poison - paid_for) >= 1
+
+
+def _budget(attack: Mapping[str, Any]) -> float | None:
+    budget = attack.get("budget")
+    if isinstance(budget, bool) or not isinstance(budget, int | float):
+        return None
+    return float(budget)
 
 
 def achieved(scenes: Sequence[Poisoning]) -> str:
     """Returns rows and share, such as `12 of 60 rows, 0.20`; a range where the scenes differ."""
-    poison = _span([str(scene.poison) for scene in _ascending(scenes)])
-    clean = _span(sorted({str(scene.clean_rows) for scene in scenes}, key=int))
-    share = _span([f"{scene.share:.2g}" for scene in _ascending(scenes)])
+    ordered = sorted(scenes, key=_amount)
+    poison = _span([str(scene.poison) for scene in ordered])
+    clean = _span([str(scene.clean_rows) for scene in ordered])
+    share = _span([f"{scene.share:.2g}" for scene in ordered])
     return f"{poison} of {clean} rows, {share}"
 
 
 def budget_told(scenes: Sequence[Poisoning]) -> str:
-    """Returns the budget asked, and in brackets what was achieved: rows alone where that is equal."""
-    if not any(scene.poison for scene in scenes) and not any(scene.asked for scene in scenes):
+    """Returns the budget asked and what was achieved: rows alone where these are equal."""
+    nothing = all(scene.asked is None and scene.poison == 0 for scene in scenes)
+    if nothing:
         return "-"
-    asked = _span(list(dict.fromkeys(_asked(scene) for scene in scenes)))
-    if asked == "-" or any(scene.missed for scene in scenes):
+    asked = _span([_asked(scene) for scene in scenes])
+    missed = any(scene.missed for scene in scenes)
+    if missed or asked == "-":
         return f"{asked} ({achieved(scenes)})"
-    poison = _span([str(scene.poison) for scene in _ascending(scenes)])
+    ordered = sorted(scenes, key=_amount)
+    poison = _span([str(scene.poison) for scene in ordered])
     return f"{asked} ({poison} rows)"
 
 
 def _asked(scene: Poisoning) -> str:
-    return "-" if scene.asked is None else f"{scene.asked:g}"
+    if scene.asked is None:
+        return "-"
+    return f"{scene.asked:g}"
 
 
-def _ascending(scenes: Sequence[Poisoning]) -> list[Poisoning]:
-    return sorted(scenes, key=lambda scene: (scene.poison, scene.share))
+def _amount(scene: Poisoning) -> tuple[int, float]:
+    """A sort key: from the least to the most poison."""
+    return scene.poison, scene.share
 
 
 def _span(texts: Sequence[str]) -> str:
     """The one text, or the first and the last."""
-    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+    first = texts[0]
+    last = texts[-1]
+    if first == last:
+        return first
+    return f"{first} to {last}"

@@ -1,7 +1,7 @@
 """Metrics of a ranking, from counts: how well scores tell positive from negative points.
 
-Positive points (attacked points, poison rows) should score higher than negative ones (controls, clean
-rows). Points of equal score are tied: a tie counts as half a win in AUROC. Cost: one sort.
+Positive points (attacked points, poison rows) should score higher than negative ones (controls,
+clean rows). Points of equal score are tied: a tie counts as half a win in AUROC. Cost: one sort.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from experiments.evaluation.metrics import Array, Metric, undefined
 from experiments.evaluation.samples import Sample
 
 LEVELS = (0.001, 0.01, 0.05)  # false-positive rates at which the true-positive rate is read
+NAMES = ("auroc", "auprc", *(f"tpr_at_{level}" for level in LEVELS))
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How positive and negative points are ordered by their scores: all that a ranking metric needs.
+    """How positive and negative points are ordered by score: all that these metrics need.
 
     The J different scores of the positive points, descending, divide the negative points into those
     above the first, those tied with it, those between it and the second, ..., and those below all.
@@ -35,8 +36,19 @@ class Counts:
         levels, positives = np.unique(-positive, return_counts=True)
         left = np.searchsorted(levels, -negative, "left")
         right = np.searchsorted(levels, -negative, "right")
-        negatives = np.bincount(left + right, minlength=2 * len(levels) + 1)
+        places = 2 * len(levels) + 1
+        negatives = np.bincount(left + right, minlength=places)
         return cls(positives.astype(float), negatives.astype(float))
+
+    @property
+    def size(self) -> Array:
+        """(...) positive points."""
+        return np.asarray(self.positives.sum(-1))
+
+    @property
+    def other_size(self) -> Array:
+        """(...) negative points."""
+        return np.asarray(self.negatives.sum(-1))
 
     @property
     def found(self) -> Array:
@@ -46,32 +58,32 @@ class Counts:
     @property
     def above(self) -> Array:
         """(..., J) negative points of a higher score than each."""
-        found: Array = self.negatives.cumsum(-1)[..., 0:-1:2]
-        return found
+        running = self.negatives.cumsum(-1)
+        return np.asarray(running[..., 0:-1:2])
 
     @property
     def reached(self) -> Array:
         """(..., J) negative points of each score or a higher one."""
-        found: Array = self.negatives.cumsum(-1)[..., 1::2]
-        return found
+        running = self.negatives.cumsum(-1)
+        return np.asarray(running[..., 1::2])
 
 
 def auroc(counts: Counts) -> Array:
     """Returns the share of (positive, negative) pairs won, where a tie is half a win: (...)."""
-    size = counts.positives.sum(-1)
-    other = counts.negatives.sum(-1)
-    beaten = other[..., None] - (counts.above + counts.reached) / 2
-    wins = (counts.positives * beaten).sum(-1)
-    share: Array = wins / (size * other)
-    return share
+    lost = (counts.above + counts.reached) / 2  # to negative points, by each score
+    won = counts.other_size[..., None] - lost
+    wins = (counts.positives * won).sum(-1)
+    pairs = counts.size * counts.other_size
+    return np.asarray(wins / pairs)
 
 
 def average_precision(counts: Counts) -> Array:
-    """Returns the AUPRC: the mean over the positive points of the precision at their score: (...)."""
+    """Returns the AUPRC, the mean precision at the scores of the positive points: (...)."""
     found = counts.found
-    precision = found / np.maximum(found + counts.reached, 1)
-    mean: Array = (counts.positives * precision).sum(-1) / counts.positives.sum(-1)
-    return mean
+    reached = found + counts.reached
+    precision = found / np.maximum(reached, 1)
+    summed = (counts.positives * precision).sum(-1)
+    return np.asarray(summed / counts.size)
 
 
 def recall_at_size(counts: Counts) -> Array:
@@ -79,20 +91,20 @@ def recall_at_size(counts: Counts) -> Array:
 
     Among tied points the order is random: the mean over all orders is returned.
     """
-    size = counts.positives.sum(-1, keepdims=True)
     before = counts.above + counts.found - counts.positives  # points of a higher score
     tied = counts.positives + counts.reached - counts.above  # points of the same score
-    share = np.clip((size - before) / np.maximum(tied, 1), 0, 1)
-    recall: Array = (counts.positives * share).sum(-1) / size[..., 0]
-    return recall
+    room = counts.size[..., None] - before  # for them among the highest scores
+    share = np.clip(room / np.maximum(tied, 1), 0, 1)
+    summed = (counts.positives * share).sum(-1)
+    return np.asarray(summed / counts.size)
 
 
 def true_positive_rate(counts: Counts, level: float) -> Array:
-    """Returns the largest true-positive rate whose false-positive rate is at most `level`: (...)."""
-    false_rate = counts.reached / counts.negatives.sum(-1, keepdims=True)
-    true_rate = counts.found / counts.positives.sum(-1, keepdims=True)
-    best: Array = np.where(false_rate <= level, true_rate, 0.0).max(-1)
-    return best
+    """Returns the largest true-positive rate at a false-positive rate up to `level`: (...)."""
+    false_rate = counts.reached / counts.other_size[..., None]
+    true_rate = counts.found / counts.size[..., None]
+    allowed = np.where(false_rate <= level, true_rate, 0.0)
+    return np.asarray(allowed.max(-1))
 
 
 def roc_curve(counts: Counts) -> tuple[Array, Array]:
@@ -102,10 +114,11 @@ def roc_curve(counts: Counts) -> tuple[Array, Array]:
         False- and true-positive rates, (2J + 2,) each, ascending from (0, 0) to (1, 1).
     """
     found = counts.found
-    false = np.stack([counts.above, counts.reached], -1).ravel()
-    true = np.stack([found - counts.positives, found], -1).ravel()
-    false_rate = np.concatenate([[0.0], false / counts.negatives.sum(), [1.0]])
-    true_rate = np.concatenate([[0.0], true / counts.positives.sum(), [1.0]])
+    before = found - counts.positives
+    true = np.stack([before, found], -1) / counts.size
+    false = np.stack([counts.above, counts.reached], -1) / counts.other_size
+    false_rate = np.concatenate([[0.0], false.ravel(), [1.0]])
+    true_rate = np.concatenate([[0.0], true.ravel(), [1.0]])
     return false_rate, true_rate
 
 
@@ -117,14 +130,17 @@ def ranking(sample: Sample, matched: bool = False) -> dict[str, Metric]:
         matched: compare with the matched controls alone; the names then end in `_matched`.
     """
     suffix = "_matched" if matched else ""
-    names = ["auroc", "auprc", *(f"tpr_at_{level}" for level in LEVELS)]
     reason = sample.undefined(matched)
     if reason:
-        return dict.fromkeys([name + suffix for name in names], undefined(reason))
+        return {f"{name}{suffix}": undefined(reason) for name in NAMES}
     counts = Counts.of(sample.positive, sample.against(matched))
-    values = [auroc(counts), average_precision(counts)]
-    values += [true_positive_rate(counts, level) for level in LEVELS]
-    return {name + suffix: Metric(float(value)) for name, value in zip(names, values, strict=True)}
+    values = {
+        "auroc": auroc(counts),
+        "auprc": average_precision(counts),
+    }
+    for level in LEVELS:
+        values[f"tpr_at_{level}"] = true_positive_rate(counts, level)
+    return {f"{name}{suffix}": Metric(float(values[name])) for name in NAMES}
 
 
 def ties(sample: Sample) -> Metric:
@@ -134,4 +150,5 @@ def ties(sample: Sample) -> Metric:
         return undefined(reason)
     scores = np.concatenate([sample.positive, sample.negative])
     _, counts = np.unique(scores, return_counts=True)
-    return Metric(float(counts[counts > 1].sum() / counts.sum()))
+    shared = counts[counts > 1].sum()
+    return Metric(float(shared / len(scores)))

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from experiments.evaluation.evaluations import EVALUATIONS, rows_of
 from experiments.evaluation.load import Results
+from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import in_order
 from experiments.evaluation.paired import differences, means_over_attacks
-from experiments.evaluation.rows import Row, aggregate
+from experiments.evaluation.rows import Row
 
 # tables that an export has even when they are empty, in its order
 ALWAYS = ("victims", "detections", "means", "costs")
@@ -50,12 +51,14 @@ class Summary:
 
     def tables(self) -> dict[str, Sequence[Row]]:
         """Returns all rows by table, those of single scenes as `scene-...`."""
-        found: dict[str, Sequence[Row]] = {name: self.rows.get(name, []) for name in ALWAYS}
+        found: dict[str, Sequence[Row]] = dict.fromkeys(ALWAYS, ())
         found["means"] = self.means
         if self.against:
             found["differences"] = self.differences
         found |= self.rows
-        return found | {f"scene-{name}": rows for name, rows in self.scenes.items()}
+        for name, rows in self.scenes.items():
+            found[f"scene-{name}"] = rows
+        return found
 
 
 def summarise(results: Results, against: str | None = None) -> Summary:
@@ -75,18 +78,28 @@ def summarise(results: Results, against: str | None = None) -> Summary:
         if found or evaluation.rows in ALWAYS:
             scenes[evaluation.rows] = found
             merged[evaluation.rows] = in_order(aggregate(found, drop=evaluation.over))
-    root = results.folder
-    failures = [
-        Fault(str(record.path.relative_to(root)), record.text("reason"))
-        for record in results.of("failure")
-    ]
-    damaged = [Fault(str(error.path.relative_to(root)), error.reason) for error in results.damaged]
     return Summary(
         rows=merged,
         means=means_over_attacks(merged["detections"]),
         scenes=scenes,
-        failures=failures,
-        damaged=damaged,
+        failures=_failures(results),
+        damaged=_damaged(results),
         differences=differences(scenes["detections"], against) if against else [],
         against=against or "",
     )
+
+
+def _failures(results: Results) -> list[Fault]:
+    faults = []
+    for record in results.of("failure"):
+        path = record.path.relative_to(results.folder)
+        faults.append(Fault(str(path), record.text("reason")))
+    return faults
+
+
+def _damaged(results: Results) -> list[Fault]:
+    faults = []
+    for error in results.damaged:
+        path = error.path.relative_to(results.folder)
+        faults.append(Fault(str(path), error.reason))
+    return faults

@@ -1,4 +1,4 @@
-"""The cells of a run in a file beside its grid: what there is to do, told without torch or any method."""
+"""The cells of a run, in a file beside its grid: what there is to do, told without torch."""
 
 import json
 from collections.abc import Iterable

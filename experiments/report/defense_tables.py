@@ -21,19 +21,23 @@ def identification_table(rows: Sequence[Row]) -> Table:
             row.metrics["recall"],
             row.metrics["ties"],
         ]
-        numbers = cells.row(*metrics)
-        seconds = cells.row(row.metrics["seconds"], form=".3g")
-        counts = (str(row.counts["poison"]), str(row.counts["cover"]), str(len(row.seeds)))
-        body.append((*names.all(row), *numbers, *seconds, *counts))
+        line = list(names.all(row))
+        line += cells.row(*metrics)
+        line += cells.row(row.metrics["seconds"], form=".3g")
+        line.append(str(row.counts["poison"]))
+        line.append(str(row.counts["cover"]))
+        line.append(str(len(row.seeds)))
+        body.append(line)
     head = (
         *("attack", "estimator", "filter", "AUPRC [95 %]", "AUROC", "recall [95 %]"),
         *("ties", "s", "poison", "cover", "seeds"),
     )
     legend = (
-        "How well each filter finds the poison rows among the clean training rows. recall: the share "
-        "of the poison rows among as many rows of the highest scores. ties: the share of rows whose "
-        "score another row has. poison, cover: rows over all seeds; cover rows enter no metric. "
-        "s: seconds. In brackets behind a method: what it takes beyond the victim."
+        "How well each filter finds the poison rows among the clean training rows. recall: "
+        "the share of the poison rows among as many rows of the highest scores. ties: the "
+        "share of rows whose score another row has. poison, cover: rows over all seeds; cover "
+        "rows enter no metric. s: seconds. In brackets behind a method: what it takes beyond "
+        "the victim."
     )
     return Table("IDENTIFICATION", legend, head, body, 3, cells.notes(), grouped=True)
 
@@ -45,24 +49,26 @@ def mitigation_table(rows: Sequence[Row]) -> Table:
     cells = Cells()
     body = []
     for row in judged:
-        rates = cells.row(
+        line = list(names.all(row))
+        line += cells.row(
             replace(row.metrics["asr_before"], interval=None),
             row.metrics["asr_after"],
             replace(row.metrics["accuracy_before"], interval=None),
             replace(row.metrics["accuracy_after"], interval=None),
         )
-        removed = cells.row(row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%")
-        effort = cells.row(row.metrics["retrainings"], row.metrics["seconds"], form=".3g")
-        body.append((*names.all(row), *rates, *removed, *effort, str(len(row.seeds))))
+        line += cells.row(row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%")
+        line += cells.row(row.metrics["retrainings"], row.metrics["seconds"], form=".3g")
+        line.append(str(len(row.seeds)))
+        body.append(line)
     head = (
         *("attack", "estimator", "judge", "mitigation", "ASR", "after [95 %]", "accuracy", "after"),
         *("poison", "clean", "runs", "s", "seeds"),
     )
     legend = (
-        "ASR: attack success rate over all attacked test points, before and after the mitigation; "
-        "accuracy: on clean test points, before and after. poison, clean: the share of these "
-        "training rows that was removed. runs: retrainings; s: seconds. judge: the detector or "
-        "filter on whose verdict it works."
+        "ASR: attack success rate over all attacked test points, before and after the "
+        "mitigation; accuracy: on clean test points, before and after. poison, clean: the "
+        "share of these training rows that was removed. runs: retrainings; s: seconds. judge: "
+        "the detector or filter on whose verdict it works."
     )
     return Table("MITIGATION", legend, head, body, 4, cells.notes(), grouped=True)
 
@@ -80,16 +86,18 @@ def certificate_table(rows: Sequence[Row]) -> Table:
     body = []
     for row in rows:
         certified = [row.metrics[f"certified_{at}"] for at in RADII[1:]]
-        rates = cells.row(row.metrics["accuracy"], *certified)
-        radius = cells.row(row.metrics["median_radius"], form=".3g")
-        success = cells.row(replace(row.metrics["asr"], interval=None))
-        seconds = cells.row(row.metrics["seconds"], form=".3g")
-        body.append((*names.all(row), *rates, *radius, *success, *seconds, str(len(row.seeds))))
+        line = list(names.all(row))
+        line += cells.row(row.metrics["accuracy"], *certified)
+        line += cells.row(row.metrics["median_radius"], form=".3g")
+        line += cells.row(replace(row.metrics["asr"], interval=None))
+        line += cells.row(row.metrics["seconds"], form=".3g")
+        line.append(str(len(row.seeds)))
+        body.append(line)
     radii = [f">={at}" for at in RADII[1:]]
     head = ("attack", "certifier", "accuracy", *radii, "radius", "ASR", "s", "seeds")
     legend = (
-        "Certified accuracy: the share of the clean test points that are predicted rightly, and stay "
-        "so whatever r training rows are inserted or deleted (column >=r). radius: the median r. "
-        "ASR: attack success rate against the certified model; s: seconds."
+        "Certified accuracy: the share of the clean test points that are predicted rightly, "
+        "and stay so whatever r training rows are inserted or deleted (column >=r). radius: "
+        "the median r. ASR: attack success rate against the certified model; s: seconds."
     )
     return Table("CERTIFIED", legend, head, body, 2, cells.notes(), grouped=True)

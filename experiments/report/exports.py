@@ -17,9 +17,9 @@ from experiments.evaluation.summary import Summary
 
 def to_json(summary: Summary) -> str:
     """Returns all rows, over seeds and of single scenes; undefined is null, never NaN."""
-    content: dict[str, Any] = {
-        name: [_row(row) for row in rows] for name, rows in summary.tables().items()
-    }
+    content: dict[str, Any] = {}
+    for name, rows in summary.tables().items():
+        content[name] = [_row(row) for row in rows]
     content["failures"] = [asdict(fault) for fault in summary.failures]
     content["damaged"] = [asdict(fault) for fault in summary.damaged]
     # a hyperparameter may be infinite, which is no JSON
@@ -44,9 +44,8 @@ def _budget(scenes: Sequence[Poisoning]) -> dict[str, float | None]:
 
     Rows are means over the scenes; the share is that of the clean training rows, as the budget is.
     """
-    asked = {scene.asked for scene in scenes}
     return {
-        "asked": asked.pop() if len(asked) == 1 else None,
+        "asked": _common([scene.asked for scene in scenes]),
         "achieved": _mean([scene.share for scene in scenes]),
         "poison_rows": _mean([scene.poison for scene in scenes]),
         "cover_rows": _mean([scene.cover for scene in scenes]),
@@ -54,30 +53,47 @@ def _budget(scenes: Sequence[Poisoning]) -> dict[str, float | None]:
     }
 
 
+def _common(values: Sequence[float | None]) -> float | None:
+    """The value that all have, None if they differ."""
+    if len(set(values)) != 1:
+        return None
+    return values[0]
+
+
 def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+    if not values:
+        return None
+    return float(np.mean(values))
 
 
 def to_csv(summary: Summary) -> str:
     """Returns one line for every row and fault; undefined is empty.
 
-    The column `table` tells what a line is, `SETTING.FIELD` are settings, `budget...` what was to be
-    poisoned and what was, `n.NAME` are counts. Each metric has columns for its interval and reason.
+    The column `table` tells what a line is, `SETTING.FIELD` are settings, `budget...` what was to
+    be poisoned and what was, `n.NAME` are counts. Each metric has columns for its interval and
+    reason.
     """
     lines = []
     for name, rows in summary.tables().items():
         lines += [{"table": name, **_csv_row(row)} for row in rows]
     lines += [{"table": "failures", **asdict(fault)} for fault in summary.failures]
     lines += [{"table": "damaged", **asdict(fault)} for fault in summary.damaged]
-    used: dict[str, None] = {}
-    for line in lines:
-        used |= {key: None for key, value in line.items() if value not in (None, "")}
     out = io.StringIO()
-    columns = list(used) or ["table"]
+    columns = _filled_columns(lines)
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue().rstrip("\n")
+
+
+def _filled_columns(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """The columns that are not empty in every line, in the order of their first value."""
+    used: dict[str, None] = {}
+    for line in lines:
+        for key, value in line.items():
+            if value not in (None, ""):
+                used[key] = None
+    return list(used) or ["table"]
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
@@ -88,7 +104,9 @@ def _csv_row(row: Row) -> dict[str, Any]:
     }
     for part, config in row.settings.items():
         for key, value in (config or {}).items():
-            line[f"{part}.{key}"] = value if isinstance(value, float) else short(value)
+            if not isinstance(value, float):  # which keeps its full precision
+                value = short(value)
+            line[f"{part}.{key}"] = value
     for key, number in _budget(row.poisoned).items():
         line[f"budget.{key}"] = number
     for key, count in row.counts.items():

@@ -1,6 +1,7 @@
 """Tables in Markdown and LaTeX; whatever they would read as markup is escaped."""
 
 import re
+from collections.abc import Sequence
 
 from experiments.report.table import Table
 from experiments.report.text import printable
@@ -22,13 +23,15 @@ def to_markdown(table: Table) -> str:
     """Returns a pipe table."""
     lines = [f"### {table.title.capitalize()}", "", _markdown(table.legend), ""]
     lines.append(_pipes(table.head))
-    lines.append(_pipes(("---",) * len(table.head)))
-    lines += [_pipes(tuple(_markdown(cell) for cell in row)) for row in table.rows]
+    lines.append(_pipes(["---"] * len(table.head)))
+    for row in table.rows:
+        escaped = [_markdown(cell) for cell in row]
+        lines.append(_pipes(escaped))
     lines += [f"\n{_markdown(note)}" for note in table.notes]
     return "\n".join(lines)
 
 
-def _pipes(cells: tuple[str, ...]) -> str:
+def _pipes(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -56,7 +59,7 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _ampersands(cells: tuple[str, ...]) -> str:
+def _ampersands(cells: Sequence[str]) -> str:
     return " & ".join(_latex(cell) for cell in cells) + r" \\"
 
 

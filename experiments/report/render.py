@@ -1,4 +1,4 @@
-"""Results to text: tables for people (terminal, Markdown, LaTeX), everything for programs (CSV, JSON)."""
+"""Results to text: tables for people, everything for programs (CSV, JSON)."""
 
 from experiments.evaluation.load import Results
 from experiments.evaluation.summary import summarise

@@ -1,7 +1,8 @@
 """What the source of a table of methods says, read without importing it: most methods import torch.
 
-Only what these files need is understood: tables with literal keys, imports by name, dataclasses with
-plain defaults. Whatever is written otherwise is `UnreadableError`; its reader imports it instead.
+Only what these files need is understood: tables with literal keys, imports by name, dataclasses
+with plain defaults. Whatever is written otherwise is `UnreadableError`; its reader imports it
+instead.
 """
 
 import ast
@@ -96,7 +97,7 @@ def read_module(name: str) -> Module:
 
 
 def read_table(target: str) -> dict[str, tuple[Module, ast.expr]]:
-    """Returns the entries of a table "module:NAME": the module that names each, and the expression."""
+    """Returns the entries of a table "module:NAME": for each its module and expression."""
     module_name, _, name = target.partition(":")
     module = read_module(module_name)
     value = module.assigned(name)

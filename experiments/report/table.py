@@ -23,7 +23,7 @@ class Table:
     title: str
     legend: str
     head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+    rows: Sequence[Sequence[str]]
     names: int
     notes: tuple[str, ...] = ()
     grouped: bool = False
@@ -62,7 +62,10 @@ class Cells:
 
     def notes(self) -> tuple[str, ...]:
         """Returns the reasons under their numbers."""
-        return tuple(f"({number}) {reason}" for reason, number in self._numbers.items())
+        lines = []
+        for reason, number in self._numbers.items():
+            lines.append(f"({number}) {reason}")
+        return tuple(lines)
 
 
 def _short_end(end: float, form: str) -> str:

@@ -37,7 +37,8 @@ def tables(summary: Summary) -> list[Table]:
         _detection([*detections, *summary.means], names),
         difference_table(summary.differences, summary.against, names),
     ]
-    made += [table(summary.rows.get(name, [])) for name, table in DEFENSES.items()]
+    for name, table in DEFENSES.items():
+        made.append(table(summary.rows.get(name, [])))
     made += [
         _costs(costs, names),
         _faults("FAILED", "Stages that failed: run again with --retry-failed.", summary.failures),
@@ -50,20 +51,21 @@ def _victims(rows: Sequence[Row], names: RowNames) -> Table:
     cells = Cells()
     body = []
     for row in rows:
-        rates = cells.row(row.metrics["clean_accuracy"], row.metrics["asr"])
-        seconds = cells.row(row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g")
-        points = str(row.counts["targets"])
-        told = budget_told(row.poisoned)
-        body.append((names.attack(row), told, *rates, points, str(len(row.seeds)), *seconds))
+        line = [names.attack(row), budget_told(row.poisoned)]
+        line += cells.row(row.metrics["clean_accuracy"], row.metrics["asr"])
+        line.append(str(row.counts["targets"]))
+        line.append(str(len(row.seeds)))
+        line += cells.row(row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g")
+        body.append(line)
     head = (
         *("attack", "budget", "clean accuracy", "attack success"),
         *("points", "seeds", "attack s", "train s"),
     )
     legend = (
-        "What each attack did to the model trained on its poison. budget: the share of training rows "
-        "that the attack was to poison, and how many it did. attack success: share of the attacked "
-        "test points (their number: points) predicted as the attacker wants. Means over the seeds, "
-        "[95 % interval]; s: seconds."
+        "What each attack did to the model trained on its poison. budget: the share of "
+        "training rows that the attack was to poison, and how many it did. attack success: "
+        "share of the attacked test points (their number: points) predicted as the attacker "
+        "wants. Means over the seeds, [95 % interval]; s: seconds."
     )
     return Table("VICTIMS", legend, head, body, 2, cells.notes())
 
@@ -74,16 +76,19 @@ def _detection(rows: Sequence[Row], names: RowNames) -> Table:
     for row in rows:
         metrics = [row.metrics["auroc"]]
         metrics += [replace(row.metrics[key], interval=None) for key in PLAIN]
-        body.append((*names.all(row), *cells.row(*metrics), str(len(row.seeds))))
+        line = list(names.all(row))
+        line += cells.row(*metrics)
+        line.append(str(len(row.seeds)))
+        body.append(line)
     head = (
         *("attack", "estimator", "detector"),
         *("AUROC [95 %]", "matched", "AUPRC", "TPR@1%", "TPR@5%", "flags", "false", "seeds"),
     )
     legend = (
-        "How well each detector tells successfully attacked test points from clean ones (controls). "
-        "matched: AUROC against the controls predicted as a label that the attacker wants. TPR@1%, "
-        "TPR@5%: attacked points found at 1 % and 5 % false alarms. flags, false: attacked points and "
-        f"controls above the calibrated threshold. {USES}"
+        "How well each detector tells successfully attacked test points from clean ones "
+        "(controls). matched: AUROC against the controls predicted as a label that the "
+        "attacker wants. TPR@1%, TPR@5%: attacked points found at 1 % and 5 % false alarms. "
+        f"flags, false: attacked points and controls above the calibrated threshold. {USES}"
     )
     return Table("DETECTION", legend, head, body, 3, cells.notes(), grouped=True)
 
@@ -95,15 +100,15 @@ def _costs(rows: Sequence[Row], names: RowNames) -> Table:
         peak = row.metrics["peak_bytes"]
         if peak.value is not None:
             peak = replace(peak, value=peak.value / 2**20)
-        numbers = cells.row(
-            row.metrics["fit_seconds"], row.metrics["score_seconds"], peak, form=".3g"
-        )
-        estimator = names.method(row, "estimator")
-        body.append((estimator, names.attack(row), *numbers, str(row.scenes)))
+        seconds = [row.metrics["fit_seconds"], row.metrics["score_seconds"]]
+        line = [names.method(row, "estimator"), names.attack(row)]
+        line += cells.row(*seconds, peak, form=".3g")
+        line.append(str(row.scenes))
+        body.append(line)
     head = ("estimator", "scenes", "fit s", "score s", "peak MiB", "n")
     legend = (
-        "What the influence estimators took: mean seconds to prepare (fit) and to score the test "
-        "points, and the largest peak of memory, over n scenes (attack x seed)."
+        "What the influence estimators took: mean seconds to prepare (fit) and to score the "
+        "test points, and the largest peak of memory, over n scenes (attack x seed)."
     )
     return Table("COSTS", legend, head, body, 2, cells.notes())
 

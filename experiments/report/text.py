@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 
 from experiments.report.table import Table
 
@@ -12,7 +12,7 @@ GAP = 2  # spaces between columns, and before the rows of a group
 
 
 def printable(text: str) -> str:
-    """Returns the text without what could steer a terminal or break a line: names come from logs."""
+    """Returns the text without what could steer a terminal: names come from logs."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
@@ -23,21 +23,48 @@ def to_text(table: Table, width: int = WIDTH) -> str:
         table: to write.
         width: of a line. Names wrap where it would be wider, the last of them only at spaces.
     """
-    cells = [[printable(cell) for cell in row] for row in (table.head, *table.rows)]
-    heading = int(table.grouped)  # the first column stands above its group
-    layout = _Layout([row[heading:] for row in cells], table.names - heading, width - GAP * heading)
-    indent = " " * (GAP * heading)
-    out = [table.title, *textwrap.wrap(table.legend, width), ""]
-    out += [indent + line for line in layout.lines(cells[0][heading:])]
-    for group, rows in groupby(cells[1:], key=lambda row: row[0] if heading else ""):
-        if group:
-            out += ["", group]
-        for row in rows:
-            out += [(indent + line).rstrip() for line in layout.lines(row[heading:])]
-    if table.notes and heading:
-        out.append("")
+    out = [table.title]
+    out += textwrap.wrap(table.legend, width)
+    out.append("")
+    out += _grouped(table, width) if table.grouped else _plain(table, width)
     out += [printable(note) for note in table.notes]
     return "\n".join(out)
+
+
+def _plain(table: Table, width: int) -> list[str]:
+    """The lines of head and rows."""
+    rows = [_printable_row(row) for row in (table.head, *table.rows)]
+    layout = _Layout(rows, table.names, width)
+    lines = []
+    for row in rows:
+        lines += layout.lines(row)
+    return lines
+
+
+def _grouped(table: Table, width: int) -> list[str]:
+    """The lines of head and rows, where the first column stands above its group."""
+    rows = [_printable_row(row) for row in (table.head, *table.rows)]
+    layout = _Layout([row[1:] for row in rows], table.names - 1, width - GAP)
+    lines = _indented(layout, rows[0])
+    group = ""
+    for row in rows[1:]:
+        if row[0] != group:
+            group = row[0]
+            lines.append("")
+            lines.append(group)
+        lines += _indented(layout, row)
+    if table.notes:
+        lines.append("")
+    return lines
+
+
+def _printable_row(row: Sequence[str]) -> list[str]:
+    return [printable(cell) for cell in row]
+
+
+def _indented(layout: "_Layout", row: Sequence[str]) -> list[str]:
+    """The lines of a row of a group, without its first column."""
+    return [(" " * GAP + line).rstrip() for line in layout.lines(row[1:])]
 
 
 class _Layout:
@@ -46,7 +73,7 @@ class _Layout:
     def __init__(self, rows: Sequence[Sequence[str]], names: int, room: int) -> None:
         columns = list(zip(*rows, strict=True))
         self.names = names
-        self.numeric = [all(cell.isdigit() for cell in column[1:]) for column in columns]
+        self.numeric = [_is_numeric(column) for column in columns]
         self.widths = _widths(columns, names, room)
 
     def lines(self, row: Sequence[str]) -> list[str]:
@@ -67,6 +94,11 @@ class _Layout:
         return (" " * GAP).join(padded).rstrip()
 
 
+def _is_numeric(column: Sequence[str]) -> bool:
+    """Whether all cells below the head are whole numbers."""
+    return all(cell.isdigit() for cell in column[1:])
+
+
 def _widths(columns: Sequence[Sequence[str]], names: int, room: int) -> list[int]:
     """Width of every column.
 
@@ -76,8 +108,7 @@ def _widths(columns: Sequence[Sequence[str]], names: int, room: int) -> list[int
     least = []
     for index in range(names):
         at_hyphens = index < names - 1
-        words = [word for cell in columns[index] for word in _words(cell, at_hyphens)]
-        least.append(max(map(len, words), default=0))
+        least.append(_longest_word(columns[index], at_hyphens))
     gaps = GAP * (len(widths) - 1)
     while sum(widths) + gaps > room:
         able = [index for index in range(names) if widths[index] > least[index]]
@@ -88,6 +119,11 @@ def _widths(columns: Sequence[Sequence[str]], names: int, room: int) -> list[int
     return widths
 
 
-def _words(text: str, at_hyphens: bool) -> list[str]:
-    """What a cell can be broken into."""
-    return re.findall(r"[^\s-]*-+|[^\s-]+" if at_hyphens else r"\S+", text)
+def _longest_word(column: Sequence[str], at_hyphens: bool) -> int:
+    """The letters of the longest piece into which the cells can be broken."""
+    pattern = r"[^\s-]*-+|[^\s-]+" if at_hyphens else r"\S+"
+    longest = 0
+    for cell in column:
+        for word in re.findall(pattern, cell):
+            longest = max(longest, len(word))
+    return longest

@@ -1,7 +1,7 @@
 """Certifiers: the accuracy that their certificates guarantee at each radius.
 
-The radius of a test point is the number of training rows that may be inserted or deleted, whichever,
-without a change of its label.
+The radius of a test point is the number of training rows that may be inserted or deleted,
+whichever, without a change of its label.
 """
 
 import numpy as np

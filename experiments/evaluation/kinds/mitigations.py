@@ -1,4 +1,4 @@
-"""Mitigations: attack success and accuracy before and after, and which training rows they removed."""
+"""Mitigations: attack success and accuracy before and after, and which rows they removed."""
 
 from experiments.evaluation.metrics import rate
 from experiments.evaluation.rows import Row, number, scene_row

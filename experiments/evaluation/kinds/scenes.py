@@ -1,4 +1,4 @@
-"""Scenes and estimators: what the attack achieved on the victim, and what the influence scores cost."""
+"""Scenes and estimators: what the attack achieved, and what the influence scores cost."""
 
 from experiments.evaluation.metrics import Metric, rate, undefined
 from experiments.evaluation.rows import Row, number, scene_row

@@ -31,8 +31,8 @@ class Frame:
 def choose_points(scene: Record) -> list[int]:
     """Returns rows of the probe: the first successful attacked point, and a control like it.
 
-    The control is predicted rightly. A matched control of the same predicted label comes before other
-    matched ones, those before random ones.
+    The control is predicted rightly. A matched control of the same predicted label comes before
+    other matched ones, those before random ones.
     """
     group = scene.data[names.PROBE_GROUP]
     predicted = scene.data[names.PROBE_PREDICTED]

@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import Results
+from experiments.evaluation.means import aggregate
 from experiments.evaluation.metrics import Array
 from experiments.evaluation.names import RowNames, in_order, natural
 from experiments.evaluation.ranking import Counts, roc_curve
-from experiments.evaluation.rows import Row, aggregate
+from experiments.evaluation.rows import Row
 from experiments.evaluation.samples import Sample
 from experiments.report.pictures.look import COLOURS, Look, plain_axes, save
 

@@ -11,8 +11,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import Results
+from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import ShortNames, natural, scene_config
-from experiments.evaluation.rows import Row, aggregate
+from experiments.evaluation.rows import Row
 from experiments.report.pictures.look import Look, plain_axes, save
 from poisonbench.errors import ConfigError
 
@@ -26,7 +27,8 @@ class Point:
 
     Attributes:
         asked: the value in the grid.
-        x: where it is drawn: for a budget the share of rows that the attack poisoned, mean over seeds.
+        x: where it is drawn: for a budget the share of rows that the attack poisoned, mean over
+            seeds.
         row: the victims there, over seeds.
     """
 
@@ -100,9 +102,9 @@ def _numeric_fields(rows: Sequence[Row]) -> str:
 def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
     """Draws attack success above and clean accuracy below against `axis`.
 
-    Means over seeds with their 95 % bands. A point whose budget was missed stands at the share of rows
-    that was poisoned, and says what was asked. The victims without poison, where there are any, are a
-    line across the lower panel.
+    Means over seeds with their 95 % bands. A point whose budget was missed stands at the share of
+    rows that was poisoned, and says what was asked. The victims without poison, where there are
+    any, are a line across the lower panel.
 
     Raises:
         ConfigError: no attack has two values of `axis`.
