@@ -125,7 +125,12 @@ class Downsampling:
         return ensemble
 
 
-def balanced(K: int, n: int, size: int, g: torch.Generator) -> Tensor:
+def balanced(
+    K: int,
+    n: int,
+    size: int,
+    g: torch.Generator,
+) -> Tensor:
     """Draws K subsets (K, n) bool of `size` instances, every instance in equally many.
 
     That is up to one, where K size / n is no integer. Not in complementary pairs: where utility

@@ -145,7 +145,11 @@ def step_weights(trace: Trace) -> list[float]:
     return weights[::-1]
 
 
-def fast_scores(trace: Trace, test: Dataset, renormalize: bool) -> Tensor:
+def fast_scores(
+    trace: Trace,
+    test: Dataset,
+    renormalize: bool,
+) -> Tensor:
     """Returns sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>, (m, n).
 
     Cost: one replay.
@@ -159,7 +163,10 @@ def fast_scores(trace: Trace, test: Dataset, renormalize: bool) -> Tensor:
 
 
 def _in_blocks(
-    trace: Trace, test: Dataset, copies: int, score: Callable[[Dataset], Tensor]
+    trace: Trace,
+    test: Dataset,
+    copies: int,
+    score: Callable[[Dataset], Tensor],
 ) -> Tensor:
     """Scores as many test points together as `copies` of their gradients fit into the memory.
 
@@ -195,7 +202,11 @@ def changing_layers(trace: Trace) -> list[str]:
     return names or [type(model).__name__]
 
 
-def _moved(model: nn.Module, x: Tensor, modules: list[nn.Module]) -> bool:
+def _moved(
+    model: nn.Module,
+    x: Tensor,
+    modules: list[nn.Module],
+) -> bool:
     """Whether the outputs for x change when these modules are in training mode."""
     calm = model(x)  # anew each time: training mode may move running statistics
     for module in modules:

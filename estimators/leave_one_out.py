@@ -121,7 +121,12 @@ class LeaveOneOut:
             )
         return rows
 
-    def _ensemble(self, trace: Trace, rows: Tensor, points: Dataset | None) -> Ensemble:
+    def _ensemble(
+        self,
+        trace: Trace,
+        rows: Tensor,
+        points: Dataset | None,
+    ) -> Ensemble:
         """Trains, for each repeat, the model on all and those without each of the rows."""
         masks = torch.ones(1 + len(rows), len(trace.train), dtype=torch.bool)
         masks[torch.arange(1, 1 + len(rows)), rows] = False
@@ -139,7 +144,11 @@ class LeaveOneOut:
         )
 
 
-def _spread(values: Tensor, rows: Tensor, n: int) -> Tensor:
+def _spread(
+    values: Tensor,
+    rows: Tensor,
+    n: int,
+) -> Tensor:
     """Returns (m, n): the values (m, c) of the rows in their columns, NaN in the others."""
     spread = values.new_full((len(values), n), torch.nan)
     return spread.index_copy_(1, rows.to(values.device), values)

@@ -36,7 +36,10 @@ def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def call(
-    model: nn.Module, state: State, x: Tensor, where: dict[str, list[str]] | None = None
+    model: nn.Module,
+    state: State,
+    x: Tensor,
+    where: dict[str, list[str]] | None = None,
 ) -> Tensor:
     """Returns the outputs for x (B, *shape) with `state` in the place of the model's own values.
 

@@ -19,7 +19,12 @@ ATOL = 1e-4
 _built: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
-def check_form(model: nn.Module, name: str, shape: Shape, classes: int) -> None:
+def check_form(
+    model: nn.Module,
+    name: str,
+    shape: Shape,
+    classes: int,
+) -> None:
     """Tries a new model, in evaluation mode, on two instances; what is lazy gets its shape here.
 
     Args:
@@ -120,7 +125,13 @@ def _points_apart(model: nn.Module, x: Tensor) -> bool:
 
 def close(one: Tensor, other: Tensor) -> bool:
     """Whether two outputs of a model for the same instances differ by rounding at most."""
-    return torch.allclose(one, other, rtol=RTOL, atol=ATOL, equal_nan=True)
+    return torch.allclose(
+        one,
+        other,
+        rtol=RTOL,
+        atol=ATOL,
+        equal_nan=True,
+    )
 
 
 def _named(name: str, module: nn.Module) -> str:

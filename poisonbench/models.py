@@ -157,7 +157,12 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
 }
 
 
-def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build(
+    name: str,
+    shape: Shape,
+    classes: int,
+    seed: int,
+) -> nn.Module:
     """Builds an untrained model in float32 on the CPU, in evaluation mode.
 
     Equal seeds give equal parameters, whatever generator the model draws from, and whether it
@@ -186,7 +191,11 @@ def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     return model
 
 
-def predict(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:
+def predict(
+    model: nn.Module,
+    x: Tensor,
+    batch: int = 1024,
+) -> Tensor:
     """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode and blocks of `batch`."""
     was_training = model.training
     with torch.no_grad(), exact_arithmetic():

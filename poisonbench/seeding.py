@@ -117,7 +117,10 @@ class Outside:
 def exact_arithmetic() -> Iterator[None]:
     """Deterministic convolutions without TF32 while it lasts; the settings found are put back."""
     with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        enabled=True,
+        benchmark=False,
+        deterministic=True,
+        allow_tf32=False,
     ):
         yield
 
@@ -127,7 +130,10 @@ def _numpy_state() -> Numpy:
 
 
 def _same_outside(
-    numpy_one: Numpy, python_one: Python, numpy_other: Numpy, python_other: Python
+    numpy_one: Numpy,
+    python_one: Python,
+    numpy_other: Numpy,
+    python_other: Python,
 ) -> bool:
     if python_one != python_other:
         return False

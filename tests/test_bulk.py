@@ -234,7 +234,7 @@ def test_predictions_alone_are_those_of_the_models(model: str):
 def test_finished_blocks_are_found_again_and_another_job_finds_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bulk, "LARGEST", 4)
+    monkeypatch.setattr("poisonbench.training.many.blocks.LARGEST", 4)
     data, masks, seeds = random_data(30), random_masks(9, 30, 12), list(range(9))
     trained = []
     real = bulk._train_block

@@ -27,7 +27,12 @@ DIRECTIONS_CPU = 16
 DIRECTIONS_CUDA = 256
 
 
-def hvps(model: nn.Module, theta: Vectors, batch: Dataset, vectors: Vectors) -> Vectors:
+def hvps(
+    model: nn.Module,
+    theta: Vectors,
+    batch: Dataset,
+    vectors: Vectors,
+) -> Vectors:
     """Returns the products of the Hessian of a batch's mean cross entropy with m directions.
 
     Args:
@@ -80,7 +85,11 @@ def _with_zeros(like: Vectors, products: dict[str, Tensor | None]) -> Vectors:
     return filled
 
 
-def directions(model: nn.Module, test: Dataset, renormalize: bool) -> Vectors:
+def directions(
+    model: nn.Module,
+    test: Dataset,
+    renormalize: bool,
+) -> Vectors:
     """Returns the gradients of the test losses; renormalised: of the margins, divided by norms.
 
     Args:
@@ -116,7 +125,12 @@ def lengths(vectors: Vectors) -> Tensor:
     return whole
 
 
-def products(model: nn.Module, batch: Dataset, vectors: Vectors, renormalize: bool) -> Tensor:
+def products(
+    model: nn.Module,
+    batch: Dataset,
+    vectors: Vectors,
+    renormalize: bool,
+) -> Tensor:
     """Returns <v_j, g_i> for m vectors and b instances, (m, b).
 
     The g_i are gradients of the loss or, renormalised, of the margin, divided by their norms.
@@ -163,7 +177,11 @@ class Adjoint:
             self.nu[name].mul_(self.recipe.momentum)
 
 
-def adjoint_scores(trajectory: Trajectory, test: Dataset, renormalize: bool) -> Tensor:
+def adjoint_scores(
+    trajectory: Trajectory,
+    test: Dataset,
+    renormalize: bool,
+) -> Tensor:
     """Returns -d L_j(theta_T) / d w_i, (m, n), with all w_i = 1.
 
     Step t descends (1/b) sum_{i in B_t} w_i l_i + (w/2) |theta|^2. Warns when the run amplifies

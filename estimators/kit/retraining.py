@@ -28,7 +28,11 @@ def smaller_kept(trace: Trace) -> Dataset | None:
     return None
 
 
-def with_and_without(values: Tensor, masks: Tensor, paired: bool = False) -> tuple[Tensor, Tensor]:
+def with_and_without(
+    values: Tensor,
+    masks: Tensor,
+    paired: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Returns the mean over the models with an instance minus that over those without.
 
     Args:
@@ -68,7 +72,11 @@ def _finished(values: Tensor) -> Tensor:
     return ~values.isnan().all(1)
 
 
-def _total(values: Tensor, weights: Tensor, paired: bool) -> Tensor:
+def _total(
+    values: Tensor,
+    weights: Tensor,
+    paired: bool,
+) -> Tensor:
     """Returns the sum over the models of values (K, m) times weights (K, n): (m, n), or (n,)."""
     if paired:
         return (values * weights).sum(0)

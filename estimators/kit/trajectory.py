@@ -71,12 +71,21 @@ def rows_of(trace: Trace, t: int) -> Tensor:
     return rows[rows >= 0].to(trace.train.y.device)
 
 
-def batch_loss(model: nn.Module, theta: Vectors, batch: Dataset) -> Tensor:
+def batch_loss(
+    model: nn.Module,
+    theta: Vectors,
+    batch: Dataset,
+) -> Tensor:
     """Returns the mean cross entropy of a batch at the parameters `theta`."""
     return F.cross_entropy(call(model, theta, batch.x), batch.y)
 
 
-def advance(model: nn.Module, state: State, trace: Trace, t: int) -> State:
+def advance(
+    model: nn.Module,
+    state: State,
+    trace: Trace,
+    t: int,
+) -> State:
     """Takes step t of the run, by the operations of torch.optim.SGD in their order, bit for bit."""
     recipe = trace.recipe
     rate = float(trace.lr[t])

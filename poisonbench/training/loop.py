@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError, DivergedError
-from poisonbench.functional import finite_names, whole_state
-from poisonbench.model_form import batch_layers, close
-from poisonbench.models import MODELS, predict
+from poisonbench.functional import finite_names
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
+from poisonbench.training.guards import check_batch_sizes, check_finite, check_rebuilt
 from poisonbench.training.recipe import (
     Recipe,
     batch_order,
@@ -61,7 +59,12 @@ class Plan:
 
 
 def _walk(
-    model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: Plan, losses: Tensor
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+    plan: Plan,
+    losses: Tensor,
 ) -> Iterator[Step]:
     """The one training loop: yields every step of `plan` before taking it; fills losses (T,)."""
     device = data.x.device
@@ -95,7 +98,11 @@ def _walk(
             model.eval()
 
 
-def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
+def train(
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+) -> Trace:
     """Trains a model from its start where the data lies, in the dtype of data.x.
 
     Bit-equal for equal seeds on one device and number of threads.
@@ -127,7 +134,7 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
 
     def after(taken: int) -> None:
         if taken and taken % per_epoch == 0:
-            _check_finite(model, watched, losses[:taken], taken // per_epoch)
+            check_finite(model, watched, losses[:taken], taken // per_epoch)
         if taken in keep:
             lr = float(plan.lr[taken - 1])
             checkpoints.append(Checkpoint(taken, lr, _copied(model.state_dict())))
@@ -137,7 +144,7 @@ def train(data: Dataset, recipe: Recipe, seed: int) -> Trace:
     after(steps)
     curve = losses.view(recipe.epochs, per_epoch).mean(1).cpu()
     trace = Trace(data, recipe, seed, batches, plan.lr, tuple(checkpoints), curve)
-    _check_rebuilt(trace, model)
+    check_rebuilt(trace, model)
     return trace
 
 
@@ -145,62 +152,13 @@ def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
 
 
-def _check_finite(model: nn.Module, watched: frozenset[str], losses: Tensor, epoch: int) -> None:
-    """Raises DivergedError where a loss, or what was finite at the start, is no longer so."""
-    finite = losses.isfinite().all()
-    for name, value in whole_state(model).items():
-        if name in watched:
-            finite = finite & value.isfinite().all()
-    if not bool(finite):
-        raise DivergedError(epoch)
-
-
-def _check_rebuilt(trace: Trace, model: nn.Module) -> None:
-    """Refuses a model of someone else's whose last checkpoint is not the model that was trained."""
-    if trace.recipe.model in MODELS:
-        return
-    x = trace.train.x[:2]
-    trained = predict(model, x)
-    rebuilt = predict(trace.model(), x)
-    if not close(trained, rebuilt):
-        found = f"model {trace.recipe.model!r}, rebuilt from its checkpoint, gives other outputs"
-        raise ConfigError(
-            [found],
-            "what training changes must be a parameter, or a buffer that state_dict holds",
-        )
-
-
-def check_batch_sizes(data: Dataset, recipe: Recipe, sizes: Tensor) -> None:
-    """Refuses batches of one row where the model takes statistics of a batch.
-
-    Args:
-        data: the instances.
-        recipe: names the model.
-        sizes: number of rows of every batch, (T,) or (T, K).
-
-    Raises:
-        ConfigError: one has a single row, and the model fails on it.
-    """
-    if not bool((sizes == 1).any()):
-        return
-    model = starting_model(recipe, data, 0)
-    layers = batch_layers(model)
-    if not layers:
-        return
-    try:
-        with drawing(0, data.x.device), torch.no_grad():
-            training_mode(model, recipe)
-            model(data.x[:1])
-    except ValueError:
-        names = ", ".join(layers)
-        raise ConfigError(
-            [f"BatchNorm needs at least two rows in a batch, and a batch has one: {names}"],
-            f"choose a batch_size other than {recipe.batch_size}, so that none is left with one "
-            "row, or GroupNorm; in leave-one-out the last batch needs three",
-        ) from None
-
-
-def retrain(model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: Plan) -> None:
+def retrain(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+    plan: Plan,
+) -> None:
     """Trains a model in place on given batches.
 
     Args:
@@ -217,7 +175,7 @@ def retrain(model: nn.Module, data: Dataset, recipe: Recipe, seed: int, plan: Pl
     losses = data.x.new_zeros(len(plan.batches))
     for _ in _walk(model, data, recipe, seed, plan, losses):
         pass
-    _check_finite(model, watched, losses, recipe.epochs)
+    check_finite(model, watched, losses, recipe.epochs)
 
 
 def replay(trace: Trace) -> Iterator[Step]:

@@ -60,7 +60,9 @@ class Recipe:
     schedule: str = "cosine"
     checkpoints: int = 6
     start: Start | None = field(
-        default=None, repr=False, metadata={"configured": False, "settable": False}
+        default=None,
+        repr=False,
+        metadata={"configured": False, "settable": False},
     )
 
     def __post_init__(self) -> None:
@@ -82,7 +84,11 @@ class Recipe:
             check_type("start", self.start, Start, "a Start or None")
 
 
-def check_arguments(data: Dataset, recipe: Recipe, seed: int) -> None:
+def check_arguments(
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+) -> None:
     """Refuses what no model can be trained with.
 
     Raises:
@@ -96,7 +102,11 @@ def check_arguments(data: Dataset, recipe: Recipe, seed: int) -> None:
         raise ValueError("training needs at least 1 instance, got a data set of 0 rows")
 
 
-def starting_model(recipe: Recipe, data: Dataset, seed: int) -> nn.Module:
+def starting_model(
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+) -> nn.Module:
     """Builds the model from which a run with this seed starts, in evaluation mode.
 
     It lies on the device of the data, in their dtype. In transfer it has the pretrained state, and
@@ -132,7 +142,11 @@ def permutations(n: int, seed: int) -> Iterator[Tensor]:
         yield torch.randperm(n, generator=g)
 
 
-def batch_order(n: int, recipe: Recipe, seed: int) -> Tensor:
+def batch_order(
+    n: int,
+    recipe: Recipe,
+    seed: int,
+) -> Tensor:
     """Returns (T, B) int64: a permutation of the n instances an epoch, cut into batches.
 
     The last batch of an epoch is padded with -1.

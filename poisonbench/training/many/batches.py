@@ -31,7 +31,13 @@ class Epoch:
     weights: Tensor
 
 
-def check(n: int, masks: Tensor, seeds: Sequence[int], batches: str, convention: str) -> None:
+def check(
+    n: int,
+    masks: Tensor,
+    seeds: Sequence[int],
+    batches: str,
+    convention: str,
+) -> None:
     """Raises ValueError where the arguments of `train_many` on n instances are not as it says."""
     shaped = masks.dim() == 2 and masks.shape[1] == n and len(masks) > 0
     if masks.dtype != torch.bool or not shaped:
@@ -45,7 +51,11 @@ def check(n: int, masks: Tensor, seeds: Sequence[int], batches: str, convention:
 
 
 def epochs(
-    masks: Tensor, recipe: Recipe, seeds: Sequence[int], batches: Batches, convention: Convention
+    masks: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    batches: Batches,
+    convention: Convention,
 ) -> Iterator[Epoch]:
     """Yields the batches of each epoch of K models.
 
@@ -76,7 +86,11 @@ def epochs(
 
 
 def _orders(
-    masks: Tensor, sizes: Sequence[int], seeds: Sequence[int], batches: Batches, places: int
+    masks: Tensor,
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    batches: Batches,
+    places: int,
 ) -> Iterator[Tensor]:
     """Yields the order of the instances in each epoch, (K, places) int64, -1 pads, without end."""
     own = [mask.nonzero().squeeze(1) for mask in masks]
@@ -95,7 +109,10 @@ def _orders(
 
 
 def present_rows(
-    masks: Tensor, recipe: Recipe, seeds: Sequence[int], batches: Batches
+    masks: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    batches: Batches,
 ) -> Iterator[Tensor]:
     """Yields how many of its own instances each batch of each model holds, (T,) int64."""
     for mask, seed in zip(masks, seeds, strict=True):

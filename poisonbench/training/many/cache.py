@@ -39,7 +39,12 @@ class Shelf:
 
     @classmethod
     def of(
-        cls, folder: Path | None, data: Dataset, recipe: Recipe, points: Dataset | None, how: str
+        cls,
+        folder: Path | None,
+        data: Dataset,
+        recipe: Recipe,
+        points: Dataset | None,
+        how: str,
     ) -> "Shelf":
         """Opens `folder` for the models of one job.
 
@@ -63,7 +68,12 @@ class Shelf:
                 total.update(bytes_of(part.y))
         return cls(folder, total.hexdigest())
 
-    def find(self, masks: Tensor, seeds: list[int], train: Reader) -> tuple[States, Reader | None]:
+    def find(
+        self,
+        masks: Tensor,
+        seeds: list[int],
+        train: Reader,
+    ) -> tuple[States, Reader | None]:
         """Returns the block of these models and a reader of its file; trains where it is missing.
 
         Args:

@@ -60,7 +60,12 @@ class Chain:
                 d = link.backward(d)
 
 
-def _link(leaf: Leaf, states: Mapping[str, Tensor], rectified: bool, first: bool) -> Link:
+def _link(
+    leaf: Leaf,
+    states: Mapping[str, Tensor],
+    rectified: bool,
+    first: bool,
+) -> Link:
     name, module = leaf
     if isinstance(module, _PRODUCTS):
         weight = states[f"{name}weight"]
@@ -133,7 +138,11 @@ def patch_entries(model: nn.Module, x: Tensor) -> int:
     """Returns how many numbers the patches of all convolutions hold for an instance of x."""
     sizes = []
 
-    def count(module: nn.Module, _: object, out: Tensor) -> None:
+    def count(
+        module: nn.Module,
+        _: object,
+        out: Tensor,
+    ) -> None:
         assert isinstance(module, nn.Conv2d)
         sizes.append(out[0, 0].numel() * module.weight[0].numel())
 

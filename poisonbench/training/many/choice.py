@@ -34,7 +34,11 @@ Gradients = dict[
 ]  # parameter name -> (k, *shape); parameters that are not used left out
 
 
-def way_of(model: nn.Module, x: Tensor, batch: int) -> Way | None:
+def way_of(
+    model: nn.Module,
+    x: Tensor,
+    batch: int,
+) -> Way | None:
     """Returns the fastest exact way through K models of this kind at once.
 
     Args:
@@ -58,14 +62,22 @@ def way_of(model: nn.Module, x: Tensor, batch: int) -> Way | None:
     return None
 
 
-def _candidates(model: nn.Module, x: Tensor, batch: int) -> Iterator[type[Chain | Mapped]]:
+def _candidates(
+    model: nn.Module,
+    x: Tensor,
+    batch: int,
+) -> Iterator[type[Chain | Mapped]]:
     if is_chain(model) and batch * patch_entries(model, x) * x.element_size() <= PATCHES:
         yield Chain
     if x.is_cuda or not any(isinstance(module, _ConvNd) for module in model.modules()):
         yield Mapped
 
 
-def agrees(way: Way, model: nn.Module, x: Tensor) -> bool:
+def agrees(
+    way: Way,
+    model: nn.Module,
+    x: Tensor,
+) -> bool:
     """Whether two models taken this way give the outputs and gradients of each one alone.
 
     Args:
@@ -109,7 +121,12 @@ def _cotangents(logits: Tensor) -> Tensor:
     return torch.randn(logits.shape, generator=g, dtype=torch.float64).to(logits)
 
 
-def _together(way: Way, model: nn.Module, states: States, x: Tensor) -> Gradients:
+def _together(
+    way: Way,
+    model: nn.Module,
+    states: States,
+    x: Tensor,
+) -> Gradients:
     """Returns outputs ("") and gradients of the two models, taken together."""
     twice = x.expand(PAIR, *x.shape)
     if way is Mapped:
@@ -130,7 +147,11 @@ def _together(way: Way, model: nn.Module, states: States, x: Tensor) -> Gradient
     return found
 
 
-def _alone(model: nn.Module, states: States, x: Tensor) -> Gradients | None:
+def _alone(
+    model: nn.Module,
+    states: States,
+    x: Tensor,
+) -> Gradients | None:
     """Returns outputs ("") and gradients of one model after another, as the plain loop trains them.
 
     None if a model draws random numbers, or changes what it holds: then it goes one by one.
@@ -150,7 +171,11 @@ def _alone(model: nn.Module, states: States, x: Tensor) -> Gradients | None:
     return {name: torch.stack([one[name] for one in found]) for name in found[0]}
 
 
-def _trained_step(model: nn.Module, x: Tensor, row: int) -> Gradients | None:
+def _trained_step(
+    model: nn.Module,
+    x: Tensor,
+    row: int,
+) -> Gradients | None:
     """Returns outputs ("") and gradients in training mode; None if the model draws, or fails."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     outside = Outside()
@@ -179,16 +204,30 @@ def _drawn(device: torch.device) -> Tensor:
     return state
 
 
-def _changed(model: nn.Module, states: States, row: int) -> bool:
+def _changed(
+    model: nn.Module,
+    states: States,
+    row: int,
+) -> bool:
     """Whether a pass in training mode changed what the model holds, such as running statistics."""
     now = whole_state(model)
     return any(not torch.equal(value, states[name][row]) for name, value in now.items())
 
 
-def _close(one: Tensor, other: Tensor, floor: float) -> bool:
+def _close(
+    one: Tensor,
+    other: Tensor,
+    floor: float,
+) -> bool:
     epsilon = torch.finfo(other.dtype).eps
     slack = epsilon**0.5 * _largest(other) + FLOOR * epsilon * floor
-    return torch.allclose(one, other, rtol=0.0, atol=slack, equal_nan=True)
+    return torch.allclose(
+        one,
+        other,
+        rtol=0.0,
+        atol=slack,
+        equal_nan=True,
+    )
 
 
 def _largest(value: Tensor) -> float:

@@ -15,7 +15,12 @@ class Convolution:
     """
 
     def __init__(
-        self, module: nn.Conv2d, weight: Tensor, bias: Tensor | None, rectified: bool, first: bool
+        self,
+        module: nn.Conv2d,
+        weight: Tensor,
+        bias: Tensor | None,
+        rectified: bool,
+        first: bool,
     ) -> None:
         self.module = module
         self.weight = weight
@@ -73,7 +78,11 @@ class Convolution:
         return pixels
 
 
-def _every(start: int, stride: int, count: int) -> slice:
+def _every(
+    start: int,
+    stride: int,
+    count: int,
+) -> slice:
     """Returns the places start, start + stride, ..., `count` of them."""
     return slice(start, start + stride * (count - 1) + 1, stride)
 

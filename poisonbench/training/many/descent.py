@@ -82,7 +82,11 @@ class Descent:
         )
 
 
-def trained(job: Job, masks: Tensor, seeds: list[int]) -> States:
+def trained(
+    job: Job,
+    masks: Tensor,
+    seeds: list[int],
+) -> States:
     """Returns the stacked states of k models that take equally many steps, where the data lies."""
     if not bool(masks.any()):
         return stacked(job.start, seeds)
@@ -96,7 +100,13 @@ def trained(job: Job, masks: Tensor, seeds: list[int]) -> States:
     return states
 
 
-def _descend(job: Job, states: States, network: Network, masks: Tensor, seeds: list[int]) -> None:
+def _descend(
+    job: Job,
+    states: States,
+    network: Network,
+    masks: Tensor,
+    seeds: list[int],
+) -> None:
     """Trains the leaves of `states` in place: the steps of `train`, taken by all models."""
     data = job.data
     descent = Descent(states, job.recipe)
@@ -117,7 +127,11 @@ def _descend(job: Job, states: States, network: Network, masks: Tensor, seeds: l
         job.bar.update(K)
 
 
-def _one_by_one(job: Job, mask: Tensor, seed: int) -> States:
+def _one_by_one(
+    job: Job,
+    mask: Tensor,
+    seed: int,
+) -> States:
     """Returns the state of one model, by the loop of `train`; NaN if it diverged."""
     data = job.data
     recipe = job.recipe

@@ -54,7 +54,13 @@ class Product:
         first: nobody asks for the gradient at the inputs, which is not computed.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, rectified: bool, first: bool) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        rectified: bool,
+        first: bool,
+    ) -> None:
         self.weight = weight
         self.bias = bias
         self.rectified = rectified

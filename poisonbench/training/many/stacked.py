@@ -85,7 +85,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def split(recipe: Recipe, data: Dataset, seed: int) -> tuple[nn.Module, nn.Module]:
+def split(
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+) -> tuple[nn.Module, nn.Module]:
     """Returns the starting model in two: what is frozen, and what is trained.
 
     The outputs of the frozen part are computed once for all models.
@@ -112,7 +116,11 @@ def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> States:
     }
 
 
-def set_state(model: nn.Module, states: Mapping[str, Tensor], row: int) -> nn.Module:
+def set_state(
+    model: nn.Module,
+    states: Mapping[str, Tensor],
+    row: int,
+) -> nn.Module:
     """Gives `model` the state of the model in `row`, in place, and returns it."""
     with torch.no_grad():
         for name, value in whole_state(model).items():
@@ -120,7 +128,11 @@ def set_state(model: nn.Module, states: Mapping[str, Tensor], row: int) -> nn.Mo
     return model
 
 
-def logit_gradients(logits: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+def logit_gradients(
+    logits: Tensor,
+    y: Tensor,
+    weights: Tensor,
+) -> Tensor:
     """Returns d / d logits of the sum of weights x cross entropy, (K, B, C).
 
     Args:
@@ -135,7 +147,10 @@ def logit_gradients(logits: Tensor, y: Tensor, weights: Tensor) -> Tensor:
 
 
 def predictions(
-    model: nn.Module, way: Way | None, states: Mapping[str, Tensor], x: Tensor
+    model: nn.Module,
+    way: Way | None,
+    states: Mapping[str, Tensor],
+    x: Tensor,
 ) -> Tensor:
     """Returns the logits (k, m, C) of k models in evaluation mode.
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from poisonbench.checks import check_type, check_whole
@@ -20,20 +20,16 @@ from poisonbench.functional import finite_names
 from poisonbench.memory import halving
 from poisonbench.model_form import batch_layers
 from poisonbench.models import predict
-from poisonbench.training.loop import check_batch_sizes
+from poisonbench.training.guards import check_batch_sizes
 from poisonbench.training.many.batches import Batches, Convention, check, present_rows
+from poisonbench.training.many.blocks import block_size, split_blocks
 from poisonbench.training.many.cache import Reader, Shelf
 from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.descent import Job, trained
 from poisonbench.training.many.ensemble import Ensemble, Part
 from poisonbench.training.many.stacked import States, predictions, split
-from poisonbench.training.recipe import Recipe, check_arguments, epoch_steps
+from poisonbench.training.recipe import Recipe, check_arguments
 
-# bytes of parameters, momentum and gradients of a block; on a CPU what its cache holds
-CPU = 8 << 20
-CUDA = 4 << 30
-SMALLEST = 4  # models of a block on a CPU
-LARGEST = 256
 # bytes of finished models kept in memory; more are read from the scratch folder at need
 RESIDENT = 1 << 30
 
@@ -96,7 +92,12 @@ def train_many(
         targets = predict(frozen, points.x.to(data.x))
     way = way_of(model, inputs.x, recipe.batch_size)
     epochs = len(masks) * recipe.epochs
-    with tqdm(total=epochs, desc="training models", unit="epoch", disable=None) as bar:
+    with tqdm(
+        total=epochs,
+        desc="training models",
+        unit="epoch",
+        disable=None,
+    ) as bar:
         job = Job(
             data=inputs,
             recipe=recipe,
@@ -108,8 +109,8 @@ def train_many(
             points=targets,
             bar=bar,
         )
-        size = _block_size(model, inputs.x, alone=way is None)
-        blocks = _blocks(masks, recipe, batches, size)
+        size = block_size(model, inputs.x, alone=way is None)
+        blocks = split_blocks(masks, recipe, batches, size)
         shelf = Shelf.of(scratch, data, recipe, points, f"{batches} {convention}")
         parts, diverged = _train_blocks(job, blocks, masks, seeds, shelf)
     _tell_diverged(diverged)
@@ -125,7 +126,11 @@ def train_many(
 
 
 def _check_rows(
-    data: Dataset, masks: Tensor, recipe: Recipe, seeds: Sequence[int], batches: Batches
+    data: Dataset,
+    masks: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    batches: Batches,
 ) -> None:
     """Refuses models of which a batch holds a single row; one without any takes a row along."""
     rows = list(present_rows(masks, recipe, seeds, batches))
@@ -133,38 +138,12 @@ def _check_rows(
         check_batch_sizes(data, recipe, torch.cat(rows).clamp(min=1))
 
 
-def _block_size(model: nn.Module, x: Tensor, alone: bool) -> int:
-    """Returns how many models train together: as many as the memory holds, or 1."""
-    if alone:
-        return 1
-    sizes = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
-    bytes_each = 3 * sum(sizes)
-    if x.is_cuda:
-        return max(1, CUDA // bytes_each)
-    return max(SMALLEST, min(LARGEST, CPU // bytes_each))
-
-
-def _blocks(masks: Tensor, recipe: Recipe, batches: Batches, size: int) -> list[Tensor]:
-    """Returns the models of each block, (k,) int64: up to `size` that take equally many steps.
-
-    Models without instances, which take no step, are blocks of their own.
-    """
-    steps = []
-    for own in masks.sum(1).tolist():
-        walked = own
-        if batches == "full":
-            walked = masks.shape[1]
-        steps.append(epoch_steps(walked, recipe) if own else 0)
-    taken = torch.tensor(steps)
-    blocks: list[Tensor] = []
-    for count in taken.unique().tolist():
-        group = (taken == count).nonzero().squeeze(1)
-        blocks.extend(group.tensor_split(-(-len(group) // size)))
-    return blocks
-
-
 def _train_blocks(
-    job: Job, blocks: list[Tensor], masks: Tensor, seeds: Sequence[int], shelf: Shelf
+    job: Job,
+    blocks: list[Tensor],
+    masks: Tensor,
+    seeds: Sequence[int],
+    shelf: Shelf,
 ) -> tuple[list[Part], Tensor]:
     """Returns the models of all blocks, and which of the K diverged, (K,) bool."""
     parts: list[Part] = []
@@ -186,7 +165,11 @@ def _train_blocks(
     return parts, diverged
 
 
-def _train_block(job: Job, masks: Tensor, seeds: list[int]) -> States:
+def _train_block(
+    job: Job,
+    masks: Tensor,
+    seeds: list[int],
+) -> States:
     """Returns what is kept of k models that take equally many steps, on the CPU."""
 
     def run(size: int) -> States:

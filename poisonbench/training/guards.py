@@ -1,0 +1,77 @@
+"""What training refuses: batches too small, numbers no longer finite, checkpoints that lack state."""
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError, DivergedError
+from poisonbench.functional import whole_state
+from poisonbench.model_form import batch_layers, close
+from poisonbench.models import MODELS, predict
+from poisonbench.seeding import drawing
+from poisonbench.training.recipe import Recipe, starting_model, training_mode
+from poisonbench.training.trace import Trace
+
+
+def check_finite(
+    model: nn.Module,
+    watched: frozenset[str],
+    losses: Tensor,
+    epoch: int,
+) -> None:
+    """Raises DivergedError where a loss, or what was finite at the start, is no longer so."""
+    finite = losses.isfinite().all()
+    for name, value in whole_state(model).items():
+        if name in watched:
+            finite = finite & value.isfinite().all()
+    if not bool(finite):
+        raise DivergedError(epoch)
+
+
+def check_rebuilt(trace: Trace, model: nn.Module) -> None:
+    """Refuses a model of someone else's whose last checkpoint is not the model that was trained."""
+    if trace.recipe.model in MODELS:
+        return
+    x = trace.train.x[:2]
+    trained = predict(model, x)
+    rebuilt = predict(trace.model(), x)
+    if not close(trained, rebuilt):
+        found = f"model {trace.recipe.model!r}, rebuilt from its checkpoint, gives other outputs"
+        raise ConfigError(
+            [found],
+            "what training changes must be a parameter, or a buffer that state_dict holds",
+        )
+
+
+def check_batch_sizes(
+    data: Dataset,
+    recipe: Recipe,
+    sizes: Tensor,
+) -> None:
+    """Refuses batches of one row where the model takes statistics of a batch.
+
+    Args:
+        data: the instances.
+        recipe: names the model.
+        sizes: number of rows of every batch, (T,) or (T, K).
+
+    Raises:
+        ConfigError: one has a single row, and the model fails on it.
+    """
+    if not bool((sizes == 1).any()):
+        return
+    model = starting_model(recipe, data, 0)
+    layers = batch_layers(model)
+    if not layers:
+        return
+    try:
+        with drawing(0, data.x.device), torch.no_grad():
+            training_mode(model, recipe)
+            model(data.x[:1])
+    except ValueError:
+        names = ", ".join(layers)
+        raise ConfigError(
+            [f"BatchNorm needs at least two rows in a batch, and a batch has one: {names}"],
+            f"choose a batch_size other than {recipe.batch_size}, so that none is left with one "
+            "row, or GroupNorm; in leave-one-out the last batch needs three",
+        ) from None

@@ -1,0 +1,52 @@
+"""Which models train together: those that take equally many steps, as many as the memory holds."""
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.training.many.batches import Batches
+from poisonbench.training.recipe import Recipe, epoch_steps
+
+# bytes of parameters, momentum and gradients of a block; on a CPU what its cache holds
+CPU = 8 << 20
+CUDA = 4 << 30
+SMALLEST = 4  # models of a block on a CPU
+LARGEST = 256
+
+
+def block_size(
+    model: nn.Module,
+    x: Tensor,
+    alone: bool,
+) -> int:
+    """Returns how many models train together: as many as the memory holds, or 1."""
+    if alone:
+        return 1
+    sizes = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
+    bytes_each = 3 * sum(sizes)
+    if x.is_cuda:
+        return max(1, CUDA // bytes_each)
+    return max(SMALLEST, min(LARGEST, CPU // bytes_each))
+
+
+def split_blocks(
+    masks: Tensor,
+    recipe: Recipe,
+    batches: Batches,
+    size: int,
+) -> list[Tensor]:
+    """Returns the models of each block, (k,) int64: up to `size` that take equally many steps.
+
+    Models without instances, which take no step, are blocks of their own.
+    """
+    steps = []
+    for own in masks.sum(1).tolist():
+        walked = own
+        if batches == "full":
+            walked = masks.shape[1]
+        steps.append(epoch_steps(walked, recipe) if own else 0)
+    taken = torch.tensor(steps)
+    blocks: list[Tensor] = []
+    for count in taken.unique().tolist():
+        group = (taken == count).nonzero().squeeze(1)
+        blocks.extend(group.tensor_split(-(-len(group) // size)))
+    return blocks
