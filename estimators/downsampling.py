@@ -75,9 +75,10 @@ class Downsampling:
             check_points(trace, test)
             values = ensemble.utility(test, self.measure)
             scores, errors = with_and_without(values, ensemble.masks)
-            below = (scores.abs() < 2 * errors).double().mean()
             attach("standard_error", errors.float())
-            note("share_below_two_standard_errors", float(below))
+            unclear = scores.abs() < 2 * errors
+            share = float(unclear.double().mean())
+            note("share_below_two_standard_errors", share)
             return scores.to(trace.train.x.dtype)
 
         return score
@@ -108,14 +109,18 @@ class Downsampling:
         return balanced(self.models, n, size, g)
 
     def _ensemble(self, trace: Trace, points: Dataset | None) -> Ensemble:
-        seeds = [derive(trace.seed, "downsampling", self.seed, k) for k in range(self.models)]
+        seeds = []
+        for k in range(self.models):
+            seed = derive(trace.seed, "downsampling", self.seed, k)
+            seeds.append(seed)
         masks = self.masks(len(trace.train), trace.seed)
         ensemble = train_many(
             trace.train, masks, trace.recipe, seeds, points=points, scratch=trace.scratch
         )
         note("diverged_models", int(ensemble.diverged.sum()))
         kept = masks[~ensemble.diverged]
-        lost = int((kept.all(0) | ~kept.any(0)).sum())
+        one_sided = kept.all(0) | ~kept.any(0)
+        lost = int(one_sided.sum())
         if lost:
             warnings.warn(
                 f"{lost} instances are in none or in all of {len(kept)} models: NaN; "
@@ -139,8 +144,9 @@ def balanced(
     all margins.
     """
     # windows of a circle: balanced, but all alike
-    places = torch.arange(K * size).view(K, size) % n
-    masks = torch.zeros(K, n, dtype=torch.bool).scatter_(1, places, True)
+    places = torch.arange(K * size) % n
+    masks = torch.zeros(K, n, dtype=torch.bool)
+    masks.scatter_(1, places.view(K, size), True)
     masks = masks[:, torch.randperm(n, generator=g)]
     for _ in range(ROUNDS):
         order = torch.randperm(K, generator=g)
@@ -148,9 +154,12 @@ def balanced(
         one = order[:half]
         other = order[half : 2 * half]
         traded = masks[one] ^ masks[other]
-        mine = (masks[one] & traded).sum(1, keepdim=True)
-        draw = torch.rand(traded.shape, generator=g).masked_fill_(~traded, NOT_TRADED)
-        chosen = draw.argsort(1).argsort(1) < mine
+        given = masks[one] & traded
+        mine = given.sum(1, keepdim=True)
+        draw = torch.rand(traded.shape, generator=g)
+        draw.masked_fill_(~traded, NOT_TRADED)
+        rank = draw.argsort(1).argsort(1)
+        chosen = rank < mine
         masks_one = torch.where(traded, chosen, masks[one])
         masks_other = torch.where(traded, ~chosen, masks[other])
         masks[one] = masks_one

@@ -150,14 +150,15 @@ def fast_scores(
     test: Dataset,
     renormalize: bool,
 ) -> Tensor:
-    """Returns sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>, (m, n).
+    """Returns the fast scores, (m, n), by one replay.
 
-    Cost: one replay.
+    They are the sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>.
     """
     vectors = directions(trace.model(), test, renormalize)
     scores = test.x.new_zeros(len(test), len(trace.train))
     for step, weight in zip(replay(trace), step_weights(trace), strict=True):
-        dots = products(step.model, trace.train.take(step.rows), vectors, renormalize)
+        part = trace.train.take(step.rows)
+        dots = products(step.model, part, vectors, renormalize)
         scores.index_add_(1, step.rows, dots, alpha=weight / len(step.rows))
     return scores
 
@@ -175,7 +176,8 @@ def _in_blocks(
     check_points(trace, test)
     if not len(test):
         return test.x.new_zeros(0, len(trace.train))
-    size = sum(p.numel() for p in trace.initial().parameters() if p.requires_grad)
+    trained = [p for p in trace.initial().parameters() if p.requires_grad]
+    size = sum(p.numel() for p in trained)
     fit, _ = room(test, copies * size)
 
     def run(block: int) -> Tensor:

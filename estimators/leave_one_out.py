@@ -1,4 +1,6 @@
-"""Leave-one-out retraining (Cook & Weisberg 1982): what a test point gains from an instance, by training without it.
+"""Leave-one-out retraining (Cook & Weisberg 1982): what a test point gains from an instance.
+
+Found by training without it.
 
 Needs: retrained models, one an instance and repeat.
 
@@ -26,7 +28,9 @@ from poisonbench.training.trace import Trace, check_points, check_trace
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Scores F(trained on all) - F(trained without i), F = the measure at the test point: positive = helped.
+    """Scores F(trained on all) - F(trained without i), F = the measure at the test point.
+
+    Positive = helped.
 
     The runs are paired: both have the same start and walk the same batches, from which i is
     missing, so that what differs is the instance. Even so, in deep nets the effect of one instance
@@ -73,10 +77,12 @@ class LeaveOneOut:
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
             scores, errors = self.differences(ensemble.utility(test, self.measure))
-            attach("standard_error", _spread(errors, rows, len(trace.train)).float())
+            spread = _spread(errors, rows, len(trace.train))
+            attach("standard_error", spread.float())
             if self.repeats > 1:
-                below = (scores.abs() < 2 * errors).double().mean()
-                note("share_below_two_standard_errors", float(below))
+                unclear = scores.abs() < 2 * errors
+                share = float(unclear.double().mean())
+                note("share_below_two_standard_errors", share)
             return _spread(scores, rows, len(trace.train))
 
         return score
@@ -86,7 +92,8 @@ class LeaveOneOut:
         check_trace(trace)
         rows = self._rows(len(trace.train))
         ensemble = self._ensemble(trace, rows, smaller_kept(trace))
-        values = ensemble.utility(trace.train, self.measure).unflatten(0, (self.repeats, -1))
+        values = ensemble.utility(trace.train, self.measure)
+        values = values.unflatten(0, (self.repeats, -1))
         at = rows.to(values.device)
         whole = values[:, 0, at]
         without = values[:, 1:, at].diagonal(dim1=1, dim2=2)
@@ -103,19 +110,25 @@ class LeaveOneOut:
                 without each of c instances.
         """
         paired = values.unflatten(0, (self.repeats, -1))
-        gains = (paired[:, :1] - paired[:, 1:]).mT  # (repeats, m, c)
+        whole = paired[:, :1]
+        without = paired[:, 1:]
+        gains = (whole - without).mT  # (repeats, m, c)
         if self.repeats == 1:
-            return gains[0], torch.full_like(gains[0], torch.nan)
+            unknown = torch.full_like(gains[0], torch.nan)
+            return gains[0], unknown
         mean = gains.mean(0)
-        squares = ((gains - mean) ** 2).sum(0)
-        return mean, squares.div(self.repeats * (self.repeats - 1)).sqrt()
+        deviations = gains - mean
+        squares = (deviations**2).sum(0)
+        variance = squares.div(self.repeats * (self.repeats - 1))
+        return mean, variance.sqrt()
 
     def _rows(self, n: int) -> Tensor:
         """Returns the candidates, (c,) int64."""
         if self.candidates is None:
             return torch.arange(n)
         rows = torch.tensor(self.candidates, dtype=torch.int64)
-        if bool(((rows < 0) | (rows >= n)).any()):
+        foreign = (rows < 0) | (rows >= n)
+        if bool(foreign.any()):
             raise ValueError(
                 f"candidates must be rows of the training set, in [0, {n}), got {self.candidates}"
             )
@@ -128,8 +141,9 @@ class LeaveOneOut:
         points: Dataset | None,
     ) -> Ensemble:
         """Trains, for each repeat, the model on all and those without each of the rows."""
-        masks = torch.ones(1 + len(rows), len(trace.train), dtype=torch.bool)
-        masks[torch.arange(1, 1 + len(rows)), rows] = False
+        models = 1 + len(rows)
+        masks = torch.ones(models, len(trace.train), dtype=torch.bool)
+        masks[torch.arange(1, models), rows] = False
         others = [derive(trace.seed, "leave-one-out", r) for r in range(1, self.repeats)]
         seeds = [trace.seed, *others]
         return train_many(

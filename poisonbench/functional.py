@@ -23,9 +23,12 @@ def places(model: nn.Module) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for prefix, module in model.named_modules():
         for attribute, value in _own(module):
-            place = f"{prefix}.{attribute}" if prefix else attribute
+            place = attribute
+            if prefix:
+                place = f"{prefix}.{attribute}"
             name = names.setdefault(id(value), place)
-            found.setdefault(name, []).append(place)
+            standing = found.setdefault(name, [])
+            standing.append(place)
     return found
 
 
@@ -53,7 +56,10 @@ def call(
     """
     if where is None:
         where = places(model)
-    filled = {place: value for name, value in state.items() for place in where[name]}
+    filled = {}
+    for name, value in state.items():
+        for place in where[name]:
+            filled[place] = value
     out: Tensor = functional_call(model, filled, (x,), tie_weights=False)
     return out
 
@@ -76,6 +82,11 @@ def names_of_keys(model: nn.Module) -> dict[str, str]:
 
     A key that stands for no parameter or buffer, such as a module's extra state, is left out.
     """
-    names = {id(value): name for name, value in whole_state(model).items()}
-    keys = model.state_dict(keep_vars=True)
-    return {key: names[id(value)] for key, value in keys.items() if id(value) in names}
+    names = {}
+    for name, value in whole_state(model).items():
+        names[id(value)] = name
+    known = {}
+    for key, value in model.state_dict(keep_vars=True).items():
+        if id(value) in names:
+            known[key] = names[id(value)]
+    return known

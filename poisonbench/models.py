@@ -15,7 +15,10 @@ from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 
 
 class Normalize(nn.Module):
-    """Maps pixels from [0, 1] to [-2, 2]; constants, not statistics, so that poison cannot move it."""
+    """Maps pixels from [0, 1] to [-2, 2].
+
+    These are constants, not statistics, so that poison cannot move them.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, *shape) to (B, *shape)."""
@@ -55,7 +58,10 @@ class Residual(nn.Module):
 
 
 class GlobalMean(nn.Module):
-    """Mean over the pixels; unlike adaptive pooling it has a deterministic backward on every device."""
+    """Mean over the pixels.
+
+    Unlike adaptive pooling it has a deterministic backward pass on every device.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, c, h, w) to (B, c)."""
@@ -196,7 +202,10 @@ def predict(
     x: Tensor,
     batch: int = 1024,
 ) -> Tensor:
-    """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode and blocks of `batch`."""
+    """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode.
+
+    They are computed in blocks of `batch`.
+    """
     was_training = model.training
     with torch.no_grad(), exact_arithmetic():
         model.eval()

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from estimators.hydra import HyDRA, changing_layers
 from estimators.kit import adjoint as _adjoint
-from estimators.kit.adjoint import adjoint_scores, hvps
+from estimators.kit.adjoint import adjoint_scores
+from estimators.kit.hessian import hvps
 from estimators.kit.trajectory import record, rows_of
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, ReplayError
@@ -362,7 +363,7 @@ def test_blocks_of_test_points_and_of_directions_do_not_change_a_score(exact: bo
     whole = HyDRA(hessian=exact).fit(trace)(test)
     monkeypatch.setattr("poisonbench.memory.CPU", replace(_CPU, memory=20 * 100 * 8))
     monkeypatch.setattr(_adjoint, "BLOCK", 3)
-    monkeypatch.setattr(_adjoint, "DIRECTIONS_CPU", 1)
+    monkeypatch.setattr("estimators.kit.hessian.DIRECTIONS_CPU", 1)
     torch.testing.assert_close(HyDRA(hessian=exact).fit(trace)(test), whole, rtol=1e-10, atol=1e-14)
     assert HyDRA(hessian=exact).fit(trace)(
         test.take(torch.tensor([], dtype=torch.int64))

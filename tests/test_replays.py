@@ -27,8 +27,9 @@ from poisonbench.notes import collecting
 from poisonbench.seeding import global_state
 from poisonbench.training import Recipe, batch_order, learning_rates, replay, train, train_many
 from poisonbench.training.many.chain import Chain
-from poisonbench.training.many.choice import agrees, way_of
+from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.stacked import Mapped, split
+from poisonbench.training.many.trial import agrees
 from poisonbench.training.trace import Trace
 
 TRAIN = random_data(22, SHAPE, 3)

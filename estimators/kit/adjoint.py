@@ -9,80 +9,18 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from estimators.kit.trajectory import Trajectory, Vectors, batch_loss, rows_of
+from estimators.kit.hessian import hvps
+from estimators.kit.trajectory import Trajectory, Vectors, rows_of
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import gradient_vectors
 from poisonbench.gradients.products import Form, gradient_norms, project
-from poisonbench.memory import halving
 from poisonbench.objectives import Objective
-from poisonbench.seeding import exact_arithmetic
 from poisonbench.training.recipe import Recipe
 
 # of dL/d theta_0 over dL/d theta_T, from which a run is reported: a stable one damps it, or nearly
 # keeps it
 AMPLIFIED = 10.0
 BLOCK = 64  # test points whose whole gradients are taken in one pass
-# Hessian-vector products done at once: their activations take memory
-DIRECTIONS_CPU = 16
-DIRECTIONS_CUDA = 256
-
-
-def hvps(
-    model: nn.Module,
-    theta: Vectors,
-    batch: Dataset,
-    vectors: Vectors,
-) -> Vectors:
-    """Returns the products of the Hessian of a batch's mean cross entropy with m directions.
-
-    Args:
-        model: supplies the form.
-        theta: parameter name -> value, where the Hessian is taken.
-        batch: b instances.
-        vectors: parameter name -> (m, *shape).
-
-    Returns:
-        Parameter name -> (m, *shape).
-    """
-    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
-    inputs = list(leaves.values())
-    limit = DIRECTIONS_CPU
-    if batch.x.is_cuda:
-        limit = DIRECTIONS_CUDA
-    with exact_arithmetic(), torch.enable_grad():
-        loss = batch_loss(model, leaves, batch)
-        gradients = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
-        # those that do not depend on the parameters add nothing
-        linked = [name for name, g in zip(leaves, gradients, strict=True) if g.requires_grad]
-        outputs = [g for g in gradients if g.requires_grad]
-
-        def run(size: int) -> Vectors:
-            blocks = []
-            directions = next(iter(vectors.values()))
-            for first in range(0, len(directions), size):
-                part = {name: v[first : first + size] for name, v in vectors.items()}
-                products = torch.autograd.grad(
-                    outputs,
-                    inputs,
-                    [part[name] for name in linked],
-                    retain_graph=True,
-                    is_grads_batched=True,
-                    allow_unused=True,
-                )
-                blocks.append(_with_zeros(part, dict(zip(leaves, products, strict=True))))
-            return {name: torch.cat([block[name] for block in blocks]) for name in leaves}
-
-        return halving(run, limit)
-
-
-def _with_zeros(like: Vectors, products: dict[str, Tensor | None]) -> Vectors:
-    """Returns the products, zeros in the place of None."""
-    filled = {}
-    for name, product in products.items():
-        if product is None:
-            product = torch.zeros_like(like[name])
-        filled[name] = product
-    return filled
 
 
 def directions(
@@ -112,7 +50,8 @@ def directions(
     if renormalize:
         total = lengths(vectors).to(test.x.dtype)
         for v in vectors.values():
-            v.div_(total.view(-1, *[1] * (v.dim() - 1)))
+            ones = [1] * (v.dim() - 1)
+            v.div_(total.view(-1, *ones))
     return vectors
 
 
@@ -173,7 +112,8 @@ class Adjoint:
     def back(self, sigma: Vectors, curved: Vectors) -> None:
         """Goes back a step; `curved` is the Hessian of its batch times sigma."""
         for name, v in self.lam.items():
-            v.add_(curved[name]).add_(sigma[name], alpha=self.recipe.weight_decay)
+            v.add_(curved[name])
+            v.add_(sigma[name], alpha=self.recipe.weight_decay)
             self.nu[name].mul_(self.recipe.momentum)
 
 
@@ -195,7 +135,8 @@ def adjoint_scores(
     trace = trajectory.trace
     model = trace.model()
     own = dict(model.named_parameters())
-    adjoint = Adjoint(directions(model, test, renormalize), trace.recipe)
+    at_the_end = directions(model, test, renormalize)
+    adjoint = Adjoint(at_the_end, trace.recipe)
     before = lengths(adjoint.lam)
     scores = test.x.new_zeros(len(test), len(trace.train))
     for t, theta in trajectory.backwards(model):
@@ -206,7 +147,8 @@ def adjoint_scores(
             own[name].detach().copy_(value)
         dots = products(model, batch, sigma, renormalize)
         scores.index_add_(1, rows, dots, alpha=-1.0 / len(rows))
-        adjoint.back(sigma, hvps(model, theta, batch, sigma))
+        curved = hvps(model, theta, batch, sigma)
+        adjoint.back(sigma, curved)
     _tell_amplified(lengths(adjoint.lam) / before)
     return scores
 

@@ -1,5 +1,7 @@
 """What estimators that retrain share: means with and without an instance, and what is kept."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -22,8 +24,9 @@ def check_measure(measure: str) -> None:
 def smaller_kept(trace: Trace) -> Dataset | None:
     """Returns the training set, if its predictions take less room than the models do, else None."""
     model = build(trace.recipe.model, trace.train.shape, trace.train.classes, 0)
-    entries = len(trace.train) * trace.train.classes
-    if entries < sum(p.numel() for p in model.parameters()):
+    predictions = len(trace.train) * trace.train.classes
+    parameters = sum(p.numel() for p in model.parameters())
+    if predictions < parameters:
         return trace.train
     return None
 
@@ -49,27 +52,52 @@ def with_and_without(
     kept = _finished(values)
     u = values[kept].double()
     u = u - u.mean(0)  # to the order of the differences: little cancels in the squares
-    inside = masks.to(values.device)[kept].double()
+    masks = masks.to(values.device)
+    inside = masks[kept].double()
     outside = 1 - inside
-    k_in = inside.sum(0)
-    k_out = outside.sum(0)
-    mean_in = _total(u, inside, paired) / k_in
-    mean_out = _total(u, outside, paired) / k_out
-    square_in = _total(u * u, inside, paired) / k_in
-    square_out = _total(u * u, outside, paired) / k_out
-    spread_in = (square_in - mean_in**2).clamp(min=0) / (k_in - 1)  # s_in^2 / K_in
-    spread_out = (square_out - mean_out**2).clamp(min=0) / (k_out - 1)
-    two_of_each = (k_in > 1) & (k_out > 1)
-    one_of_each = (k_in > 0) & (k_out > 0)
-    difference = torch.where(one_of_each, mean_in - mean_out, torch.nan)
-    return difference, torch.where(two_of_each, (spread_in + spread_out).sqrt(), torch.nan)
+    with_it = _Group.of(u, inside, paired)
+    without = _Group.of(u, outside, paired)
+    difference = with_it.mean - without.mean
+    error = (with_it.square + without.square).sqrt()
+    fewer = torch.minimum(with_it.models, without.models)
+    return _where(fewer > 0, difference), _where(fewer > 1, error)
+
+
+def _where(known: Tensor, values: Tensor) -> Tensor:
+    """Returns the values, NaN where they are not known."""
+    return torch.where(known, values, torch.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The models that hold each instance, or those that lack it.
+
+    Attributes:
+        models: their number K, by instance.
+        mean: of their utilities.
+        square: s^2 / K, the squared standard error of the mean.
+    """
+
+    models: Tensor
+    mean: Tensor
+    square: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, members: Tensor, paired: bool) -> "_Group":
+        """Returns it for utilities (K, m) and who is in it, (K, n) float64."""
+        models = members.sum(0)
+        mean = _total(values, members, paired) / models
+        squares = _total(values * values, members, paired) / models
+        spread = (squares - mean**2).clamp(min=0)
+        return cls(models, mean, spread / (models - 1))
 
 
 def _finished(values: Tensor) -> Tensor:
     """Returns (K,) bool: the models that did not diverge; all of them if there is no point."""
     if not values.shape[1]:
         return torch.ones(len(values), dtype=torch.bool, device=values.device)
-    return ~values.isnan().all(1)
+    diverged = values.isnan().all(1)
+    return ~diverged
 
 
 def _total(

@@ -71,13 +71,22 @@ def rows_of(trace: Trace, t: int) -> Tensor:
     return rows[rows >= 0].to(trace.train.y.device)
 
 
+def as_leaves(theta: Vectors) -> Vectors:
+    """Returns the values as leaves of a graph of their own."""
+    leaves = {}
+    for name, value in theta.items():
+        leaves[name] = value.detach().requires_grad_()
+    return leaves
+
+
 def batch_loss(
     model: nn.Module,
     theta: Vectors,
     batch: Dataset,
 ) -> Tensor:
     """Returns the mean cross entropy of a batch at the parameters `theta`."""
-    return F.cross_entropy(call(model, theta, batch.x), batch.y)
+    logits = call(model, theta, batch.x)
+    return F.cross_entropy(logits, batch.y)
 
 
 def advance(
@@ -89,9 +98,10 @@ def advance(
     """Takes step t of the run, by the operations of torch.optim.SGD in their order, bit for bit."""
     recipe = trace.recipe
     rate = float(trace.lr[t])
-    theta = {name: value.detach().requires_grad_() for name, value in state.theta.items()}
+    theta = as_leaves(state.theta)
     with exact_arithmetic(), torch.enable_grad():
-        loss = batch_loss(model, theta, trace.train.take(rows_of(trace, t)))
+        batch = trace.train.take(rows_of(trace, t))
+        loss = batch_loss(model, theta, batch)
         gradients: Gradients = torch.autograd.grad(loss, list(theta.values()), allow_unused=True)
     after = {}
     buffers = {}
@@ -126,8 +136,13 @@ def record(trace: Trace, every: int | None = None) -> Trajectory:
     steps = len(trace.lr)
     if every is None:
         every = math.ceil(math.sqrt(2 * steps))
-    theta = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    state = State(theta, {name: torch.zeros_like(p) for name, p in theta.items()})
+    theta = {}
+    buffer = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            theta[name] = p.detach()
+            buffer[name] = torch.zeros_like(theta[name])
+    state = State(theta, buffer)
     kept = []
     for t in range(steps):
         if t % every == 0:

@@ -1,6 +1,9 @@
-"""Training: a recipe, its start, a loop of SGD that `train` records and `replay` walks again bit for bit, many models at once."""
+"""Training: a recipe, its start, a loop of SGD, and many models at once.
 
-from poisonbench.training.loop import Step, replay, train
+`train` records the loop, and `replay` walks it again bit for bit.
+"""
+
+from poisonbench.training.loop import replay, train
 from poisonbench.training.many.ensemble import Ensemble
 from poisonbench.training.many.train_many import train_many
 from poisonbench.training.recipe import (
@@ -12,6 +15,7 @@ from poisonbench.training.recipe import (
     training_mode,
 )
 from poisonbench.training.start import Start, body_of, digest
+from poisonbench.training.steps import Step
 from poisonbench.training.trace import Checkpoint, Trace
 
 __all__ = [

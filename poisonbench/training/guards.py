@@ -1,4 +1,4 @@
-"""What training refuses: batches too small, numbers no longer finite, checkpoints that lack state."""
+"""What training refuses: batches too small, numbers not finite, checkpoints that lack state."""
 
 import torch
 from torch import Tensor, nn

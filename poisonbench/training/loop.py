@@ -4,8 +4,7 @@ Cost: O(T) forward and backward passes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,39 +22,8 @@ from poisonbench.training.recipe import (
     starting_model,
     training_mode,
 )
+from poisonbench.training.steps import Plan, Step
 from poisonbench.training.trace import Checkpoint, Trace, check_final, check_trace
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A step about to be taken.
-
-    Attributes:
-        index: t in [0, T).
-        model: theta_t, live: read it before asking for the next step, and do not change it.
-        rows: (b,) int64, the training instances of the batch, on their device.
-        lr: eta_t.
-    """
-
-    index: int
-    model: nn.Module
-    rows: Tensor
-    lr: float
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """The steps of a run.
-
-    Attributes:
-        batches: (T, B) int64, the training instances of each step, -1 pads; none is empty.
-        lr: (T,) learning rates.
-        shares: T numbers by which the mean loss of each batch is multiplied; None for 1.
-    """
-
-    batches: Tensor
-    lr: Tensor
-    shares: Sequence[float] | None = None
 
 
 def _walk(
@@ -86,7 +54,8 @@ def _walk(
         draw = derive(seed, "step", t)
         with drawing(draw, device), outside.drawing(draw), exact_arithmetic(), torch.enable_grad():
             training_mode(model, recipe)
-            loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
+            logits = model(data.x[rows])
+            loss = F.cross_entropy(logits, data.y[rows])
             sgd.zero_grad()
             descended = loss
             if plan.shares is not None:
@@ -129,23 +98,44 @@ def train(
     model = starting_model(recipe, data, seed)
     watched = finite_names(model)
     losses = torch.zeros(steps, dtype=data.x.dtype, device=data.x.device)
-    keep = {math.ceil(steps * k / recipe.checkpoints) for k in range(1, recipe.checkpoints + 1)}
+    keep = _kept_steps(steps, recipe.checkpoints)
     checkpoints: list[Checkpoint] = []
 
     def after(taken: int) -> None:
         if taken and taken % per_epoch == 0:
             check_finite(model, watched, losses[:taken], taken // per_epoch)
         if taken in keep:
-            lr = float(plan.lr[taken - 1])
-            checkpoints.append(Checkpoint(taken, lr, _copied(model.state_dict())))
+            checkpoint = Checkpoint(
+                step=taken,
+                lr=float(plan.lr[taken - 1]),
+                state=_copied(model.state_dict()),
+            )
+            checkpoints.append(checkpoint)
 
     for step in _walk(model, data, recipe, seed, plan, losses):
         after(step.index)
     after(steps)
-    curve = losses.view(recipe.epochs, per_epoch).mean(1).cpu()
-    trace = Trace(data, recipe, seed, batches, plan.lr, tuple(checkpoints), curve)
+    curve = losses.view(recipe.epochs, per_epoch).mean(1)
+    trace = Trace(
+        train=data,
+        recipe=recipe,
+        seed=seed,
+        batches=batches,
+        lr=plan.lr,
+        checkpoints=tuple(checkpoints),
+        losses=curve.cpu(),
+    )
     check_rebuilt(trace, model)
     return trace
+
+
+def _kept_steps(steps: int, checkpoints: int) -> set[int]:
+    """Returns after how many steps checkpoints are kept: evenly spaced, the last at the end."""
+    kept = set()
+    for k in range(1, checkpoints + 1):
+        share = steps * k / checkpoints
+        kept.add(math.ceil(share))
+    return kept
 
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

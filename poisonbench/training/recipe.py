@@ -132,7 +132,8 @@ def training_mode(model: nn.Module, recipe: Recipe) -> None:
 
 def epoch_steps(n: int, recipe: Recipe) -> int:
     """Returns the number of steps in which an epoch passes over n >= 1 instances."""
-    return math.ceil(n / min(recipe.batch_size, n))
+    width = min(recipe.batch_size, n)
+    return math.ceil(n / width)
 
 
 def permutations(n: int, seed: int) -> Iterator[Tensor]:
@@ -168,5 +169,6 @@ def learning_rates(steps: int, recipe: Recipe) -> Tensor:
     if recipe.schedule == "one-cycle":
         warm = math.ceil(WARMING * steps)
     up = (t + 1) / max(warm, 1)
-    down = (1 + torch.cos(math.pi * (t - warm) / (steps - warm))) / 2
+    angle = math.pi * (t - warm) / (steps - warm)
+    down = (1 + torch.cos(angle)) / 2
     return recipe.lr * torch.where(t < warm, up, down)

@@ -20,7 +20,9 @@ Trained = Literal["head", "all"]
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A pretrained model from which every run of a recipe starts. Two are equal if they train alike.
+    """A pretrained model from which every run of a recipe starts.
+
+    Two are equal if they train alike.
 
     Attributes:
         state: name -> value of the pretrained parameters and buffers. All of the features must be

@@ -111,7 +111,9 @@ def check_final(trace: Trace, state: Mapping[str, Tensor]) -> None:
     final = trace.checkpoints[-1].state
     for name, value in state.items():
         want = final[name].to(value.device)
-        same = (value == want) | (value.isnan() & want.isnan())
+        unknown = value.isnan() & want.isnan()
+        same = (value == want) | unknown
         if not bool(same.all()):
-            off = (value.to(torch.float64) - want.to(torch.float64)).abs().max()
-            raise ReplayError(name, f"is off by {float(off):.1e}")
+            difference = value.to(torch.float64) - want.to(torch.float64)
+            off = float(difference.abs().max())
+            raise ReplayError(name, f"is off by {off:.1e}")

@@ -39,8 +39,8 @@ def check(
     convention: str,
 ) -> None:
     """Raises ValueError where the arguments of `train_many` on n instances are not as it says."""
-    shaped = masks.dim() == 2 and masks.shape[1] == n and len(masks) > 0
-    if masks.dtype != torch.bool or not shaped:
+    fits = masks.dim() == 2 and masks.shape[1] == n
+    if masks.dtype != torch.bool or not fits or not len(masks):
         raise ValueError(
             f"masks must be (K, {n}) bool with K >= 1, got {tuple(masks.shape)} {masks.dtype}"
         )
@@ -77,12 +77,14 @@ def epochs(
     for order in islice(orders, recipe.epochs):
         there = order >= 0
         present = there & masks.gather(1, order.clamp(min=0))
-        rows = torch.where(present, order, filler).view(K, steps, width)
+        rows = torch.where(present, order, filler)
+        rows = rows.view(K, steps, width)
         counted = present
         if convention == "A":
             counted = there
-        divisor = counted.view(K, steps, width).sum(2, keepdim=True).clamp(min=1)
-        yield Epoch(rows, present.view(K, steps, width).to(torch.float64) / divisor)
+        divisor = counted.view(K, steps, width).sum(2, keepdim=True)
+        weights = present.view(K, steps, width).to(torch.float64)
+        yield Epoch(rows, weights / divisor.clamp(min=1))
 
 
 def _orders(
@@ -117,5 +119,8 @@ def present_rows(
     """Yields how many of its own instances each batch of each model holds, (T,) int64."""
     for mask, seed in zip(masks, seeds, strict=True):
         if bool(mask.any()):
-            walked = epochs(mask[None], recipe, [seed], batches, "B")
-            yield torch.cat([(epoch.weights[0] > 0).sum(1) for epoch in walked])
+            counts = []
+            for epoch in epochs(mask[None], recipe, [seed], batches, "B"):
+                present = epoch.weights[0] > 0
+                counts.append(present.sum(1))
+            yield torch.cat(counts)

@@ -1,5 +1,7 @@
 """Which models train together: those that take equally many steps, as many as the memory holds."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from poisonbench.training.recipe import Recipe, epoch_steps
 # bytes of parameters, momentum and gradients of a block; on a CPU what its cache holds
 CPU = 8 << 20
 CUDA = 4 << 30
+COPIES = 3  # parameters, momentum and gradients
 SMALLEST = 4  # models of a block on a CPU
 LARGEST = 256
 
@@ -21,8 +24,8 @@ def block_size(
     """Returns how many models train together: as many as the memory holds, or 1."""
     if alone:
         return 1
-    sizes = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
-    bytes_each = 3 * sum(sizes)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    bytes_each = COPIES * sum(p.nbytes for p in trained)
     if x.is_cuda:
         return max(1, CUDA // bytes_each)
     return max(SMALLEST, min(LARGEST, CPU // bytes_each))
@@ -43,10 +46,14 @@ def split_blocks(
         walked = own
         if batches == "full":
             walked = masks.shape[1]
-        steps.append(epoch_steps(walked, recipe) if own else 0)
-    taken = torch.tensor(steps)
+        taken = 0
+        if own:
+            taken = epoch_steps(walked, recipe)
+        steps.append(taken)
+    counts = torch.tensor(steps)
     blocks: list[Tensor] = []
-    for count in taken.unique().tolist():
-        group = (taken == count).nonzero().squeeze(1)
-        blocks.extend(group.tensor_split(-(-len(group) // size)))
+    for count in counts.unique().tolist():
+        group = (counts == count).nonzero().squeeze(1)
+        parts = math.ceil(len(group) / size)
+        blocks.extend(group.tensor_split(parts))
     return blocks

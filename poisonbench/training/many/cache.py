@@ -63,7 +63,8 @@ class Shelf:
         total = hashlib.sha256(repr(causes).encode())
         for part in (data, points):
             if part is not None:
-                total.update(repr((part.x.dtype, part.x.shape, part.classes)).encode())
+                form = repr((part.x.dtype, part.x.shape, part.classes))
+                total.update(form.encode())
                 total.update(bytes_of(part.x))
                 total.update(bytes_of(part.y))
         return cls(folder, total.hexdigest())
@@ -83,9 +84,12 @@ class Shelf:
         """
         if self.folder is None:
             return train(), None
-        causes = repr((self.digest, seeds, masks.shape)).encode()
-        digest = hashlib.sha256(causes + bytes_of(masks)).hexdigest()
-        path = self.folder / f"models-{digest[:16]}.h5"
+        causes = repr((self.digest, seeds, masks.shape))
+        total = hashlib.sha256(causes.encode())
+        total.update(bytes_of(masks))
+        digest = total.hexdigest()
+        name = f"models-{digest[:16]}.h5"
+        path = self.folder / name
 
         def read() -> States:
             record = log.read(path, KIND)

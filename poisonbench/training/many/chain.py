@@ -37,8 +37,10 @@ class Chain:
         for leaf, after in zip(chained, [*followers, nn.Identity()], strict=True):
             done = rectified  # a rectifier that the product before it has taken over
             rectified = isinstance(leaf[1], _PRODUCTS) and isinstance(after, nn.ReLU)
-            if not done and not isinstance(leaf[1], nn.Identity):
-                self.links.append(_link(leaf, states, rectified, first=not self.links))
+            if done or isinstance(leaf[1], nn.Identity):
+                continue
+            link = _link(leaf, states, rectified, first=not self.links)
+            self.links.append(link)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Returns what the first layer with parameters sees of the instances x (m, *shape)."""
@@ -108,17 +110,23 @@ def is_chain(model: nn.Module) -> bool:
     start = _first_product(leaves)
     if start == len(leaves):
         return False
-    before = all(_is_shared(module) for _, module in leaves[:start])
-    after = all(_is_linked(module) for _, module in leaves[start:])
     named = []
-    for name, module in leaves:
-        named += [f"{name}{own}" for own, _ in module.named_parameters()]
-    return before and after and sorted(named) == sorted(whole_state(model))
+    for place, (name, module) in enumerate(leaves):
+        known = _is_shared(module)
+        if place >= start:
+            known = _is_linked(module)
+        if not known:
+            return False
+        for own, _ in module.named_parameters():
+            named.append(f"{name}{own}")
+    return sorted(named) == sorted(whole_state(model))
 
 
 def _is_shared(module: nn.Module) -> bool:
     """Whether it may stand before the first layer with parameters."""
-    return type(module) in (nn.Identity, Normalize) or _is_flatten(module)
+    if type(module) in (nn.Identity, Normalize):
+        return True
+    return _is_flatten(module)
 
 
 def _is_linked(module: nn.Module) -> bool:
@@ -127,11 +135,15 @@ def _is_linked(module: nn.Module) -> bool:
         return plain and module.padding_mode == "zeros"
     if type(module) is nn.MaxPool2d:
         return not module.return_indices
-    return type(module) in (nn.Identity, nn.Linear, nn.ReLU) or _is_flatten(module)
+    if type(module) in (nn.Identity, nn.Linear, nn.ReLU):
+        return True
+    return _is_flatten(module)
 
 
 def _is_flatten(module: nn.Module) -> bool:
-    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
+    if type(module) is not nn.Flatten:
+        return False
+    return module.start_dim == 1 and module.end_dim == -1
 
 
 def patch_entries(model: nn.Module, x: Tensor) -> int:
@@ -144,7 +156,9 @@ def patch_entries(model: nn.Module, x: Tensor) -> int:
         out: Tensor,
     ) -> None:
         assert isinstance(module, nn.Conv2d)
-        sizes.append(out[0, 0].numel() * module.weight[0].numel())
+        pixels = out[0, 0].numel()
+        entries = module.weight[0].numel()
+        sizes.append(pixels * entries)
 
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if not convolutions:

@@ -12,10 +12,11 @@ from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
 from poisonbench.functional import whole_state
 from poisonbench.seeding import exact_arithmetic
-from poisonbench.training.loop import Plan, retrain
+from poisonbench.training.loop import retrain
 from poisonbench.training.many.batches import Batches, Convention, epochs
-from poisonbench.training.many.stacked import Network, States, Way, logit_gradients, stacked
+from poisonbench.training.many.stacked import Network, States, Way, joined, logit_gradients, stacked
 from poisonbench.training.recipe import Recipe, learning_rates
+from poisonbench.training.steps import Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +92,11 @@ def trained(
     if not bool(masks.any()):
         return stacked(job.start, seeds)
     if job.way is None:
-        pairs = zip(masks, seeds, strict=True)
-        alone = [_one_by_one(job, mask[None], seed) for mask, seed in pairs]
-        return {name: torch.stack([state[name] for state in alone]) for name in alone[0]}
+        alone = []
+        for mask, seed in zip(masks, seeds, strict=True):
+            state = _one_by_one(job, mask[None], seed)
+            alone.append(state)
+        return joined(alone, torch.stack)
     states = stacked(job.start, seeds)
     network = job.way(job.start(seeds[0]), states)
     _descend(job, states, network, masks, seeds)
@@ -114,16 +117,21 @@ def _descend(
     walked = epochs(masks, job.recipe, seeds, job.batches, job.convention)
     for number, epoch in enumerate(walked):
         K, steps, width = epoch.rows.shape
-        rates = learning_rates(job.recipe.epochs * steps, job.recipe).tolist()
-        rows = epoch.rows.transpose(0, 1).to(data.y.device).contiguous()
-        weights = epoch.weights.transpose(0, 1).to(data.x).contiguous()
+        total = job.recipe.epochs * steps
+        rates = learning_rates(total, job.recipe).tolist()
+        rows = epoch.rows.transpose(0, 1).to(data.y.device)
+        rows = rows.contiguous()
+        weights = epoch.weights.transpose(0, 1).to(data.x)
+        weights = weights.contiguous()
         with exact_arithmetic(), torch.no_grad():
             for t in range(steps):
                 flat = rows[t].flatten()
                 x = inputs.index_select(0, flat).unflatten(0, (K, width))
                 y = data.y.index_select(0, flat).view(K, width)
-                network.backward(logit_gradients(network.logits(x), y, weights[t]))
-                descent.step(rates[number * steps + t])
+                logits = network.logits(x)
+                network.backward(logit_gradients(logits, y, weights[t]))
+                taken = number * steps + t
+                descent.step(rates[taken])
         job.bar.update(K)
 
 
@@ -142,7 +150,11 @@ def _one_by_one(
     absent[:, 0] &= ~absent.all(1)  # a batch needs one instance, if with share 0
     order = absent.to(torch.uint8).argsort(stable=True, dim=1)
     packed = torch.where(absent, -1, rows).gather(1, order)
-    plan = Plan(packed, learning_rates(len(rows), recipe), weights.sum(1).tolist())
+    plan = Plan(
+        batches=packed,
+        lr=learning_rates(len(rows), recipe),
+        shares=weights.sum(1).tolist(),
+    )
     model = job.start(seed)
     try:
         retrain(model, data, recipe, seed, plan)

@@ -73,22 +73,33 @@ class Ensemble:
         The K m C predictions are never held at once. Where predictions alone were kept, `data` are
         the points of these.
         """
-        points = data
+
+        def measured(logits: Tensor) -> Tensor:
+            return utility(logits, data.y, measure)
+
         if self.points is not None:
-            return self._gather(None, lambda logits: utility(logits, points.y, measure))
-        return self._gather(data, lambda logits: utility(logits, points.y, measure))
+            return self._gather(None, measured)
+        return self._gather(data, measured)
 
     def state(self, k: int) -> dict[str, Tensor]:
         """Returns the state dict of model k, on the CPU."""
         self._check(self.train)
-        part = next(part for part in self.parts if bool((part.rows == k).any()))
-        row = int((part.rows == k).nonzero())
-        kept = part.load()
+        kept, row = self._kept_of(k)
         frozen, model = split(self.recipe, self.train, self.seeds[k])
-        state = {f"features.{name}": value.cpu() for name, value in frozen.state_dict().items()}
+        state = {}
+        for key, value in frozen.state_dict().items():
+            state[f"features.{key}"] = value.cpu()
         for key, name in names_of_keys(model).items():
             state[key] = kept[name][row]
         return state
+
+    def _kept_of(self, k: int) -> tuple[States, int]:
+        """Returns what is kept of the models beside model k, and its row among them."""
+        for part in self.parts:
+            own = part.rows == k
+            if bool(own.any()):
+                return part.load(), int(own.nonzero())
+        raise IndexError(f"model {k} is not one of {len(self)}")
 
     def _gather(self, data: Dataset | None, reduce: Callable[[Tensor], Tensor]) -> Tensor:
         """Returns (K, ...): what `reduce` makes of the predictions of each model."""
@@ -104,20 +115,26 @@ class Ensemble:
     def _predictions(self, data: Dataset | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields which models, (k,) int64, and their predictions (k, m, C)."""
         self._check(data)
-        for rows, logits in self._kept() if data is None else self._computed(data):
-            logits[self.diverged[rows].to(logits.device)] = torch.nan
+        found = self._kept()
+        if data is not None:
+            found = self._computed(data)
+        for rows, logits in found:
+            diverged = self.diverged[rows]
+            logits[diverged.to(logits.device)] = torch.nan
             yield rows, logits
 
     def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
         for part in self.parts:
-            yield part.rows, part.load()["logits"].to(self.train.x)
+            logits = part.load()["logits"]
+            yield part.rows, logits.to(self.train.x)
 
     def _computed(self, data: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
         frozen, model = split(self.recipe, self.train, self.seeds[0])
         inputs = predict(frozen, data.x.to(self.train.x))
         way = way_of(model, inputs, len(inputs))
         for part in self.parts:
-            yield part.rows, predictions(model, way, part.load(), inputs)
+            logits = predictions(model, way, part.load(), inputs)
+            yield part.rows, logits
 
     def _check(self, data: Dataset | None) -> None:
         if data is not None and self.points is not None:

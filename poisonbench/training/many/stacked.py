@@ -97,8 +97,10 @@ def split(
     model = starting_model(recipe, data, seed)
     if recipe.start is None or recipe.start.trained == "all":
         return nn.Identity(), model
+    features = model.get_submodule("features")
     head = cast(nn.Linear, model.get_submodule("head"))
-    return model.get_submodule("features"), Classifier(nn.Identity(), head).eval()
+    alone = Classifier(nn.Identity(), head)
+    return features, alone.eval()
 
 
 def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> States:
@@ -110,22 +112,30 @@ def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> States:
         made = model(seed)
         states[seed] = {name: value.detach() for name, value in whole_state(made).items()}
         trained = {name for name, p in made.named_parameters() if p.requires_grad}
-    return {
-        name: torch.stack([states[seed][name] for seed in seeds]).requires_grad_(name in trained)
-        for name in states[seeds[0]]
-    }
+    together = joined([states[seed] for seed in seeds], torch.stack)
+    for name in trained:
+        together[name].requires_grad_()
+    return together
+
+
+def joined(parts: Sequence[States], how: Callable[[list[Tensor]], Tensor]) -> States:
+    """Returns states by name: those of all parts, stacked (`torch.stack`) or in a row."""
+    together = {}
+    for name in parts[0]:
+        values = [part[name] for part in parts]
+        together[name] = how(values)
+    return together
 
 
 def set_state(
     model: nn.Module,
     states: Mapping[str, Tensor],
     row: int,
-) -> nn.Module:
-    """Gives `model` the state of the model in `row`, in place, and returns it."""
+) -> None:
+    """Gives `model` the state of the model in `row`, in place."""
     with torch.no_grad():
         for name, value in whole_state(model).items():
             value.copy_(states[name][row])
-    return model
 
 
 def logit_gradients(
@@ -143,7 +153,9 @@ def logit_gradients(
     # classes before instances: a softmax over few entries is slow in the last dimension
     gradients = logits.mT.contiguous().softmax(1)
     weights = weights[:, None]
-    return gradients.mul_(weights).scatter_add_(1, y[:, None], -weights).mT
+    gradients.mul_(weights)
+    gradients.scatter_add_(1, y[:, None], -weights)
+    return gradients.mT
 
 
 def predictions(
@@ -163,13 +175,19 @@ def predictions(
     k = len(next(iter(states.values())))
     there = {name: value.to(x.device) for name, value in states.items()}
     if way is None:
-        return torch.stack([predict(set_state(model, there, row), x) for row in range(k)])
+        alone = []
+        for row in range(k):
+            set_state(model, there, row)
+            alone.append(predict(model, x))
+        return torch.stack(alone)
     network = way(model, there)
 
     def run(size: int) -> Tensor:
-        parts = network.prepare(x).split(size)
-        logits = [network.logits(part.expand(k, *part.shape)).clone() for part in parts]
-        return torch.cat(logits, 1)
+        parts = []
+        for part in network.prepare(x).split(size):
+            logits = network.logits(part.expand(k, *part.shape))
+            parts.append(logits.clone())
+        return torch.cat(parts, 1)
 
     with torch.no_grad(), exact_arithmetic():
         return halving(run, max(1, PREDICTIONS // k))

@@ -27,7 +27,7 @@ from poisonbench.training.many.cache import Reader, Shelf
 from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.descent import Job, trained
 from poisonbench.training.many.ensemble import Ensemble, Part
-from poisonbench.training.many.stacked import States, predictions, split
+from poisonbench.training.many.stacked import States, joined, predictions, split
 from poisonbench.training.recipe import Recipe, check_arguments
 
 # bytes of finished models kept in memory; more are read from the scratch folder at need
@@ -86,7 +86,8 @@ def train_many(
     frozen, model = split(recipe, data, seeds[0])
     if batch_layers(model):
         _check_rows(data, masks, recipe, seeds, batches)
-    inputs = Dataset(predict(frozen, data.x), data.y, data.classes)
+    features = predict(frozen, data.x)
+    inputs = Dataset(features, data.y, data.classes)
     targets = None
     if points is not None:
         targets = predict(frozen, points.x.to(data.x))
@@ -176,8 +177,9 @@ def _train_block(
         kept = []
         for first in range(0, len(seeds), size):
             part = slice(first, first + size)
-            kept.append(_keep(job, trained(job, masks[part], seeds[part])))
-        return {name: torch.cat([states[name] for states in kept]) for name in kept[0]}
+            states = trained(job, masks[part], seeds[part])
+            kept.append(_keep(job, states))
+        return joined(kept, torch.cat)
 
     return halving(run, len(seeds))
 
@@ -189,14 +191,18 @@ def _keep(job: Job, states: States) -> States:
     model = job.start(0)
     way = way_of(model, job.points, len(job.points))
     logits = predictions(model, way, states, job.points).cpu()
-    logits[~_finite(states, job.watched).cpu()] = torch.nan
+    finite = _finite(states, job.watched)
+    logits[~finite.cpu()] = torch.nan
     return {"logits": logits}
 
 
 def _finite(states: States, watched: frozenset[str]) -> Tensor:
     """Returns (k,) bool: whether every prediction of a model, or all that is watched, is finite."""
-    names = [name for name in states if name == "logits" or name in watched]
-    flags = [states[name].isfinite().reshape(len(states[name]), -1).all(1) for name in names]
+    flags = []
+    for name, value in states.items():
+        if name == "logits" or name in watched:
+            finite = value.isfinite()
+            flags.append(finite.reshape(len(value), -1).all(1))
     return torch.stack(flags).all(0)
 
 
