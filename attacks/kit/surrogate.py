@@ -8,7 +8,8 @@ from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe
-from poisonbench.training.loop import Plan, retrain
+from poisonbench.training.loop import retrain
+from poisonbench.training.steps import Plan
 
 
 def own_recipe(own: Recipe | None, victim: Recipe) -> Recipe:
