@@ -14,15 +14,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from estimators.kit.conjugate_gradients import Product, conjugate_gradients
 from estimators.kit.curvature import Curvature
 from estimators.kit.final_model import FinalModel
-from estimators.kit.solvers import (
-    Product,
-    cholesky,
-    conjugate_gradients,
-    largest_eigenvalue,
-    richardson,
-)
+from estimators.kit.solvers import cholesky, largest_eigenvalue, richardson
 from poisonbench.checks import (
     check_at_least,
     check_choice,

@@ -1,24 +1,36 @@
-"""TracIn (Pruthi et al., NeurIPS 2020, arXiv 2002.08484): influence as the loss change that each step on an instance brings.
+"""TracIn (Pruthi et al., NeurIPS 2020, arXiv 2002.08484): influence as the loss change that each step
+on an instance brings.
 
 Needs: checkpoints with their learning rates, or every step (by replay).
 
-Cost: checkpoints O(K (n + m) p + K n m p), steps O(T (b + m) p + T b m p) after one replay; O(n m) memory beyond the engine's.
-With a projection on d directions O(K n d p) once and then O(K m d (p + n)), O(d p + K n d) memory.
+Cost: checkpoints O(K (n + m) p + K n m p), steps O(T (b + m) p + T b m p) after one replay; O(n m)
+memory beyond the engine's. With a projection on d directions O(K n d p) once and then
+O(K m d (p + n)), O(d p + K n d) memory.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from estimators.kit.checkpoints import checkpoint_sum
+from estimators.kit.checkpoints import checkpoint_sum, total_rate
+from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
+from poisonbench.gradients import (
+    Form,
+    Layers,
+    dot_products,
+    gradient_norms,
+    parameter_names,
+    project,
+)
 from poisonbench.seeding import generator
 from poisonbench.training import replay
 from poisonbench.training.trace import Trace, check_points, check_trace
+
+Mode = Literal["checkpoints", "steps"]
 
 
 @dataclass(frozen=True)
@@ -27,38 +39,40 @@ class TracIn:
 
     Attributes:
         mode: "checkpoints": sum_k eta_k <g_i(theta_k), g_test(theta_k)> (TracInCP, section 3.2);
-            "steps": sum over the steps with i in the batch of (eta_t / b) <g_i, g_test> at theta_t (eq. 1, by replay).
+            "steps": sum over the steps with i in the batch of (eta_t / b) <g_i, g_test> at theta_t
+            (eq. 1, by replay).
         layers: "all", or "last" for the gradients of the head alone (section 3.3).
         renormalize: cosines in place of dot products; with mode="checkpoints" that is GAS.
-        projection: d, to replace the dot products at the checkpoints by those of d random projections of the gradients: unbiased,
-            with a standard error of at most sqrt(2 / d) |g_i| |g_test|. `fit` projects the training set once, and new
-            test points cost a product of (m, d) and (d, n). None for the dot products themselves.
+        projection: d, to replace the dot products at the checkpoints by those of d random projections
+            of the gradients: unbiased, with a standard error of at most sqrt(2 / d) |g_i| |g_test|.
+            `fit` projects the training set once, and new test points cost a product of (m, d) and
+            (d, n). None for the dot products themselves.
         seed: of the projection.
 
     Raises:
-        ValueError: a field has none of its values, or a projection is combined with "steps" or renormalisation.
+        ValueError: a field has none of its values, or a projection is combined with "steps" or
+            renormalisation.
     """
 
-    mode: Literal["checkpoints", "steps"] = "checkpoints"
-    layers: Literal["all", "last"] = "all"
+    mode: Mode = "checkpoints"
+    layers: Layers = "all"
     renormalize: bool = False
     projection: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.mode not in ("checkpoints", "steps"):
-            raise ValueError(f"mode must be 'checkpoints' or 'steps', got {self.mode!r}")
-        if self.layers not in ("all", "last"):
-            raise ValueError(f"layers must be 'all' or 'last', got {self.layers!r}")
-        if self.projection is not None and self.projection < 1:
-            raise ValueError(f"projection must be at least 1, got {self.projection}")
+        check_choice("mode", self.mode, get_args(Mode))
+        check_choice("layers", self.layers, get_args(Layers))
+        check_at_least("projection", self.projection, 1)
         if self.projection is not None and (self.mode == "steps" or self.renormalize):
             raise ValueError("projection needs mode='checkpoints' and renormalize=False")
 
     @property
     def form(self) -> Form:
         """The gradients that are multiplied."""
-        return Form("margin", "all", self.layers) if self.renormalize else Form(layers=self.layers)
+        if self.renormalize:
+            return Form("margin", "all", self.layers)
+        return Form(layers=self.layers)
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); only a projection has something to pay upfront."""
@@ -70,50 +84,59 @@ class TracIn:
         return lambda test: _every_step(trace, test, self.form)
 
     def _projected(self, trace: Trace, d: int) -> Scorer:
-        train = [self._features(trace, k, trace.train, d) for k in range(len(trace.checkpoints))]
+        numbers = range(len(trace.checkpoints))
+        train = [self._features(trace, k, trace.train, d) for k in numbers]
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
-            parts = (
-                c.lr * self._features(trace, k, test, d).T @ train[k]
-                for k, c in enumerate(trace.checkpoints)
-            )
-            return torch.stack(list(parts)).sum(0)
+            parts = []
+            for k, checkpoint in enumerate(trace.checkpoints):
+                points = self._features(trace, k, test, d)
+                parts.append(checkpoint.lr * points.T @ train[k])
+            return torch.stack(parts).sum(0)
 
         return score
 
     def _features(self, trace: Trace, k: int, data: Dataset, d: int) -> Tensor:
-        """Returns the gradients at checkpoint k on d random directions, (d, rows); the same directions for the same k."""
-        model, g = trace.model(k), generator(self.seed, "projection", k)
-        parameters = (
-            model.get_submodule("head").named_parameters("head")
-            if self.layers == "last"
-            else model.named_parameters()
-        )
-        directions = {
-            name: torch.randn((d, *p.shape), generator=g, dtype=p.dtype).to(p.device)
-            for name, p in parameters
-            if p.requires_grad
-        }
-        return project(model, data, directions, self.form).div(d**0.5)
+        """Returns the gradients at checkpoint k on d random directions, (d, rows).
+
+        The directions are the same for the same k.
+        """
+        model = trace.model(k)
+        draws = generator(self.seed, "projection", k)
+        parameters = dict(model.named_parameters())
+        directions = {}
+        for name in parameter_names(model, self.layers):
+            p = parameters[name]
+            drawn = torch.randn((d, *p.shape), generator=draws, dtype=p.dtype)
+            directions[name] = drawn.to(p.device)
+        projected = project(model, data, directions, self.form)
+        return projected.div(d**0.5)
 
     def self_influence(self, trace: Trace) -> Tensor:
-        """Returns each training instance's influence on itself, (n,), without the scores of the others."""
+        """Returns each training instance's influence on itself, (n,), without the others' scores."""
         check_trace(trace)
-        if self.renormalize and self.mode == "checkpoints":
-            return trace.train.x.new_full((len(trace.train),), sum(c.lr for c in trace.checkpoints))
+        if self.mode == "steps":
+            return self._own_steps(trace)
+        train = trace.train
+        if self.renormalize:
+            return train.x.new_full((len(train),), total_rate(trace))
+        scores = train.x.new_zeros(len(train))
+        for k, checkpoint in enumerate(trace.checkpoints):
+            norms = gradient_norms(trace.model(k), train, self.form)
+            scores += checkpoint.lr * norms**2
+        return scores
+
+    def _own_steps(self, trace: Trace) -> Tensor:
         scores = trace.train.x.new_zeros(len(trace.train))
-        if self.mode == "checkpoints":
-            for k, c in enumerate(trace.checkpoints):
-                scores += c.lr * gradient_norms(trace.model(k), trace.train, self.form) ** 2
-            return scores
         for step in replay(trace):
-            norms = (
-                1.0
-                if self.renormalize
-                else gradient_norms(step.model, trace.train.take(step.rows), self.form) ** 2
-            )
-            scores[step.rows] += step.lr / len(step.rows) * norms
+            share = step.lr / len(step.rows)
+            if self.renormalize:
+                scores[step.rows] += share
+                continue
+            batch = trace.train.take(step.rows)
+            norms = gradient_norms(step.model, batch, self.form)
+            scores[step.rows] += share * norms**2
         return scores
 
 
@@ -121,6 +144,8 @@ def _every_step(trace: Trace, test: Dataset, form: Form) -> Tensor:
     check_points(trace, test)
     scores = test.x.new_zeros(len(test), len(trace.train))
     for step in replay(trace):
-        dots = dot_products(step.model, trace.train.take(step.rows), test, form)
-        scores.index_add_(1, step.rows, dots, alpha=step.lr / len(step.rows))
+        batch = trace.train.take(step.rows)
+        dots = dot_products(step.model, batch, test, form)
+        share = step.lr / len(step.rows)
+        scores.index_add_(1, step.rows, dots, alpha=share)
     return scores

@@ -8,7 +8,8 @@ from test_oracles_influence import EXACT, logistic, losses, problem, refit
 from torch import Tensor
 
 from defenses.detectors.removal_support import RemovalSupport, needed
-from estimators.group import GroupInfluence, displacement, retrained
+from estimators.group import GroupInfluence, retrained
+from estimators.kit.displacement import displacement
 from estimators.leave_one_out import LeaveOneOut
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join

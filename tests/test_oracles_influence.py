@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from estimators.influence_functions import InfluenceFunctions
-from estimators.kit.solvers import conjugate_gradients
+from estimators.kit.conjugate_gradients import conjugate_gradients
 from poisonbench.data import Dataset
 from poisonbench.gradients import gradient_vectors
 from poisonbench.gradients.curvature import ekfac, flatten, gauss_newton_product, hessian_product

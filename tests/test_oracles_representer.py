@@ -8,7 +8,9 @@ from torch.func import jacrev
 from torch.nn import functional as F
 
 from estimators import representer_point
-from estimators.representer_point import RepresenterPoint, decomposition, refit
+from estimators.kit import stationary_head
+from estimators.kit.stationary_head import decomposition, refit
+from estimators.representer_point import RepresenterPoint
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.models import predict
@@ -93,7 +95,7 @@ def test_alpha_is_the_gradient_of_the_loss_by_the_logits():
 def test_the_refitted_head_is_the_minimum_from_any_start(
     l2: float, scale: float, explicit: int, monkeypatch
 ):
-    monkeypatch.setattr(representer_point, "EXPLICIT", explicit)
+    monkeypatch.setattr(stationary_head, "EXPLICIT", explicit)
     weight, inputs, y = problem()
     got = refit(weight * scale, inputs, y, l2)
     free = got.clone().requires_grad_()
@@ -122,11 +124,11 @@ def backward(
 
 @pytest.mark.parametrize("explicit", [0, 10_000], ids=["conjugate gradients", "Cholesky"])
 def test_a_newton_step_is_the_gradient_over_the_hessian_of_autograd(explicit: int, monkeypatch):
-    monkeypatch.setattr(representer_point, "EXPLICIT", explicit)
+    monkeypatch.setattr(stationary_head, "EXPLICIT", explicit)
     weight, inputs, y = problem(n=1100)  # more rows than the explicit Hessian takes at once
     hessian = jacrev(jacrev(lambda w: objective(w, inputs, y, 0.01)))(weight).view(24, 24)
     gradient = decomposition(weight, inputs, y, 0.01).gradient
-    got = representer_point._newton(weight, inputs, gradient, 0.01)
+    got = stationary_head.newton_step(weight, inputs, gradient, 0.01)
     missed = hessian @ got.flatten() - gradient.flatten()
     assert float(missed.norm() / gradient.norm()) < (1e-12 if explicit else 1e-3)
 

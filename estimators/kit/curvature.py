@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from estimators.kit.solvers import Product
+from estimators.kit.conjugate_gradients import Product
 from poisonbench.data import Dataset
 from poisonbench.gradients import Layers
 from poisonbench.gradients.curvature import Kind, gauss_newton_product, hessian_product

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from estimators.kit.solvers import directions
+from estimators.kit.right_hand_sides import directions
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, gradient_vectors, parameter_names, project
 from poisonbench.gradients.curvature import flatten, unflatten
