@@ -1,4 +1,7 @@
-"""Blocks that fit a device's memory: how many gradients, how many instances a pass, and half of that when it was too much."""
+"""Blocks that fit a device's memory, and half of that when it was too much.
+
+Blocks of gradients that are held, and of instances that are passed through a model at once.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +19,8 @@ class Budget:
     """What a device has room for.
 
     Attributes:
-        memory: bytes for test gradients; more test points are done in blocks, each with its own pass over the training set.
+        memory: bytes for test gradients; more test points are done in blocks, each with its own
+            pass over the training set.
         batch: training instances a pass, at most.
         gradients: bytes for the gradients of a pass; on a CPU what outgrows its cache is slower.
     """
@@ -26,28 +30,45 @@ class Budget:
     gradients: int = 8 << 30
 
 
-CPU, CUDA = Budget(1 << 30, 256, 32 << 20), Budget(8 << 30, 1024)
+CPU = Budget(1 << 30, 256, 32 << 20)
+CUDA = Budget(8 << 30, 1024)
 SMALLEST = 16  # instances a pass: below, the overhead of a call shows
 
 
-def room(data: Dataset, size: int, budget: Budget | None = None) -> tuple[int, int]:
-    """Returns how many vectors of `size` entries fit into the budget, and the instances of a pass; None chooses by device."""
-    budget = budget or (CUDA if data.x.is_cuda else CPU)
+def room(
+    data: Dataset,
+    size: int,
+    budget: Budget | None = None,
+) -> tuple[int, int]:
+    """Returns how many vectors of `size` entries fit, and the instances of a pass.
+
+    Args:
+        data: gives the device and the dtype.
+        size: entries of a vector.
+        budget: None chooses by device.
+    """
+    if budget is None:
+        budget = CUDA if data.x.is_cuda else CPU
     bytes_each = size * data.x.element_size()
     fit = max(1, budget.memory // bytes_each)
-    return fit, min(fit, budget.batch, max(SMALLEST, budget.gradients // bytes_each))
+    in_pass = max(SMALLEST, budget.gradients // bytes_each)
+    return fit, min(fit, budget.batch, in_pass)
 
 
-def batches(data: Dataset, size: int) -> list[Dataset]:
+def batches(
+    data: Dataset,
+    size: int,
+) -> list[Dataset]:
     """Returns the instances in order, `size` at a time."""
-    return [
-        Dataset(x, y, data.classes)
-        for x, y in zip(data.x.split(size), data.y.split(size), strict=True)
-    ]
+    parts = zip(data.x.split(size), data.y.split(size), strict=True)
+    return [Dataset(x, y, data.classes) for x, y in parts]
 
 
-def halving(run: Callable[[int], R], size: int) -> R:
-    """Calls run(size), and again with half the size whenever the device runs out of memory.
+def halving(
+    run: Callable[[int], R],
+    size: int,
+) -> R:
+    """Calls run(size), and with half the size whenever the device runs out of memory.
 
     Raises:
         torch.OutOfMemoryError: at size 1 there is still too little.

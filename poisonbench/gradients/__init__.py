@@ -2,7 +2,8 @@
 
 from poisonbench.gradients.backprop import gradient_vectors
 from poisonbench.gradients.passes import Layers, Plan
-from poisonbench.gradients.planning import parameter_names, plan
+from poisonbench.gradients.planning.names import parameter_names
+from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.products import (
     RAW,
     Form,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
-from poisonbench.gradients.calls import member, undisturbed
+from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.forms import Dense
 from poisonbench.gradients.layers import (
     Scaled,
@@ -27,11 +27,18 @@ from poisonbench.gradients.passes import (
     flat_rows,
     one_by_one,
 )
-from poisonbench.gradients.planning import plan
+from poisonbench.gradients.planning.names import member
+from poisonbench.gradients.planning.plan import plan
 from poisonbench.objectives import Objective, logit_gradient
 
 
-def rest_of(model: nn.Module, how: Plan, constants: Vectors, x: Tensor, seed: Tensor) -> Vectors:
+def rest_of(
+    model: nn.Module,
+    how: Plan,
+    constants: Vectors,
+    x: Tensor,
+    seed: Tensor,
+) -> Vectors:
     """Returns the gradients of the parameters without a rule, name -> (B, *shape)."""
     if how.vectorised:
         return by_vmap(model, how.rest, constants, x, seed)
@@ -52,7 +59,12 @@ class _Passed:
     rest: Tensor | None
 
 
-def _pass(model: nn.Module, how: Plan, data: Dataset, objective: Objective) -> _Passed:
+def _pass(
+    model: nn.Module,
+    how: Plan,
+    data: Dataset,
+    objective: Objective,
+) -> _Passed:
     constants = constants_of(model)
     taken = capture(model, how, constants, data.x)
     seed = logit_gradient(taken.logits.detach(), data.y, objective)
@@ -101,7 +113,11 @@ def per_example(
 
 
 def projections(
-    model: nn.Module, how: Plan, data: Dataset, vectors: Vectors, objective: Objective
+    model: nn.Module,
+    how: Plan,
+    data: Dataset,
+    vectors: Vectors,
+    objective: Objective,
 ) -> Tensor:
     """Returns <g_i, v> for the B instances of one batch and m vectors in parameter space, (B, m).
 
@@ -126,7 +142,10 @@ def projections(
 
 
 def gradient_vectors(
-    model: nn.Module, data: Dataset, objective: Objective, layers: Layers = "all"
+    model: nn.Module,
+    data: Dataset,
+    objective: Objective,
+    layers: Layers = "all",
 ) -> Vectors:
     """Returns whole gradients, parameter name -> (m, *shape).
 

@@ -7,11 +7,6 @@ import torch
 from torch import nn
 
 
-def member(prefix: str, key: str) -> str:
-    """Returns the full name of the member `key` of the module named `prefix`, "" for the model."""
-    return f"{prefix}.{key}" if prefix else key
-
-
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Makes passes through the model harmless while it lasts, and puts its attributes back.

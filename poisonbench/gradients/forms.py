@@ -76,13 +76,14 @@ class Ghost:
     def dot(self, other: Grad) -> Tensor:
         """See `Grad`. Takes (B L) x (B' L') numbers of memory."""
         assert isinstance(other, Ghost)
-        pairs = self.a.flatten(0, 1) @ other.a.flatten(0, 1).T
-        pairs.mul_(self.d.flatten(0, 1) @ other.d.flatten(0, 1).T)
+        pairs = _pairs(self.a, other.a)
+        pairs.mul_(_pairs(self.d, other.d))
         rows, here, _ = self.a.shape
         columns, there, _ = other.a.shape
         if here == there == 1:
             return pairs
-        return pairs.view(rows, here, columns, there).sum((1, 3))
+        by_places = pairs.view(rows, here, columns, there)
+        return by_places.sum((1, 3))
 
     def norm(self) -> Tensor:
         """See `Grad`."""
@@ -99,7 +100,17 @@ class Ghost:
         for other in others:
             assert isinstance(other, Ghost)
             parts.append(other)
-        return Ghost(torch.cat([part.a for part in parts]), torch.cat([part.d for part in parts]))
+        inputs = torch.cat([part.a for part in parts])
+        outputs = torch.cat([part.d for part in parts])
+        return Ghost(inputs, outputs)
+
+
+def _pairs(
+    t: Tensor,
+    u: Tensor,
+) -> Tensor:
+    """Returns the dot products of the vectors of t (B, L, i) and u (B', L', i), (B L, B' L')."""
+    return t.flatten(0, 1) @ u.flatten(0, 1).T
 
 
 def amax(t: Tensor) -> Tensor:

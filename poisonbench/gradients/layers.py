@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from poisonbench.convolution import in_gradient_order, patches, weight_gradient
 from poisonbench.gradients.forms import Dense, Ghost, Grad, amax
+from poisonbench.gradients.normalising import normalising_gradient
 
 Scaled = tuple[Grad, Tensor | None]
 
 
 def supported(module: nn.Module) -> bool:
     """Tells whether `layer_grad` has a rule for the layer's type and its own parameters."""
-    own = set(dict(module.named_parameters(recurse=False)))
-    if own != {"weight", "bias"} and own != {"weight"}:
+    own = {key for key, _ in module.named_parameters(recurse=False)}
+    if own not in ({"weight", "bias"}, {"weight"}):
         return False
     if isinstance(module, nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros"
@@ -29,7 +29,11 @@ def supported(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.LayerNorm | nn.GroupNorm)
 
 
-def ghost_is_cheaper(module: nn.Module, places: int, against: int | None) -> bool:
+def ghost_is_cheaper(
+    module: nn.Module,
+    places: int,
+    against: int | None,
+) -> bool:
     """Compares the multiplications per training instance of dot products in the two forms.
 
     Args:
@@ -46,7 +50,10 @@ def ghost_is_cheaper(module: nn.Module, places: int, against: int | None) -> boo
     return ghost < dense
 
 
-def places(module: nn.Module, d: Tensor) -> int:
+def places(
+    module: nn.Module,
+    d: Tensor,
+) -> int:
     """Returns L, the places at which the layer's weight acts, from its output gradient (B, ...)."""
     if isinstance(module, nn.Conv2d):
         return d[0, 0].numel()
@@ -54,7 +61,12 @@ def places(module: nn.Module, d: Tensor) -> int:
 
 
 def layer_grad(
-    module: nn.Module, a: Tensor, d: Tensor, ghost: bool, rescale: bool, pixelwise: bool
+    module: nn.Module,
+    a: Tensor,
+    d: Tensor,
+    ghost: bool,
+    rescale: bool,
+    pixelwise: bool,
 ) -> Scaled:
     """Returns the per-example gradients of one layer's parameters, weight and bias together.
 
@@ -73,8 +85,10 @@ def layer_grad(
         `rescale`).
     """
     if not isinstance(module, nn.Linear | nn.Conv2d):
-        return scaled(_normalising_gradient(module, a, d), rescale)
-    factors = _Factors(a, d, torch.ones_like(a.flatten(1)[:, :1]), None)
+        gradients = normalising_gradient(module, a, d)
+        return scaled(gradients, rescale)
+    one = a.new_ones(len(a), 1)
+    factors = _Factors(a, d, one, None)
     if rescale:
         factors = factors.rescaled(has_bias=_has_bias(module))
     if ghost:
@@ -82,12 +96,16 @@ def layer_grad(
     return _dense(module, factors, pixelwise), factors.scale
 
 
-def scaled(g: Tensor, rescale: bool) -> Scaled:
+def scaled(
+    g: Tensor,
+    rescale: bool,
+) -> Scaled:
     """Returns the gradients g (B, p), divided by their largest entries where `rescale` asks it."""
     if not rescale:
         return Dense(g), None
     size = amax(g)
-    return Dense(g / size[:, None]), size.double()
+    unit = Dense(g / size[:, None])
+    return unit, size.double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +142,18 @@ def _has_bias(module: nn.Module) -> bool:
     return isinstance(module.bias, Tensor)
 
 
-def _spread(values: Tensor, t: Tensor) -> Tensor:
+def _spread(
+    values: Tensor,
+    t: Tensor,
+) -> Tensor:
     """Returns values (B,) with as many dimensions as t (B, ...)."""
     return values.view(-1, *[1] * (t.dim() - 1))
 
 
-def _ghost(module: nn.Module, factors: _Factors) -> Ghost:
+def _ghost(
+    module: nn.Module,
+    factors: _Factors,
+) -> Ghost:
     inputs, outputs = _at_places(module, factors)
     if _has_bias(module):
         ones = factors.one[:, None].expand(-1, 1, inputs.shape[2])
@@ -137,7 +161,11 @@ def _ghost(module: nn.Module, factors: _Factors) -> Ghost:
     return Ghost(inputs.mT, outputs.mT)
 
 
-def _dense(module: nn.Module, factors: _Factors, pixelwise: bool) -> Dense:
+def _dense(
+    module: nn.Module,
+    factors: _Factors,
+    pixelwise: bool,
+) -> Dense:
     if isinstance(module, nn.Conv2d):
         weight = weight_gradient(module, factors.a, factors.d, pixelwise)
         sums = factors.d.flatten(2).sum(2)
@@ -150,11 +178,17 @@ def _dense(module: nn.Module, factors: _Factors, pixelwise: bool) -> Dense:
     return Dense(weight, sums * factors.one)
 
 
-def _at_places(module: nn.Module, factors: _Factors) -> tuple[Tensor, Tensor]:
+def _at_places(
+    module: nn.Module,
+    factors: _Factors,
+) -> tuple[Tensor, Tensor]:
     """Returns inputs (B, i, L) and output gradients (B, o, L) at the L places."""
     if isinstance(module, nn.Conv2d):
-        return patches(module, factors.a), factors.d.flatten(2)
-    return _sequence(factors.a).mT, _sequence(factors.d).mT
+        inputs = patches(module, factors.a)
+        return inputs, factors.d.flatten(2)
+    inputs = _sequence(factors.a)
+    outputs = _sequence(factors.d)
+    return inputs.mT, outputs.mT
 
 
 def _sequence(t: Tensor) -> Tensor:
@@ -162,36 +196,11 @@ def _sequence(t: Tensor) -> Tensor:
     return t.reshape(len(t), -1, t.shape[-1])
 
 
-def _normalised(module: nn.Module, a: Tensor) -> Tensor:
-    """Returns what a normalising layer multiplies by its weight, with the shape of a."""
-    if isinstance(module, nn.LayerNorm):
-        return F.layer_norm(a, module.normalized_shape, eps=module.eps)
-    if isinstance(module, nn.GroupNorm):
-        return F.group_norm(a, module.num_groups, eps=module.eps)
-    assert isinstance(module, _BatchNorm)
-    return F.batch_norm(a, module.running_mean, module.running_var, eps=module.eps)
-
-
-def _normalising_gradient(module: nn.Module, a: Tensor, d: Tensor) -> Tensor:
-    """Returns the gradients (B, 2c) of weight and bias, or (B, c) without a bias."""
-    weight = _summed(module, d * _normalised(module, a))
-    if not _has_bias(module):
-        return weight
-    return torch.cat([weight, _summed(module, d)], 1)
-
-
-def _summed(module: nn.Module, t: Tensor) -> Tensor:
-    """Returns t (B, ...) summed over the places that share an entry of the weight, (B, c)."""
-    if isinstance(module, nn.LayerNorm):
-        kept = len(module.normalized_shape)
-        if t.dim() > kept + 1:
-            t = t.flatten(1, -kept - 1).sum(1)
-    elif t.dim() > 2:
-        t = t.flatten(2).sum(2)
-    return t.flatten(1)
-
-
-def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], pixelwise: bool) -> Dense:
+def layer_vectors(
+    module: nn.Module,
+    vectors: dict[str, Tensor],
+    pixelwise: bool,
+) -> Dense:
     """Returns m vectors in the layer's parameter space as if they were gradients (`Dense`).
 
     Args:
@@ -207,4 +216,5 @@ def layer_vectors(module: nn.Module, vectors: dict[str, Tensor], pixelwise: bool
         return Dense(weight.flatten(1), bias)
     if bias is None:
         return Dense(weight.flatten(1))
-    return Dense(torch.cat([weight.flatten(1), bias.flatten(1)], 1))
+    both = torch.cat([weight.flatten(1), bias.flatten(1)], 1)
+    return Dense(both)

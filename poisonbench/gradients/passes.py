@@ -81,12 +81,18 @@ def constants_of(model: nn.Module) -> Vectors:
     return {name: p.detach() for name, p in model.named_parameters()}
 
 
-def flat_rows(vectors: Vectors, names: tuple[str, ...]) -> Tensor:
+def flat_rows(
+    vectors: Vectors,
+    names: tuple[str, ...],
+) -> Tensor:
     """Returns name -> (B, *shape) as rows, (B, p), the parameters in the order of `names`."""
     return torch.cat([vectors[name].reshape(len(vectors[name]), -1) for name in names], 1)
 
 
-def tensor_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def tensor_input(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Tensor | None:
     """Returns the one tensor that a layer is called with, by position or keyword; None if not."""
     given = [*args, *kwargs.values()]
     if len(given) == 1 and isinstance(given[0], Tensor):
@@ -94,8 +100,13 @@ def tensor_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None
     return None
 
 
-def capture(model: nn.Module, how: Plan, parameters: Vectors, x: Tensor) -> Capture:
-    """Passes the instances x (B, *shape) through the model at `parameters`, and keeps what rules need.
+def capture(
+    model: nn.Module,
+    how: Plan,
+    parameters: Vectors,
+    x: Tensor,
+) -> Capture:
+    """Passes instances x (B, *shape) through the model at `parameters`; keeps what rules need.
 
     Raises:
         ModelError: a layer does not run exactly once on one tensor, as it did when it was checked.
@@ -105,7 +116,10 @@ def capture(model: nn.Module, how: Plan, parameters: Vectors, x: Tensor) -> Capt
 
     def tap(name: str) -> Callable[..., Tensor]:
         def hook(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
+            _: nn.Module,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            out: Tensor,
         ) -> Tensor:
             given = tensor_input(args, kwargs)
             if given is None or name in inputs:
@@ -140,7 +154,11 @@ def capture(model: nn.Module, how: Plan, parameters: Vectors, x: Tensor) -> Capt
 
 
 def by_vmap(
-    model: nn.Module, names: tuple[str, ...], constants: Vectors, x: Tensor, seed: Tensor
+    model: nn.Module,
+    names: tuple[str, ...],
+    constants: Vectors,
+    x: Tensor,
+    seed: Tensor,
 ) -> Vectors:
     """Returns d <seed_i, logits_i> / d parameter by `vmap(grad)`, name -> (B, *shape).
 
@@ -154,7 +172,11 @@ def by_vmap(
     fixed = {name: p for name, p in constants.items() if name not in names}
     free = {name: constants[name] for name in names}
 
-    def scalar(free: Vectors, one: Tensor, row: Tensor) -> Tensor:
+    def scalar(
+        free: Vectors,
+        one: Tensor,
+        row: Tensor,
+    ) -> Tensor:
         out = call(model, {**fixed, **free}, one[None])
         return (out[0] * row).sum()
 
@@ -166,7 +188,11 @@ def by_vmap(
 
 
 def one_by_one(
-    model: nn.Module, names: tuple[str, ...], constants: Vectors, x: Tensor, seed: Tensor
+    model: nn.Module,
+    names: tuple[str, ...],
+    constants: Vectors,
+    x: Tensor,
+    seed: Tensor,
 ) -> tuple[Tensor, Vectors]:
     """Returns the logits (B, C), and what `by_vmap` does, by one ordinary backward pass a row."""
     free = {name: constants[name].detach().requires_grad_() for name in names}
@@ -182,7 +208,11 @@ def one_by_one(
     return torch.cat(logits), gradients
 
 
-def _gradients(out: Tensor, sources: list[Tensor], seed: Tensor) -> list[Tensor]:
+def _gradients(
+    out: Tensor,
+    sources: list[Tensor],
+    seed: Tensor,
+) -> list[Tensor]:
     """Returns d <seed, out> / d source of every source, zeros where out does not depend on it."""
     if not out.requires_grad:
         return [torch.zeros_like(source) for source in sources]

@@ -5,24 +5,21 @@ batch; every layer then adds its share of the (B, m) products. Cost of a call: f
 over the n + m instances, plus at most 2 n m p flops of matrix product.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import per_example, projections
-from poisonbench.gradients.forms import Grad
 from poisonbench.gradients.layers import Scaled
 from poisonbench.gradients.passes import Layers, Plan, Vectors
-from poisonbench.gradients.planning import plan
+from poisonbench.gradients.planning.plan import plan
+from poisonbench.gradients.sides import Renormalize, join_sides, multiply
 from poisonbench.memory import Budget, batches, halving, room
 from poisonbench.objectives import Objective
 from poisonbench.seeding import exact_arithmetic
-
-Renormalize = Literal["none", "all", "layer"]
 
 
 @dataclass(frozen=True)
@@ -47,77 +44,6 @@ RAW = Form()
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
-    """Per-example gradients of all layers, and what each is multiplied by, (m,)."""
-
-    layers: list[Grad]
-    coefficients: list[Tensor | None]
-
-
-def _coefficients(
-    norms: list[Tensor], scales: list[Tensor | None], renormalize: Renormalize
-) -> list[Tensor | None]:
-    """Returns what every layer's gradients are to be multiplied by, (B,), to get norm 1.
-
-    Args:
-        norms: (B,) of every layer; unused without renormalisation.
-        scales: (B,) of every layer, by which its gradients were divided.
-        renormalize: "all": the whole has norm 1; "layer": each layer has.
-    """
-    if renormalize == "none":
-        return [None] * len(scales)
-    if renormalize == "layer":  # a layer without any gradient has no direction and adds nothing
-        return [torch.where(norm == 0, torch.zeros_like(norm), 1 / norm) for norm in norms]
-    factors = [scale for scale in scales if scale is not None]
-    true_norms = [norm.double() * s for norm, s in zip(norms, factors, strict=True)]
-    total = torch.linalg.vector_norm(torch.stack(true_norms), dim=0)
-    return [(s / total).to(norm.dtype) for norm, s in zip(norms, factors, strict=True)]
-
-
-def _side(passes: Iterable[Iterator[Scaled]], renormalize: Renormalize) -> _Side:
-    """Joins the passes over test instances, a layer at a time."""
-    layers: list[Grad] = []
-    scales: list[Tensor | None] = []
-    whole = [list(pairs) for pairs in passes]
-    for column in zip(*whole, strict=True):
-        layers.append(_joined([layer for layer, _ in column]))
-        found = [scale for _, scale in column if scale is not None]
-        scales.append(torch.cat(found) if found else None)
-    norms = []
-    if renormalize != "none":
-        norms = [layer.norm() for layer in layers]
-    return _Side(layers, _coefficients(norms, scales, renormalize))
-
-
-def _joined(parts: list[Grad]) -> Grad:
-    """Returns the gradients of all parts of the data; those of one part are not copied."""
-    first, *others = parts
-    if not others:
-        return first
-    return first.join(others)
-
-
-def _products(pairs: Iterator[Scaled], test: _Side, renormalize: Renormalize) -> Tensor:
-    """Returns (B, m); the gradients of a layer are dropped as soon as they are multiplied."""
-    parts = []
-    norms = []
-    scales = []
-    for (layer, scale), other in zip(pairs, test.layers, strict=True):
-        parts.append(layer.dot(other))
-        scales.append(scale)
-        if renormalize != "none":
-            norms.append(layer.norm())
-    rows = _coefficients(norms, scales, renormalize)
-    for part, row, column in zip(parts, rows, test.coefficients, strict=True):
-        if row is not None and column is not None:
-            part.mul_(row[:, None]).mul_(column)
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total
-
-
-@dataclass(frozen=True, eq=False)
 class _Engine:
     """A model, its plan, and the form of the gradients."""
 
@@ -125,20 +51,30 @@ class _Engine:
     how: Plan
     form: Form
 
-    def passes(self, data: Dataset, size: int, against: int) -> Iterator[Iterator[Scaled]]:
+    def passes(
+        self,
+        data: Dataset,
+        size: int,
+        against: int,
+    ) -> Iterator[Iterator[Scaled]]:
         """Yields the gradients of `size` instances at a time, to be multiplied with `against`."""
         rescale = self.form.renormalize != "none"
         for batch in batches(data, size):
             yield per_example(self.model, self.how, batch, self.form.objective, against, rescale)
 
-    def products(self, train: Dataset, test: Dataset, size: int) -> Tensor:
+    def products(
+        self,
+        train: Dataset,
+        test: Dataset,
+        size: int,
+    ) -> Tensor:
         """Returns the products (m, n) for a block of m test instances, `size` instances a pass."""
         renormalize = self.form.renormalize
-        side = _side(self.passes(test, size, len(test)), renormalize)
+        side = join_sides(self.passes(test, size, len(test)), renormalize)
 
         def rows(size: int) -> Tensor:
             passes = self.passes(train, size, len(test))
-            return torch.cat([_products(pairs, side, renormalize) for pairs in passes])
+            return torch.cat([multiply(pairs, side, renormalize) for pairs in passes])
 
         return halving(rows, size).T
 
@@ -149,7 +85,11 @@ class _Engine:
 
 
 def dot_products(
-    model: nn.Module, train: Dataset, test: Dataset, form: Form = RAW, budget: Budget | None = None
+    model: nn.Module,
+    train: Dataset,
+    test: Dataset,
+    form: Form = RAW,
+    budget: Budget | None = None,
 ) -> Tensor:
     """Returns <g_j, g_i> for every test instance j and training instance i, (m, n).
 
@@ -181,7 +121,10 @@ def dot_products(
 
 
 def layer_norms(
-    model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None
+    model: nn.Module,
+    data: Dataset,
+    form: Form = RAW,
+    budget: Budget | None = None,
 ) -> Tensor:
     """Returns the norm of every layer's share of every instance's gradient, in float64.
 
@@ -202,7 +145,10 @@ def layer_norms(
 
 
 def gradient_norms(
-    model: nn.Module, data: Dataset, form: Form = RAW, budget: Budget | None = None
+    model: nn.Module,
+    data: Dataset,
+    form: Form = RAW,
+    budget: Budget | None = None,
 ) -> Tensor:
     """Returns |g_i| for every instance, (n,).
 

@@ -31,7 +31,7 @@ from poisonbench.gradients.curvature.kronecker import (
 from poisonbench.gradients.curvature.labels import Labelled, labelled
 from poisonbench.gradients.curvature.layout import layout
 from poisonbench.gradients.passes import Layers, Plan
-from poisonbench.gradients.planning import plan
+from poisonbench.gradients.planning.plan import plan
 from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import exact_arithmetic, generator
 

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import per_example
-from poisonbench.gradients.calls import member
 from poisonbench.gradients.forms import Dense, Ghost, Grad
 from poisonbench.gradients.layers import layer_vectors
 from poisonbench.gradients.passes import Plan
+from poisonbench.gradients.planning.names import member
 
 
 def flatten(vectors: dict[str, Tensor]) -> Tensor:

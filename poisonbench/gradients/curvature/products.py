@@ -29,7 +29,7 @@ from poisonbench.gradients.curvature.layer_sums import LayerSum, layer_sum
 from poisonbench.gradients.curvature.layout import flatten, layout, unflatten
 from poisonbench.gradients.forms import Grad
 from poisonbench.gradients.passes import Layers, Plan, Vectors
-from poisonbench.gradients.planning import plan
+from poisonbench.gradients.planning.plan import plan
 from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import exact_arithmetic
 

@@ -39,12 +39,18 @@ def structure(model: nn.Module) -> Hashable:
     return tuple(modules), value(hooks)
 
 
-def _number(item: object, seen: dict[int, int]) -> int:
+def _number(
+    item: object,
+    seen: dict[int, int],
+) -> int:
     """Returns the same number for the same object, counted in the order of first sight."""
     return seen.setdefault(id(item), len(seen))
 
 
-def _module(module: nn.Module, seen: dict[int, int]) -> Hashable:
+def _module(
+    module: nn.Module,
+    seen: dict[int, int],
+) -> Hashable:
     parts: list[object] = [type(module), type(module).forward, module.training]
     for key, parameter in module._parameters.items():
         if parameter is None:
@@ -60,7 +66,10 @@ def _module(module: nn.Module, seen: dict[int, int]) -> Hashable:
     return tuple(parts)
 
 
-def value(item: object, depth: int = DEPTH) -> Hashable:
+def value(
+    item: object,
+    depth: int = DEPTH,
+) -> Hashable:
     """Returns something that is equal for equal settings: by value where that is safe."""
     if isinstance(item, PLAIN):
         return type(item), item
@@ -88,7 +97,10 @@ def _tensor(item: Tensor) -> Hashable:
     return Tensor, shape
 
 
-def _function(item: types.FunctionType, depth: int) -> Hashable:
+def _function(
+    item: types.FunctionType,
+    depth: int,
+) -> Hashable:
     """Functions are equal if they have the same code and the same values bound to it."""
     cells = item.__closure__ or ()
     try:

@@ -1,4 +1,4 @@
-"""The test of the layer rules: against one backward pass an instance, before anything rests on them.
+"""The test of the layer rules against one backward pass an instance, before they are relied on.
 
 A rule that a layer's type suggests may be wrong: its class may have a forward function of its own,
 its weight may be read elsewhere too, its first axis may not be the batch's. The test runs on a few
@@ -7,17 +7,15 @@ that no fault hides behind a gradient that happens to be zero, such as of branch
 zero. Cost: three forward and backward passes of one instance, and one of a batch of three.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from poisonbench.errors import ModelError
 from poisonbench.functional import call
-from poisonbench.gradients.calls import member, undisturbed
+from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.forms import Dense, Grad
 from poisonbench.gradients.layers import layer_grad, layer_vectors
 from poisonbench.gradients.passes import (
@@ -28,9 +26,9 @@ from poisonbench.gradients.passes import (
     constants_of,
     flat_rows,
     one_by_one,
-    tensor_input,
 )
-from poisonbench.gradients.refusals import refuse_dependence, told
+from poisonbench.gradients.planning.names import member
+from poisonbench.gradients.planning.refusals import refuse_dependence, told
 from poisonbench.seeding import generator
 
 SHIFT = 0.1  # relative, of the parameters; and of those that are zero, absolute
@@ -68,7 +66,12 @@ class Probe:
         return all(bool(t.isfinite().all()) for t in [logits, *gradients.values()])
 
 
-def draw(model: nn.Module, names: tuple[str, ...], x: Tensor, number: int) -> Probe:
+def draw(
+    model: nn.Module,
+    names: tuple[str, ...],
+    x: Tensor,
+    number: int,
+) -> Probe:
     """Returns the probe of that number on the instances x (B, *shape).
 
     Raises:
@@ -80,24 +83,40 @@ def draw(model: nn.Module, names: tuple[str, ...], x: Tensor, number: int) -> Pr
         parameters[name] = _shifted(parameters[name], random)
     with torch.no_grad(), undisturbed(model), told(model, "cannot be run on the data"):
         logits = call(model, parameters, x)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError.of_layer(
-            "", model, f"must return logits (rows, classes), got {got} for {len(x)} rows"
-        )
+    _check_logits(model, logits, len(x))
     seed = torch.randn(logits.shape, generator=random, dtype=logits.dtype).to(logits.device)
     return Probe(model, names, parameters, x, seed, logits)
 
 
-def _shifted(p: Tensor, random: torch.Generator) -> Tensor:
+def _check_logits(
+    model: nn.Module,
+    logits: object,
+    rows: int,
+) -> None:
+    got = type(logits).__name__
+    if isinstance(logits, Tensor):
+        if logits.dim() == 2 and len(logits) == rows:
+            return
+        got = f"shape {tuple(logits.shape)}"
+    reason = f"must return logits (rows, classes), got {got} for {rows} rows"
+    raise ModelError.of_layer("", model, reason, "wrap it in a module that returns them")
+
+
+def _shifted(
+    p: Tensor,
+    random: torch.Generator,
+) -> Tensor:
     """Returns a parameter moved by at most `SHIFT`, no sign changed."""
     noise = torch.rand(p.shape, generator=random, dtype=p.dtype).to(p.device)
     moved = p * (1 + SHIFT * (2 * noise - 1))
     return torch.where(p == 0, SHIFT * (noise - 0.5), moved)
 
 
-def close(found: Tensor, wanted: Tensor) -> bool:
-    """Tells whether two tensors agree, up to the rounding of their dtype, relative to the largest."""
+def close(
+    found: Tensor,
+    wanted: Tensor,
+) -> bool:
+    """Tells whether two tensors agree up to rounding, relative to the largest entry."""
     if found.shape != wanted.shape:
         return False
     tolerance = torch.finfo(wanted.dtype).eps ** 0.5
@@ -135,60 +154,10 @@ def check_companions(probe: Probe) -> None:
         refuse_dependence(probe.model, probe.parameters, probe.x, close)
 
 
-def usable_layers(probe: Probe, layers: list[str]) -> tuple[list[str], frozenset[str]]:
-    """Returns which layers run exactly once, on one tensor whose first axis is the batch's.
-
-    And those of them whose input or output is changed in place afterwards.
-    """
-    calls: dict[str, list[_Call]] = {name: [] for name in layers}
-
-    def watch(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: object) -> None:
-            calls[name].append(_Call.of(tensor_input(args, kwargs), out))
-
-        return hook
-
-    handles = [
-        probe.model.get_submodule(name).register_forward_hook(
-            watch(name), prepend=True, with_kwargs=True
-        )
-        for name in layers
-    ]
-    try:
-        with torch.no_grad(), undisturbed(probe.model):
-            call(probe.model, probe.parameters, probe.x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    usable = [
-        name
-        for name, runs in calls.items()
-        if len(runs) == 1 and runs[0].has_batch_axis(len(probe.x))
-    ]
-    return usable, frozenset(name for name in usable if calls[name][0].changed())
-
-
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """What a layer was called with and returned, None if not one tensor, and their versions."""
-
-    tensors: tuple[Tensor | None, Tensor | None]
-    versions: tuple[int, ...]
-
-    @classmethod
-    def of(cls, given: Tensor | None, out: object) -> "_Call":
-        returned = out if isinstance(out, Tensor) else None
-        tensors = (given, returned)
-        return cls(tensors, tuple(t._version for t in tensors if t is not None))
-
-    def has_batch_axis(self, size: int) -> bool:
-        return all(t is not None and t.dim() > 1 and len(t) == size for t in self.tensors)
-
-    def changed(self) -> bool:
-        return tuple(t._version for t in self.tensors if t is not None) != self.versions
-
-
-def wrong_rules(probe: Probe, how: Plan) -> list[str]:
+def wrong_rules(
+    probe: Probe,
+    how: Plan,
+) -> list[str]:
     """Returns the layers of the plan whose rule does not give what autograd does on the probe."""
     _, reference = probe.reference
     try:
@@ -210,16 +179,22 @@ def wrong_rules(probe: Probe, how: Plan) -> list[str]:
     return wrong
 
 
-def _agrees(module: nn.Module, own: Vectors, a: Tensor, d: Tensor, pixelwise: bool) -> bool:
+def _agrees(
+    module: nn.Module,
+    own: Vectors,
+    a: Tensor,
+    d: Tensor,
+    pixelwise: bool,
+) -> bool:
     """Compares a layer's rule with its gradients by autograd; where all are zero: not shown."""
     try:
         found, _ = layer_grad(module, a, d, False, False, pixelwise)
         wanted = layer_vectors(module, own, pixelwise)
     except (RuntimeError, ValueError, IndexError):
         return False
-    if not bool(_joined(wanted).any()):
-        return False
-    return close(_joined(found), _joined(wanted))
+    gradients = _joined(wanted)
+    shown = bool(gradients.any())
+    return shown and close(_joined(found), gradients)
 
 
 def _joined(form: Grad) -> Tensor:
@@ -230,7 +205,10 @@ def _joined(form: Grad) -> Tensor:
     return torch.cat([form.g, form.bias], 1)
 
 
-def vmap_is_right(probe: Probe, names: tuple[str, ...]) -> bool:
+def vmap_is_right(
+    probe: Probe,
+    names: tuple[str, ...],
+) -> bool:
     """Tells whether `vmap(grad)` differentiates the parameters `names` as autograd does."""
     if not names:
         return True

@@ -10,22 +10,21 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from poisonbench.errors import ModelError
 from poisonbench.functional import places
-from poisonbench.gradients.calls import member
-from poisonbench.gradients.check import (
+from poisonbench.gradients.layers import supported
+from poisonbench.gradients.passes import Layers, Plan
+from poisonbench.gradients.planning.check import (
     Probe,
     check_companions,
     draw,
     layout_is_free,
-    usable_layers,
     vmap_is_right,
     wrong_rules,
 )
-from poisonbench.gradients.layers import supported
-from poisonbench.gradients.passes import Layers, Plan
-from poisonbench.gradients.refusals import refuse_modes
-from poisonbench.gradients.structure import structure
+from poisonbench.gradients.planning.names import member, parameter_names
+from poisonbench.gradients.planning.refusals import refuse_modes
+from poisonbench.gradients.planning.structure import structure
+from poisonbench.gradients.planning.watching import uses
 from poisonbench.notes import note
 
 ROWS = 3  # instances on which the rules are tested
@@ -54,7 +53,12 @@ class Verdict:
 _verdicts: OrderedDict[Hashable, Verdict] = OrderedDict()
 
 
-def plan(model: nn.Module, layers: Layers, x: Tensor, rules: bool = True) -> Plan:
+def plan(
+    model: nn.Module,
+    layers: Layers,
+    x: Tensor,
+    rules: bool = True,
+) -> Plan:
     """Sorts the trained parameters of `model` by how their per-example gradients are had.
 
     Layers with a rule whose rule is not right in this model are told in the log, by a note.
@@ -90,43 +94,34 @@ def plan(model: nn.Module, layers: Layers, x: Tensor, rules: bool = True) -> Pla
     )
 
 
-def _remember(key: Hashable, verdict: Verdict) -> None:
+def _remember(
+    key: Hashable,
+    verdict: Verdict,
+) -> None:
     if verdict.lasting:
         _verdicts[key] = verdict
     if len(_verdicts) > KEPT:
         _verdicts.popitem(last=False)
 
 
-def parameter_names(model: nn.Module, layers: Layers) -> tuple[str, ...]:
-    """Returns the names of the parameters that are differentiated, in the model's order.
-
-    A weight of the head that is tied with another layer's has that layer's name.
-
-    Raises:
-        ModelError: there is none.
-    """
-    wanted = {id(p) for p in model.parameters()}
-    if layers == "last":
-        head = getattr(model, "head", None)
-        if not isinstance(head, nn.Module):
-            raise ModelError.of_layer(
-                "", model, "has no layer named head, for layers='last'", "take layers='all'"
-            )
-        wanted = {id(p) for p in head.parameters()}
-    names = [name for name, p in model.named_parameters() if p.requires_grad and id(p) in wanted]
-    if not names:
-        raise ModelError(
-            "the model has no parameter that requires a gradient", "call requires_grad_()"
-        )
-    return tuple(names)
-
-
-def _judge(model: nn.Module, names: tuple[str, ...], x: Tensor, rules: bool) -> Verdict:
+def _judge(
+    model: nn.Module,
+    names: tuple[str, ...],
+    x: Tensor,
+    rules: bool,
+) -> Verdict:
     """Tests the rules that the layers' types suggest, and drops what is wrong."""
     probe = draw(model, names, x, 0)
     check_companions(probe)
     suggested = _suggested(model, names) if rules else []
-    usable, copied = usable_layers(probe, suggested)
+    usable = []
+    changed = []
+    for name, calls in uses(model, probe.parameters, x, suggested).items():
+        if len(calls) == 1 and calls[0].has_batch_axis(len(x)):
+            usable.append(name)
+            if calls[0].changed():
+                changed.append(name)
+    copied = frozenset(changed)
     pixelwise = layout_is_free(probe)
     while usable:
         how = _plan(model, names, usable, copied, pixelwise)
@@ -147,7 +142,10 @@ def _judge(model: nn.Module, names: tuple[str, ...], x: Tensor, rules: bool) -> 
     )
 
 
-def _suggested(model: nn.Module, names: tuple[str, ...]) -> list[str]:
+def _suggested(
+    model: nn.Module,
+    names: tuple[str, ...],
+) -> list[str]:
     """Returns the layers with a rule, all of whose parameters are wanted, and by no one else."""
     where = places(model)
     found = []
@@ -177,7 +175,10 @@ def _plan(
     return Plan(modules, copied, rest, True, names, 0, pixelwise)
 
 
-def _wrong(probe: Probe, how: Plan) -> set[str]:
+def _wrong(
+    probe: Probe,
+    how: Plan,
+) -> set[str]:
     """Returns the layers whose rule is wrong on this probe and on another one.
 
     On one alone it may be rounding: a rectifier that is on in one pass and off in the other.

@@ -41,7 +41,10 @@ def refuse_modes(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def told(model: nn.Module, reason: str) -> Iterator[None]:
+def told(
+    model: nn.Module,
+    reason: str,
+) -> Iterator[None]:
     """Turns an error inside the model into a refusal that names the layer that was running."""
     running: list[str] = []
 
@@ -71,7 +74,10 @@ def told(model: nn.Module, reason: str) -> Iterator[None]:
 
 
 def refuse_dependence(
-    model: nn.Module, parameters: Vectors, x: Tensor, close: Callable[[Tensor, Tensor], bool]
+    model: nn.Module,
+    parameters: Vectors,
+    x: Tensor,
+    close: Callable[[Tensor, Tensor], bool],
 ) -> None:
     """Refuses a model whose rows depend on each other, or on chance.
 
@@ -94,12 +100,20 @@ def refuse_dependence(
     )
 
 
-def _outputs(model: nn.Module, parameters: Vectors, x: Tensor) -> dict[str, Tensor]:
+def _outputs(
+    model: nn.Module,
+    parameters: Vectors,
+    x: Tensor,
+) -> dict[str, Tensor]:
     """Returns what every module returned last, in the order of their ends, tensors alone."""
     found: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: object, out: object) -> None:
+        def hook(
+            _: nn.Module,
+            __: object,
+            out: object,
+        ) -> None:
             if isinstance(out, Tensor) and out.dim() > 0:
                 found[name] = out.detach().clone()
 

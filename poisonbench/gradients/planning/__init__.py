@@ -1,0 +1,1 @@
+"""How each parameter is differentiated, and the tests on which that rests."""

@@ -1,0 +1,41 @@
+"""Names of parameters: of a layer's members, and of what is differentiated."""
+
+from torch import nn
+
+from poisonbench.errors import ModelError
+from poisonbench.gradients.passes import Layers
+
+
+def member(
+    prefix: str,
+    key: str,
+) -> str:
+    """Returns the full name of the member `key` of the module named `prefix`, "" for the model."""
+    return f"{prefix}.{key}" if prefix else key
+
+
+def parameter_names(
+    model: nn.Module,
+    layers: Layers,
+) -> tuple[str, ...]:
+    """Returns the names of the parameters that are differentiated, in the model's order.
+
+    A weight of the head that is tied with another layer's has that layer's name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    wanted = {id(p) for p in model.parameters()}
+    if layers == "last":
+        head = getattr(model, "head", None)
+        if not isinstance(head, nn.Module):
+            raise ModelError.of_layer(
+                "", model, "has no layer named head, for layers='last'", "take layers='all'"
+            )
+        wanted = {id(p) for p in head.parameters()}
+    names = [name for name, p in model.named_parameters() if p.requires_grad and id(p) in wanted]
+    if not names:
+        raise ModelError(
+            "the model has no parameter that requires a gradient", "call requires_grad_()"
+        )
+    return tuple(names)
