@@ -15,6 +15,9 @@ from torch import Tensor
 from defenses import CERTIFIERS, DETECTORS, FILTERS, MITIGATIONS
 from defenses.baselines.deep_knn import DeepKNN
 from defenses.baselines.strip import Strip
+from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
+from defenses.certifiers.finite_aggregation import FiniteAggregation
+from defenses.certifiers.votes import Base, row_hash
 from defenses.detectors.influence_collapse import crop
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.tail_heaviness import TailHeaviness
@@ -25,6 +28,7 @@ from defenses.kit.crossing import needed
 from defenses.kit.features import features_of
 from defenses.kit.scale import mad, median, qn
 from defenses.kit.tail_probability import combined, surprise
+from defenses.kit.verdict import kept_labels
 from defenses.mitigations.filter_retrain import FilterRetrain
 from defenses.mitigations.target_driven import TargetDriven
 from poisonbench.contracts.values import Evidence, Means, Mitigated
@@ -399,6 +403,55 @@ def test_target_driven_leaves_points_without_finite_influence_out(vectors: Evide
     nothing = replace(vectors, influence=torch.full_like(influence, torch.nan))
     with pytest.warns(UserWarning, match="10 of 10 points"):
         assert driven(detector, nothing, 0)[0].keep.all()
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"), [(0.0, [1, 2]), (0.5, [1, 2]), (0.75, [2]), (0.9, [2]), (1.0, [])]
+)
+def test_kept_labels_are_those_that_more_than_a_share_of_their_points_have(
+    share: float, kept: list[int], vectors: Evidence
+) -> None:
+    """Three of the four points with label 1 are still given it, both with 2, none with 0."""
+    predicted = predict(vectors.trace.model(), vectors.test.x).argmax(1)
+    ones = vectors.test.x[predicted == 1][:4]
+    twos = vectors.test.x[predicted == 2][:4]
+    x = torch.cat([ones, twos])
+    y = torch.tensor([1, 1, 1, 0, 2, 2, 0, 1])
+    assert kept_labels(vectors.trace, Dataset(x, y, 3), share).tolist() == kept
+
+
+# certifiers, on models that are made up
+
+
+def first_seen(train: Dataset, masks: Tensor, test: Dataset) -> Tensor:
+    """Each model votes for the smallest label that it sees, class 0 without rows."""
+    votes = []
+    for mask in masks:
+        seen = train.y[mask].tolist()
+        votes.append(torch.full((len(test),), min(seen, default=0)))
+    return torch.stack(votes)
+
+
+def test_masks_of_partition_aggregation_split_the_rows_by_their_hash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masks: list[Tensor] = []
+
+    def vote(self: Base, train: Dataset, given: Tensor, test: Dataset) -> Tensor:
+        masks.append(given)
+        return first_seen(train, given, test)
+
+    monkeypatch.setattr(Base, "vote", vote)
+    data, test = random_data(50, (3,), 4), random_data(2, (3,), 4, seed=1)
+    numbers = sorted(row_hash(data.x).tolist())
+    DeepPartitionAggregation(7)(data, test, Recipe("linear"), 0)
+    for part, mask in enumerate(masks.pop()):
+        assert mask.tolist() == [number % 7 == part for number in numbers]
+    certifier = FiniteAggregation(3, 2)
+    certifier(data, test, Recipe("linear"), 0)
+    spread = certifier.spread().tolist()
+    for model, mask in enumerate(masks.pop()):
+        assert mask.tolist() == [model in spread[number % 6] for number in numbers]
 
 
 # what is refused

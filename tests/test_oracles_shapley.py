@@ -661,6 +661,25 @@ def test_labels_as_players_have_the_value_of_all_their_instances_together():
     assert bool(((scores - want).abs() <= 4 * told.arrays["standard_error"] + 1e-10).all())
 
 
+def test_the_log_tells_the_share_of_scores_below_two_standard_errors():
+    trace, test = train(clusters(8), CONVEX, 3), clusters(4, 1)
+    with collecting() as told:
+        got = Shapley("banzhaf", models=24, measure="loss").fit(trace)(test)
+    errors = told.arrays["standard_error"]
+    pairs = list(zip(got.flatten().tolist(), errors.flatten().tolist(), strict=True))
+    unclear = sum(abs(score) < 2 * error for score, error in pairs) / len(pairs)
+    assert sum(abs(score) < error for score, error in pairs) < unclear * len(pairs) < len(pairs)
+    assert told.figures["share_below_two_standard_errors"] == unclear
+    assert told.figures["largest_standard_error"] == max(error for _, error in pairs)
+
+
+def test_the_value_of_an_instance_on_itself_is_the_diagonal():
+    trace = train(random_data(70), Recipe(model="mlp", epochs=2), 0)  # more than a block of rows
+    method = Shapley("knn", neighbours=3)
+    full = method.fit(trace)(trace.train)
+    assert torch.equal(method.self_influence(trace), full.diagonal())
+
+
 def test_the_empty_set_predicts_chance_or_the_frequencies_of_the_classes():
     trace, test = train(clusters(30), CONVEX, 0), clusters(6, 1)
     counts = torch.bincount(trace.train.y, minlength=3).double() + 1
