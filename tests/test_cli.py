@@ -20,8 +20,8 @@ from attacks import ATTACKS
 from experiments.cli import main
 from experiments.cli.methods import KINDS
 from experiments.plan.methods import TABLES
-from experiments.report.catalogue import METHODS, THINGS, from_class, methods, things
-from experiments.report.source import REQUIRED, Module, UnreadableError, fields_of, find
+from experiments.report.listing.source import REQUIRED, Module, UnreadableError, fields_of, find
+from experiments.report.listing.texts import METHODS, THINGS, from_class, methods, things
 
 ROOT = Path(__file__).parent.parent
 GRID = """

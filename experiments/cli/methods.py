@@ -26,7 +26,7 @@ OF_ONES_OWN = click.Choice(["attack", "estimator", "detector"])
 @click.option("--json", "for_program", is_flag=True, help="Print JSON.")
 def list_(kind: str | None, for_program: bool) -> None:
     """List what a grid can name, with what it is, what it costs, and its hyperparameters."""
-    from experiments.report.catalogue import as_json, catalogue
+    from experiments.report.listing.catalogue import as_json, catalogue
 
     click.echo(as_json(kind) if for_program else catalogue(kind))
 

@@ -69,8 +69,9 @@ class Sample:
             pairs = []
             for scenes in groups:
                 able = [scene for scene in scenes if not scene.undefined(matched)]
-                if able:
-                    pairs.append([(scene.positive, scene.against(matched)) for scene in able])
+                scores = [(scene.positive, scene.against(matched)) for scene in able]
+                if scores:
+                    pairs.append(scores)
             if pairs:
                 found[key] = auroc_interval(pairs)
         return found

@@ -59,8 +59,11 @@ def _of_job(job: "Job") -> SceneCells:
 
 
 def _words(config: dict[str, Any]) -> str:
-    fields = [f"{key}={value}" for key, value in config.items() if key != "name"]
-    return " ".join([str(config["name"]), *fields])
+    words = [str(config["name"])]
+    for key, value in config.items():
+        if key != "name":
+            words.append(f"{key}={value}")
+    return " ".join(words)
 
 
 def write_cells(cells: Cells, folder: Path) -> None:
@@ -110,12 +113,16 @@ def progress(cells: Cells, folder: Path) -> str:
         total += len(scene.files)
         total_done += len(done)
         total_failed += len(failed)
-        line = (
-            f"  {len(done):3}/{len(scene.files):<3} {scene.attack}, seed {scene.seed}  {scene.id}"
-        )
+        count = f"{len(done):3}/{len(scene.files):<3}"
+        line = f"  {count} {scene.attack}, seed {scene.seed}  {scene.id}"
         if failed:
-            line += f"  failed: {', '.join(Path(name).stem for name in failed)}"
-        lines.append("".join(c if c.isprintable() else " " for c in line))
+            stems = [Path(name).stem for name in failed]
+            line += f"  failed: {', '.join(stems)}"
+        lines.append(_printable(line))
     head = f"{len(cells.scenes)} scenes, {total} cells, {total_done} done, {total_failed} failed"
-    name = "".join(c if c.isprintable() else " " for c in cells.name)
-    return "\n".join([f"{name}: {head}", *lines])
+    first = f"{_printable(cells.name)}: {head}"
+    return "\n".join([first, *lines])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

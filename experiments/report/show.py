@@ -17,10 +17,12 @@ def describe(record: Record) -> str:
     lines += [f"  {line}" for line in config]
     lines += ["", "data:"]
     for key, value in sorted(record.data.items()):
-        lines.append(f"  {_printable(key):{width}}  {_summary(value)}")
+        name = _printable(key)
+        lines.append(f"  {name:{width}}  {_summary(value)}")
     lines += ["", "attributes:"]
     for key, attribute in sorted(record.attributes.items()):
-        lines.append(f"  {_printable(key)}: {_printable(str(attribute))}")
+        text = _printable(str(attribute))
+        lines.append(f"  {_printable(key)}: {text}")
     return "\n".join(lines)
 
 
@@ -36,14 +38,16 @@ def _summary(value: Array) -> str:
         return _printable(text[:MOST_LETTERS].replace("\0", ""))
     if value.ndim == 0:
         return f"{value.dtype} {value}"
-    head = f"{value.dtype} {'x'.join(map(str, value.shape))}"
+    shape = "x".join(map(str, value.shape))
+    told = f"{value.dtype} {shape}"
     if not value.size:
-        return head
+        return told
     if value.dtype == bool:
-        return f"{head}, {int(value.sum())} true"
+        return f"{told}, {int(value.sum())} true"
     finite = value[np.isfinite(value)]
+    bad = value.size - finite.size
     if finite.size:
-        head += f", {finite.min():.6g} to {finite.max():.6g}"
-    if finite.size < value.size:
-        head += f", {value.size - finite.size} not finite"
-    return head
+        told += f", {finite.min():.6g} to {finite.max():.6g}"
+    if bad:
+        told += f", {bad} not finite"
+    return told

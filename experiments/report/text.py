@@ -90,7 +90,10 @@ class _Layout:
     def _line(self, pieces: Sequence[str]) -> str:
         padded = []
         for piece, width, numeric in zip(pieces, self.widths, self.numeric, strict=True):
-            padded.append(piece.rjust(width) if numeric else piece.ljust(width))
+            if numeric:
+                padded.append(piece.rjust(width))
+            else:
+                padded.append(piece.ljust(width))
         return (" " * GAP).join(padded).rstrip()
 
 
@@ -111,10 +114,13 @@ def _widths(columns: Sequence[Sequence[str]], names: int, room: int) -> list[int
         least.append(_longest_word(columns[index], at_hyphens))
     gaps = GAP * (len(widths) - 1)
     while sum(widths) + gaps > room:
-        able = [index for index in range(names) if widths[index] > least[index]]
-        if not able:
+        widest = -1
+        for index in range(names):
+            can_shrink = widths[index] > least[index]
+            if can_shrink and (widest < 0 or widths[index] > widths[widest]):
+                widest = index
+        if widest < 0:
             break
-        widest = max(able, key=widths.__getitem__)
         widths[widest] -= 1
     return widths
 

@@ -23,22 +23,35 @@ def certified(label: Array, radius: Array, truth: Array, at: int) -> Metric:
         truth: (m,) true labels.
         at: changed training rows.
     """
-    return rate((label == truth) & (radius >= at), EMPTY)
+    right = label == truth
+    safe = radius >= at
+    return rate(right & safe, EMPTY)
 
 
 def certificate(record: Record, scene: Record) -> Row:
     """Returns certified accuracies, accuracy, median radius, attack success rate and seconds."""
-    label = record.data[names.LABEL]
-    radius = record.data[names.RADIUS]
-    truth = record.data[names.TRUTH]
-    wanted = record.data[names.TARGETS_WANTED]
-    hits = record.data[names.TARGETS_LABEL] == wanted
+    data = record.data
+    label = data[names.LABEL]
+    radius = data[names.RADIUS]
+    truth = data[names.TRUTH]
+    wanted = data[names.TARGETS_WANTED]
+    hits = data[names.TARGETS_LABEL] == wanted
 
-    metrics = {f"certified_{at}": certified(label, radius, truth, at) for at in RADII}
+    metrics = {}
+    for at in RADII:
+        metrics[f"certified_{at}"] = certified(label, radius, truth, at)
     metrics["accuracy"] = rate(label == truth, EMPTY)
-    metrics["median_radius"] = undefined(EMPTY)
-    if len(radius):
-        metrics["median_radius"] = Metric(float(np.median(radius)))
+    metrics["median_radius"] = _median(radius)
     metrics["asr"] = rate(hits, "no attacked points")
     metrics["seconds"] = number(record, "seconds")
-    return scene_row(record, scene, metrics, {"test": len(label), "targets": len(wanted)})
+    counts = {
+        "test": len(label),
+        "targets": len(wanted),
+    }
+    return scene_row(record, scene, metrics, counts)
+
+
+def _median(radius: Array) -> Metric:
+    if not len(radius):
+        return undefined(EMPTY)
+    return Metric(float(np.median(radius)))

@@ -12,11 +12,12 @@ def mitigation(record: Record, scene: Record) -> Row:
     """Returns rates before and after, the shares of each role removed, retrainings and seconds."""
     role = scene.data[names.POISON_ROLE]
     removed = record.data[names.REMOVED].astype(bool)
-    wanted = record.data[names.TARGETS_WANTED]
-    hits_before = record.data[names.TARGETS_BEFORE] == wanted
-    hits_after = record.data[names.TARGETS_AFTER] == wanted
-    right_before = record.data[names.TEST_BEFORE].astype(bool)
-    right_after = record.data[names.TEST_AFTER].astype(bool)
+    data = record.data
+    wanted = data[names.TARGETS_WANTED]
+    hits_before = data[names.TARGETS_BEFORE] == wanted
+    hits_after = data[names.TARGETS_AFTER] == wanted
+    right_before = data[names.TEST_BEFORE].astype(bool)
+    right_after = data[names.TEST_AFTER].astype(bool)
 
     metrics = {
         "asr_before": rate(hits_before, "no attacked points"),
@@ -30,8 +31,9 @@ def mitigation(record: Record, scene: Record) -> Row:
         "removed": int(removed.sum()),
     }
     for name, value in ROLES.items():
-        metrics[f"{name}_removed"] = rate(removed[role == value], f"no {name} rows")
-        counts[name] = int((role == value).sum())
+        rows = role == value
+        metrics[f"{name}_removed"] = rate(removed[rows], f"no {name} rows")
+        counts[name] = int(rows.sum())
     for name in ("retrainings", "seconds"):
         metrics[name] = number(record, name)
     return scene_row(record, scene, metrics, counts)

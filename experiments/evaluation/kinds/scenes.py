@@ -7,18 +7,22 @@ from poisonbench.log import Record, names
 
 def victim(record: Record, scene: Record) -> Row:
     """Returns clean accuracy, attack success rate over all attacked test points, and seconds."""
-    hits = scene.data[names.TARGETS_PREDICTED] == scene.data[names.TARGETS_WANTED]
-    size = int(scene.data[names.CLEAN_SIZE])
-    accuracy = undefined("empty test set")
-    if size:
-        accuracy = Metric(int(scene.data[names.CLEAN_CORRECT]) / size)
+    data = scene.data
+    hits = data[names.TARGETS_PREDICTED] == data[names.TARGETS_WANTED]
+    size = int(data[names.CLEAN_SIZE])
+    correct = int(data[names.CLEAN_CORRECT])
+    accuracy = Metric(correct / size) if size else undefined("empty test set")
     metrics = {
         "clean_accuracy": accuracy,
         "asr": rate(hits, "no attacked points"),
         "attack_seconds": number(scene, "seconds_attack"),
         "train_seconds": number(scene, "seconds_train"),
     }
-    counts = {"clean": size, "targets": len(hits), "successful": int(hits.sum())}
+    counts = {
+        "clean": size,
+        "targets": len(hits),
+        "successful": int(hits.sum()),
+    }
     return scene_row(record, scene, metrics, counts)
 
 

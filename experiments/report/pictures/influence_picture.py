@@ -15,8 +15,13 @@ from poisonbench.log import Record, names
 from poisonbench.roles import ATTACKED, COVER, MATCHED, POISON, RANDOM
 
 Images = tuple[NDArray[Any], NDArray[Any]]
-ROLES = {POISON: ("POISON", "#D00000"), COVER: ("COVER", "#E07B00")}
 GREY = "#9A9A9A"
+THIN = 1.2
+ROLES = {  # word, colour and width of the frame
+    POISON: ("POISON", "#D00000", 3.0),
+    COVER: ("COVER", "#E07B00", 3.0),
+}
+PLAIN = ("", GREY, 0.8)
 
 
 @dataclass(frozen=True)
@@ -34,16 +39,21 @@ def choose_points(scene: Record) -> list[int]:
     The control is predicted rightly. A matched control of the same predicted label comes before
     other matched ones, those before random ones.
     """
-    group = scene.data[names.PROBE_GROUP]
-    predicted = scene.data[names.PROBE_PREDICTED]
-    hit = predicted == scene.data[names.PROBE_WANTED]
-    right = predicted == scene.data[names.PROBE_Y]
+    data = scene.data
+    group = data[names.PROBE_GROUP]
+    predicted = data[names.PROBE_PREDICTED]
+    hit = predicted == data[names.PROBE_WANTED]
+    right = predicted == data[names.PROBE_Y]
+    is_control = np.isin(group, (MATCHED, RANDOM))
     won = np.flatnonzero((group == ATTACKED) & hit)
-    controls = np.flatnonzero(((group == MATCHED) | (group == RANDOM)) & right)
-    label = predicted[won[0]] if len(won) else -1
-    order = np.lexsort((controls, group[controls], predicted[controls] != label))
-    chosen = [*won[:1], *controls[order[:1]]]
-    return [int(point) for point in chosen]
+    controls = np.flatnonzero(is_control & right)
+    chosen = [int(point) for point in won[:1]]
+    label = predicted[chosen[0]] if chosen else -1
+    other_label = predicted[controls] != label
+    order = np.lexsort((controls, group[controls], other_label))
+    if len(controls):
+        chosen.append(int(controls[order[0]]))
+    return chosen
 
 
 def influence_figure(scene: Record, influence: Record, train: Images, top: int = 10) -> Figure:
@@ -64,7 +74,8 @@ def influence_figure(scene: Record, influence: Record, train: Images, top: int =
         return figure
     parts = np.atleast_1d(np.array(figure.subfigures(len(points), 1)))
     for part, point in zip(parts, points, strict=True):
-        _draw_row(part, scene, influence.data[names.INFLUENCE][point], train, point, top)
+        values = influence.data[names.INFLUENCE][point]
+        _draw_row(part, scene, values, train, point, top)
     return figure
 
 
@@ -72,24 +83,29 @@ def _draw_row(
     part: SubFigure, scene: Record, values: NDArray[Any], train: Images, point: int, top: int
 ) -> None:
     """Draws one test point and the `top` training images of largest influence `values` (n,)."""
+    data = scene.data
+    images, labels = train
     finite = np.flatnonzero(np.isfinite(values))
-    rows = finite[np.argsort(-values[finite], kind="stable")[:top]]
-    roles = scene.data[names.POISON_ROLE][rows]
-    title = _title(scene, point, roles, len(values) - len(finite))
+    descending = np.argsort(-values[finite], kind="stable")
+    rows = finite[descending[:top]]
+    roles = data[names.POISON_ROLE][rows]
+    title = _title(scene, point, roles, lost=len(values) - len(finite))
     part.suptitle(title, fontsize=10, x=0.006, ha="left")
-    axes = part.subplots(1, top + 2, width_ratios=[1.35, 0.18, *[1] * top])
+    widths = [1.35, 0.18] + [1.0] * top
+    axes = part.subplots(1, len(widths), width_ratios=widths)
     for ax in axes:
         ax.set(xticks=[], yticks=[])
-    true = int(scene.data[names.PROBE_Y][point])
-    predicted = int(scene.data[names.PROBE_PREDICTED][point])
-    frame = Frame(f"true {true}\npredicted {predicted}", "black", 1.2)
-    _draw_image(axes[0], scene.data[names.PROBE_X][point], frame)
-    for ax in [axes[1], *axes[2 + len(rows) :]]:
+    true = int(data[names.PROBE_Y][point])
+    predicted = int(data[names.PROBE_PREDICTED][point])
+    frame = Frame(f"true {true}\npredicted {predicted}", "black", THIN)
+    _draw_image(axes[0], data[names.PROBE_X][point], frame)
+    axes[1].set_axis_off()
+    for ax in axes[2 + len(rows) :]:
         ax.set_axis_off()
     for ax, row, role in zip(axes[2:], rows, roles, strict=False):
-        word, colour = ROLES.get(int(role), ("", GREY))
-        text = f"label {int(train[1][row])}\n{values[row]:+.3g}"
-        _draw_image(ax, train[0][row], Frame(text, colour, 3.0 if word else 0.8))
+        word, colour, width = ROLES.get(int(role), PLAIN)
+        text = f"label {int(labels[row])}\n{values[row]:+.3g}"
+        _draw_image(ax, images[row], Frame(text, colour, width))
         ax.set_title(word, fontsize=8, color=colour, fontweight="bold", pad=4)
 
 

@@ -63,7 +63,8 @@ def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
         rows: over seeds, from `aggregate`.
         limit: lines in a panel: the detectors of largest mean AUROC; a note counts those left out.
     """
-    panels = _panels([row for row in rows if row.metrics["auroc"].value is not None], limit)
+    able = [row for row in rows if row.metrics["auroc"].value is not None]
+    panels = _panels(able, limit)
     count = len(panels.rows)
     columns = 2 if count == 4 else min(3, max(1, count))
     lines = max(1, math.ceil(count / columns))
@@ -95,7 +96,8 @@ def _panels(rows: Sequence[Row], limit: int) -> Panels:
             label = f"{label} · {estimator}"
         by_attack.setdefault(attack, {})[label] = row
         values.setdefault(label, []).append(_auroc(row))
-    best = sorted(values, key=lambda label: -float(np.mean(values[label])))
+    means = {label: float(np.mean(found)) for label, found in values.items()}
+    best = sorted(means, key=means.__getitem__, reverse=True)
     drawn = sorted(best[:limit], key=natural)
     note = ""
     if best[limit:]:
@@ -110,22 +112,25 @@ def _auroc(row: Row) -> float:
 
 
 def _empty_figure(panels: Panels, columns: int, lines: int, legend_columns: int) -> Figure:
-    height = 0.21 * math.ceil(len(panels.looks) / legend_columns) + 0.25  # of the legend
+    legend_lines = math.ceil(len(panels.looks) / legend_columns)
+    height = 3.2 * lines + 0.21 * legend_lines + 0.25
     if panels.note:
         height += 0.35
-    return Figure(figsize=(max(4.6, 4.0 * columns), 3.2 * lines + height), layout="constrained")
+    width = max(4.6, 4.0 * columns)
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _panel(ax: Axes, attack: str, panels: Panels) -> None:
     """Draws the curves of one attack, with their AUROC beside them, the largest first."""
     ax.plot(GRID, GRID, color="0.75", linewidth=1, zorder=1)
-    drawn = [label for label in panels.rows[attack] if label in panels.looks]
+    found = panels.rows[attack]
+    drawn = {label: _auroc(row) for label, row in found.items() if label in panels.looks}
     handles = []
-    for label in sorted(drawn, key=lambda label: -_auroc(panels.rows[attack][label])):
-        row = panels.rows[attack][label]
+    for label in sorted(drawn, key=drawn.__getitem__, reverse=True):
+        row = found[label]
         style = _line_style(panels.looks[label])
         ax.plot(GRID, mean_roc(row.samples), solid_joinstyle="round", **style)
-        handles.append(Line2D([], [], label=f"{_auroc(row):.3f}", **style))
+        handles.append(Line2D([], [], label=f"{drawn[label]:.3f}", **style))
     ax.set_xscale("function", functions=(_root, np.square))
     ax.set_xticks([0, 0.01, 0.05, 0.2, 0.5, 1], ["0", ".01", ".05", ".2", ".5", "1"])
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])

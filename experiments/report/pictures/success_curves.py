@@ -58,7 +58,8 @@ def curves(rows: Sequence[Row], axis: str) -> dict[str, list[Point]]:
     able = [row for row in rows if _is_number(row.settings["attack"].get(axis))]
     attacks = ShortNames.of(_without(row, axis) for row in able)
     scenes = ShortNames.of(scene_config(row) for row in able)
-    several_scenes = len({scenes.name(scene_config(row)) for row in able}) > 1
+    different = {scenes.name(scene_config(row)) for row in able}
+    several_scenes = len(different) > 1
     found: dict[str, list[Point]] = {}
     for row in able:
         label = attacks.name(_without(row, axis))
@@ -67,8 +68,9 @@ def curves(rows: Sequence[Row], axis: str) -> dict[str, list[Point]]:
         found.setdefault(label, []).append(_point(row, axis))
     whole = {}
     for label in sorted(found, key=natural):
-        if len(found[label]) > 1:
-            whole[label] = sorted(found[label], key=lambda point: point.asked)
+        points = found[label]
+        if len(points) > 1:
+            whole[label] = sorted(points, key=_asked)
     if not whole:
         what = f"no attack in the logs has two values of {axis!r} or more"
         raise ConfigError([what], f"numeric hyperparameters: {_numeric_fields(rows)}")
@@ -83,8 +85,15 @@ def _point(row: Row, axis: str) -> Point:
     return Point(asked, share, row)
 
 
+def _asked(point: Point) -> float:
+    """A sort key."""
+    return point.asked
+
+
 def _without(row: Row, axis: str) -> dict[str, object]:
-    return {key: value for key, value in row.settings["attack"].items() if key != axis}
+    rest = dict(row.settings["attack"])
+    rest.pop(axis, None)
+    return rest
 
 
 def _is_number(value: object) -> bool:
@@ -178,9 +187,19 @@ def _shown(value: float, axis: str) -> str:
     return f"{scale * value:.3g}"
 
 
-def _scale(upper: Axes, lower: Axes, axis: str, found: Mapping[str, Sequence[Point]]) -> None:
-    places = sorted({point.x for points in found.values() for point in points})
-    if places[0] > 0 and places[-1] >= 10 * places[0]:
+def _scale(
+    upper: Axes,
+    lower: Axes,
+    axis: str,
+    found: Mapping[str, Sequence[Point]],
+) -> None:
+    used: set[float] = set()
+    for points in found.values():
+        used.update(point.x for point in points)
+    places = sorted(used)
+    least = places[0]
+    largest = places[-1]
+    if least > 0 and largest >= 10 * least:
         lower.set_xscale("log")
     lower.xaxis.set_major_locator(FixedLocator(places))
     lower.xaxis.set_minor_locator(NullLocator())

@@ -1,20 +1,19 @@
-"""What a grid can name: every method, model and data set, with hyperparameters and defaults.
+"""What is told of every method, model and data set that a grid can name.
 
 Built-in ones are read from their source, so that no torch is imported; plug-ins are imported.
 """
 
 import ast
 import inspect
-import json
 import sys
-import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any
 
-from experiments.report.source import (
+from experiments.report.listing.source import (
     REQUIRED,
+    Module,
     UnreadableError,
     fields_of,
     find,
@@ -22,9 +21,6 @@ from experiments.report.source import (
     read_table,
 )
 from poisonbench.registry import Broken, Table
-
-WIDTH = 110  # columns
-MARGIN = 30  # columns of the names
 
 METHODS = {
     "attacks": "attacks:ATTACKS",
@@ -55,33 +51,6 @@ class MethodText:
     fields: Mapping[str, object]
     made: frozenset[str] = frozenset()
     experimental: bool = False
-
-
-def catalogue(kind: str | None) -> str:
-    """Returns every name of `kind` (None: of all kinds), what it is and costs, and its fields."""
-    blocks = []
-    for title in [kind] if kind else [*METHODS, *THINGS]:
-        lines = [f"{title}:"]
-        if title in METHODS:
-            lines += [_entry(name, _shown(told)) for name, told in methods(title).items()]
-        else:
-            lines += [_entry(name, [line]) for name, line in things(title).items()]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
-
-
-def as_json(kind: str | None) -> str:
-    """Returns the same for a program.
-
-    Kind -> name -> `about`, and for a method also `class` and `fields`, or why it is `broken`.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for title in [kind] if kind else [*METHODS, *THINGS]:
-        if title in METHODS:
-            found[title] = {name: _content(told) for name, told in methods(title).items()}
-        else:
-            found[title] = {name: {"about": line} for name, line in things(title).items()}
-    return json.dumps(found, indent=2, default=repr)
 
 
 def methods(title: str) -> dict[str, MethodText | Broken]:
@@ -133,7 +102,7 @@ def _live(target: str) -> Mapping[str, Any]:
     return table
 
 
-def _from_source(module: Any, value: ast.expr) -> MethodText:
+def _from_source(module: Module, value: ast.expr) -> MethodText:
     if not isinstance(value, ast.Name):
         raise UnreadableError(ast.unparse(value))
     where, cls = find(module, value.id)
@@ -159,10 +128,13 @@ def from_class(cls: type | Broken) -> MethodText | Broken:
     defaults: dict[str, object] = {}
     made = set()
     for field in fields(cls):
-        defaults[field.name] = REQUIRED if field.default is MISSING else field.default
-        if field.default_factory is not MISSING:
+        if field.default is not MISSING:
+            defaults[field.name] = field.default
+        elif field.default_factory is not MISSING:
             defaults[field.name] = field.default_factory()
             made.add(field.name)
+        else:
+            defaults[field.name] = REQUIRED
     return MethodText(
         where=f"{cls.__module__}:{cls.__qualname__}",
         paragraphs=_paragraphs(text),
@@ -175,42 +147,6 @@ def from_class(cls: type | Broken) -> MethodText | Broken:
 def _paragraphs(text: str) -> tuple[str, ...]:
     """The first paragraph of a docstring, and those on needs and cost, each in one line."""
     head, *others = text.split("\n\n")
-    told = [head, *[part for part in others if part.startswith(("Needs:", "Cost"))]]
+    told = [head]
+    told += [part for part in others if part.startswith(("Needs:", "Cost"))]
     return tuple(" ".join(part.split()) for part in told)
-
-
-def _content(told: MethodText | Broken) -> dict[str, Any]:
-    if isinstance(told, Broken):
-        return {"broken": told.reason}
-    defaults = {}
-    for name, default in told.fields.items():
-        unknown = default is REQUIRED or name in told.made
-        defaults[name] = None if unknown else default
-    content = {"about": told.paragraphs[0], "class": told.where, "fields": defaults}
-    return content | {MARK: True} if told.experimental else content
-
-
-def _shown(told: MethodText | Broken) -> list[str]:
-    if isinstance(told, Broken):
-        return [f"Cannot be used: {told.reason}"]
-    described = []
-    for name, default in told.fields.items():
-        described.append(f"{name} (required)" if default is REQUIRED else f"{name}={default!r}")
-    lines = list(told.paragraphs)
-    if told.experimental:
-        lines.append("Experimental: it may still change.")
-    if described:
-        lines.append(f"Fields: {', '.join(described)}")
-    return lines
-
-
-def _entry(name: str, paragraphs: list[str]) -> str:
-    """The name in a column of its own, the paragraphs beside it, each from a new line."""
-    lines = []
-    for text in paragraphs:
-        lines += textwrap.wrap(text, WIDTH - MARGIN, break_on_hyphens=False)
-    if not lines:
-        return f"  {name:{MARGIN - 3}} "
-    first = f"  {name:{MARGIN - 3}} {lines[0]}"
-    rest = [" " * MARGIN + line for line in lines[1:]]
-    return "\n".join([first, *rest])

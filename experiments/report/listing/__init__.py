@@ -1,0 +1,1 @@
+"""The list of what a grid can name, read without importing torch."""
