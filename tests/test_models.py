@@ -6,7 +6,7 @@ from conftest import random_data
 from torch import nn
 
 from poisonbench.errors import ConfigError
-from poisonbench.models import MODELS, build
+from poisonbench.models import MODELS, GlobalMean, Normalize, Residual, build
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 9)]
 
@@ -72,3 +72,37 @@ def test_image_models_refuse_vectors():
     with pytest.raises(ConfigError, match="works on images"):
         build("cnn", (12,), 10, 0)
     assert build("mlp", (12,), 10, 0)(torch.zeros(2, 12)).shape == (2, 10)
+
+
+def test_pixels_are_mapped_to_two_on_either_side_of_zero():
+    assert Normalize()(torch.tensor([0.0, 0.25, 0.5, 1.0])).tolist() == [-2.0, -1.0, 0.0, 2.0]
+
+
+def test_a_residual_block_adds_what_it_computes_and_the_mean_is_over_the_pixels():
+    x = torch.arange(12.0).view(1, 3, 2, 2)
+    assert torch.equal(Residual(nn.Identity(), nn.Identity())(x), 2 * x)
+    assert GlobalMean()(x).tolist() == [[1.5, 5.5, 9.5]]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("linear", [(10, 64), (10,)]),
+        ("mlp", [(64, 64), (64,), (64, 64), (64,), (10, 64), (10,)]),
+        ("cnn", [(16, 1, 3, 3), (16,), (32, 16, 3, 3), (32,), (64, 128), (64,), (10, 64), (10,)]),
+    ],
+)
+def test_a_model_has_the_layers_that_it_names(name: str, sizes: list[tuple[int, ...]]):
+    assert [tuple(p.shape) for p in build(name, (1, 8, 8), 10, 0).parameters()] == sizes
+
+
+def test_resnet9_has_eight_convolutions_a_head_and_groups_of_sixteen_channels():
+    model = build("resnet9", (3, 32, 32), 10, 0)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in model.modules() if isinstance(m, nn.GroupNorm)]
+    assert [m.out_channels for m in convolutions] == [64, 128, 128, 128, 256, 512, 512, 512]
+    assert [(m.num_channels, m.num_channels // m.num_groups) for m in norms] == [
+        (m.out_channels, 16) for m in convolutions
+    ]
+    assert sum(isinstance(m, nn.MaxPool2d) for m in model.modules()) == 3
+    assert 6.5e6 < sum(p.numel() for p in model.parameters()) < 6.7e6

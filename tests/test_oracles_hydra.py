@@ -313,6 +313,44 @@ def test_a_run_that_amplifies_small_changes_is_reported():
     torch.testing.assert_close(scores, autograd_scores(trace, test), rtol=1e-9, atol=1e-12)
 
 
+def growth_of(trace: Trace, test: Dataset) -> float:
+    """The median over the points of |dL / d theta_0| / |dL / d theta_T|, by autograd through the run."""
+    start = [p.detach().requires_grad_() for p in trace.initial().parameters()]
+    names = [name for name, _ in trace.initial().named_parameters()]
+    theta = dict(zip(names, start, strict=True))
+    for t, rate in enumerate(trace.lr.tolist()):
+        batch = trace.train.take(rows_of(trace, t))
+        loss = F.cross_entropy(functional_call(trace.model(), theta, (batch.x,)), batch.y)
+        grads = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+        theta = {k: p - rate * g for (k, p), g in zip(theta.items(), grads, strict=True)}
+    ratios = []
+    for loss in losses_at(trace, theta, test):
+        first = torch.autograd.grad(loss, start, retain_graph=True)
+        last = torch.autograd.grad(loss, list(theta.values()), retain_graph=True)
+        ratios.append(
+            torch.cat([g.flatten() for g in first]).norm()
+            / torch.cat([g.flatten() for g in last]).norm()
+        )
+    return float(torch.stack(ratios).median())
+
+
+def test_the_growth_that_is_reported_is_that_of_autograd_through_the_run():
+    trace, test = run(
+        setting(model="test_oracles_hydra:Deep", epochs=40, batch_size=12, lr=1.0, **SETTINGS[0])
+    )
+    growth = growth_of(trace, test)
+    with pytest.warns(UserWarning, match=f"of its start {growth:.0f}-fold"):
+        HyDRA(hessian=True).fit(trace)(test)
+
+
+@pytest.mark.parametrize(("growth", "told"), [([1.0, 9.5, 30.0], False), ([0.1, 10.5, 11.0], True)])
+def test_a_run_is_reported_from_a_tenfold_median_growth_on(
+    growth: list[float], told: bool, recwarn: pytest.WarningsRecorder
+):
+    _adjoint._tell_amplified(torch.tensor(growth))
+    assert bool(len(recwarn)) == told
+
+
 class Deep(Tiny):
     """Starts near a saddle: small weights in two layers."""
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from estimators.downsampling import Downsampling, balanced
 from estimators.influence_functions import InfluenceFunctions
-from estimators.kit.retraining import with_and_without
+from estimators.kit.retraining import smaller_kept, with_and_without
 from estimators.leave_one_out import LeaveOneOut
 from poisonbench.data import Dataset
 from poisonbench.models import predict
@@ -22,6 +22,7 @@ from poisonbench.notes import collecting
 from poisonbench.objectives import utility
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train, train_many
+from poisonbench.training.trace import Trace
 
 DECAY = 0.02
 
@@ -170,6 +171,49 @@ def test_a_group_of_ridge_instances_left_out_is_that_of_the_hat_matrix():
     torch.testing.assert_close(
         LeaveOneOut(repeats=1).differences(values)[0][:, 0], want, rtol=1e-10, atol=1e-10
     )
+
+
+def test_the_standard_error_of_three_repeats_is_the_sample_deviation_over_the_root_of_three():
+    values = torch.tensor([[5.0], [4.0], [7.0], [5.0], [9.0], [3.0]], dtype=torch.float64)
+    scores, errors = LeaveOneOut(repeats=3).differences(values)  # gains 1, 2, 6
+    assert scores.tolist() == [[3.0]]
+    assert errors.tolist() == [[pytest.approx(math.sqrt(7) / math.sqrt(3))]]
+
+
+def test_the_first_repeat_is_the_run_itself_and_every_other_model_has_a_seed_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seeds: dict[str, list[int]] = {}
+
+    def train_nothing(*arguments: object, **_: object) -> None:
+        seeds["given"] = list(arguments[3])
+        raise InterruptedError
+
+    for module in ("leave_one_out", "downsampling"):
+        monkeypatch.setattr(f"estimators.{module}.train_many", train_nothing)
+    trace = train(random_data(6), Recipe("linear", 1, 6, checkpoints=1), 5)
+    other = train(random_data(6), Recipe("linear", 1, 6, checkpoints=1), 6)
+
+    def asked(estimator: LeaveOneOut | Downsampling, trace: Trace) -> list[int]:
+        with pytest.raises(InterruptedError):
+            estimator.fit(trace)
+        return seeds["given"]
+
+    pairs = asked(LeaveOneOut(repeats=3), trace)
+    assert pairs[:7] == [5] * 7
+    assert [len(set(pairs[k : k + 7])) for k in (0, 7, 14)] == [1, 1, 1]
+    assert len(set(pairs)) == 3
+    drawn = [
+        asked(Downsampling(models=8, seed=seed), run) for seed in (0, 1) for run in (trace, other)
+    ]
+    assert len({seed for row in drawn for seed in row}) == 32
+
+
+def test_what_takes_less_room_is_kept():
+    """60 predictions against 24 + 3 parameters of the linear model, 650 + of the perceptron with its 64 units."""
+    for model, whole in (("linear", False), ("mlp", True)):
+        trace = train(random_data(20, (8,), 3), Recipe(model, 1, 20, checkpoints=1), 0)
+        assert smaller_kept(trace) is (trace.train if whole else None)
 
 
 def test_an_instance_of_weight_0_has_no_influence_at_all():

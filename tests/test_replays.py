@@ -494,6 +494,20 @@ def test_a_way_that_is_a_thousandth_off_is_refused(dtype: torch.dtype):
     assert not agrees(Off, model, x)
 
 
+def test_a_way_that_confuses_the_models_is_refused():
+    class First(Mapped):
+        def __init__(self, model: nn.Module, states: dict[str, Tensor]) -> None:
+            super().__init__(model, states)
+            self.mixed = states
+
+        def logits(self, prepared: Tensor) -> Tensor:
+            self.states = {name: v[:1].expand_as(v) for name, v in self.mixed.items()}
+            return super().logits(prepared)
+
+    _, model = split(recipe_of("numpy_init"), TRAIN, 0)
+    assert not agrees(First, model, TRAIN.x[:4])
+
+
 def test_a_refused_way_is_told_in_the_log_once():
     with collecting() as notes:
         train_many(TRAIN, MASKS, recipe_of("read_twice"), [1, 2, 2])

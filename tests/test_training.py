@@ -1,5 +1,9 @@
 """Training: PyTorch's own SGD as the reference, bit-equality, replay, schedules, divergence."""
 
+import math
+import random
+
+import numpy as np
 import pytest
 import torch
 from conftest import random_data
@@ -9,6 +13,7 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
 from poisonbench.models import build, predict
+from poisonbench.seeding import Outside, global_state
 from poisonbench.training import Recipe, batch_order, learning_rates, replay, train
 
 SETTINGS = [
@@ -166,6 +171,58 @@ def test_schedules():
     assert float(cycle.max()) == pytest.approx(0.2)
     assert bool((cycle > 0).all())
     assert bool((cosine > 0).all())
+
+
+def test_schedules_in_closed_form():
+    """Twenty steps: the rise of "one-cycle" takes 6, its fall and that of "cosine" are half a wave."""
+    up = [0.5 * (t + 1) / 6 for t in range(6)]
+    down = [0.5 * (1 + math.cos(math.pi * t / 14)) / 2 for t in range(14)]
+    wave = [0.5 * (1 + math.cos(math.pi * t / 20)) / 2 for t in range(20)]
+    assert learning_rates(20, Recipe(schedule="one-cycle", lr=0.5)).tolist() == pytest.approx(
+        up + down
+    )
+    assert learning_rates(20, Recipe(schedule="cosine", lr=0.5)).tolist() == pytest.approx(wave)
+
+
+def test_the_curve_is_the_mean_of_the_losses_seen_in_each_epoch():
+    data, recipe = random_data(30), SETTINGS[1]
+    trace = train(data, recipe, 3)
+    seen = []
+    for step in replay(trace):
+        with torch.no_grad():
+            seen.append(F.cross_entropy(step.model(data.x[step.rows]), data.y[step.rows]))
+    torch.testing.assert_close(trace.losses, torch.stack(seen).view(2, 5).mean(1))
+
+
+def test_a_run_that_diverges_at_once_diverged_in_its_first_epoch():
+    recipe = Recipe(model="mlp", epochs=3, batch_size=10, lr=1e30, schedule="constant")
+    with pytest.raises(DivergedError) as caught:
+        train(random_data(30, dtype=torch.float32), recipe, 0)
+    assert caught.value.epoch == 1
+
+
+def test_a_state_that_left_the_finite_numbers_is_divergence_though_the_parameters_are_finite():
+    """Running statistics of an instance of 1e38: the model could predict nothing."""
+    data = random_data(16, dtype=torch.float32)
+    x = data.x.clone()
+    x[5] = 1e38
+    with pytest.raises(DivergedError):
+        train(Dataset(x, data.y, 10), Recipe("test_training:DropoutNet", 1, 8), 0)
+
+
+def test_draws_outside_of_pytorch_are_seeded_until_none_is_seen_and_put_back():
+    outside = Outside()
+    before = global_state()
+    drawn = []
+    for _ in range(2):
+        with outside.drawing(5):
+            drawn.append((np.random.random(), random.random()))  # noqa: NPY002
+        assert outside.drawn
+    assert drawn[0] == drawn[1]
+    with outside.drawing(5):
+        pass
+    assert not outside.drawn
+    assert global_state().same(before)
 
 
 def test_divergence_names_its_epoch():
