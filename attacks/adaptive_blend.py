@@ -89,9 +89,11 @@ class AdaptiveBlend:
             what = f"pieces must be at most {most} on images of {height}x{width}"
             raise ConfigError([f"{what}, got {self.pieces}"])
         total = self.pieces**2
-        rank = torch.rand((k, total), generator=g).argsort(1).argsort(1)
-        kept = rank < max(1, round(self.keep * total))
-        coarse = kept.view(k, 1, self.pieces, self.pieces) * self.fade
+        drawn = torch.rand((k, total), generator=g)
+        rank = drawn.argsort(1).argsort(1)
+        number = max(1, round(self.keep * total))
+        kept = (rank < number).view(k, 1, self.pieces, self.pieces)
+        coarse = kept * self.fade
         row = torch.arange(height) * self.pieces // height
         column = torch.arange(width) * self.pieces // width
         mask: Tensor = coarse[:, :, row][..., column]
@@ -99,7 +101,8 @@ class AdaptiveBlend:
 
     def _shown(self, x: Tensor, seed: int, stream: str) -> Tensor:
         """Returns the rows x, (k, *shape), with pieces that the stream of the seed draws."""
-        masks = self.masks(len(x), x.shape[1:], generator(seed, stream))
+        g = generator(seed, stream)
+        masks = self.masks(len(x), x.shape[1:], g)
         return self.trigger(x, seed, masks.to(x))
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -72,7 +72,8 @@ class AdaptivePatch:
         """
         if mask is None:
             mask = square(x.shape, self.size, "corners").to(x)
-        return (1 - mask) * x + mask * self._patterns(x.shape[1:], seed).to(x)
+        patterns = self._patterns(x.shape[1:], seed).to(x)
+        return (1 - mask) * x + mask * patterns
 
     def _patterns(self, shape: tuple[int, ...], seed: int) -> Tensor:
         """Returns an image of `shape` with a pattern in each corner, 0 elsewhere."""
@@ -92,13 +93,15 @@ class AdaptivePatch:
 
     def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
         """Returns k masks, (k, 1, height, width): `opacity` in one square of each, 0 elsewhere."""
-        squares = torch.stack([square(shape, self.size, corner) for corner in CORNERS])
+        squares = [square(shape, self.size, corner) for corner in CORNERS]
         drawn = torch.randint(len(CORNERS), (k,), generator=g)
-        return self.opacity * squares[drawn].unsqueeze(1)
+        chosen = torch.stack(squares)[drawn]
+        return self.opacity * chosen.unsqueeze(1)
 
     def _shown(self, x: Tensor, seed: int, stream: str) -> Tensor:
         """Returns the rows x, (k, *shape), each with a square that the seed's stream draws."""
-        masks = self.masks(len(x), x.shape[1:], generator(seed, stream))
+        g = generator(seed, stream)
+        masks = self.masks(len(x), x.shape[1:], g)
         return self.trigger(x, seed, masks.to(x))
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -152,7 +152,8 @@ class Polytope:
         for i, body in enumerate(self.bodies):
             goal = self.goals[i][0]
             features = body(x)
-            c = nearest_combination(features.detach(), goal, self.coefficients[i], self.inner)
+            last = self.coefficients[i]
+            c = nearest_combination(features.detach(), goal, last, self.inner)
             self.coefficients[i] = c
             parts.append(relative_distance(c @ features, goal))
         return torch.stack(parts).mean() / 2
@@ -172,20 +173,23 @@ def nearest_combination(
         steps: each of 1 / the largest eigenvalue, so that none overshoots.
     """
     k = len(features)
-    c = features.new_full((k,), 1 / k) if start is None else start
+    c = start
+    if c is None:
+        c = features.new_full((k,), 1 / k)
     gram = features @ features.T
     along = features @ goal
     largest = torch.linalg.matrix_norm(gram, 2)
     rate = 1 / largest.clamp(min=torch.finfo(gram.dtype).tiny)
     for _ in range(steps):
-        c = onto_simplex(c - rate * (gram @ c - along))
+        slope = gram @ c - along
+        c = onto_simplex(c - rate * slope)
     return c
 
 
 def onto_simplex(v: Tensor) -> Tensor:
     """Returns the point of the probability simplex nearest to v, (k,) (Duchi et al., ICML 2008)."""
     ordered = v.sort(descending=True).values
-    position = torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    position = torch.ones_like(v).cumsum(0)
     excess = (ordered.cumsum(0) - 1) / position
     kept = (ordered > excess).sum()
     threshold = excess.gather(0, kept[None] - 1)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from attacks.kit.backdoor import check_images
 from attacks.kit.descent import BLOCK, signed_descent, steps_of
-from attacks.kit.rows import draw, poison_in_place
+from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.surrogate import own_recipe
 from poisonbench.checks import check_at_least, check_fraction, check_part
 from poisonbench.contracts.values import Poisoned
@@ -69,7 +69,7 @@ class ErrorMinimising:
             ConfigError: the instances are no images.
         """
         check_images(train, self)
-        rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
+        rows = draw(every_row(train), self.budget, seed)
         learner = _Learner(train, own_recipe(self.surrogate, recipe), seed)
         clean = train.x[rows]
         y = train.y[rows]
@@ -88,8 +88,11 @@ class ErrorMinimising:
 
     def _ease(self, model: nn.Module, clean: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
         """Lowers the loss of rows: the inner minimisation of equation (2), by equation (3)."""
-        blocks = zip(clean.split(BLOCK), noisy.split(BLOCK), y.split(BLOCK), strict=True)
-        return torch.cat([self._ease_block(model, *block) for block in blocks])
+        eased = [
+            self._ease_block(model, clean[rows], noisy[rows], y[rows])
+            for rows in torch.arange(len(y), device=y.device).split(BLOCK)
+        ]
+        return torch.cat(eased)
 
     def _ease_block(self, model: nn.Module, clean: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
         def loss(x: Tensor) -> Tensor:
@@ -129,7 +132,8 @@ class _Learner:
         training_mode(self.model, self.recipe)
         with exact_arithmetic(), torch.enable_grad():
             for _ in range(steps):
-                batch = data.take(torch.randint(len(data), (size,), generator=self.g))
+                drawn = torch.randint(len(data), (size,), generator=self.g)
+                batch = data.take(drawn)
                 self.sgd.zero_grad()
                 F.cross_entropy(self.model(batch.x), batch.y).backward()
                 self.sgd.step()

@@ -108,9 +108,13 @@ class FeatureCollision(OnePoint):
             return feature_distance(bodies, goals, x)
 
         def bounded(x: Tensor) -> Tensor:
-            return x.clamp(0, 1) if self.eps is None else project(x, clean, self.eps)
+            if self.eps is None:
+                return x.clamp(0, 1)
+            return project(x, clean, self.eps)
 
-        beta = self.beta * (goals[0].shape[1] / base[0].numel()) ** 2
+        features = goals[0].shape[1]
+        pixels = base[0].numel()
+        beta = self.beta * (features / pixels) ** 2
         splitting = _Splitting(distance, bounded, base, beta=beta, lr=self.lr)
         x = splitting.descend(self.steps)
         with torch.no_grad(), exact_arithmetic():
@@ -127,7 +131,10 @@ def feature_distance(bodies: list[nn.Module], goals: list[Tensor], x: Tensor) ->
         goals: f(t) of each, (1, d).
         x: (k, *shape).
     """
-    squares = [(body(x) - goal).square().sum(1) for body, goal in zip(bodies, goals, strict=True)]
+    squares = []
+    for body, goal in zip(bodies, goals, strict=True):
+        away = body(x) - goal
+        squares.append(away.square().sum(1))
     return torch.stack(squares).mean(0)
 
 
@@ -173,7 +180,8 @@ class _Splitting:
                 better = then <= now
                 x = torch.where(_per_row(better, x), moved, x)
                 now = torch.where(better, then, now)
-                rate = torch.where(better, (1.2 * rate).clamp(max=self.lr), rate / 2)
+                longer = (1.2 * rate).clamp(max=self.lr)
+                rate = torch.where(better, longer, rate / 2)
             curve.append(now.mean())
         attach("objective", torch.stack(curve)[None])
         return x
@@ -187,15 +195,18 @@ class _Splitting:
         """Returns the rows after one step of length `rate`, (k,), within their bounds."""
         with torch.enable_grad():
             free = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.distance(free).sum(), free)
+            total = self.distance(free).sum()
+            (slope,) = torch.autograd.grad(total, free)
         length = _per_row(rate, x)
         forward = x - length * slope
-        return self.bounded(backward_step(forward, self.base, 2 * self.beta * length))
+        weight = 2 * self.beta * length
+        return self.bounded(backward_step(forward, self.base, weight))
 
 
 def _per_row(values: Tensor, x: Tensor) -> Tensor:
     """Returns (k,) values in the shape (k, 1, ..., 1), to meet rows x, (k, *shape)."""
-    return values.view(-1, *[1] * (x.dim() - 1))
+    ones = [1] * (x.dim() - 1)
+    return values.view(-1, *ones)
 
 
 def backward_step(x: Tensor, base: Tensor, weight: Tensor) -> Tensor:

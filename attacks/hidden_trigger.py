@@ -84,14 +84,22 @@ class HiddenTrigger(Stamping):
 
         def distance(z: Tensor) -> Tensor:
             # algorithm 1: sources drawn anew, matched one to one, one step of descent
-            goal = goals[_deal(len(goals), len(x), g).to(goals.device)]
+            dealt = _deal(len(goals), len(x), g)
+            goal = goals[dealt.to(goals.device)]
             now = features(z)
             match = nearest_pairs(now.detach(), goal)
             squares: Tensor = (now - goal[match]).square().sum(1)  # equation (1)
             return squares
 
-        step = max(self.eps / 16, 2.5 * self.eps / self.steps)
-        hidden = signed_descent(distance, x, eps=self.eps, steps=self.steps, decay=True, step=step)
+        across = 2.5 * self.eps / self.steps
+        hidden = signed_descent(
+            distance,
+            x,
+            eps=self.eps,
+            steps=self.steps,
+            step=max(self.eps / 16, across),
+            decay=True,
+        )
         note("feature_distance_clean", _mean_distance(predict(features, x), goals))
         note("feature_distance_poison", _mean_distance(predict(features, hidden), goals))
         return hidden
@@ -133,7 +141,8 @@ class HiddenTrigger(Stamping):
 def _deal(sources: int, k: int, g: torch.Generator) -> Tensor:
     """Returns (k,) int64 below `sources`: permutations one after the other, none used up early."""
     rounds = -(-k // sources)
-    return torch.cat([torch.randperm(sources, generator=g) for _ in range(rounds)])[:k]
+    orders = [torch.randperm(sources, generator=g) for _ in range(rounds)]
+    return torch.cat(orders)[:k]
 
 
 def nearest_pairs(features: Tensor, goals: Tensor) -> Tensor:
@@ -145,7 +154,8 @@ def nearest_pairs(features: Tensor, goals: Tensor) -> Tensor:
     """
     from scipy.optimize import linear_sum_assignment  # slow to import
 
-    match = linear_sum_assignment(torch.cdist(features, goals).cpu().numpy())[1]
+    distance = torch.cdist(features, goals).cpu()
+    match = linear_sum_assignment(distance.numpy())[1]
     return torch.as_tensor(match, device=goals.device)
 
 

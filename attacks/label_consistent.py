@@ -70,17 +70,19 @@ class LabelConsistent(StampingOnTop):
 
     def harden(self, x: Tensor, model: nn.Module, seed: int) -> Tensor:
         """Returns rows x of the target class, (k, *shape), moved to where the loss is large."""
-        uniform = torch.rand(x.shape, generator=generator(seed, "start"), dtype=torch.float32)
-        away = uniform.to(x) * 2 - 1
+        g = generator(seed, "start")
+        uniform = torch.rand(x.shape, generator=g, dtype=torch.float32)
+        offset = uniform.to(x) * 2 - 1
+        starts = project(x + self.eps * offset, x, self.eps)
         crafted = [
             signed_descent(
                 partial(self._log_odds, model),
                 clean,
                 eps=self.eps,
                 steps=self.steps,
-                start=project(clean + self.eps * offset, clean, self.eps),
+                start=start,
             )
-            for clean, offset in zip(x.split(BLOCK), away.split(BLOCK), strict=True)
+            for clean, start in zip(x.split(BLOCK), starts.split(BLOCK), strict=True)
         ]
         hard = torch.cat(crafted)
         note("share_recognised_clean", self._recognised(model, x))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attacks.kit.aim import attackable, wanted_at
-from attacks.kit.rows import check_class, draw, poison_in_place, rows_of
+from attacks.kit.rows import check_class, draw, every_row, poison_in_place, rows_of
 from attacks.kit.surrogate import surrogate
 from poisonbench.checks import check_at_least, check_choice, check_different, check_fraction
 from poisonbench.contracts.attack_rules import RULES
@@ -67,7 +67,8 @@ class LabelFlip:
         check_different("source", self.source, "target", self.target)
         if self.mode != "neighbour" and self.surrogate is not None:
             raise ValueError(f"mode {self.mode} needs no surrogate, got {self.surrogate}")
-        if self.mode == "random" and (self.source, self.target) != (None, None):
+        aimed = self.source is not None or self.target is not None
+        if self.mode == "random" and aimed:
             got = f"source={self.source}, target={self.target}"
             raise ValueError(f"mode random takes no source or target, got {got}")
 
@@ -92,10 +93,11 @@ class LabelFlip:
         return self._random(train, test, seed)
 
     def _random(self, train: Dataset, test: Dataset, seed: int) -> Poisoned:
-        rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
+        rows = draw(every_row(train), self.budget, seed)
         g = generator(seed, "shift")
         shift = torch.randint(1, train.classes, (len(rows),), generator=g)
-        flipped = (train.y[rows] + shift.to(rows.device)) % train.classes
+        shifted = train.y[rows] + shift.to(rows.device)
+        flipped = shifted % train.classes
         return poison_in_place(train, test, rows=rows, y=flipped)
 
     def _pair(self, train: Dataset, test: Dataset, seed: int) -> Poisoned:
@@ -134,7 +136,11 @@ class LabelFlip:
         logits = predict(model.get_submodule("head"), features)
         point = attackable(logits, test.y, self.source, self.target, seed)
         wanted = wanted_at(logits, point, self.target)
-        rows = self._nearest(predict(body, train.x), features[point], train.y != wanted)
+        rows = self._nearest(
+            predict(body, train.x),
+            features[point],
+            eligible=train.y != wanted,
+        )
         return poison_in_place(
             train,
             test,

@@ -6,6 +6,7 @@ in place of the images, which it then cannot tell at test time.
 Cost: O(budget n) images.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.backdoor import check_images
-from attacks.kit.rows import draw, poison_in_place
+from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.square import SMALL
 from poisonbench.checks import check_at_least, check_not_negative, check_part, check_positive
 from poisonbench.contracts.values import Poisoned
@@ -63,8 +64,9 @@ class LSP:
         """
         channels, height, width = shape
         side = self._side(height, width)
-        coarse = (channels, -(-height // side), -(-width // side))
-        size = coarse[0] * coarse[1] * coarse[2]
+        down = math.ceil(height / side)
+        across = math.ceil(width / side)
+        size = channels * down * across
         if 2**size < classes:
             what = f"{size} squares make no {classes} patterns"
             raise ConfigError([what], f"choose a `patch` below {side}")
@@ -72,9 +74,11 @@ class LSP:
         codes = _corners(size, classes, g)
         around = torch.randn((len(y), size), generator=g)
         low = codes[y.cpu()] + self.noise * around
-        fine = F.interpolate(low.view(-1, *coarse), scale_factor=side, mode="nearest")
+        coarse = low.view(-1, channels, down, across)
+        fine = F.interpolate(coarse, scale_factor=side, mode="nearest")
         fine = fine[..., :height, :width]
-        scale = self.strength / fine.square().flatten(1).mean(1).sqrt()
+        power = fine.square().flatten(1).mean(1)
+        scale = self.strength / power.sqrt()
         return fine * scale.view(-1, 1, 1, 1)
 
     def _side(self, height: int, width: int) -> int:
@@ -91,10 +95,11 @@ class LSP:
             ConfigError: the instances are no images, or too small for as many patterns as classes.
         """
         check_images(train, self)
-        rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
-        added = self.patterns(train.shape, train.y[rows], train.classes, seed)
-        x = (train.x[rows] + added.to(train.x)).clamp(0, 1)
-        return poison_in_place(train, test, rows=rows, x=x)
+        rows = draw(every_row(train), self.budget, seed)
+        y = train.y[rows]
+        added = self.patterns(train.shape, y, train.classes, seed)
+        x = train.x[rows] + added.to(train.x)
+        return poison_in_place(train, test, rows=rows, x=x.clamp(0, 1))
 
 
 def _corners(size: int, classes: int, g: torch.Generator) -> Tensor:
@@ -104,7 +109,8 @@ def _corners(size: int, classes: int, g: torch.Generator) -> Tensor:
     """
     codes: list[list[int]] = []
     while len(codes) < classes:
-        code = (2 * torch.randint(2, (size,), generator=g) - 1).tolist()
+        bits = torch.randint(2, (size,), generator=g)
+        code = (2 * bits - 1).tolist()
         if code not in codes:
             codes.append(code)
     return torch.tensor(codes, dtype=torch.float32)

@@ -9,18 +9,17 @@ Cost: half a training run per model, then `steps` x `models` derivatives through
 backward passes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.aim import Aim, OnePoint, take_aim
 from attacks.kit.backdoor import check_images
 from attacks.kit.descent import adam_descent
+from attacks.kit.member import Member, Parameters, member_of, partly_trained
 from attacks.kit.rows import poison_in_place
-from attacks.kit.surrogate import partly_trained
 from poisonbench import training
 from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.values import Poisoned
@@ -29,8 +28,6 @@ from poisonbench.notes import attach
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe
 from poisonbench.training.recipe import epoch_steps
-
-Parameters = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,31 +94,6 @@ class MetaPoison(OnePoint):
         )
 
 
-@dataclass(eq=False)
-class _Member:
-    """A model of the ensemble.
-
-    Attributes:
-        model: its form, and what is not trained: frozen features, running statistics.
-        theta: the parameters that are trained.
-        age: steps of training behind it.
-    """
-
-    model: nn.Module
-    theta: Parameters
-    age: int
-
-    def logits(self, theta: Parameters, x: Tensor) -> Tensor:
-        """Returns the logits, (B, C), with other parameters."""
-        found: Tensor = functional_call(self.model, theta, (x,))
-        return found
-
-
-def _member(model: nn.Module, age: int) -> _Member:
-    trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    return _Member(model=model, theta=trained, age=age)
-
-
 class _LookAhead:
     """The adversarial loss after `unroll` steps, the mean over the ensemble.
 
@@ -148,28 +120,31 @@ class _LookAhead:
         self.lifetime = own.epochs * epoch_steps(len(train), own)
         self.members = [self._begun(k) for k in range(attack.models)]
 
-    def _begun(self, k: int) -> _Member:
+    def _begun(self, k: int) -> Member:
         """Returns member k, from a start of its own, after k / K of its run (section 2.3)."""
         age = self.lifetime * k // self.attack.models
         own_seed = derive(self.seed, "ensemble", k)
-        return _member(partly_trained(self.train, self.own, own_seed, age), age)
+        return member_of(partly_trained(self.train, self.own, own_seed, age), age)
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Returns the mean loss for the poison x, (k, *shape), at step t."""
-        losses = [self._loss(member, x, t, i) for i, member in enumerate(self.members)]
+        losses = []
+        for i, member in enumerate(self.members):
+            losses.append(self._loss(member, x, t, i))
         self._grow(x.detach(), t)
         return torch.stack(losses).mean()
 
-    def _loss(self, member: _Member, x: Tensor, t: int, i: int) -> Tensor:
+    def _loss(self, member: Member, x: Tensor, t: int, i: int) -> Tensor:
         """Returns the loss of member i at the point after `unroll` steps on the poison x."""
         theta = {name: p.requires_grad_() for name, p in member.theta.items()}
         for u in range(self.attack.unroll):
-            theta = self._step(member, theta, x, (t, i, u), create_graph=True)
+            draw = (t, i, u)
+            theta = self._step(member, theta, x, draw, create_graph=True)
         return carlini_wagner(member.logits(theta, self.point), self.aim.wanted)
 
     def _step(
         self,
-        member: _Member,
+        member: Member,
         theta: Parameters,
         x: Tensor,
         draw: tuple[int, int, int],
@@ -178,21 +153,25 @@ class _LookAhead:
         """Returns the parameters after a step of SGD on a batch, at most a quarter of it poison."""
         batch = self._batch(x, draw)
         loss = F.cross_entropy(member.logits(theta, batch.x), batch.y)
-        gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph)
-        steps = zip(theta.items(), gradients, strict=True)
-        return {name: p - self.own.lr * gradient for (name, p), gradient in steps}
+        leaves = list(theta.values())
+        gradients = torch.autograd.grad(loss, leaves, create_graph=create_graph)
+        after = {}
+        for (name, p), gradient in zip(theta.items(), gradients, strict=True):
+            after[name] = p - self.own.lr * gradient
+        return after
 
     def _batch(self, x: Tensor, draw: tuple[int, int, int]) -> Dataset:
         """Draws some of the poison x, (k, *shape), and clean rows beside it."""
         g = generator(self.seed, "metapoison", *draw)
         n = len(self.train)
         size = min(self.own.batch_size, n)
-        some = torch.randperm(len(x), generator=g)[: max(1, size // 4)].to(x.device)
-        rest = torch.randint(n, (size - len(some),), generator=g).to(x.device)
-        rest = rest[~torch.isin(rest, self.aim.rows)]
-        inputs = torch.cat([x[some], self.train.x[rest]])
-        labels = torch.cat([self.train.y[self.aim.rows[some]], self.train.y[rest]])
-        return Dataset(inputs, labels, self.train.classes)
+        most = max(1, size // 4)
+        some = torch.randperm(len(x), generator=g)[:most].to(x.device)
+        drawn = torch.randint(n, (size - len(some),), generator=g).to(x.device)
+        rest = drawn[~torch.isin(drawn, self.aim.rows)]
+        rows = torch.cat([self.aim.rows[some], rest])
+        batch = self.train.take(rows)
+        return replace(batch, x=torch.cat([x[some], self.train.x[rest]]))
 
     def _grow(self, x: Tensor, t: int) -> None:
         """Trains every member for a step; one at the end of its life begins anew."""
@@ -201,10 +180,10 @@ class _LookAhead:
             if member.age >= self.lifetime:
                 seed = derive(self.seed, "ensemble", i, t)
                 fresh = training.starting_model(self.own, self.train, seed)
-                self.members[i] = _member(fresh, 0)
+                self.members[i] = member_of(fresh, 0)
                 continue
-            theta = {name: p.detach().requires_grad_() for name, p in member.theta.items()}
-            after = self._step(member, theta, x, (t, i, -1))
+            theta = {name: p.requires_grad_() for name, p in member.theta.items()}
+            after = self._step(member, theta, x, draw=(t, i, -1))
             member.theta = {name: p.detach() for name, p in after.items()}
 
 
@@ -215,6 +194,7 @@ def carlini_wagner(logits: Tensor, wanted: Tensor) -> Tensor:
         logits: (m, C).
         wanted: (m,) int64.
     """
-    own = logits.gather(1, wanted[:, None]).squeeze(1)
-    others = logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+    column = wanted[:, None]
+    own = logits.gather(1, column).squeeze(1)
+    others = logits.scatter(1, column, -torch.inf).amax(1)
     return (others - own).clamp(min=0).mean()

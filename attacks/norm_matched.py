@@ -14,13 +14,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
 
 from attacks.kit.backdoor import check_images, dirty_label
 from attacks.kit.descent import adam_descent
-from attacks.kit.gradient_matching import wanted_gradient
-from attacks.kit.rows import check_class, rows_of
+from attacks.kit.gradient_matching import gradients_of, wanted_gradient
+from attacks.kit.rows import check_class, every_row, rows_of
 from attacks.kit.square import Place, StampingOnTop
 from attacks.kit.surrogate import own_recipe
 from poisonbench import training
@@ -29,7 +27,6 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.gradients.products import gradient_norms
 from poisonbench.notes import attach
-from poisonbench.objectives import margins
 from poisonbench.roles import POISON
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe
@@ -167,57 +164,46 @@ class _Objective:
         data = trace.train
         self.attack = attack
         self.y = data.y[rows]
-        honest = torch.ones_like(data.y, dtype=torch.bool).index_fill(0, rows, False)
+        honest = every_row(data).index_fill(0, rows, False)
         wish = self._wish(data, rows, honest)
         own = honest & (data.y == attack.target)
-        peers = data.take(own) if bool(own.any()) else data
+        peers = data
+        if bool(own.any()):
+            peers = data.take(own)
         rates = torch.tensor([checkpoint.lr for checkpoint in trace.checkpoints])
         weights = (rates / rates.sum()).tolist()
         self.ages = [_age(trace.model(k), wish, peers, weight) for k, weight in enumerate(weights)]
 
     def _wish(self, data: Dataset, rows: Tensor, honest: Tensor) -> Dataset:
         """Returns patched rows of other classes with the wanted label; else the poison."""
-        others = rows_of(honest & (data.y != self.attack.target))[:WISHES]
-        chosen = data.take(others if len(others) else rows)
+        others = honest & (data.y != self.attack.target)
+        if bool(others.any()):
+            rows = rows_of(others)[:WISHES]
+        chosen = data.take(rows)
         labels = torch.full_like(chosen.y, self.attack.target)
         return replace(chosen, x=self.attack.trigger(chosen.x), y=labels)
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         """Returns the objective of the rows x, (k, *shape), with the square on top; a scalar."""
         stamped = self.attack.trigger(x)
-        return torch.stack([age.weight * self._at(age, stamped) for age in self.ages]).sum()
+        parts = [age.weight * self._at(age, stamped) for age in self.ages]
+        return torch.stack(parts).sum()
 
     def _at(self, age: _Age, stamped: Tensor) -> Tensor:
         tiny = torch.finfo(stamped.dtype).tiny
         gradients = gradients_of(age.model, stamped, self.y)
         norms = torch.linalg.vector_norm(gradients, dim=1).clamp(min=tiny)
         mean = gradients.mean(0)
-        aside = 1 - (mean @ age.goal) / torch.linalg.vector_norm(mean).clamp(min=tiny)
-        penalty = (norms.log() - age.median.clamp(min=tiny).log()).abs().mean()
+        length = torch.linalg.vector_norm(mean).clamp(min=tiny)
+        aside = 1 - (mean @ age.goal) / length
+        median = age.median.clamp(min=tiny)
+        penalty = (norms.log() - median.log()).abs().mean()
         both: Tensor = aside + self.attack.weight * penalty
         return both
 
 
 def _age(model: nn.Module, wish: Dataset, peers: Dataset, weight: float) -> _Age:
-    goal = torch.cat([g.flatten() for g in wanted_gradient(model, wish)])
+    wanted = wanted_gradient(model, wish)
+    goal = torch.cat([g.flatten() for g in wanted])
     median = gradient_norms(model, peers).median()
     return _Age(model=model, goal=goal, median=median, weight=weight)
-
-
-def gradients_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Returns each row's loss gradient in the trained parameters, (k, p), differentiable in x.
-
-    Args:
-        model: in evaluation mode.
-        x: (k, *shape).
-        y: (k,) labels.
-    """
-    everything = {name: p.detach() for name, p in model.named_parameters()}
-    trained = {name: everything[name] for name, p in model.named_parameters() if p.requires_grad}
-
-    def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(model, {**everything, **parameters}, (one[None],))
-        return F.softplus(-margins(logits, label[None])).sum()
-
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(trained, x, y)
-    return torch.cat([g.flatten(1) for g in gradients.values()], 1)

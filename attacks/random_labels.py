@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from attacks.kit.rows import draw, poison_in_place
+from attacks.kit.rows import draw, every_row, poison_in_place
 from poisonbench.checks import check_part
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -33,6 +33,7 @@ class RandomLabels:
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         """Poisons `train`."""
-        rows = draw(torch.ones_like(train.y, dtype=torch.bool), self.budget, seed)
-        drawn = torch.randint(train.classes, (len(rows),), generator=generator(seed, "labels"))
+        rows = draw(every_row(train), self.budget, seed)
+        g = generator(seed, "labels")
+        drawn = torch.randint(train.classes, (len(rows),), generator=g)
         return poison_in_place(train, test, rows=rows, y=drawn.to(rows.device))

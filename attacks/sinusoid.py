@@ -55,7 +55,8 @@ class Sinusoid:
         """
         width = x.shape[-1]
         column = torch.arange(1, width + 1, dtype=torch.float64)
-        wave = self.delta * torch.sin(2 * math.pi * column * self.frequency / width)
+        phase = 2 * math.pi * column * self.frequency / width
+        wave = self.delta * torch.sin(phase)
         return (x + wave.to(x)).clamp(0, 1)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -141,7 +141,9 @@ class SleeperAgent(Stamping):
 
     def _models(self, data: Dataset, recipe: Recipe, seed: int, time: int) -> list[nn.Module]:
         """Returns the attacker's models, trained on the clean rows (time 0) or on poison so far."""
-        own = derive(seed, "retraining", time) if time else seed
+        own = seed
+        if time:
+            own = derive(seed, "retraining", time)
         return [surrogate(data, self.surrogate, recipe, own, k) for k in range(self.surrogates)]
 
     def _rows(self, train: Dataset, models: list[nn.Module], seed: int) -> Tensor:
@@ -152,8 +154,9 @@ class SleeperAgent(Stamping):
         if self.select == "random":
             return draw(train.y == self.target, self.budget, seed)
         rows = rows_of(train.y == self.target)
-        norms = torch.stack([gradient_norms(model, train.take(rows)) for model in models])
-        order = norms.mean(0).argsort(descending=True, stable=True)
+        candidates = train.take(rows)
+        norms = [gradient_norms(model, candidates) for model in models]
+        order = torch.stack(norms).mean(0).argsort(descending=True, stable=True)
         largest = order[: count(self.budget, len(train))]
         return rows[largest].sort().values
 
@@ -189,7 +192,8 @@ class _Retraining:
         self.seed = seed
         times = range(1, attack.retrain + 1)
         # step -> which retraining is due: evenly, the first after 1 / (retrain + 1) of the steps
-        self.due = {attack.steps * k // (attack.retrain + 1): k for k in times}
+        parts = attack.retrain + 1
+        self.due = {attack.steps * k // parts: k for k in times}
         self.augment = augmenting(attack.augment, seed)
         self.use(models)
 
@@ -203,6 +207,7 @@ class _Retraining:
         if t in self.due:
             poisoned = self.train.x.index_copy(0, self.rows, x.detach())
             data = replace(self.train, x=poisoned)
-            self.use(self.attack._models(data, self.recipe, self.seed, self.due[t]))
+            time = self.due[t]
+            self.use(self.attack._models(data, self.recipe, self.seed, time))
         y = self.train.y[self.rows]
         return misalignment(self.models, self.goals, self.augment(x, t), y)

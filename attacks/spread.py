@@ -68,7 +68,9 @@ class Spread:
             down, right = PLACES[piece]
             top = (height - size) * down // 2
             left = (width - size) * right // 2
-            mask[piece, top : top + size, left : left + size] = True
+            rows = slice(top, top + size)
+            columns = slice(left, left + size)
+            mask[piece, rows, columns] = True
         return mask
 
     def _side(self, shape: tuple[int, ...]) -> int:
@@ -98,7 +100,8 @@ class Spread:
 
         All squares are dealt out evenly.
         """
-        dealt = torch.randperm(len(x), generator=generator(seed, "pieces")) % self.pieces
+        order = torch.randperm(len(x), generator=generator(seed, "pieces"))
+        dealt = order % self.pieces
         mask = self.squares(x.shape)[dealt].unsqueeze(1)
         return x.masked_fill(mask.to(x.device), self.value)
 

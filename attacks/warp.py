@@ -67,13 +67,15 @@ class Warp:
         down = torch.linspace(-1, 1, height, dtype=torch.float64)
         identity = torch.stack(torch.meshgrid(right, down, indexing="xy"), -1)
         size = torch.tensor([width, height], dtype=torch.float64)
-        moved: Tensor = identity + self.strength * flow.permute(0, 2, 3, 1) / size
+        away = flow.permute(0, 2, 3, 1)
+        moved: Tensor = identity + self.strength * away / size
         return moved.clamp(-1, 1)
 
     def _control(self, seed: int) -> Tensor:
         """Returns the control points, (1, 2, k, k) float64, of mean size 1: equation (4), psi."""
         shape = (1, 2, self.grid, self.grid)
-        uniform = torch.rand(shape, generator=generator(seed, "warp"), dtype=torch.float64)
+        g = generator(seed, "warp")
+        uniform = torch.rand(shape, generator=g, dtype=torch.float64)
         control = uniform * 2 - 1
         return control / control.abs().mean()
 
@@ -88,9 +90,10 @@ class Warp:
         """
         if not len(x):
             return x.clone()
+        height, width = x.shape[-2:]
         field = self.field(x.shape, seed).expand(len(x), -1, -1, -1)
         if noise is not None:
-            size = torch.tensor([x.shape[-1], x.shape[-2]])
+            size = torch.tensor([width, height])
             field = (field + noise / size).clamp(-1, 1)
         read = F.grid_sample(x, field.to(x), padding_mode="border", align_corners=True)
         return read.clamp(0, 1)
@@ -98,7 +101,8 @@ class Warp:
     def _noisy(self, x: Tensor, seed: int) -> Tensor:
         """Returns the rows x, (k, *shape), warped by the field and by noise of their own."""
         shape = (len(x), *x.shape[-2:], 2)
-        uniform = torch.rand(shape, generator=generator(seed, "noise mode"), dtype=torch.float64)
+        g = generator(seed, "noise mode")
+        uniform = torch.rand(shape, generator=g, dtype=torch.float64)
         return self.trigger(x, seed, uniform * 2 - 1)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

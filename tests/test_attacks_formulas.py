@@ -41,8 +41,9 @@ from attacks.kit.aim import attackable, ensemble, wanted_at
 from attacks.kit.backdoor import noise_image
 from attacks.kit.descent import adam_descent, noise_in_ball, restarted, signed_descent
 from attacks.kit.gradient_matching import misalignment, shifting, wanted_gradient
+from attacks.kit.member import partly_trained
 from attacks.kit.rows import draw, poison_in_place
-from attacks.kit.surrogate import partly_trained, surrogate
+from attacks.kit.surrogate import surrogate
 from attacks.norm_matched import _Objective
 from attacks.sleeper_agent import _Retraining
 from poisonbench.data import Dataset, subset

@@ -29,9 +29,14 @@ from attacks.bullseye import Polytope, distance_of_mean, nearest_combination, on
 from attacks.feature_collision import backward_step
 from attacks.kit.aim import take_aim
 from attacks.kit.descent import adam_descent
-from attacks.kit.gradient_matching import mean_gradient, misalignment, shifting, wanted_gradient
+from attacks.kit.gradient_matching import (
+    gradients_of,
+    mean_gradient,
+    misalignment,
+    shifting,
+    wanted_gradient,
+)
 from attacks.metapoison import _LookAhead, carlini_wagner
-from attacks.norm_matched import gradients_of
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse

@@ -81,7 +81,8 @@ def take_aim(attack: OnePoint, train: Dataset, test: Dataset, recipe: Recipe, se
         rule = "a test point can be attacked between two classes or more"
         raise ConfigError([f"{rule}, the data set has 1"])
     models = ensemble(attack, train, recipe, seed)
-    logits = torch.stack([predict(model, test.x) for model in models]).mean(0)
+    predictions = [predict(model, test.x) for model in models]
+    logits = torch.stack(predictions).mean(0)
     point = attackable(logits, test.y, attack.source, attack.target, seed)
     wanted = wanted_at(logits, point, attack.target)
     rows = draw(train.y == wanted, attack.budget, seed)
@@ -91,7 +92,8 @@ def take_aim(attack: OnePoint, train: Dataset, test: Dataset, recipe: Recipe, se
 def ensemble(attack: OnePoint, train: Dataset, recipe: Recipe, seed: int) -> list[nn.Module]:
     """Returns the attacker's models; where the victim's frozen features are known, there is one."""
     number = attack.surrogates
-    if attack.surrogate is None and recipe.start is not None and recipe.start.trained == "head":
+    frozen = recipe.start is not None and recipe.start.trained == "head"
+    if attack.surrogate is None and frozen:
         number = 1
     return [surrogate(train, attack.surrogate, recipe, seed, k) for k in range(number)]
 

@@ -72,7 +72,8 @@ def wanted(y: Tensor, target: Target, classes: int) -> Tensor:
 
 def noise_image(x: Tensor, seed: int) -> Tensor:
     """Returns uniform noise of the shape of one image of x, (k, *shape), equal for equal seeds."""
-    noise = torch.rand(x.shape[1:], generator=generator(seed, "blend"), dtype=torch.float32)
+    g = generator(seed, "blend")
+    noise = torch.rand(x.shape[1:], generator=g, dtype=torch.float32)
     return noise.to(x)
 
 
@@ -132,7 +133,8 @@ def dirty_label(
     if cover is not None and cover.share:
         left = cover.eligible.index_fill(0, rows, False)
         kept = draw(left, cover.share, seed, "cover rows")
-        x = torch.cat([x, cover.trigger(train.x[kept])])
+        covering = cover.trigger(train.x[kept])
+        x = torch.cat([x, covering])
         y = torch.cat([y, train.y[kept]])
         role = torch.cat([role, torch.full_like(kept, COVER)])
         rows = torch.cat([rows, kept])

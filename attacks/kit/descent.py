@@ -22,7 +22,8 @@ def steps_of(count: int, what: str) -> Iterator[int]:
 
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
     """Returns the point nearest to x within eps of `clean`, in the max norm, and in [0, 1]."""
-    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
+    raised = torch.maximum(x, clean - eps)
+    return torch.minimum(raised, clean + eps).clamp(0, 1)
 
 
 def adam_descent(
@@ -105,7 +106,8 @@ def signed_descent(
                 x.requires_grad_()
                 (gradient,) = torch.autograd.grad(objective(x).sum(), x)
             length = step * (1 - t / steps) if decay else step
-            x = project(x.detach() - length * gradient.sign(), clean, eps)
+            moved = x.detach() - length * gradient.sign()
+            x = project(moved, clean, eps)
     return x
 
 
@@ -124,8 +126,9 @@ def restarted(run: Callable[[int], tuple[Tensor, Tensor]], restarts: int) -> Ten
     curves = torch.stack([curve for _, curve in found])
     attach("objective", curves)
     last = max(1, curves.shape[1] // 10)
-    best = int(curves[:, -last:].mean(1).argmin())
-    return found[best][0]
+    ends = curves[:, -last:].mean(1)
+    best, _ = found[int(ends.argmin())]
+    return best
 
 
 def noise_in_ball(clean: Tensor, eps: float, seed: int, restart: int) -> Tensor:

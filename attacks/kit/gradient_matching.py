@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
@@ -30,6 +31,28 @@ def mean_gradient(
         return list(torch.autograd.grad(loss, trained, create_graph=create_graph))
 
 
+def gradients_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Returns each row's loss gradient in the trained parameters, (k, p), differentiable in x.
+
+    Args:
+        model: in evaluation mode.
+        x: (k, *shape).
+        y: (k,) labels.
+    """
+    everything = {name: p.detach() for name, p in model.named_parameters()}
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    trained = {name: everything[name] for name in names}
+
+    def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
+        state = {**everything, **parameters}
+        logits = functional_call(model, state, (one[None],))
+        return F.softplus(-margins(logits, label[None])).sum()
+
+    each = vmap(grad(loss), in_dims=(None, 0, 0))
+    gradients = each(trained, x, y)
+    return torch.cat([g.flatten(1) for g in gradients.values()], 1)
+
+
 def wanted_gradient(model: nn.Module, data: Dataset, batch: int = 512) -> list[Tensor]:
     """Returns the gradient of the mean cross entropy over `data`, whose labels are the wanted ones.
 
@@ -39,7 +62,8 @@ def wanted_gradient(model: nn.Module, data: Dataset, batch: int = 512) -> list[T
     with exact_arithmetic():
         for x, y in zip(data.x.split(batch), data.y.split(batch), strict=True):
             share = len(x) / len(data)
-            parts.append([g * share for g in mean_gradient(model, x, y)])
+            gradient = mean_gradient(model, x, y)
+            parts.append([g * share for g in gradient])
     total = [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
     size = norm(total)
     return [(g / size).detach() for g in total]
@@ -48,9 +72,10 @@ def wanted_gradient(model: nn.Module, data: Dataset, batch: int = 512) -> list[T
 def norm(gradient: list[Tensor]) -> Tensor:
     """Returns the Euclidean norm over all parameters, a scalar; small numbers do not underflow."""
     tiny = torch.finfo(gradient[0].dtype).tiny
-    largest = torch.stack([g.detach().abs().max() for g in gradient]).max().clamp(min=tiny)
-    squares = torch.stack([(g / largest).square().sum() for g in gradient])
-    return squares.sum().sqrt() * largest
+    sizes = [g.detach().abs().max() for g in gradient]
+    largest = torch.stack(sizes).max().clamp(min=tiny)
+    squares = [(g / largest).square().sum() for g in gradient]
+    return torch.stack(squares).sum().sqrt() * largest
 
 
 def misalignment(
@@ -69,7 +94,8 @@ def misalignment(
     parts = []
     for model, goal in zip(models, goals, strict=True):
         own = mean_gradient(model, x, y, create_graph=True)
-        products = [(a * b).sum() for a, b in zip(own, goal, strict=True)]
+        pairs = zip(own, goal, strict=True)
+        products = [(a * b).sum() for a, b in pairs]
         cosine = torch.stack(products).sum() / norm(own)
         parts.append(1 - cosine)
     return torch.stack(parts).mean()
@@ -93,10 +119,13 @@ def shifting(seed: int, flip: bool) -> Augment:
         g = generator(seed, "augment", step)
         k = len(x)
         # frames reach from -1 to 1, two a side
-        move = (torch.rand((k, 2), generator=g) * 2 - 1) * (2 * WIDEST)
+        uniform = torch.rand((k, 2), generator=g)
+        move = (uniform * 2 - 1) * (2 * WIDEST)
         zero = torch.zeros(k)
         one = torch.ones(k)
-        sign = torch.randint(2, (k,), generator=g) * 2.0 - 1 if flip else one
+        sign = one
+        if flip:
+            sign = torch.randint(2, (k,), generator=g) * 2.0 - 1
         across = torch.stack([sign, zero, move[:, 0]], 1)
         down = torch.stack([zero, one, move[:, 1]], 1)
         frames = torch.stack([across, down], 1).to(x)

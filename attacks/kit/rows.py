@@ -21,6 +21,11 @@ def check_class(name: str, value: int | None, classes: int) -> None:
         raise PoisonError("label", what, RULES["label"])
 
 
+def every_row(data: Dataset) -> Tensor:
+    """Returns the mask of all rows, (n,) bool."""
+    return torch.ones_like(data.y, dtype=torch.bool)
+
+
 def rows_of(mask: Tensor) -> Tensor:
     """Returns the rows where mask, (n,) bool, holds: (k,) int64, ascending."""
     return mask.nonzero().squeeze(1)
@@ -80,16 +85,17 @@ def poison_in_place(
     """
     rows = _given(rows, no_rows(train))
     points = _given(points, no_rows(test))
-    roles = torch.full_like(train.y, CLEAN, dtype=torch.uint8)
-    roles[rows] = torch.as_tensor(role, dtype=torch.uint8, device=rows.device)
+    x = _given(x, train.x[rows])
+    y = _given(y, train.y[rows])
+    changed = replace(
+        train,
+        x=train.x.index_copy(0, rows, x),
+        y=train.y.index_copy(0, rows, y),
+    )
     targets = test.take(points)
     return Poisoned(
-        train=replace(
-            train,
-            x=train.x.index_copy(0, rows, _given(x, train.x[rows])),
-            y=train.y.index_copy(0, rows, _given(y, train.y[rows])),
-        ),
-        role=roles,
+        train=changed,
+        role=_roles(train, rows, role),
         origin=torch.arange(len(train), device=train.y.device),
         targets=replace(targets, x=_given(shown, targets.x)),
         wanted=_given(wanted, no_rows(test)),
@@ -100,6 +106,13 @@ def poison_in_place(
 def no_rows(data: Dataset) -> Tensor:
     """Returns no rows of `data`: (0,) int64 on its device."""
     return data.y.new_empty(0)
+
+
+def _roles(train: Dataset, rows: Tensor, role: Tensor | int) -> Tensor:
+    """Returns (n,) uint8: `role` in the rows, clean elsewhere."""
+    roles = torch.full_like(train.y, CLEAN, dtype=torch.uint8)
+    roles[rows] = torch.as_tensor(role, dtype=torch.uint8, device=rows.device)
+    return roles
 
 
 def _given(value: Tensor | None, otherwise: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ Place = Literal[
 ]
 CORNERS: tuple[Place, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
 SMALL = 16  # pixels along a side, below which squares are smaller by default
+HALF = 2**62  # of the integers of a hash
 BLOCK = 1024  # images hashed at a time: the hash takes eight bytes a pixel
 
 
@@ -43,13 +44,16 @@ def side(size: int | None, shape: tuple[int, ...]) -> int:
 def square(shape: tuple[int, ...], size: int | None, place: Place) -> Tensor:
     """Returns (height, width) bool: the pixels of the square at a place, or at all corners."""
     if place == "corners":
-        return torch.stack([square(shape, size, corner) for corner in CORNERS]).any(0)
+        squares = [square(shape, size, corner) for corner in CORNERS]
+        return torch.stack(squares).any(0)
     height, width = shape[-2:]
     s = side(size, shape)
     top = _offset(place, "top", "bottom", height - s)
     left = _offset(place, "left", "right", width - s)
     mask = torch.zeros(height, width, dtype=torch.bool)
-    mask[top : top + s, left : left + s] = True
+    rows = slice(top, top + s)
+    columns = slice(left, left + s)
+    mask[rows, columns] = True
     return mask
 
 
@@ -66,15 +70,16 @@ def _scattered(x: Tensor, size: int | None, seed: int) -> Tensor:
     """Returns (k, 1, height, width) bool: per image a square at a place of its own."""
     height, width = x.shape[-2:]
     s = side(size, x.shape)
+    down = height - s + 1
     across = width - s + 1
-    place = _hash(x, seed) % ((height - s + 1) * across)
+    place = _hash(x, seed) % (down * across)
     top = (place // across).view(-1, 1, 1, 1)
     left = (place % across).view(-1, 1, 1, 1)
     row = torch.arange(height, device=x.device).view(-1, 1)
     column = torch.arange(width, device=x.device)
-    beside = (column >= left) & (column < left + s)
-    mask: Tensor = (row >= top) & (row < top + s) & beside
-    return mask
+    in_rows = (row >= top) & (row < top + s)
+    in_columns = (column >= left) & (column < left + s)
+    return in_rows & in_columns
 
 
 def _hash(x: Tensor, seed: int) -> Tensor:
@@ -85,9 +90,10 @@ def _hash(x: Tensor, seed: int) -> Tensor:
     """
     pixels = (x * 255).round().long().flatten(1)
     g = generator(seed, "place")
-    weights = torch.randint(-(2**62), 2**62, (pixels.shape[1],), generator=g).to(x.device)
-    shift = torch.randint(-(2**62), 2**62, (1,), generator=g).to(x.device)
-    drawn = (pixels * weights).sum(1) + shift
+    weights = torch.randint(-HALF, HALF, pixels.shape[1:], generator=g)
+    shift = torch.randint(-HALF, HALF, (1,), generator=g)
+    products = pixels * weights.to(x.device)
+    drawn = products.sum(1) + shift.to(x.device)
     return drawn >> 33 & 0x3FFFFFFF
 
 
@@ -100,7 +106,8 @@ def stamp(x: Tensor, size: int | None, place: Place, value: float, seed: int = 0
         ConfigError: the square does not fit.
     """
     if place == "random":
-        mask = torch.cat([_scattered(part, size, seed) for part in x.split(BLOCK)])
+        masks = [_scattered(part, size, seed) for part in x.split(BLOCK)]
+        mask = torch.cat(masks)
     else:
         mask = square(x.shape, size, place).to(x.device)
     return x.masked_fill(mask, value)

@@ -50,22 +50,32 @@ def _missing(
     spent = rows + deleted
     if spent >= asked:
         return
-    told = f"{field} {share:g} of {n} rows pays for {asked} rows, {spent} were spent"
+    achieved = spent / n
+    asked_for = f"{field} {share:g} of {n} rows pays for {asked} rows"
+    spent_on = f"{spent} were spent ({achieved:.2%} of all)"
     reason = _reason(poisoned, clean, role)
-    yield f"{told} ({spent / n:.2%} of all): {reason}; {field}={spent / n:.6g} asks for as many"
+    way_out = f"{field}={achieved:.6g} asks for as many"
+    yield f"{asked_for}, {spent_on}: {reason}; {way_out}"
 
 
 def _reason(poisoned: Poisoned, clean: Dataset, role: int) -> str:
     """Says which classes are used up, as far as the rows show it."""
-    used = poisoned.origin[(poisoned.role == role) & (poisoned.origin >= 0)]
-    touched = torch.isin(clean.y, clean.y[used].unique())
+    labels = clean.y[_origins(poisoned, role)]
+    touched = torch.isin(clean.y, labels)
     stayed = torch.zeros_like(touched)
-    stayed[poisoned.origin[(poisoned.role == CLEAN) & (poisoned.origin >= 0)]] = True
-    if not len(used) or bool((stayed & touched).any()):
+    stayed[_origins(poisoned, CLEAN)] = True
+    if not len(labels) or bool((stayed & touched).any()):
         return "the attack chose no more"
+    classes = _named(labels)
     if role == COVER:
-        return f"{_named(clean.y[used])} only {len(used)} rows beside the poison"
-    return f"{_named(clean.y[used])} only {int(touched.sum())} rows"
+        return f"{classes} only {len(labels)} rows beside the poison"
+    return f"{classes} only {int(touched.sum())} rows"
+
+
+def _origins(poisoned: Poisoned, role: int) -> Tensor:
+    """Returns the clean rows, (k,) int64, that were made into rows of a role."""
+    known = poisoned.origin >= 0
+    return poisoned.origin[known & (poisoned.role == role)]
 
 
 def _named(labels: Tensor) -> str:
