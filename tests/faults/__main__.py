@@ -22,7 +22,7 @@ from tests.faults.fault import Fault, Outcome
 from tests.faults.table import FAULTS
 
 ROOT = Path(__file__).parent.parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "*cache*", "results", "data", "build", "dist")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "results", "build")
 PASSED = 0
 FAILED = 1
 
