@@ -1,5 +1,7 @@
 """Per-example gradients of any model against plain autograd, or a refusal by name."""
 
+import re
+
 import pytest
 import torch
 from conftest import random_data
@@ -75,6 +77,25 @@ def test_products_of_gradients_are_those_of_autograd(name: str, form: Form):
     model = MODELS[name].model()
     train, test = sides(MODELS[name])
     assert_equal(dot_products(model, train, test, form), products(model, train, test, form))
+
+
+def layer_of(name: str) -> str:
+    """The layer that a parameter belongs to; a parametrised weight's is the one it is read by."""
+    return re.sub(r"(\.parametrizations\..*|\.[^.]*)$", "", name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cosines_of_layers_are_summed_over_layers_with_a_rule_and_without(name: str):
+    model = MODELS[name].model()
+    train, test = sides(MODELS[name])
+    trained = [(key, p) for key, p in model.named_parameters() if p.requires_grad]
+    owners = torch.cat([torch.full((p.numel(),), hash(layer_of(key))) for key, p in trained])
+    rows, columns = autograd(model, train, Form("margin")), autograd(model, test, Form("margin"))
+    wanted = torch.zeros(len(test), len(train), dtype=torch.float64)
+    for owner in owners.unique():
+        own = owners == owner
+        wanted += F.normalize(columns[:, own]) @ F.normalize(rows[:, own]).T
+    assert_equal(dot_products(model, train, test, Form("margin", "layer")), wanted)
 
 
 @pytest.mark.parametrize("name", MODELS)

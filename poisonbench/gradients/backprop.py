@@ -27,7 +27,7 @@ from poisonbench.gradients.passes import (
     flat_rows,
     one_by_one,
 )
-from poisonbench.gradients.planning.names import member
+from poisonbench.gradients.planning.names import by_owner, member
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.objectives import Objective, logit_gradient
 
@@ -40,6 +40,8 @@ def rest_of(
     seed: Tensor,
 ) -> Vectors:
     """Returns the gradients of the parameters without a rule, name -> (B, *shape)."""
+    if not how.rest:
+        return {}
     if how.vectorised:
         return by_vmap(model, how.rest, constants, x, seed)
     _, gradients = one_by_one(model, how.rest, constants, x, seed)
@@ -52,11 +54,11 @@ class _Passed:
 
     Attributes:
         layers: layer -> (input, output gradient), each (B, ...); a consumer may drop them.
-        rest: (B, p_rest), the gradients of the remaining parameters; None if there are none.
+        rest: the gradients of the remaining parameters, name -> (B, *shape).
     """
 
     layers: dict[str, tuple[Tensor, Tensor]]
-    rest: Tensor | None
+    rest: Vectors
 
 
 def _pass(
@@ -68,9 +70,7 @@ def _pass(
     constants = constants_of(model)
     taken = capture(model, how, constants, data.x)
     seed = logit_gradient(taken.logits.detach(), data.y, objective)
-    rest = None
-    if how.rest:
-        rest = flat_rows(rest_of(model, how, constants, data.x, seed), how.rest)
+    rest = rest_of(model, how, constants, data.x, seed)
     layers = {}
     for name, d in taken.output_gradients(seed).items():
         if d is None:
@@ -97,7 +97,8 @@ def per_example(
         against: number of test gradients that they will be multiplied with, which decides the
             form of every layer; None: `Dense`.
         rescale: divide each example's layer gradient by a factor that keeps its norm far from
-            under- and overflow.
+            under- and overflow. The layers without a rule then come one by one too, else all
+            their parameters at once, in the plan's order.
 
     Yields:
         The layer's gradients, and the factors (B,) in float64 by which they were divided (None
@@ -108,8 +109,18 @@ def per_example(
         a, d = passed.layers.pop(name)
         ghost = ghost_is_cheaper(module, places(module, d), against)
         yield layer_grad(module, a, d, ghost, rescale, how.pixelwise)
-    if passed.rest is not None:
-        yield scaled(passed.rest, rescale)
+    for names in _parts(how.rest, rescale):
+        yield scaled(flat_rows(passed.rest, names), rescale)
+
+
+def _parts(
+    rest: tuple[str, ...],
+    layerwise: bool,
+) -> list[tuple[str, ...]]:
+    """Returns the names of the remaining parameters, those of a layer together or all at once."""
+    if layerwise:
+        return by_owner(rest)
+    return [rest] if rest else []
 
 
 def projections(
@@ -135,9 +146,9 @@ def projections(
         gradient, _ = layer_grad(module, a, d, False, False, how.pixelwise)
         own = {key: vectors[member(name, key)] for key, _ in module.named_parameters(recurse=False)}
         parts.append(gradient.dot(layer_vectors(module, own, how.pixelwise)))
-    if passed.rest is not None:
-        flat = flat_rows(vectors, how.rest)
-        parts.append(Dense(passed.rest).dot(Dense(flat)))
+    if how.rest:
+        gradients = Dense(flat_rows(passed.rest, how.rest))
+        parts.append(gradients.dot(Dense(flat_rows(vectors, how.rest))))
     return torch.stack(parts).sum(0)
 
 

@@ -14,6 +14,19 @@ def member(
     return f"{prefix}.{key}" if prefix else key
 
 
+def by_owner(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Returns the names of parameters in groups, those of one layer together, in order.
+
+    What a parametrised weight is computed from belongs to the layer.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        layer, _, _ = name.rpartition(".")
+        layer, _, _ = layer.partition(".parametrizations.")
+        groups.setdefault(layer, []).append(name)
+    return [tuple(group) for group in groups.values()]
+
+
 def parameter_names(
     model: nn.Module,
     layers: Layers,
