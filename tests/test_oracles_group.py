@@ -1,5 +1,6 @@
 """Group influence against closed forms and refits, and removal support against removal one by one."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,7 @@ from estimators.leave_one_out import LeaveOneOut
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
 from poisonbench.models import predict
-from poisonbench.seeding import generator
+from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, train
 
 HESSIAN = {"curvature": "hessian", "damping": 0.0, "tolerance": 1e-12}
@@ -145,6 +146,32 @@ def test_retraining_without_a_group_sees_the_copies_too_and_one_row_is_leave_one
     assert torch.allclose(alone[:, [5, n - 1]], gains[:, :2], rtol=0, atol=1e-12)
     _, errors = retrained(trace, groups, row, repeats=3)
     assert (errors > 0).all()
+
+
+def test_the_error_over_repeats_is_that_of_the_mean_of_paired_runs() -> None:
+    data = problem(24)
+    recipe = Recipe("linear", epochs=2, batch_size=6, checkpoints=1)
+    trace = train(data, recipe, seed=3)
+    groups = masks([[0, 1, 2], [7]], 24)
+    test = problem(4, 1)
+    gains, errors = retrained(trace, groups, test, "margin", repeats=3)
+    singles = []
+    for seed in (3, derive(3, "group", 1), derive(3, "group", 2)):
+        one, _ = retrained(dataclasses.replace(trace, seed=seed), groups, test, "margin")
+        singles.append(one)
+    each = torch.stack(singles)
+    torch.testing.assert_close(gains, each.mean(0), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(errors, each.std(0) / 3**0.5, rtol=1e-9, atol=1e-12)
+
+
+def test_a_group_without_which_the_test_point_is_lost_has_a_positive_gain() -> None:
+    """The sign: what helps is what is missed when it is gone."""
+    data = problem(40)
+    trace = train(data, Recipe("linear", epochs=10, batch_size=8, lr=0.2, checkpoints=1), seed=0)
+    test = problem(12, 1).relabel(torch.zeros(12, dtype=torch.int64))
+    groups = (data.y == 0)[None]
+    gains, _ = retrained(trace, groups, test, "margin")
+    assert float(gains.mean()) > 0
 
 
 def test_a_net_takes_gauss_newton_of_all_parameters_and_a_small_group() -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.conjugate_gradients import conjugate_gradients
+from estimators.kit.solvers import cholesky, largest_eigenvalue, richardson
 from poisonbench.data import Dataset
 from poisonbench.gradients import gradient_vectors
 from poisonbench.gradients.curvature import ekfac, flatten, gauss_newton_product, hessian_product
@@ -210,6 +211,44 @@ def test_solving_many_points_at_once_is_one_solve_a_point():
             got[k] / size, torch.linalg.solve(h, b[k] / size), rtol=1e-8, atol=1e-10
         )
     assert not got[2].any()
+
+
+def test_the_largest_eigenvalue_is_come_near_to_from_below():
+    h = torch.diag(torch.tensor([5.0, 2.0, 1.0, 0.5], dtype=torch.float64))
+    found = largest_eigenvalue(lambda v: v @ h, torch.zeros(4, dtype=torch.float64))
+    assert 4.999 < found <= 5.0 + 1e-9
+    few = largest_eigenvalue(lambda v: v @ h, torch.zeros(4, dtype=torch.float64), steps=1)
+    assert few < 4.5
+
+
+def test_cholesky_factors_are_those_of_the_matrix_in_any_blocks():
+    g = torch.Generator().manual_seed(0)
+    root = torch.randn((7, 7), generator=g, dtype=torch.float64)
+    h = root.T @ root + torch.eye(7, dtype=torch.float64)
+    tilted = h.clone()
+    tilted[0, 1] += 0.2  # products are rounded: what counts is the symmetric part
+    tilted[1, 0] -= 0.2
+    for block in (1, 3, 7):
+        factor = cholesky(lambda v: v @ tilted, h[0], block)
+        torch.testing.assert_close(factor, torch.linalg.cholesky(h))
+
+
+def test_a_recursion_stops_at_its_tolerance_and_not_before():
+    h = torch.diag(torch.linspace(0.2, 1.0, 6, dtype=torch.float64))
+    b = torch.ones(2, 6, dtype=torch.float64)
+    for tolerance in (0.1, 1e-4):
+        steps = []
+
+        def product(v: Tensor, steps: list[int] = steps) -> Tensor:
+            steps.append(len(v))
+            return v @ h
+
+        x = richardson(product, b, 1.0, tolerance, 500)
+        residual = float((b - x @ h).norm(dim=1).max() / b[0].norm())
+        assert residual <= tolerance
+        # every step leaves at most 1 - .2 of the residual: one step before, it was above
+        assert residual > 0.2 * tolerance
+        assert len(steps) < 60
 
 
 def test_points_that_are_solved_together_take_fewer_steps():
@@ -515,6 +554,13 @@ def test_blocks_of_test_points_and_no_test_points(monkeypatch: pytest.MonkeyPatc
     assert scorer(test.take(torch.tensor([], dtype=torch.int64))).shape == (0, 30)
     monkeypatch.setattr("estimators.kit.final_model.room", lambda data, size: (2, 2))
     torch.testing.assert_close(scorer(test), whole, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["cg", "explicit", "lissa"])
+def test_the_damping_of_solvers_of_the_whole_matrix_is_a_hundredth_by_default(solver: str):
+    trace, test = logistic(problem(30)), problem(3, seed=1)
+    got = InfluenceFunctions(solver).fit(trace)(test)
+    torch.testing.assert_close(got, InfluenceFunctions(solver, damping=0.01).fit(trace)(test))
 
 
 def test_the_default_needs_no_warning_on_a_trained_model(trained: tuple[Trace, Dataset]):
