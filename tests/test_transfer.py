@@ -286,7 +286,7 @@ def test_what_does_not_fit_is_told_before_anything_is_trained(tmp_path: Path):
         ({"rows": -1}, "rows must be at least 0, got -1"),
         ({"rows": 10, "trained": "tail"}, "transfer.trained: input should be 'head' or 'all'"),
         ({"rows": 10, "epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"rows": 10, "lr": 0.0}, "lr must be positive, got 0.0"),
+        ({"rows": 10, "lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"rows": 10, "sha256": "0"}, "transfer.sha256: unknown key"),
         ({"state": "no-such-file.h5"}, "'no-such-file.h5' in .*: No such file"),
         ({"state": __file__, "rows": 10}, "is not pretrained"),

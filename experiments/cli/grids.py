@@ -73,11 +73,14 @@ def demo(folder: Path, **how: Any) -> None:
 def status(folder: Path) -> None:
     """Show what is done, missing and failed in a folder of logs."""
     from experiments.plan.cells import progress, read_cells
+    from experiments.runner.older import older_cells
 
     cells = read_cells(folder)
     if cells is None:
         cells = _planned(folder)
     click.echo(progress(cells, folder))
+    for line in older_cells(cells, folder):
+        click.echo(line)
 
 
 def _planned(folder: Path) -> Any:
@@ -99,15 +102,19 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     from experiments.plan.cells import planned, progress
     from experiments.plan.parse import parse
     from experiments.plan.paths import Place
-    from experiments.plan.stages import jobs
+    from experiments.plan.stages import jobs, with_data_digests
+    from experiments.runner.older import older_cells
     from experiments.runner.run import Options, run
 
     grid = parse(raw)
     device = checked_device(how["device"])
     place = Place(folder, device, how["data_root"], how["download"])
     if dry_run:
+        grid = with_data_digests(grid, place)
         cells = planned(grid.name, jobs(grid, place, how["threads"]))
         click.echo(progress(cells, folder))
+        for line in older_cells(cells, folder):
+            click.echo(line)
         return 0
     workers = how["workers"]
     if workers is None:
@@ -131,6 +138,8 @@ def _tell(summary: "Summary", folder: Path) -> int:
     if missing:
         line += f", {missing} failed or waiting for a failed one"
     click.echo(line, err=True)
+    for told in summary.older:
+        click.echo(told, err=True)
     for failure in summary.failed:
         click.echo(f"failed: {failure}", err=True)
     for fault in summary.damaged:

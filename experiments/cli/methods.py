@@ -8,24 +8,26 @@ import click
 
 from experiments.cli.options import FILE, FOLDER, ROOT_HELP, checked_device, computing
 
-KINDS = [
-    "attacks",
-    "estimators",
-    "detectors",
-    "filters",
-    "certifiers",
-    "mitigations",
-    "models",
-    "datasets",
-]
 OF_ONES_OWN = click.Choice(["attack", "estimator", "detector"])
 
 
+def _checked_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuses what cannot be listed; the table of kinds is imported only when a kind is named."""
+    if value is None:
+        return None
+    from experiments.report.listing.texts import METHODS, THINGS
+
+    return str(click.Choice([*METHODS, *THINGS]).convert(value, parameter, ctx))
+
+
 @click.command(name="list")
-@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.argument("kind", required=False, callback=_checked_kind)
 @click.option("--json", "for_program", is_flag=True, help="Print JSON.")
 def list_(kind: str | None, for_program: bool) -> None:
-    """List what a grid can name, with what it is, what it costs, and its hyperparameters."""
+    """List what a grid can name, with what it is, what it costs, and its hyperparameters.
+
+    KIND is attacks, estimators, detectors, ..., models or datasets: one alone. Default: all.
+    """
     from experiments.report.listing.catalogue import as_json, catalogue
 
     click.echo(as_json(kind) if for_program else catalogue(kind))

@@ -8,37 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.plan.kinds import JUDGED, NEEDED, PARTS, STAGES, VECTORS
+from experiments.plan.kinds import JUDGED, LENGTHS, NEEDED, PARTS, STAGES, VECTORS
 from poisonbench import log
 from poisonbench.errors import ConfigError, LogError
 from poisonbench.log import names
 
 SCENE = "scene.h5"
 NUMBERS = (names.CLEAN_CORRECT, names.CLEAN_SIZE)  # data sets of one number
-
-
-@dataclass(frozen=True)
-class Length:
-    """What a log of a kind must hold one entry for.
-
-    Attributes:
-        own: its data set.
-        noun: what the entries are.
-        scene: the data set of the scene of the same length.
-        scene_noun: what its entries are.
-    """
-
-    own: str
-    noun: str
-    scene: str
-    scene_noun: str
-
-
-LENGTHS = {
-    "detect": Length(names.SCORE, "scores", names.PROBE_GROUP, "probe points"),
-    "filter": Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
-    "mitigate": Length(names.REMOVED, "verdicts", names.POISON_ROLE, "training rows"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +120,7 @@ def _check_names(record: log.Record, needed: Collection[str]) -> None:
 
 
 def _check_lengths(record: log.Record) -> None:
-    for line in VECTORS:
-        keys = line.split()
+    for keys in VECTORS[record.kind]:
         shapes = {record.data[key].shape for key in keys if key in record.data}
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
             raise LogError(record.path, f"{', '.join(keys)} are not vectors of one length")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from experiments.evaluation.evaluations import EVALUATIONS, rows_of
+from experiments.evaluation.evaluations import EVALUATED, rows_of
 from experiments.evaluation.load import Results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import in_order
@@ -73,11 +73,11 @@ def summarise(results: Results, against: str | None = None) -> Summary:
     """
     scenes: dict[str, list[Row]] = {}
     merged: dict[str, list[Row]] = {}
-    for kind, evaluation in EVALUATIONS.items():
-        found = rows_of(results, kind)
-        if found or evaluation.rows in ALWAYS:
-            scenes[evaluation.rows] = found
-            merged[evaluation.rows] = in_order(aggregate(found, drop=evaluation.over))
+    for kind in EVALUATED:
+        found = rows_of(results, kind.name)
+        if found or kind.rows in ALWAYS:
+            scenes[kind.rows] = found
+            merged[kind.rows] = in_order(aggregate(found, drop=kind.over))
     return Summary(
         rows=merged,
         means=means_over_attacks(merged["detections"]),

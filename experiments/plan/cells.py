@@ -1,17 +1,34 @@
 """The cells of a run, in a file beside its grid: what there is to do, told without torch."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.plan.identity import marks_of, unmarked
 from poisonbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from experiments.plan.stages import Job
+    from experiments.plan.stages import Job, Stage
 
 FILE = "cells.json"
+
+
+@dataclass(frozen=True)
+class CellFile:
+    """One cell.
+
+    Attributes:
+        file: in which it ends.
+        key: digest of its configuration, whatever code and data stand behind the names in it.
+        marks: of this code and data, see `marks_of`.
+    """
+
+    file: str
+    key: str
+    marks: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -22,13 +39,13 @@ class SceneCells:
         attack: its name and hyperparameters.
         seed: of the scene.
         id: its folder below `scenes`.
-        files: names of the files in which the cells end.
+        cells: a file each.
     """
 
     attack: str
     seed: int
     id: str
-    files: tuple[str, ...]
+    cells: tuple[CellFile, ...]
 
 
 @dataclass(frozen=True)
@@ -54,8 +71,21 @@ def _of_job(job: "Job") -> SceneCells:
         attack=_words(job.scene.attack.config),
         seed=job.scene.seed,
         id=job.scene.id,
-        files=tuple(stage.path.name for stage in job.stages),
+        cells=tuple(_of_stage(job, stage) for stage in job.stages),
     )
+
+
+def _of_stage(job: "Job", stage: "Stage") -> CellFile:
+    from experiments.plan.stages import logged_config
+
+    config = logged_config(job, stage)
+    return CellFile(stage.path.name, key_of(stage.kind, config), marks_of(config))
+
+
+def key_of(kind: str, config: Mapping[str, Any]) -> str:
+    """Returns the digest of a configuration without marks, for a log of this kind."""
+    text = json.dumps([kind, unmarked(dict(config))], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _words(config: dict[str, Any]) -> str:
@@ -82,19 +112,25 @@ def read_cells(folder: Path) -> Cells | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        scenes = [
-            SceneCells(
-                attack=str(scene["attack"]),
-                seed=int(scene["seed"]),
-                id=str(scene["id"]),
-                files=tuple(map(str, scene["files"])),
-            )
-            for scene in content["scenes"]
-        ]
+        scenes = [_read_scene(scene) for scene in content["scenes"]]
         return Cells(str(content["name"]), tuple(scenes))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = f"run the grid again with -o {folder}: that writes it anew, and does nothing twice"
         raise ConfigError([f"{path} is damaged: {type(error).__name__}: {error}"], hint) from error
+
+
+def _read_scene(content: dict[str, Any]) -> SceneCells:
+    return SceneCells(
+        attack=str(content["attack"]),
+        seed=int(content["seed"]),
+        id=str(content["id"]),
+        cells=tuple(_read_cell(cell) for cell in content["cells"]),
+    )
+
+
+def _read_cell(content: dict[str, Any]) -> CellFile:
+    marks = {str(name): str(mark) for name, mark in content["marks"].items()}
+    return CellFile(str(content["file"]), str(content["key"]), marks)
 
 
 def progress(cells: Cells, folder: Path) -> str:
@@ -108,12 +144,13 @@ def progress(cells: Cells, folder: Path) -> str:
     lines = []
     for scene in cells.scenes:
         place = folder / "scenes" / scene.id
-        done = [name for name in scene.files if (place / name).exists()]
-        failed = [name for name in scene.files if (place / f"failed-{name}").exists()]
-        total += len(scene.files)
+        files = [cell.file for cell in scene.cells]
+        done = [name for name in files if (place / name).exists()]
+        failed = [name for name in files if (place / f"failed-{name}").exists()]
+        total += len(files)
         total_done += len(done)
         total_failed += len(failed)
-        count = f"{len(done):3}/{len(scene.files):<3}"
+        count = f"{len(done):3}/{len(files):<3}"
         line = f"  {count} {scene.attack}, seed {scene.seed}  {scene.id}"
         if failed:
             stems = [Path(name).stem for name in failed]

@@ -1,7 +1,7 @@
-"""Grid files on disk: reading them with overrides, and writing a grid back with every axis and default spelled out."""
+"""Grid files on disk: reading them with overrides, and writing a grid back in full."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import tomli_w
 
 from experiments.plan.fields import plain
-from experiments.plan.spec import Grid, Method, Scene
+from experiments.plan.kinds import DONE
+from experiments.plan.spec import Grid, Method, TransferSpec
 from poisonbench.errors import ConfigError
 
 
@@ -18,7 +19,8 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
 
     Args:
         path: the TOML file.
-        overrides: texts "key=value": key a dotted path such as `recipe.epochs` or `attack.0.budget`, value TOML or a bare string.
+        overrides: texts "key=value": key a dotted path such as `recipe.epochs` or `attack.0.budget`,
+            value TOML or a bare string.
 
     Raises:
         ConfigError: no such file, no TOML, or an override that does not fit.
@@ -26,13 +28,16 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: {error.strerror or error}"], "name a grid file (TOML)"
-        ) from error
+        what = f"{path}: {error.strerror or error}"
+        raise ConfigError([what], "name a grid file (TOML)") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {error}"], "the file is not valid TOML") from error
     for text in overrides:
-        _override(raw, text)
+        try:
+            _override(raw, text)
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            what = f"--set {text}: no such place in the grid"
+            raise ConfigError([what], "the form is key=value, e.g. recipe.epochs=5") from error
     return raw
 
 
@@ -45,60 +50,74 @@ def parsed_value(text: str) -> Any:
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
+    """Sets the value at a dotted path; raises what Python raises where there is no such place."""
     name, sign, value = text.partition("=")
-    keys, parsed = name.strip().split("."), parsed_value(value)
+    *parents, last = name.strip().split(".")
+    if not sign or not all([*parents, last]):
+        raise KeyError(name)
     node: Any = raw
-    try:
-        if not sign or not all(keys):
-            raise KeyError(name)
-        for part in keys[:-1]:
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        if isinstance(node, list):
-            node[int(keys[-1])] = parsed
-        else:
-            node[keys[-1]] = parsed
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            [f"--set {text}: no such place in the grid"],
-            "the form is key=value, e.g. recipe.epochs=5",
-        ) from error
+    for part in parents:
+        node = _below(node, part)
+    if isinstance(node, list):
+        node[int(last)] = parsed_value(value)
+    else:
+        node[last] = parsed_value(value)
+
+
+def _below(node: Any, part: str) -> Any:
+    """The entry of a list, or of a table, where an absent one is made."""
+    if isinstance(node, list):
+        return node[int(part)]
+    return node.setdefault(part, {})
 
 
 def resolved(grid: Grid) -> str:
-    """Returns the grid as TOML with every axis expanded and every default written out; `parse` reads it back to the same grid."""
+    """Returns the grid as TOML with every axis expanded and every default written out.
 
-    def distinct(make: Callable[[Scene], Any]) -> list[Any]:
-        return list(dict.fromkeys(make(scene) for scene in grid.scenes))
-
-    def merged(values: list[Any]) -> dict[str, Any]:
-        tables = [plain(value) for value in values]
-        columns = {name: list(dict.fromkeys(t[name] for t in tables)) for name in tables[0]}
-        return {name: column[0] if len(column) == 1 else column for name, column in columns.items()}
-
-    def listed(methods: tuple[Method, ...]) -> list[dict[str, Any]]:
-        return [{"name": m.name, **plain(m.value)} for m in methods]
-
-    transfers = distinct(lambda s: s.transfer)
-    used = [t for t in transfers if t is not None]
-    document = {
+    `parse` reads it back to the same grid.
+    """
+    scenes = grid.scenes
+    document: dict[str, Any] = {
         "name": grid.name,
-        "seeds": distinct(lambda s: s.seed),
+        "seeds": _distinct(scene.seed for scene in scenes),
         "alarm": grid.alarm,
-        "dataset": [plain(d) for d in distinct(lambda s: s.dataset)],
-        "recipe": merged(distinct(lambda s: s.recipe)),
-        # no transfer is written as rows = 0 beside the values of the others
-        "transfer": merged([t or replace(used[0], rows=0, state=None) for t in transfers])
-        if used
-        else [],
-        "probe": merged(distinct(lambda s: s.probe)),
-        "attack": listed(tuple(distinct(lambda s: s.attack))),
-        "estimator": listed(grid.estimators),
-        "detector": listed(grid.detectors),
-        "filter": listed(grid.filters),
-        "certifier": listed(grid.certifiers),
-        "mitigation": [
-            {**listed((r.method,))[0], **{kind: list(names) for kind, names in r.of}}
-            for r in grid.mitigations
-        ],
+        "dataset": [plain(spec) for spec in _distinct(scene.dataset for scene in scenes)],
+        "recipe": _merged(_distinct(scene.recipe for scene in scenes)),
+        "transfer": _merged(_transfers(_distinct(scene.transfer for scene in scenes))),
+        "probe": _merged(_distinct(scene.probe for scene in scenes)),
+        "attack": [_table(attack) for attack in _distinct(scene.attack for scene in scenes)],
     }
-    return tomli_w.dumps({k: v for k, v in document.items() if v != []})
+    for kind in DONE:
+        tables = []
+        for applied in grid.of(kind.part):
+            chosen = {part: list(names) for part, names in applied.of}
+            tables.append({**_table(applied.method), **chosen})
+        document[kind.part] = tables
+    return tomli_w.dumps({key: value for key, value in document.items() if value not in ([], {})})
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _table(method: Method) -> dict[str, Any]:
+    return {"name": method.name, **plain(method.value)}
+
+
+def _transfers(specs: Sequence[TransferSpec | None]) -> list[TransferSpec]:
+    """The transfers of the scenes; none of them is written as rows = 0 beside the values of another."""
+    used = [spec for spec in specs if spec is not None]
+    if not used:
+        return []
+    nothing = replace(used[0], rows=0, state=None)
+    return [nothing if spec is None else spec for spec in specs]
+
+
+def _merged(values: Sequence[Any]) -> dict[str, Any]:
+    """One table of all values: a key in which they differ is a list."""
+    tables = [plain(value) for value in values]
+    merged: dict[str, Any] = {}
+    for name in tables[0] if tables else ():
+        column = _distinct(table[name] for table in tables)
+        merged[name] = column[0] if len(column) == 1 else column
+    return merged

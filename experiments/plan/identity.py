@@ -36,6 +36,30 @@ def unmarked(config: Any) -> Any:
     return plain
 
 
+def marks_of(config: Any) -> dict[str, str]:
+    """Returns the marks that a configuration holds, by the name behind which each stands.
+
+    A name is that of a method, a model or a data set from outside the package, "version" or
+    "transfer.state".
+    """
+    found: dict[str, str] = {}
+    if isinstance(config, list):
+        for entry in config:
+            found |= marks_of(entry)
+    if not isinstance(config, dict):
+        return found
+    if "code" in config:
+        found[str(config.get("name", config.get("model")))] = str(config["code"])
+    if "version" in config:
+        found["version"] = str(config["version"])
+    for name, value in config.items():
+        if name in ("dataset", "transfer") and isinstance(value, dict) and value.get("sha256"):
+            place = "transfer.state" if name == "transfer" else str(value.get("name"))
+            found[place] = str(value["sha256"])
+        found |= marks_of(value)
+    return found
+
+
 def canonical(config: object) -> str:
     """Returns the one JSON text of a configuration: sorted keys, no white space.
 

@@ -1,67 +1,320 @@
-"""The kinds of stages, and what the log of each must hold."""
+"""The kinds of stages: one row each, in the order in which a scene does them. Needs no torch.
 
-STAGES = {
-    **{
-        kind: kind
-        for kind in ("scene", "trace", "influence", "detect", "filter", "certify", "mitigate")
-    },
-    "failed": "failure",
-}
+A new kind is a row here, the classes of its methods, the function that does it, and the function that
+turns its log into a row of a table: four files. Functions and tables are named as "module:name", since
+those who read this table may not import all of them.
+"""
 
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
 
-PARTS = (
-    "estimator",
-    "detector",
-    "filter",
-    "certifier",
-    "mitigation",
-)  # what a stage's configuration names
+from poisonbench.log import names
 
 
-JUDGED = {  # stages judged by their scene -> what they name
-    "influence": "estimator",
-    "detect": "detector",
-    "filter": "filter",
-    "certify": "certifier",
-    "mitigate": "mitigation",
-}
+@dataclass(frozen=True)
+class Length:
+    """What a log of a kind must hold one entry for.
+
+    Attributes:
+        own: its data set.
+        noun: what the entries are.
+        scene: the data set of the scene of the same length.
+        scene_noun: what its entries are.
+    """
+
+    own: str
+    noun: str
+    scene: str
+    scene_noun: str
 
 
-NEEDED = {
-    "scene": (
-        *("probe/group", "probe/predicted", "probe/wanted"),
-        *("targets/predicted", "targets/wanted", "clean/correct", "clean/size"),
-        *("poison/role", "poison/origin"),
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the metric of a row under its head, in a format such as ".3f"."""
+
+    head: str
+    metric: str
+    form: str = ".3f"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The table of a kind, after the columns that name attack, estimator and method.
+
+    Attributes:
+        title: one or two words, in capitals.
+        legend: what the columns mean.
+        columns: metrics.
+        counts: points or rows, by head.
+    """
+
+    title: str
+    legend: str
+    columns: tuple[Column, ...]
+    counts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stage.
+
+    Attributes:
+        name: of the stage and of its log, and the first word of its file.
+        part: the table of a grid file that names its methods, and their key in its configuration.
+        methods: the table of the built-in ones.
+        estimators: with which estimators of the grid a method is combined: none, each, or each if
+            it (or the verdict that it works on) reads influence, and otherwise none.
+        of: parts whose methods a table of the grid file may choose, by their names.
+        judged: it works on the verdict of each detector or filter, if its method reads one.
+        alarm: the alarm rate is a part of its configuration.
+        do: what is done: a function of a `Cell`.
+        needed: the data sets that evaluation reads.
+        vectors: data sets that are vectors of one length.
+        length: what it must hold one entry for.
+        rows: what the rows of its evaluation are called in exports.
+        evaluate: a function of its log and that of its scene, to a row.
+        over: settings over which rows are averaged, beside the seeds.
+        shown: the table of these rows, where no other function makes it.
+    """
+
+    name: str
+    part: str = ""
+    methods: str = ""
+    estimators: Literal["none", "each", "if read"] = "none"
+    of: tuple[str, ...] = ()
+    judged: bool = False
+    alarm: bool = False
+    do: str = ""
+    needed: tuple[str, ...] = ()
+    vectors: tuple[tuple[str, ...], ...] = ()
+    length: Length | None = None
+    rows: str = ""
+    evaluate: str = ""
+    over: tuple[str, ...] = ()
+    shown: Shown | None = None
+
+
+SCENE = Kind(
+    name="scene",
+    part="attack",
+    methods="attacks:ATTACKS",
+    needed=(
+        names.PROBE_GROUP,
+        names.PROBE_PREDICTED,
+        names.PROBE_WANTED,
+        names.TARGETS_PREDICTED,
+        names.TARGETS_WANTED,
+        names.CLEAN_CORRECT,
+        names.CLEAN_SIZE,
+        names.POISON_ROLE,
+        names.POISON_ORIGIN,
     ),
-    "detect": ("score", "flag"),
-    "filter": ("score",),
-    "certify": (
-        "label",
-        "radius",
-        "truth",
-        "targets/label",
-        "targets/radius",
-        "targets/y",
-        "targets/wanted",
+    vectors=(
+        (names.PROBE_GROUP, names.PROBE_PREDICTED, names.PROBE_WANTED),
+        (names.TARGETS_PREDICTED, names.TARGETS_WANTED),
+        (names.POISON_ROLE, names.POISON_ORIGIN),
     ),
-    "mitigate": (
-        "removed",
-        "test/before",
-        "test/after",
-        "targets/before",
-        "targets/after",
-        "targets/wanted",
-    ),
-    "failure": ("reason",),
-}
-
-
-VECTORS = (  # data sets of one length
-    "probe/group probe/predicted probe/wanted",
-    "targets/predicted targets/before targets/after targets/label targets/radius targets/y targets/wanted",
-    "score flag",
-    "poison/role poison/origin",
-    "removed",
-    "test/before test/after",
-    "label radius truth",
+    rows="victims",
+    evaluate="experiments.evaluation.kinds.scenes:victim",
 )
+
+TRACE = Kind("trace")
+
+INFLUENCE = Kind(
+    name="influence",
+    part="estimator",
+    methods="estimators:ESTIMATORS",
+    do="experiments.scene.kinds.judge:estimate",
+    rows="costs",
+    evaluate="experiments.evaluation.kinds.scenes:cost",
+    over=("attack",),
+)
+
+DETECT = Kind(
+    name="detect",
+    part="detector",
+    methods="defenses:DETECTORS",
+    estimators="if read",
+    alarm=True,
+    do="experiments.scene.kinds.judge:detect",
+    needed=(names.SCORE, names.FLAG),
+    vectors=((names.SCORE, names.FLAG),),
+    length=Length(names.SCORE, "scores", names.PROBE_GROUP, "probe points"),
+    rows="detections",
+    evaluate="experiments.evaluation.kinds.detection:detection",
+)
+
+FILTER = Kind(
+    name="filter",
+    part="filter",
+    methods="defenses:FILTERS",
+    estimators="if read",
+    do="experiments.scene.kinds.judge:sift",
+    needed=(names.SCORE,),
+    vectors=((names.SCORE,),),
+    length=Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
+    rows="filters",
+    evaluate="experiments.evaluation.kinds.filters:identification",
+)
+
+CERTIFY = Kind(
+    name="certify",
+    part="certifier",
+    methods="defenses:CERTIFIERS",
+    do="experiments.scene.kinds.certify:certify",
+    needed=(
+        names.LABEL,
+        names.RADIUS,
+        names.TRUTH,
+        names.TARGETS_LABEL,
+        names.TARGETS_RADIUS,
+        names.TARGETS_Y,
+        names.TARGETS_WANTED,
+    ),
+    vectors=(
+        (names.LABEL, names.RADIUS, names.TRUTH),
+        (names.TARGETS_LABEL, names.TARGETS_RADIUS, names.TARGETS_Y, names.TARGETS_WANTED),
+    ),
+    rows="certificates",
+    evaluate="experiments.evaluation.kinds.certificates:certificate",
+)
+
+MITIGATE = Kind(
+    name="mitigate",
+    part="mitigation",
+    methods="defenses:MITIGATIONS",
+    estimators="if read",
+    of=("estimator", "detector", "filter"),
+    judged=True,
+    alarm=True,
+    do="experiments.scene.kinds.mitigate:mitigate",
+    needed=(
+        names.REMOVED,
+        names.TEST_BEFORE,
+        names.TEST_AFTER,
+        names.TARGETS_BEFORE,
+        names.TARGETS_AFTER,
+        names.TARGETS_WANTED,
+    ),
+    vectors=(
+        (names.REMOVED,),
+        (names.TEST_BEFORE, names.TEST_AFTER),
+        (names.TARGETS_BEFORE, names.TARGETS_AFTER, names.TARGETS_WANTED),
+    ),
+    length=Length(names.REMOVED, "verdicts", names.POISON_ROLE, "training rows"),
+    rows="mitigations",
+    evaluate="experiments.evaluation.kinds.mitigations:mitigation",
+)
+
+GROUP = Kind(
+    name="group",
+    part="group",
+    methods="experiments.plan.measures.groups:GROUPS",
+    estimators="if read",
+    of=("estimator",),
+    do="experiments.scene.kinds.groups:group_influence",
+    needed=(
+        names.GROUP_SIZE,
+        names.PAIR_GROUP,
+        names.EFFECT_RETRAINING,
+        names.EFFECT_FIRST,
+        names.EFFECT_SECOND,
+    ),
+    vectors=(
+        (names.GROUP_SIZE,),
+        (names.PAIR_GROUP, names.EFFECT_RETRAINING, names.EFFECT_FIRST, names.EFFECT_SECOND),
+    ),
+    rows="groups",
+    evaluate="experiments.evaluation.kinds.groups:group_effects",
+    shown=Shown(
+        title="GROUPS",
+        legend="What a group of training rows gives the prediction of a probe point: its loss without "
+        "them less its loss with them, by training again, and by estimates of first and second order; "
+        "rank 1, rank 2: Spearman's correlation of these estimates with retraining, over all pairs of "
+        "a group and a point. rows: of a group. [...]: what a choice of rows takes beyond the victim.",
+        columns=(
+            Column("rows", "size", ".4g"),
+            Column("retrained", "retraining", ".3g"),
+            Column("first", "first", ".3g"),
+            Column("second", "second", ".3g"),
+            Column("rank 1", "rank_first", ".2f"),
+            Column("rank 2", "rank_second", ".2f"),
+            Column("s", "seconds", ".3g"),
+        ),
+        counts=("pairs",),
+    ),
+)
+
+MEMORISATION = Kind(
+    name="memorisation",
+    part="memorisation",
+    methods="experiments.plan.measures.memorisation:MEMORISATIONS",
+    estimators="each",
+    of=("estimator",),
+    do="experiments.scene.kinds.memorisation:memorise",
+    needed=(names.SCORE,),
+    vectors=((names.SCORE,),),
+    length=Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
+    rows="memorisations",
+    evaluate="experiments.evaluation.kinds.memorisation:memorised",
+    shown=Shown(
+        title="MEMORISATION",
+        legend="Self-influence: what a training row gives its own prediction. AUROC: poison rows among "
+        "the clean ones by it; median: of the poison and of the clean rows, as a share of the largest "
+        "value of all rows.",
+        columns=(
+            Column("AUROC", "auroc"),
+            Column("AUPRC", "auprc"),
+            Column("median poison", "median_poison", ".2g"),
+            Column("median clean", "median_clean", ".2g"),
+            Column("s", "seconds", ".3g"),
+        ),
+        counts=("poison", "clean"),
+    ),
+)
+
+FAILURE = Kind("failure", needed=(names.REASON,))
+
+KINDS = (
+    SCENE,
+    TRACE,
+    INFLUENCE,
+    DETECT,
+    FILTER,
+    CERTIFY,
+    MITIGATE,
+    GROUP,
+    MEMORISATION,
+    FAILURE,
+)
+WITH_METHODS = tuple(kind for kind in KINDS if kind.part)
+DONE = tuple(kind for kind in KINDS if kind.do)  # by a cell, once the scene is there
+APPLIED = tuple(kind for kind in DONE if kind is not INFLUENCE)  # to every scene, beside estimators
+SHOWN = tuple(kind for kind in KINDS if kind.shown)  # as their row says
+
+# what evaluation asks of a log
+STAGES = {kind.name: kind.name for kind in KINDS if kind is not FAILURE} | {"failed": "failure"}
+PARTS = tuple(kind.part for kind in DONE)  # what a stage's configuration names
+JUDGED = {kind.name: kind.part for kind in DONE}  # stages judged by their scene -> what they name
+NEEDED = {kind.name: kind.needed for kind in KINDS if kind.needed}
+VECTORS = {kind.name: kind.vectors for kind in KINDS}
+LENGTHS = {kind.name: kind.length for kind in KINDS if kind.length}
+
+
+def kind_named(name: str) -> Kind:
+    """Returns the kind of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for kind in KINDS:
+        if kind.name == name:
+            return kind
+    raise KeyError(name)
+
+
+def named(target: str) -> Any:
+    """Returns the function or table that a row of `KINDS` names as "module:name"."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

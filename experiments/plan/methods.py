@@ -1,25 +1,14 @@
-"""The tables of methods, by the kind under which a grid names them."""
+"""The tables of methods, by the part of a grid that names them."""
 
-from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
-from attacks import ATTACKS
-from defenses import CERTIFIERS, DETECTORS, FILTERS, MITIGATIONS
-from estimators import ESTIMATORS
+from experiments.plan.kinds import WITH_METHODS, named
 from poisonbench.registry import Table
 
-BUILT_IN: dict[str, Mapping[str, type]] = {
-    "attack": ATTACKS,
-    "estimator": ESTIMATORS,
-    "detector": DETECTORS,
-    "filter": FILTERS,
-    "certifier": CERTIFIERS,
-    "mitigation": MITIGATIONS,
+TABLES = {
+    kind.part: Table(named(kind.methods), f"poisonbench.{kind.part}s") for kind in WITH_METHODS
 }
-
-
-TABLES = {kind: Table(table, f"poisonbench.{kind}s") for kind, table in BUILT_IN.items()}
 
 
 def is_method(thing: object) -> bool:

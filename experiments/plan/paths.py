@@ -1,14 +1,19 @@
 """Where a scene is computed and kept: the files of its stages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.plan.identity import identifier, slug
+from experiments.plan.kinds import Kind
 from experiments.plan.spec import Method, Scene
+
+Methods = tuple[tuple[str, Method | None], ...]  # part -> method, in the order of the log
 
 
 def key(method: Method | None) -> str:
-    """Returns the part of a file name that stands for a method: a slug and a digest, `none` for no method."""
+    """Returns the part of a file name that stands for a method: a slug and a digest, or `none`."""
     return "none" if method is None else identifier(method.name, method.config)
 
 
@@ -36,32 +41,26 @@ class Place:
         """The file of an influence matrix."""
         return self.scene(scene) / f"influence-{key(estimator)}.h5"
 
-    def detect(
-        self, scene: Scene, estimator: Method | None, detector: Method, alarm: float
-    ) -> Path:
-        """The file of a detector's scores."""
-        name = identifier(detector.name, {**detector.config, "alarm": alarm})
-        return self.scene(scene) / f"detect-{key(estimator)}-{name}.h5"
+    def stage(self, scene: Scene, kind: Kind, methods: Methods, alarm: float) -> Path:
+        """The file of a stage that applies methods: KIND-ESTIMATOR-METHOD.h5.
 
-    def filter(self, scene: Scene, estimator: Method | None, sieve: Method) -> Path:
-        """The file of a filter's scores."""
-        return self.scene(scene) / f"filter-{key(estimator)}-{key(sieve)}.h5"
-
-    def certify(self, scene: Scene, certifier: Method) -> Path:
-        """The file of a certifier's labels and radii."""
-        return self.scene(scene) / f"certify-{key(certifier)}.h5"
-
-    def mitigate(
-        self, scene: Scene, methods: tuple[tuple[str, Method | None], ...], alarm: float
-    ) -> Path:
-        """The file of a mitigation that works on the verdict of a detector or filter, which may use an estimator."""
+        That of a mitigation also names the detector or filter on whose verdict it works.
+        """
         used = {part: method for part, method in methods if method is not None}
-        name = identifier(
-            used["mitigation"].name,
-            {**{part: method.config for part, method in used.items()}, "alarm": alarm},
-        )
-        judge = used.get("detector", used.get("filter"))
-        return (
-            self.scene(scene)
-            / f"mitigate-{key(used.get('estimator'))}-{slug(judge.name, 40) if judge else 'none'}-{name}.h5"
-        )
+        method = used[kind.part]
+        words = [kind.name]
+        if kind.estimators != "none":
+            words.append(key(used.get("estimator")))
+        config = method.config
+        if kind.judged:
+            judge = used.get("detector", used.get("filter"))
+            words.append(slug(judge.name, 40) if judge else "none")
+            config = _configs(used)
+        if kind.alarm:
+            config = {**config, "alarm": alarm}
+        words.append(identifier(method.name, config))
+        return self.scene(scene) / f"{'-'.join(words)}.h5"
+
+
+def _configs(used: Mapping[str, Method]) -> dict[str, Any]:
+    return {part: method.config for part, method in used.items()}

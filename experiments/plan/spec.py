@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from experiments.plan.identity import configuration, identifier
+from experiments.plan.outside import version_mark
+from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.training import Recipe
 from poisonbench.training.start import Trained
 
@@ -17,15 +19,20 @@ class Method:
     Attributes:
         name: a name of its table, or package.module:Class.
         value: the frozen dataclass itself.
+        code: sha256 of the code behind the name, "" where it is built in.
     """
 
     name: str
     value: Any
+    code: str = ""
 
     @property
     def config(self) -> dict[str, Any]:
-        """The name and all hyperparameters, defaults included."""
-        return {"name": self.name, **configuration(self.value)}
+        """The name, all hyperparameters, defaults included, and the code if it is not built in."""
+        config = {"name": self.name, **configuration(self.value)}
+        if self.code:
+            config["code"] = self.code
+        return config
 
     def reads(self, what: str) -> bool:
         """Whether it declares in `uses` that it reads "influence", "reference", "oracle", ..."""
@@ -40,17 +47,29 @@ class DataSpec:
         name: for `poisonbench.data.load`.
         train: training rows, None for all.
         test: test rows, None for all.
+        sha256: of all rows of a data set from outside the package, as the run that wrote the grid
+            found them; None where it is built in, or not yet loaded.
+
+    Raises:
+        ValueError: no rows.
     """
 
     name: str = "digits"
     train: int | None = None
     test: int | None = None
+    sha256: str | None = field(default=None, metadata={"configured": False})
 
     def __post_init__(self) -> None:
-        for name in ("train", "test"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least("train", self.train, 1)
+        check_at_least("test", self.test, 1)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that its rows depend on."""
+        config: dict[str, Any] = configuration(self)
+        if self.sha256:
+            config["sha256"] = self.sha256
+        return config
 
 
 @dataclass(frozen=True)
@@ -80,29 +99,25 @@ class TransferSpec:
     sha256: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        if self.rows < 0:
-            raise ValueError(f"rows must be at least 0, got {self.rows}")
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if self.lr is not None and not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
-        if self.trained not in get_args(Trained):
-            raise ValueError(
-                f"trained must be one of {', '.join(get_args(Trained))}, got {self.trained!r}"
-            )
-        if self.state is None:
-            return
+        check_at_least("rows", self.rows, 0)
+        check_at_least("epochs", self.epochs, 1)
+        if self.lr is not None:
+            check_positive("lr", self.lr)
+        check_choice("trained", self.trained, get_args(Trained))
+        if self.state is not None:
+            object.__setattr__(self, "sha256", self._digest_of_state(self.state))
+
+    def _digest_of_state(self, state: str) -> str:
         if self.rows or self.epochs is not None or self.lr is not None:
-            raise ValueError(
-                f"a given state is not pretrained: leave out rows, epochs and lr, or the state {self.state!r}"
-            )
+            way = f"leave out rows, epochs and lr, or the state {state!r}"
+            raise ValueError(f"a given state is not pretrained: {way}")
         try:
-            content = Path(self.state).read_bytes()
+            content = Path(state).read_bytes()
         except OSError as error:
             raise ValueError(
-                f"state {self.state!r} in {Path.cwd()}: {error.strerror or error}"
+                f"state {state!r} in {Path.cwd()}: {error.strerror or error}"
             ) from error
-        object.__setattr__(self, "sha256", hashlib.sha256(content).hexdigest())
+        return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -120,14 +135,24 @@ class ProbeSpec:
     calibration: int = 150
 
     def __post_init__(self) -> None:
-        for name, least in (("attacked", 1), ("controls", 2), ("calibration", 1)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_at_least("attacked", self.attacked, 1)
+        check_at_least("controls", self.controls, 2)
+        check_at_least("calibration", self.calibration, 1)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A data set, a recipe, an attack and a seed: one poisoned training run and the points on which it is judged."""
+    """One poisoned training run and the points on which it is judged.
+
+    Attributes:
+        dataset: the clean data.
+        recipe: of the victim's training.
+        attack: what poisons the data.
+        seed: of all random choices.
+        probe: the sizes of the probe.
+        transfer: the pretrained model, None for training from scratch.
+        model_code: sha256 of the code of the recipe's model, "" where it is built in.
+    """
 
     dataset: DataSpec
     recipe: Recipe
@@ -135,42 +160,54 @@ class Scene:
     seed: int
     probe: ProbeSpec
     transfer: TransferSpec | None = None
+    model_code: str = ""
 
     @property
     def config(self) -> dict[str, Any]:
         """All that the scene's results depend on."""
-        names = (
-            ("dataset", "recipe", "probe")
-            if self.transfer is None
-            else ("dataset", "recipe", "probe", "transfer")
-        )
-        plain = {name: configuration(getattr(self, name)) for name in names}
-        return {**plain, "attack": self.attack.config, "seed": self.seed}
+        recipe = configuration(self.recipe)
+        if self.model_code:
+            recipe["code"] = self.model_code
+        config = {
+            "dataset": self.dataset.config,
+            "recipe": recipe,
+            "probe": configuration(self.probe),
+            "attack": self.attack.config,
+            "seed": self.seed,
+            **version_mark(),
+        }
+        if self.transfer is not None:
+            config["transfer"] = configuration(self.transfer)
+        return config
 
     @property
     def id(self) -> str:
         """Folder name, readable and unique."""
-        model = self.recipe.model if self.transfer is None else f"{self.recipe.model}-transfer"
-        return identifier(
-            f"{self.dataset.name}-{model}-{self.attack.name}-s{self.seed}", self.config
-        )
+        model = self.recipe.model
+        if self.transfer is not None:
+            model = f"{model}-transfer"
+        label = f"{self.dataset.name}-{model}-{self.attack.name}-s{self.seed}"
+        return identifier(label, self.config)
 
 
 @dataclass(frozen=True)
-class Remedy:
-    """A mitigation, and on whose verdicts it works.
+class Applied:
+    """A method that the grid applies to its scenes, and with which others it is combined.
 
     Attributes:
-        method: the mitigation.
-        of: kind ("estimator", "detector", "filter") -> names of methods of the grid; of a kind not named it takes all.
+        part: the table of the grid file that names it: "detector", "mitigation", ...
+        method: the method.
+        of: part -> names of methods of the grid; of a part not named it takes all.
     """
 
+    part: str
     method: Method
     of: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
-    def takes(self, kind: str, method: Method) -> bool:
-        """Whether it works on this method's results."""
-        return method.name in dict(self.of).get(kind, (method.name,))
+    def takes(self, part: str, method: Method) -> bool:
+        """Whether it is combined with this method."""
+        chosen = dict(self.of).get(part)
+        return chosen is None or method.name in chosen
 
 
 @dataclass(frozen=True)
@@ -179,9 +216,13 @@ class Grid:
 
     name: str
     scenes: tuple[Scene, ...]
-    estimators: tuple[Method, ...] = ()
-    detectors: tuple[Method, ...] = ()
+    applied: tuple[Applied, ...] = ()
     alarm: float = 0.05
-    filters: tuple[Method, ...] = ()
-    certifiers: tuple[Method, ...] = ()
-    mitigations: tuple[Remedy, ...] = ()
+
+    def of(self, part: str) -> tuple[Applied, ...]:
+        """What a table of the grid file names: "estimator", "detector", ..."""
+        return tuple(applied for applied in self.applied if applied.part == part)
+
+    def methods(self, part: str) -> tuple[Method, ...]:
+        """The methods that a table of the grid file names."""
+        return tuple(applied.method for applied in self.of(part))

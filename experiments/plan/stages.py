@@ -1,11 +1,15 @@
 """What there is to do: the cells of a grid, a file each, in an order in which they can be done."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.plan.paths import Place
-from experiments.plan.spec import Grid, Method, Remedy, Scene
+from experiments.plan.kinds import APPLIED, DETECT, FILTER, Kind, kind_named
+from experiments.plan.outside import data_digest
+from experiments.plan.paths import Methods, Place
+from experiments.plan.spec import Applied, Grid, Method, Scene
+
+VERDICTS = (DETECT, FILTER)  # kinds on whose verdicts others work
 
 
 @dataclass(frozen=True)
@@ -14,14 +18,16 @@ class Stage:
 
     Attributes:
         path: the file in which it ends.
-        kind: "scene", "influence", "detect", "filter", "certify" or "mitigate".
-        methods: part -> method, in the order of the log: estimator, then detector or filter, then mitigation; or a certifier.
-        needs: the files that it reads; it is not begun while one of them stands for a failure or waits for one.
+        kind: the name of a row of `KINDS`.
+        methods: part -> method, in the order of the log: estimator, then the detector or filter on
+            whose verdict it works, then its own.
+        needs: the files that it reads; it is not begun while one of them stands for a failure or
+            waits for one.
     """
 
     path: Path
     kind: str
-    methods: tuple[tuple[str, Method | None], ...] = ()
+    methods: Methods = ()
     needs: tuple[Path, ...] = ()
 
     @property
@@ -52,7 +58,7 @@ class Job:
 
     @property
     def open(self) -> tuple[Stage, ...]:
-        """The stages still to do; those that need a failed one, directly or not, are not among them."""
+        """The stages still to do, without those that need a failed one, directly or not."""
         lost: set[Path] = set()
         for stage in self.stages:
             if stage.failure.exists() or not lost.isdisjoint(stage.needs):
@@ -60,69 +66,109 @@ class Job:
         return tuple(s for s in self.stages if s.path not in lost and not s.path.exists())
 
 
+def logged_config(job: Job, stage: Stage) -> dict[str, object]:
+    """Returns the configuration that the log of a stage holds."""
+    scene = job.scene.config
+    if stage.kind == "scene":
+        return scene
+    config: dict[str, object] = {"scene": scene, **stage.config}
+    if kind_named(stage.kind).alarm:
+        config["alarm"] = job.alarm
+    return config
+
+
 def jobs(grid: Grid, place: Place, threads: int) -> list[Job]:
-    """Returns a job a scene, its stages in the order in which they can be done."""
+    """Returns a job for each scene, its stages in the order in which they can be done."""
     return [
         Job(scene, place, tuple(_stages(grid, scene, place)), grid.alarm, threads)
         for scene in grid.scenes
     ]
 
 
+def with_data_digests(grid: Grid, place: Place) -> Grid:
+    """Returns the grid with the sha256 of each data set from outside the package, which is loaded.
+
+    Raises:
+        DataError: it is not there, or not of the form that the library works with.
+    """
+    digests = {}
+    for spec in dict.fromkeys(scene.dataset for scene in grid.scenes):
+        digests[spec] = data_digest(spec.name, place.root, place.download)
+    scenes = []
+    for scene in grid.scenes:
+        dataset = replace(scene.dataset, sha256=digests[scene.dataset])
+        scenes.append(replace(scene, dataset=dataset))
+    return replace(grid, scenes=tuple(scenes))
+
+
 def _stages(grid: Grid, scene: Scene, place: Place) -> Iterator[Stage]:
-    root = place.scene(scene) / "scene.h5"
-    yield Stage(root, "scene")
-    for estimator in (None, *grid.estimators):
-        needs: tuple[Path, ...] = (root,)
+    scene_file = place.scene(scene) / "scene.h5"
+    yield Stage(scene_file, "scene")
+    for estimator in (None, *grid.methods("estimator")):
         if estimator is not None:
             path = place.influence(scene, estimator)
-            yield Stage(path, "influence", (("estimator", estimator),), needs)
-            needs = (root, path)
-        for detector in (
-            d for d in grid.detectors if d.reads("influence") == (estimator is not None)
-        ):
-            path = place.detect(scene, estimator, detector, grid.alarm)
-            yield Stage(path, "detect", (("estimator", estimator), ("detector", detector)), needs)
-        for sieve in (f for f in grid.filters if f.reads("influence") == (estimator is not None)):
-            path = place.filter(scene, estimator, sieve)
-            yield Stage(path, "filter", (("estimator", estimator), ("filter", sieve)), needs)
-        for remedy in grid.mitigations:
-            yield from _mitigations(grid, scene, place, remedy, estimator)
-    for certifier in grid.certifiers:
-        yield Stage(
-            place.certify(scene, certifier), "certify", (("certifier", certifier),), (root,)
-        )
+            yield Stage(path, "influence", (("estimator", estimator),), (scene_file,))
+        cells = _Cells(grid, scene, place, estimator)
+        for kind in APPLIED:
+            for applied in grid.of(kind.part):
+                yield from cells.of(kind, applied)
 
 
-def _mitigations(
-    grid: Grid, scene: Scene, place: Place, remedy: Remedy, estimator: Method | None
-) -> Iterator[Stage]:
-    """The cells of one mitigation with one estimator: one for each detector or filter on whose verdict it works."""
-    none: list[tuple[str, Method | None]] = [("", None)]
-    root, mitigation = place.scene(scene) / "scene.h5", remedy.method
-    kinds = {"detector": grid.detectors, "filter": grid.filters}
-    judges = [
-        (kind, m)
-        for kind, methods in kinds.items()
-        if mitigation.reads(kind)
-        for m in methods
-        if remedy.takes(kind, m)
-    ]
-    for kind, judge in [*judges] or none:
-        asks = mitigation.reads("influence") or (judge is not None and judge.reads("influence"))
-        if asks != (estimator is not None) or (
-            estimator is not None and not remedy.takes("estimator", estimator)
-        ):
-            continue
-        needs = [root, *([place.influence(scene, estimator)] if estimator else [])]
-        parts: list[tuple[str, Method | None]] = [("estimator", estimator)]
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of a scene with one estimator, or without."""
+
+    grid: Grid
+    scene: Scene
+    place: Place
+    estimator: Method | None
+
+    def of(self, kind: Kind, applied: Applied) -> Iterator[Stage]:
+        """Those of one method: one, or one for each verdict on which it works."""
+        verdicts = list(self._verdicts(kind, applied))
+        if not verdicts and self._fits(kind, applied, None):
+            yield self._stage(kind, applied.method)
+        for verdict, judge in verdicts:
+            if self._fits(kind, applied, judge):
+                yield self._stage(kind, applied.method, verdict, judge)
+
+    def _verdicts(self, kind: Kind, applied: Applied) -> Iterator[tuple[Kind, Method]]:
+        """The detectors and filters of the grid on whose verdicts a method works."""
+        if not kind.judged:
+            return
+        for verdict in VERDICTS:
+            if applied.method.reads(verdict.part):
+                for judge in self.grid.methods(verdict.part):
+                    if applied.takes(verdict.part, judge):
+                        yield verdict, judge
+
+    def _fits(self, kind: Kind, applied: Applied, judge: Method | None) -> bool:
+        """Whether the method is combined with this estimator, or with none."""
+        reads = applied.method.reads("influence")
         if judge is not None:
-            used = estimator if judge.reads("influence") else None
-            where = (
-                place.filter(scene, used, judge)
-                if kind == "filter"
-                else place.detect(scene, used, judge, grid.alarm)
-            )
-            needs.append(where)
-            parts.append((kind, judge))
-        methods = (*parts, ("mitigation", mitigation))
-        yield Stage(place.mitigate(scene, methods, grid.alarm), "mitigate", methods, tuple(needs))
+            reads = reads or judge.reads("influence")
+        wanted = kind.estimators == "each" or (kind.estimators == "if read" and reads)
+        if self.estimator is None:
+            return not wanted
+        return wanted and applied.takes("estimator", self.estimator)
+
+    def _stage(
+        self, kind: Kind, method: Method, verdict: Kind | None = None, judge: Method | None = None
+    ) -> Stage:
+        methods: Methods = ()
+        needs = [self.place.scene(self.scene) / "scene.h5"]
+        if kind.estimators != "none":
+            methods = (("estimator", self.estimator),)
+        if kind.estimators == "if read" and self.estimator is not None:
+            needs.append(self.place.influence(self.scene, self.estimator))
+        if verdict is not None and judge is not None:
+            methods = (*methods, (verdict.part, judge))
+            needs.append(self._verdict_file(verdict, judge))
+        methods = (*methods, (kind.part, method))
+        path = self.place.stage(self.scene, kind, methods, self.grid.alarm)
+        return Stage(path, kind.name, methods, tuple(needs))
+
+    def _verdict_file(self, verdict: Kind, judge: Method) -> Path:
+        estimator = self.estimator if judge.reads("influence") else None
+        methods = (("estimator", estimator), (verdict.part, judge))
+        return self.place.stage(self.scene, verdict, methods, self.grid.alarm)

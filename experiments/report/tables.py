@@ -7,18 +7,20 @@ from experiments.evaluation.names import RowNames
 from experiments.evaluation.poisoning import budget_told
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Fault, Summary
+from experiments.plan.kinds import SHOWN
 from experiments.report.defense_tables import (
     certificate_table,
     identification_table,
     mitigation_table,
 )
+from experiments.report.kind_table import kind_table
 from experiments.report.paired_table import difference_table
 from experiments.report.table import Cells, Table
 
 USES = "In brackets behind a method: what it takes beyond the victim."
 PLAIN = ("auroc_matched", "auprc", "tpr_at_0.01", "tpr_at_0.05", "flag_tpr", "flag_fpr")
 
-# the tables of further kinds of rows, in their order; a new kind is a row here
+# tables that need more than their kind's columns; all others come from the table of kinds
 DEFENSES: dict[str, Callable[[Sequence[Row]], Table]] = {
     "filters": identification_table,
     "mitigations": mitigation_table,
@@ -39,6 +41,7 @@ def tables(summary: Summary) -> list[Table]:
     ]
     for name, table in DEFENSES.items():
         made.append(table(summary.rows.get(name, [])))
+    made += [kind_table(kind, summary.rows.get(kind.rows, [])) for kind in SHOWN]
     made += [
         _costs(costs, names),
         _faults("FAILED", "Stages that failed: run again with --retry-failed.", summary.failures),

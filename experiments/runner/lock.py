@@ -1,4 +1,4 @@
-"""What stands around a run: one run a folder, and signals that end it in order."""
+"""What stands around a run: one run per folder, and signals that end it in order."""
 
 import os
 import platform
@@ -31,22 +31,25 @@ class Interrupted(BaseException):
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; the system frees it when the process ends, however it ends."""
+    """Holds the folder's lock; the system frees it when the process ends, however it ends.
+
+    Raises:
+        FatalError: the folder cannot be made.
+        BusyError: another run holds it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FatalError(
-            f"{folder}: {error.strerror}", "name a folder that can be written: -o DIR"
-        ) from error
+        way = "name a folder that can be written: -o DIR"
+        raise FatalError(f"{folder}: {error.strerror}", way) from error
     owner = folder / ".owner"
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         who = owner.read_text() if owner.exists() else "another process"
-        raise BusyError(
-            f"{folder} is in use by {who}", "wait for it, or name another folder: -o DIR"
-        ) from error
+        way = "wait for it, or name another folder: -o DIR"
+        raise BusyError(f"{folder} is in use by {who}", way) from error
     try:
         owner.write_text(f"pid {os.getpid()} on {platform.node()}")
         yield
@@ -57,7 +60,10 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into `Interrupted` while it lasts (in the main thread, where Python allows it)."""
+    """Turns SIGINT and SIGTERM into `Interrupted` while it lasts, in the main thread alone.
+
+    Python allows it nowhere else.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Interrupted(number)

@@ -1,9 +1,12 @@
-"""Running a grid: what is missing is done, in worker processes that may die, and the same command goes on where it stopped."""
+"""Running a grid: what is missing is done, in worker processes that may die.
+
+The same command goes on where it stopped.
+"""
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -16,8 +19,9 @@ from experiments.plan.cells import planned, write_cells
 from experiments.plan.gridfile import resolved
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
-from experiments.plan.stages import Job, jobs
+from experiments.plan.stages import Job, Stage, jobs, with_data_digests
 from experiments.runner.lock import FatalError, ending_signals, exclusive
+from experiments.runner.older import older_cells
 from experiments.runner.worker import Outcome, record_failure, run_job, start_worker
 from experiments.scene.victim import check_scene
 from poisonbench import log
@@ -50,6 +54,8 @@ class Summary:
         done: newly done.
         failed: "cell: reason" of each that failed in this run.
         damaged: logs of earlier runs that cannot be read; the other cells of their scenes wait.
+        older: a line for each name of the grid of which cells of older code lie in the folder.
+        seconds: wall time.
     """
 
     cells: int
@@ -57,6 +63,7 @@ class Summary:
     done: int = 0
     failed: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    older: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -71,101 +78,128 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
     """
     start = time.perf_counter()
     with exclusive(place.folder), ending_signals():
-        for folder in [place.folder, *sorted((place.folder / "scenes").glob("*/"))]:
-            log.sweep(folder)
+        _sweep(place)
+        grid = with_data_digests(grid, place)
         work = jobs(grid, place, options.threads)
+        stages = [stage for job in work for stage in job.stages]
         if options.retry_failed:
-            for stage in (s for job in work for s in job.stages):
+            for stage in stages:
                 stage.failure.unlink(missing_ok=True)
-        everything = [s for job in work for s in job.stages]
-        summary = Summary(len(everything), sum(s.path.exists() for s in everything))
-        todo = [job for job in work if job.open]
-        for scene in {
-            (job.scene.dataset, job.scene.recipe, job.scene.transfer): job.scene for job in todo
-        }.values():
-            check_scene(scene, place)
+        found = _count_done(stages)
+        cells = planned(grid.name, work)
+        summary = Summary(len(stages), found, older=older_cells(cells, place.folder))
+        open_jobs = [job for job in work if job.open]
+        _check_scenes(open_jobs)
         (place.folder / "grid.toml").write_text(resolved(grid), encoding="utf-8")
-        write_cells(planned(grid.name, work), place.folder)
-        with tqdm(
-            total=len(everything), initial=summary.found, unit="cell", disable=None, file=sys.stderr
-        ) as bar:
-
-            def progress() -> None:
-                bar.n = sum(s.ended for s in everything)
-                bar.refresh()
-
-            outcomes = (
-                _in_process(todo) if options.workers == 0 else _in_pool(todo, options, progress)
-            )
-            for outcome in outcomes:
-                progress()
-                summary.failed += outcome.failed
-                summary.damaged += [outcome.damaged] if outcome.damaged else []
-                if outcome.fatal:
-                    raise FatalError(
-                        outcome.fatal,
-                        "mend it and run the same command again: what is done stays done",
-                    )
-        summary.done = sum(s.path.exists() for s in everything) - summary.found
+        write_cells(cells, place.folder)
+        _do(open_jobs, stages, options, summary)
+        summary.done = _count_done(stages) - found
     summary.seconds = time.perf_counter() - start
     return summary
 
 
-def _in_process(todo: list[Job]) -> Iterator[Outcome]:
-    for job in todo:
+def _sweep(place: Place) -> None:
+    """Removes what killed runs left half-written."""
+    for folder in [place.folder, *sorted((place.folder / "scenes").glob("*/"))]:
+        log.sweep(folder)
+
+
+def _count_done(stages: list[Stage]) -> int:
+    return sum(stage.path.exists() for stage in stages)
+
+
+def _check_scenes(open_jobs: list[Job]) -> None:
+    """Finds what would stop a scene before anything is trained; once for equal data and models."""
+    different = {}
+    for job in open_jobs:
+        different[job.scene.dataset, job.scene.recipe, job.scene.transfer] = job
+    for job in different.values():
+        check_scene(job.scene, job.place)
+
+
+def _do(open_jobs: list[Job], stages: list[Stage], options: Options, summary: Summary) -> None:
+    """Does the jobs and writes into the summary what failed, with a progress bar."""
+    with tqdm(
+        total=len(stages), initial=summary.found, unit="cell", disable=None, file=sys.stderr
+    ) as bar:
+        for outcome in _outcomes(open_jobs, options):
+            bar.n = sum(stage.ended for stage in stages)
+            bar.refresh()
+            summary.failed += outcome.failed
+            if outcome.damaged:
+                summary.damaged.append(outcome.damaged)
+            if outcome.fatal:
+                way = "mend it and run the same command again: what is done stays done"
+                raise FatalError(outcome.fatal, way)
+
+
+def _outcomes(open_jobs: list[Job], options: Options) -> Iterator[Outcome]:
+    """Yields an outcome whenever a job ends; from a pool also an empty one twice a second."""
+    if options.workers > 0:
+        yield from Pool(open_jobs, options).outcomes()
+        return
+    for job in open_jobs:
         yield run_job(job)
 
 
-def _in_pool(todo: list[Job], options: Options, progress: Callable[[], None]) -> Iterator[Outcome]:
-    """Runs jobs in worker processes. A worker that dies costs its stage one more try, then that stage alone."""
-    pool = pebble.ProcessPool(
-        max_workers=min(options.workers, max(1, len(todo))),
-        context=get_context("spawn"),
-        initializer=start_worker,
-        initargs=(os.getpid(), list(sys.path)),
-    )
-    tries: dict[Path, int] = {}
+class Pool:
+    """Worker processes. One that dies costs its stage one more try, then that stage alone."""
 
-    def submit(job: Job) -> None:
-        pending[pool.schedule(run_job, args=[job], timeout=options.timeout)] = job
+    def __init__(self, open_jobs: list[Job], options: Options) -> None:
+        self._jobs = open_jobs
+        self._options = options
+        self._tries: dict[Path, int] = {}
+        self._pending: dict[Future[Outcome], Job] = {}
+        self._pool = pebble.ProcessPool(
+            max_workers=min(options.workers, max(1, len(open_jobs))),
+            context=get_context("spawn"),
+            initializer=start_worker,
+            initargs=(os.getpid(), list(sys.path)),
+        )
 
-    pending: dict[Future[Outcome], Job] = {}
-    try:
-        for job in todo:
-            submit(job)
-        while pending:
-            ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            progress()
-            for future in ready:
-                job = pending.pop(future)
-                try:
-                    yield future.result()
-                except (pebble.ProcessExpired, TimeoutError) as error:
-                    outcome = _after_death(job, error, tries, options)
-                    if job.open:
-                        submit(job)
-                    yield outcome
-        pool.close()
-        pool.join()
-    finally:
-        if pool.active:
-            pool.stop()
-            pool.join(timeout=5)
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yields the outcome of every job, and an empty one whenever half a second has passed."""
+        try:
+            for job in self._jobs:
+                self._submit(job)
+            while self._pending:
+                ready, _ = wait(self._pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                yield Outcome()
+                for future in ready:
+                    yield self._outcome_of(future)
+            self._pool.close()
+            self._pool.join()
+        finally:
+            if self._pool.active:
+                self._pool.stop()
+                self._pool.join(timeout=5)
 
+    def _submit(self, job: Job) -> None:
+        future = self._pool.schedule(run_job, args=[job], timeout=self._options.timeout)
+        self._pending[future] = job
 
-def _after_death(
-    job: Job, error: BaseException, tries: dict[Path, int], options: Options
-) -> Outcome:
-    """Blames the first open stage: a second death in it, or a timeout, is its failure."""
-    if not job.open:
-        return Outcome()
-    stage = job.open[0]
-    tries[stage.path] = tries.get(stage.path, 0) + 1
-    if isinstance(error, TimeoutError):
-        reason = f"took longer than the {options.timeout:g} s allowed"
-    elif tries[stage.path] < 2:
-        return Outcome()
-    else:
-        reason = f"its process died twice (exit code {getattr(error, 'exitcode', 'unknown')})"
-    record_failure(job, stage, reason)
-    return Outcome([f"{job.scene.id}/{stage.path.stem}: {reason}"])
+    def _outcome_of(self, future: Future[Outcome]) -> Outcome:
+        job = self._pending.pop(future)
+        try:
+            return future.result()
+        except (pebble.ProcessExpired, TimeoutError) as error:
+            outcome = self._after_death(job, error)
+            if job.open:
+                self._submit(job)
+            return outcome
+
+    def _after_death(self, job: Job, error: BaseException) -> Outcome:
+        """Blames the first open stage: a second death in it, or a timeout, is its failure."""
+        if not job.open:
+            return Outcome()
+        stage = job.open[0]
+        tries = self._tries.get(stage.path, 0) + 1
+        self._tries[stage.path] = tries
+        if isinstance(error, TimeoutError):
+            reason = f"took longer than the {self._options.timeout:g} s allowed"
+        elif tries < 2:
+            return Outcome()
+        else:
+            reason = f"its process died twice (exit code {getattr(error, 'exitcode', 'unknown')})"
+        record_failure(job, stage, reason)
+        return Outcome([f"{job.scene.id}/{stage.path.stem}: {reason}"])

@@ -1,4 +1,7 @@
-"""What runs in a worker process: one scene, stage by stage; a stage that fails costs itself and what needs it, nothing else."""
+"""What runs in a worker process: one scene, stage by stage.
+
+A stage that fails costs itself and what needs it, nothing else.
+"""
 
 import os
 import signal
@@ -6,29 +9,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
+from experiments.plan.kinds import kind_named, named
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
 from experiments.scene.kinds.cell import Cell
-from experiments.scene.kinds.certify import certify
-from experiments.scene.kinds.judge import detect, estimate, sift
-from experiments.scene.kinds.mitigate import mitigate
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
-
-DO: Mapping[str, Callable[[Cell], None]] = {
-    "scene": lambda _: None,  # making the victim is the stage
-    "influence": estimate,
-    "detect": detect,
-    "filter": sift,
-    "certify": certify,
-    "mitigate": mitigate,
-}
+from poisonbench.log import names
 
 
 @dataclass
@@ -49,26 +41,22 @@ class Outcome:
 def record_failure(job: Job, stage: Stage, reason: str, trace: str = "") -> None:
     """Writes the file that stands for a failed stage."""
     config = {"scene": job.scene.config, **stage.config}
-    log.write(
-        stage.failure,
-        "failure",
-        config=config,
-        data={"reason": reason[:2000], "traceback": trace[-100_000:]},
-        attributes={},
-    )
+    data = {names.REASON: reason[:2000], names.TRACEBACK: trace[-100_000:]}
+    log.write(stage.failure, "failure", config=config, data=data)
 
 
 def run_job(job: Job) -> Outcome:
-    """Does what is open of a job. Errors of a stage end in its failure file; a log that cannot be written ends the run."""
+    """Does what is open of a job.
+
+    Errors of a stage end in its failure file; a log that cannot be written or read ends the job.
+    """
     torch.set_num_threads(job.threads)
     outcome = Outcome()
-    victim: Victim | None = None
-    influence: dict[Method, torch.Tensor] = {}
+    scene_work = SceneWork(job)
     while job.open:
         stage = job.open[0]
         try:
-            victim = victim or make_victim(job.scene, job.place)
-            DO[stage.kind](Cell(job.scene, job.place, stage, victim, influence, job.alarm))
+            scene_work.do(stage)
         except (LogWriteError, MemoryError) as error:
             outcome.fatal = str(error) or "out of memory"
             return outcome
@@ -76,18 +64,45 @@ def run_job(job: Job) -> Outcome:
             outcome.damaged = str(error)
             return outcome
         except Exception as error:  # an attack, an estimator or a defense may raise anything
-            reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, DivergedError):
-                reason = f"diverged in epoch {error.epoch}"
-            elif isinstance(error, PoisonbenchError):
-                reason = str(error)
+            reason = told(error)
             record_failure(job, stage, reason, traceback.format_exc())
             outcome.failed.append(f"{job.scene.id}/{stage.path.stem}: {reason}")
     return outcome
 
 
+class SceneWork:
+    """The stages of one scene, which share its victim and the influence matrix made last."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._victim: Victim | None = None
+        self._influence: dict[Method, torch.Tensor] = {}
+
+    def do(self, stage: Stage) -> None:
+        """Does a stage whose needs are there; making the victim is the stage "scene"."""
+        job = self._job
+        if self._victim is None:
+            self._victim = make_victim(job.scene, job.place)
+        what = kind_named(stage.kind).do
+        if what:
+            do = named(what)
+            do(Cell(job.scene, job.place, stage, self._victim, self._influence, job.alarm))
+
+
+def told(error: Exception) -> str:
+    """Returns the reason that a failure file and the summary of a run give for an error."""
+    if isinstance(error, DivergedError):
+        return f"diverged in epoch {error.epoch}"
+    if isinstance(error, PoisonbenchError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
 def start_worker(parent: int, path: list[str]) -> None:
-    """Prepares a worker process: it leaves Ctrl-C to its parent, ends with it, and finds the same modules."""
+    """Prepares a worker process.
+
+    It leaves Ctrl-C to its parent, ends with it, and finds the same modules.
+    """
     sys.path[:] = path
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

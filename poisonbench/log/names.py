@@ -81,6 +81,17 @@ REMOVED = "removed"  # (n,) bool, the training rows that the new victim no longe
 TEST_BEFORE = "test/before"  # (m0,) bool, clean test points predicted rightly before
 TEST_AFTER = "test/after"  # (m0,) bool, and after
 
+# group-*.h5: s groups of training rows, q pairs of a group and a probe point
+GROUP_ROWS = "group/rows"  # (s, n) bool, the rows of each group
+GROUP_SIZE = "group/size"  # (s,) int64
+PAIR_GROUP = "pair/group"  # (q,) int64, in [0, s)
+PAIR_POINT = "pair/point"  # (q,) int64, row of the probe
+EFFECT_RETRAINING = "effect/retraining"  # (q,) float64, loss without the group less loss with it
+EFFECT_FIRST = "effect/first"  # (q,) float64, estimated to first order
+EFFECT_SECOND = "effect/second"  # (q,) float64, estimated to second order
+
+# memorisation-*.h5 holds SCORE: (n,) float64, the influence of every training row on itself
+
 # failed-*.h5
 REASON = "reason"  # text, a line
 TRACEBACK = "traceback"  # text

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any
 
+from experiments.plan.kinds import WITH_METHODS
 from experiments.report.listing.source import (
     REQUIRED,
     Module,
@@ -22,14 +23,7 @@ from experiments.report.listing.source import (
 )
 from poisonbench.registry import Broken, Table
 
-METHODS = {
-    "attacks": "attacks:ATTACKS",
-    "estimators": "estimators:ESTIMATORS",
-    "detectors": "defenses:DETECTORS",
-    "filters": "defenses:FILTERS",
-    "certifiers": "defenses:CERTIFIERS",
-    "mitigations": "defenses:MITIGATIONS",
-}
+METHODS = {f"{kind.part}s": kind.methods for kind in WITH_METHODS}
 MARK = "experimental"
 THINGS = {"models": "poisonbench.models:MODELS", "datasets": "poisonbench.data:DATASETS"}
 

@@ -1,0 +1,144 @@
+"""What stands behind names from outside the package: a digest of the code, and of data sets.
+
+A name alone does not tell what a cell computes: the code behind `module:Class` may be edited between two
+runs. The digest of a module is that of its source and of those files of its folder that it imports,
+directly or not. Built-in code is told by the released version: no commit makes a new cell.
+"""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from poisonbench.data import DATASETS, load
+from poisonbench.models import MODELS
+from poisonbench.poison_file import fingerprint
+from poisonbench.registry import lookup
+from poisonbench.training import Recipe
+
+OURS = ("poisonbench", "attacks", "estimators", "defenses", "experiments")
+FIRST_VERSION = (
+    "0.1.0"  # which configurations do not name: their identities are older than this rule
+)
+
+
+def code_of(thing: object, target: str = "") -> str:
+    """Returns the sha256 of the code behind a class or function; "" where it is built in.
+
+    Args:
+        thing: the class or function.
+        target: "package.module:name" by which it was found: that module counts too.
+    """
+    modules = [str(getattr(thing, "__module__", "") or "")]
+    if ":" in target:
+        modules.append(target.partition(":")[0])
+    found = []
+    for name in dict.fromkeys(modules):
+        module = sys.modules.get(name)
+        if module is not None and name.partition(".")[0] not in OURS:
+            found.append(_code_of_module(module))
+    return joined(found)
+
+
+def joined(digests: Iterable[str]) -> str:
+    """Returns one digest of several, "" of none; empty ones do not count."""
+    told = [digest for digest in digests if digest]
+    if len(told) < 2:
+        return "".join(told)
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def code_of_models(value: object) -> str:
+    """Returns the sha256 of the code of all models that the recipes in a dataclass name; "" if built in."""
+    if isinstance(value, Recipe):
+        return "" if value.model in MODELS else code_of(model_named(value.model), value.model)
+    if not is_dataclass(value):
+        return ""
+    return joined(code_of_models(getattr(value, field.name)) for field in fields(value))
+
+
+def data_digest(name: str, root: Path | None, download: bool) -> str | None:
+    """Returns the sha256 of the training and test set of a name from outside; None if built in.
+
+    Raises:
+        DataError: see `poisonbench.data.load`.
+    """
+    if name in DATASETS:
+        return None
+    return joined(fingerprint(part) for part in load(name, root, download))
+
+
+def model_named(name: str) -> object:
+    """Returns the function that builds a model."""
+    return lookup(MODELS, name, "model")
+
+
+@cache
+def released_version() -> str:
+    """Returns the version of the package, without what marks a development copy; "" if unknown."""
+    try:
+        version = metadata.version("poisonbench")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return ""
+    return version.partition("+")[0].partition(".dev")[0]
+
+
+def version_mark() -> dict[str, str]:
+    """Returns what a configuration tells of the version: nothing in the first one."""
+    version = released_version()
+    return {} if version in ("", FIRST_VERSION) else {"version": version}
+
+
+@cache
+def _code_of_module(module: ModuleType) -> str:
+    """The digest of a module with the files that it imports; taken once, near the time of its import."""
+    path = getattr(module, "__file__", None)
+    if path is None or not path.endswith(".py"):
+        return ""
+    start = Path(path)
+    found: set[Path] = set()
+    pending = [start]
+    while pending:
+        file = pending.pop()
+        if file not in found:
+            found.add(file)
+            pending += _imported_beside(file)
+    total = hashlib.sha256()
+    for file in sorted(found):
+        content = file.read_bytes()
+        total.update(f"{file.relative_to(start.parent)} {len(content)}\n".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _imported_beside(file: Path) -> Iterator[Path]:
+    """The files in the folder of `file`, or below it, whose names its imports name."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        for name in _names_of(node):
+            parts = name.split(".")
+            for first in range(len(parts)):
+                place = file.parent.joinpath(*parts[first:])
+                for candidate in (place.with_suffix(".py"), place / "__init__.py"):
+                    if candidate.is_file():
+                        yield candidate
+
+
+def _names_of(node: ast.AST) -> Iterator[str]:
+    """The dotted names that an import statement may mean; relative ones from the folder on."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.name
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            yield f"{node.module}.{alias.name}" if node.module else alias.name
+        if node.module:
+            yield node.module
