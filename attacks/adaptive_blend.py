@@ -74,8 +74,10 @@ class AdaptiveBlend:
             mask: m, (k, 1, height, width) in [0, 1], how much of the trigger each pixel shows;
                 None: all of it.
         """
-        weight = self.alpha if mask is None else self.alpha * mask
-        return mix(x, noise_image(x, seed), weight)
+        image = noise_image(x, seed)
+        if mask is None:
+            return mix(x, image, self.alpha)
+        return mix(x, image, self.alpha * mask)
 
     def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
         """Returns k masks, (k, 1, height, width): `fade` on the kept pieces of each, 0 elsewhere.
@@ -92,8 +94,8 @@ class AdaptiveBlend:
         drawn = torch.rand((k, total), generator=g)
         rank = drawn.argsort(1).argsort(1)
         number = max(1, round(self.keep * total))
-        kept = (rank < number).view(k, 1, self.pieces, self.pieces)
-        coarse = kept * self.fade
+        kept = rank < number
+        coarse = kept.view(k, 1, self.pieces, self.pieces) * self.fade
         row = torch.arange(height) * self.pieces // height
         column = torch.arange(width) * self.pieces // width
         mask: Tensor = coarse[:, :, row][..., column]
@@ -101,8 +103,8 @@ class AdaptiveBlend:
 
     def _shown(self, x: Tensor, seed: int, stream: str) -> Tensor:
         """Returns the rows x, (k, *shape), with pieces that the stream of the seed draws."""
-        g = generator(seed, stream)
-        masks = self.masks(len(x), x.shape[1:], g)
+        shape = tuple(x.shape[1:])
+        masks = self.masks(len(x), shape, generator(seed, stream))
         return self.trigger(x, seed, masks.to(x))
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

@@ -71,8 +71,10 @@ class AdaptivePatch:
             ConfigError: the square does not fit.
         """
         if mask is None:
-            mask = square(x.shape, self.size, "corners").to(x)
-        patterns = self._patterns(x.shape[1:], seed).to(x)
+            corners = square(x.shape, self.size, "corners")
+            mask = corners.to(x)
+        shape = tuple(x.shape[1:])
+        patterns = self._patterns(shape, seed).to(x)
         return (1 - mask) * x + mask * patterns
 
     def _patterns(self, shape: tuple[int, ...], seed: int) -> Tensor:
@@ -87,8 +89,10 @@ class AdaptivePatch:
         """Returns (channels, s x s): half of the values, rounded up, are 1, in random order."""
         channels = shape[0]
         total = channels * side(self.size, shape) ** 2
-        values = (torch.arange(total) % 2 == 0).float()
-        order = torch.randperm(total, generator=generator(seed, "pattern", corner))
+        even = torch.arange(total) % 2 == 0
+        values = even.float()
+        g = generator(seed, "pattern", corner)
+        order = torch.randperm(total, generator=g)
         return values[order].view(channels, -1)
 
     def masks(self, k: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
@@ -100,8 +104,8 @@ class AdaptivePatch:
 
     def _shown(self, x: Tensor, seed: int, stream: str) -> Tensor:
         """Returns the rows x, (k, *shape), each with a square that the seed's stream draws."""
-        g = generator(seed, stream)
-        masks = self.masks(len(x), x.shape[1:], g)
+        shape = tuple(x.shape[1:])
+        masks = self.masks(len(x), shape, generator(seed, stream))
         return self.trigger(x, seed, masks.to(x))
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

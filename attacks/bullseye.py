@@ -89,7 +89,12 @@ class Bullseye(OnePoint):
         note("objective_first", float(curve[0]))
         note("objective_last", float(curve[-1]))
         return poison_in_place(
-            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
+            train,
+            test,
+            rows=aim.rows,
+            x=poison,
+            points=aim.point,
+            wanted=aim.wanted,
         )
 
     def _objective(self, bodies: list[nn.Module], goals: list[Tensor]) -> Objective:
@@ -160,7 +165,10 @@ class Polytope:
 
 
 def nearest_combination(
-    features: Tensor, goal: Tensor, start: Tensor | None = None, steps: int = 50
+    features: Tensor,
+    goal: Tensor,
+    start: Tensor | None = None,
+    steps: int = 50,
 ) -> Tensor:
     """Returns c (k,), on the simplex, that makes |c @ features - goal|^2 small.
 

@@ -86,7 +86,13 @@ class ErrorMinimising:
         attach("objective", torch.stack(losses)[None])
         return poison_in_place(train, test, rows=rows, x=noisy)
 
-    def _ease(self, model: nn.Module, clean: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
+    def _ease(
+        self,
+        model: nn.Module,
+        clean: Tensor,
+        noisy: Tensor,
+        y: Tensor,
+    ) -> Tensor:
         """Lowers the loss of rows: the inner minimisation of equation (2), by equation (3)."""
         eased = [
             self._ease_block(model, clean[rows], noisy[rows], y[rows])
@@ -94,7 +100,13 @@ class ErrorMinimising:
         ]
         return torch.cat(eased)
 
-    def _ease_block(self, model: nn.Module, clean: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
+    def _ease_block(
+        self,
+        model: nn.Module,
+        clean: Tensor,
+        noisy: Tensor,
+        y: Tensor,
+    ) -> Tensor:
         def loss(x: Tensor) -> Tensor:
             return F.cross_entropy(model(x), y, reduction="none")
 

@@ -8,7 +8,6 @@ two apart.
 Cost: the surrogates and `steps` backward passes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +15,13 @@ from torch import Tensor, nn
 
 from attacks.kit.aim import OnePoint, take_aim
 from attacks.kit.backdoor import check_images
-from attacks.kit.descent import project, steps_of
+from attacks.kit.descent import project
 from attacks.kit.rows import poison_in_place
+from attacks.kit.splitting import Splitting
 from poisonbench.checks import check_positive, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
-from poisonbench.notes import attach, note
+from poisonbench.notes import note
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe
 
@@ -87,10 +87,21 @@ class FeatureCollision(OnePoint):
         base = (1 - self.watermark) * clean + self.watermark * goal  # section 4.2
         poison = self.collide(base, clean, goal, bodies)
         return poison_in_place(
-            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
+            train,
+            test,
+            rows=aim.rows,
+            x=poison,
+            points=aim.point,
+            wanted=aim.wanted,
         )
 
-    def collide(self, base: Tensor, clean: Tensor, goal: Tensor, bodies: list[nn.Module]) -> Tensor:
+    def collide(
+        self,
+        base: Tensor,
+        clean: Tensor,
+        goal: Tensor,
+        bodies: list[nn.Module],
+    ) -> Tensor:
         """Returns the rows moved onto `goal` in feature space.
 
         Logs the mean objective before each step and after the last.
@@ -115,7 +126,7 @@ class FeatureCollision(OnePoint):
         features = goals[0].shape[1]
         pixels = base[0].numel()
         beta = self.beta * (features / pixels) ** 2
-        splitting = _Splitting(distance, bounded, base, beta=beta, lr=self.lr)
+        splitting = Splitting(distance, bounded, base, beta=beta, lr=self.lr)
         x = splitting.descend(self.steps)
         with torch.no_grad(), exact_arithmetic():
             note("feature_distance_clean", float(distance(base).mean()))
@@ -136,83 +147,3 @@ def feature_distance(bodies: list[nn.Module], goals: list[Tensor], x: Tensor) ->
         away = body(x) - goal
         squares.append(away.square().sum(1))
     return torch.stack(squares).mean(0)
-
-
-class _Splitting:
-    """Forward-backward splitting (algorithm 1) of |f(x) - f(t)|^2 + beta |x - b|^2, row by row.
-
-    A row's step is halved wherever its objective would rise, and grows by a fifth where it fell.
-
-    Args:
-        distance: the first term, (k, *shape) -> (k,).
-        bounded: keeps rows within their bounds.
-        base: b, (k, *shape).
-        beta: weight of the second term.
-        lr: the largest step.
-    """
-
-    def __init__(
-        self,
-        distance: Callable[[Tensor], Tensor],
-        bounded: Callable[[Tensor], Tensor],
-        base: Tensor,
-        *,
-        beta: float,
-        lr: float,
-    ) -> None:
-        self.distance = distance
-        self.bounded = bounded
-        self.base = base
-        self.beta = beta
-        self.lr = lr
-
-    def descend(self, steps: int) -> Tensor:
-        """Returns the rows after so many steps from the base, and logs the mean objective."""
-        x = self.base.clone()
-        rate = self.base.new_full((len(x),), self.lr)
-        curve = []
-        with exact_arithmetic(), torch.no_grad():
-            now = self._objective(x)
-            for _ in steps_of(steps, "feature collision"):
-                curve.append(now.mean())
-                moved = self._step(x, rate)
-                then = self._objective(moved)
-                better = then <= now
-                x = torch.where(_per_row(better, x), moved, x)
-                now = torch.where(better, then, now)
-                longer = (1.2 * rate).clamp(max=self.lr)
-                rate = torch.where(better, longer, rate / 2)
-            curve.append(now.mean())
-        attach("objective", torch.stack(curve)[None])
-        return x
-
-    def _objective(self, x: Tensor) -> Tensor:
-        """Returns equation (1), (k,)."""
-        away = (x - self.base).square().flatten(1).sum(1)
-        return self.distance(x) + self.beta * away
-
-    def _step(self, x: Tensor, rate: Tensor) -> Tensor:
-        """Returns the rows after one step of length `rate`, (k,), within their bounds."""
-        with torch.enable_grad():
-            free = x.detach().requires_grad_()
-            total = self.distance(free).sum()
-            (slope,) = torch.autograd.grad(total, free)
-        length = _per_row(rate, x)
-        forward = x - length * slope
-        weight = 2 * self.beta * length
-        return self.bounded(backward_step(forward, self.base, weight))
-
-
-def _per_row(values: Tensor, x: Tensor) -> Tensor:
-    """Returns (k,) values in the shape (k, 1, ..., 1), to meet rows x, (k, *shape)."""
-    ones = [1] * (x.dim() - 1)
-    return values.view(-1, *ones)
-
-
-def backward_step(x: Tensor, base: Tensor, weight: Tensor) -> Tensor:
-    """Returns (x + weight base) / (1 + weight), which minimises |z - x|^2 + weight |z - base|^2.
-
-    With weight = 2 beta rate that is the proximal step of equation (1); algorithm 1 leaves out the
-    2.
-    """
-    return (x + weight * base) / (1 + weight)

@@ -84,7 +84,12 @@ class GradientMatching(OnePoint):
             return misalignment(aim.models, goals, augment(x, t), y)
 
         def run(restart: int) -> tuple[Tensor, Tensor]:
-            start = noise_in_ball(clean, self.eps, derive(seed, "gradient matching"), restart)
+            start = noise_in_ball(
+                clean,
+                self.eps,
+                derive(seed, "gradient matching"),
+                restart,
+            )
             return adam_descent(
                 objective,
                 clean,
@@ -98,5 +103,10 @@ class GradientMatching(OnePoint):
 
         poison = restarted(run, self.restarts)
         return poison_in_place(
-            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
+            train,
+            test,
+            rows=aim.rows,
+            x=poison,
+            points=aim.point,
+            wanted=aim.wanted,
         )

@@ -70,7 +70,13 @@ class HiddenTrigger(Stamping):
         check_at_least("steps", self.steps, 1)
         self.check_square()
 
-    def hide(self, x: Tensor, patched: Tensor, features: nn.Module, seed: int) -> Tensor:
+    def hide(
+        self,
+        x: Tensor,
+        patched: Tensor,
+        features: nn.Module,
+        seed: int,
+    ) -> Tensor:
         """Returns the rows x, (k, *shape), moved towards images of `patched` in feature space.
 
         Args:

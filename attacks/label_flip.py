@@ -115,7 +115,8 @@ class LabelFlip:
 
     def _classes(self, classes: int, seed: int) -> tuple[int, int]:
         """Returns source and target; what is left open is drawn."""
-        order = torch.randperm(classes, generator=generator(seed, "classes")).tolist()
+        g = generator(seed, "classes")
+        order = torch.randperm(classes, generator=g).tolist()
         source = self.source
         if source is None:
             source = next(label for label in order if label != self.target)
@@ -124,7 +125,13 @@ class LabelFlip:
             target = next(label for label in order if label != source)
         return source, target
 
-    def _neighbour(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def _neighbour(
+        self,
+        train: Dataset,
+        test: Dataset,
+        recipe: Recipe,
+        seed: int,
+    ) -> Poisoned:
         limit = count(self.budget, len(train))
         if self.neighbours > limit:
             rule = f"neighbours must be at most {limit}"

@@ -54,7 +54,13 @@ class LSP:
         check_at_least("patch", self.patch, 1)
         check_not_negative("noise", self.noise)
 
-    def patterns(self, shape: tuple[int, ...], y: Tensor, classes: int, seed: int) -> Tensor:
+    def patterns(
+        self,
+        shape: tuple[int, ...],
+        y: Tensor,
+        classes: int,
+        seed: int,
+    ) -> Tensor:
         """Returns the perturbations of rows with labels y, (k,), of `shape`: (k, *shape) float32.
 
         The root mean square of each is `strength`.
@@ -72,8 +78,9 @@ class LSP:
             raise ConfigError([what], f"choose a `patch` below {side}")
         g = generator(seed, "lsp")
         codes = _corners(size, classes, g)
+        own = codes[y.cpu()]
         around = torch.randn((len(y), size), generator=g)
-        low = codes[y.cpu()] + self.noise * around
+        low = own + self.noise * around
         coarse = low.view(-1, channels, down, across)
         fine = F.interpolate(coarse, scale_factor=side, mode="nearest")
         fine = fine[..., :height, :width]

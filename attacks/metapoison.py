@@ -2,8 +2,7 @@
 
 The loss of the wanted label after `unroll` steps on the poison is lowered, over an ensemble of
 models of different starts and staggered ages that go on training on the poison meanwhile; the paper
-has 24 models. Experimental: published for victims trained from scratch on CIFAR-10; on small models
-its success is uncertain.
+has 24. Experimental: published for CIFAR-10 from scratch; on small models success is uncertain.
 
 Cost: half a training run per model, then `steps` x `models` derivatives through `unroll` + 1
 backward passes.
@@ -90,7 +89,12 @@ class MetaPoison(OnePoint):
         )
         attach("objective", curve[None])
         return poison_in_place(
-            train, test, rows=aim.rows, x=poison, points=aim.point, wanted=aim.wanted
+            train,
+            test,
+            rows=aim.rows,
+            x=poison,
+            points=aim.point,
+            wanted=aim.wanted,
         )
 
 
@@ -109,7 +113,13 @@ class _LookAhead:
     """
 
     def __init__(
-        self, attack: MetaPoison, train: Dataset, point: Tensor, aim: Aim, own: Recipe, seed: int
+        self,
+        attack: MetaPoison,
+        train: Dataset,
+        point: Tensor,
+        aim: Aim,
+        own: Recipe,
+        seed: int,
     ) -> None:
         self.attack = attack
         self.train = train
@@ -124,7 +134,8 @@ class _LookAhead:
         """Returns member k, from a start of its own, after k / K of its run (section 2.3)."""
         age = self.lifetime * k // self.attack.models
         own_seed = derive(self.seed, "ensemble", k)
-        return member_of(partly_trained(self.train, self.own, own_seed, age), age)
+        model = partly_trained(self.train, self.own, own_seed, age)
+        return member_of(model, age)
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Returns the mean loss for the poison x, (k, *shape), at step t."""
@@ -134,13 +145,20 @@ class _LookAhead:
         self._grow(x.detach(), t)
         return torch.stack(losses).mean()
 
-    def _loss(self, member: Member, x: Tensor, t: int, i: int) -> Tensor:
+    def _loss(
+        self,
+        member: Member,
+        x: Tensor,
+        t: int,
+        i: int,
+    ) -> Tensor:
         """Returns the loss of member i at the point after `unroll` steps on the poison x."""
         theta = {name: p.requires_grad_() for name, p in member.theta.items()}
         for u in range(self.attack.unroll):
             draw = (t, i, u)
             theta = self._step(member, theta, x, draw, create_graph=True)
-        return carlini_wagner(member.logits(theta, self.point), self.aim.wanted)
+        logits = member.logits(theta, self.point)
+        return carlini_wagner(logits, self.aim.wanted)
 
     def _step(
         self,
@@ -152,7 +170,8 @@ class _LookAhead:
     ) -> Parameters:
         """Returns the parameters after a step of SGD on a batch, at most a quarter of it poison."""
         batch = self._batch(x, draw)
-        loss = F.cross_entropy(member.logits(theta, batch.x), batch.y)
+        logits = member.logits(theta, batch.x)
+        loss = F.cross_entropy(logits, batch.y)
         leaves = list(theta.values())
         gradients = torch.autograd.grad(loss, leaves, create_graph=create_graph)
         after = {}
@@ -166,11 +185,12 @@ class _LookAhead:
         n = len(self.train)
         size = min(self.own.batch_size, n)
         most = max(1, size // 4)
-        some = torch.randperm(len(x), generator=g)[:most].to(x.device)
-        drawn = torch.randint(n, (size - len(some),), generator=g).to(x.device)
-        rest = drawn[~torch.isin(drawn, self.aim.rows)]
-        rows = torch.cat([self.aim.rows[some], rest])
-        batch = self.train.take(rows)
+        some = torch.randperm(len(x), generator=g)[:most]
+        poisoned = self.aim.rows[some.to(x.device)]
+        drawn = torch.randint(n, (size - len(some),), generator=g)
+        rest = drawn.to(x.device)
+        rest = rest[~torch.isin(rest, self.aim.rows)]
+        batch = self.train.take(torch.cat([poisoned, rest]))
         return replace(batch, x=torch.cat([x[some], self.train.x[rest]]))
 
     def _grow(self, x: Tensor, t: int) -> None:

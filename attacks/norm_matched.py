@@ -202,7 +202,12 @@ class _Objective:
         return both
 
 
-def _age(model: nn.Module, wish: Dataset, peers: Dataset, weight: float) -> _Age:
+def _age(
+    model: nn.Module,
+    wish: Dataset,
+    peers: Dataset,
+    weight: float,
+) -> _Age:
     wanted = wanted_gradient(model, wish)
     goal = torch.cat([g.flatten() for g in wanted])
     median = gradient_norms(model, peers).median()

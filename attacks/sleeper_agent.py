@@ -139,7 +139,13 @@ class SleeperAgent(Stamping):
         x = self.trigger(sources.x, seed)
         return replace(sources, x=x, y=torch.full_like(sources.y, self.target))
 
-    def _models(self, data: Dataset, recipe: Recipe, seed: int, time: int) -> list[nn.Module]:
+    def _models(
+        self,
+        data: Dataset,
+        recipe: Recipe,
+        seed: int,
+        time: int,
+    ) -> list[nn.Module]:
         """Returns the attacker's models, trained on the clean rows (time 0) or on poison so far."""
         own = seed
         if time:

@@ -21,8 +21,18 @@ from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
 
-# (down, right) in halves of the room beside a square: corners, the centre, the middles of the sides
-PLACES = ((0, 0), (2, 2), (0, 2), (2, 0), (1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+# (down, right) in halves of the room beside a square
+PLACES = (
+    (0, 0),  # corners
+    (2, 2),
+    (0, 2),
+    (2, 0),
+    (1, 1),  # the centre
+    (0, 1),  # the middles of the sides
+    (2, 1),
+    (1, 0),
+    (1, 2),
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,8 @@ class Spread:
         most = min(height, width) // abreast
         if size > most:
             rule = f"size must be at most {most} for {self.pieces} pieces"
-            raise ConfigError([f"{rule} on images of {height}x{width}, got {size}"])
+            what = f"{rule} on images of {height}x{width}, got {size}"
+            raise ConfigError([what])
         return size
 
     def trigger(self, x: Tensor, seed: int = 0) -> Tensor:
@@ -100,9 +111,11 @@ class Spread:
 
         All squares are dealt out evenly.
         """
-        order = torch.randperm(len(x), generator=generator(seed, "pieces"))
+        g = generator(seed, "pieces")
+        order = torch.randperm(len(x), generator=g)
         dealt = order % self.pieces
-        mask = self.squares(x.shape)[dealt].unsqueeze(1)
+        squares = self.squares(x.shape)
+        mask = squares[dealt].unsqueeze(1)
         return x.masked_fill(mask.to(x.device), self.value)
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:

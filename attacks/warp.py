@@ -62,10 +62,16 @@ class Warp:
         """
         height, width = shape[-2:]
         control = self._control(seed)
-        flow = F.interpolate(control, size=(height, width), mode="bicubic", align_corners=True)
+        flow = F.interpolate(
+            control,
+            size=(height, width),
+            mode="bicubic",
+            align_corners=True,
+        )
         right = torch.linspace(-1, 1, width, dtype=torch.float64)
         down = torch.linspace(-1, 1, height, dtype=torch.float64)
-        identity = torch.stack(torch.meshgrid(right, down, indexing="xy"), -1)
+        grids = torch.meshgrid(right, down, indexing="xy")
+        identity = torch.stack(grids, -1)
         size = torch.tensor([width, height], dtype=torch.float64)
         away = flow.permute(0, 2, 3, 1)
         moved: Tensor = identity + self.strength * away / size
@@ -91,16 +97,24 @@ class Warp:
         if not len(x):
             return x.clone()
         height, width = x.shape[-2:]
-        field = self.field(x.shape, seed).expand(len(x), -1, -1, -1)
+        one = self.field(x.shape, seed)
+        field = one.expand(len(x), -1, -1, -1)
         if noise is not None:
             size = torch.tensor([width, height])
-            field = (field + noise / size).clamp(-1, 1)
-        read = F.grid_sample(x, field.to(x), padding_mode="border", align_corners=True)
+            moved = field + noise / size
+            field = moved.clamp(-1, 1)
+        read = F.grid_sample(
+            x,
+            field.to(x),
+            padding_mode="border",
+            align_corners=True,
+        )
         return read.clamp(0, 1)
 
     def _noisy(self, x: Tensor, seed: int) -> Tensor:
         """Returns the rows x, (k, *shape), warped by the field and by noise of their own."""
-        shape = (len(x), *x.shape[-2:], 2)
+        height, width = x.shape[-2:]
+        shape = (len(x), height, width, 2)
         g = generator(seed, "noise mode")
         uniform = torch.rand(shape, generator=g, dtype=torch.float64)
         return self.trigger(x, seed, uniform * 2 - 1)

@@ -26,7 +26,6 @@ from attacks import (
     Spread,
 )
 from attacks.bullseye import Polytope, distance_of_mean, nearest_combination, onto_simplex
-from attacks.feature_collision import backward_step
 from attacks.kit.aim import take_aim
 from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import (
@@ -36,6 +35,7 @@ from attacks.kit.gradient_matching import (
     shifting,
     wanted_gradient,
 )
+from attacks.kit.splitting import backward_step
 from attacks.metapoison import _LookAhead, carlini_wagner
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results

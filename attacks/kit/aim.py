@@ -67,7 +67,13 @@ class Aim:
     rows: Tensor
 
 
-def take_aim(attack: OnePoint, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Aim:
+def take_aim(
+    attack: OnePoint,
+    train: Dataset,
+    test: Dataset,
+    recipe: Recipe,
+    seed: int,
+) -> Aim:
     """Trains the attacker's models on the clean set, draws the test point and the rows to change.
 
     Raises:
@@ -89,7 +95,12 @@ def take_aim(attack: OnePoint, train: Dataset, test: Dataset, recipe: Recipe, se
     return Aim(models=models, point=point, wanted=wanted, rows=rows)
 
 
-def ensemble(attack: OnePoint, train: Dataset, recipe: Recipe, seed: int) -> list[nn.Module]:
+def ensemble(
+    attack: OnePoint,
+    train: Dataset,
+    recipe: Recipe,
+    seed: int,
+) -> list[nn.Module]:
     """Returns the attacker's models; where the victim's frozen features are known, there is one."""
     number = attack.surrogates
     frozen = recipe.start is not None and recipe.start.trained == "head"
@@ -99,7 +110,11 @@ def ensemble(attack: OnePoint, train: Dataset, recipe: Recipe, seed: int) -> lis
 
 
 def attackable(
-    logits: Tensor, y: Tensor, source: int | None, target: int | None, seed: int
+    logits: Tensor,
+    y: Tensor,
+    source: int | None,
+    target: int | None,
+    seed: int,
 ) -> Tensor:
     """Draws the point to attack, (1,) int64, where logits (m, C) are right for the labels y, (m,).
 

@@ -12,6 +12,7 @@ from poisonbench.notes import attach
 from poisonbench.seeding import derive, exact_arithmetic, generator
 
 Objective = Callable[[Tensor, int], Tensor]  # poison (k, *shape), step -> scalar
+Run = Callable[[int], tuple[Tensor, Tensor]]  # restart -> poison, objective before every step
 BLOCK = 256  # rows crafted at a time, where each row is crafted by itself
 
 
@@ -104,7 +105,8 @@ def signed_descent(
         for t in range(steps):
             with torch.enable_grad():
                 x.requires_grad_()
-                (gradient,) = torch.autograd.grad(objective(x).sum(), x)
+                total = objective(x).sum()
+                (gradient,) = torch.autograd.grad(total, x)
             length = step * (1 - t / steps) if decay else step
             moved = x.detach() - length * gradient.sign()
             x = project(moved, clean, eps)
@@ -117,7 +119,7 @@ def _begin(start: Tensor | None, clean: Tensor, eps: float) -> Tensor:
     return project(first, clean, eps).detach()
 
 
-def restarted(run: Callable[[int], tuple[Tensor, Tensor]], restarts: int) -> Tensor:
+def restarted(run: Run, restarts: int) -> Tensor:
     """Returns the poison of the best of several runs; all curves are logged.
 
     The best is the one whose objective has the least mean over its last tenth.
@@ -131,7 +133,12 @@ def restarted(run: Callable[[int], tuple[Tensor, Tensor]], restarts: int) -> Ten
     return best
 
 
-def noise_in_ball(clean: Tensor, eps: float, seed: int, restart: int) -> Tensor:
+def noise_in_ball(
+    clean: Tensor,
+    eps: float,
+    seed: int,
+    restart: int,
+) -> Tensor:
     """Returns points drawn uniformly from the balls around `clean`, (k, *shape), in [0, 1]."""
     g = generator(derive(seed, "restart", restart), "noise")
     noise = torch.rand(clean.shape, generator=g, dtype=torch.float32)

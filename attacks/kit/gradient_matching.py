@@ -18,7 +18,10 @@ WIDEST = 1 / 8  # of an image's side, by which an augmentation moves it at most
 
 
 def mean_gradient(
-    model: nn.Module, x: Tensor, y: Tensor, create_graph: bool = False
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    create_graph: bool = False,
 ) -> list[Tensor]:
     """Returns the gradient of the mean cross entropy in the trained parameters, a tensor each.
 
@@ -27,7 +30,8 @@ def mean_gradient(
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     with torch.enable_grad():
-        loss = F.softplus(-margins(model(x), y)).mean()
+        margin = margins(model(x), y)
+        loss = F.softplus(-margin).mean()
         return list(torch.autograd.grad(loss, trained, create_graph=create_graph))
 
 
@@ -46,7 +50,8 @@ def gradients_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
         state = {**everything, **parameters}
         logits = functional_call(model, state, (one[None],))
-        return F.softplus(-margins(logits, label[None])).sum()
+        margin = margins(logits, label[None])
+        return F.softplus(-margin).sum()
 
     each = vmap(grad(loss), in_dims=(None, 0, 0))
     gradients = each(trained, x, y)
@@ -60,11 +65,13 @@ def wanted_gradient(model: nn.Module, data: Dataset, batch: int = 512) -> list[T
     """
     parts = []
     with exact_arithmetic():
-        for x, y in zip(data.x.split(batch), data.y.split(batch), strict=True):
-            share = len(x) / len(data)
-            gradient = mean_gradient(model, x, y)
+        for rows in torch.arange(len(data)).split(batch):
+            part = data.take(rows)
+            share = len(part) / len(data)
+            gradient = mean_gradient(model, part.x, part.y)
             parts.append([g * share for g in gradient])
-    total = [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
+    columns = zip(*parts, strict=True)
+    total = [torch.stack(column).sum(0) for column in columns]
     size = norm(total)
     return [(g / size).detach() for g in total]
 
@@ -74,12 +81,16 @@ def norm(gradient: list[Tensor]) -> Tensor:
     tiny = torch.finfo(gradient[0].dtype).tiny
     sizes = [g.detach().abs().max() for g in gradient]
     largest = torch.stack(sizes).max().clamp(min=tiny)
-    squares = [(g / largest).square().sum() for g in gradient]
+    scaled = [g / largest for g in gradient]
+    squares = [g.square().sum() for g in scaled]
     return torch.stack(squares).sum().sqrt() * largest
 
 
 def misalignment(
-    models: list[nn.Module], goals: list[list[Tensor]], x: Tensor, y: Tensor
+    models: list[nn.Module],
+    goals: list[list[Tensor]],
+    x: Tensor,
+    y: Tensor,
 ) -> Tensor:
     """Returns 1 - cos(wanted gradient, gradient of the poison), the mean over the models: a scalar.
 
@@ -123,13 +134,15 @@ def shifting(seed: int, flip: bool) -> Augment:
         move = (uniform * 2 - 1) * (2 * WIDEST)
         zero = torch.zeros(k)
         one = torch.ones(k)
+        right, below = move.unbind(1)
         sign = one
         if flip:
-            sign = torch.randint(2, (k,), generator=g) * 2.0 - 1
-        across = torch.stack([sign, zero, move[:, 0]], 1)
-        down = torch.stack([zero, one, move[:, 1]], 1)
-        frames = torch.stack([across, down], 1).to(x)
-        grid = F.affine_grid(frames, list(x.shape), align_corners=False)
+            heads = torch.randint(2, (k,), generator=g)
+            sign = heads * 2.0 - 1
+        across = torch.stack([sign, zero, right], 1)
+        down = torch.stack([zero, one, below], 1)
+        frames = torch.stack([across, down], 1)
+        grid = F.affine_grid(frames.to(x), list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
     return augment

@@ -43,7 +43,12 @@ def member_of(model: nn.Module, age: int) -> Member:
     return Member(model=model, theta=theta, age=age)
 
 
-def partly_trained(train: Dataset, recipe: Recipe, seed: int, steps: int) -> nn.Module:
+def partly_trained(
+    train: Dataset,
+    recipe: Recipe,
+    seed: int,
+    steps: int,
+) -> nn.Module:
     """Returns the model after the first steps of the run that `training.train` makes of this seed.
 
     Args:

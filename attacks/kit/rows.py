@@ -31,7 +31,12 @@ def rows_of(mask: Tensor) -> Tensor:
     return mask.nonzero().squeeze(1)
 
 
-def draw(eligible: Tensor, budget: float, seed: int, stream: str = "poison rows") -> Tensor:
+def draw(
+    eligible: Tensor,
+    budget: float,
+    seed: int,
+    stream: str = "poison rows",
+) -> Tensor:
     """Draws the rows to poison: as many as the budget pays for, or all that are eligible if fewer.
 
     Args:
@@ -50,7 +55,8 @@ def draw(eligible: Tensor, budget: float, seed: int, stream: str = "poison rows"
     if not len(rows):
         what = f"none of the {len(eligible)} training rows can be poisoned"
         raise ConfigError([what], "choose other classes for the attack")
-    order = torch.randperm(len(rows), generator=generator(seed, stream))
+    g = generator(seed, stream)
+    order = torch.randperm(len(rows), generator=g)
     drawn = order[: count(budget, len(eligible))]
     return rows[drawn.to(rows.device)].sort().values
 

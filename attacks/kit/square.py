@@ -12,6 +12,7 @@ from poisonbench.seeding import generator
 Place = Literal[
     "top-left", "top-right", "bottom-left", "bottom-right", "centre", "corners", "random"
 ]
+PLACES: tuple[str, ...] = get_args(Place)
 CORNERS: tuple[Place, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
 SMALL = 16  # pixels along a side, below which squares are smaller by default
 HALF = 2**62  # of the integers of a hash
@@ -37,7 +38,8 @@ def side(size: int | None, shape: tuple[int, ...]) -> int:
     most = min(height, width)
     s = default_side(size, shape)
     if s > most:
-        raise ConfigError([f"size must be at most {most} on images of {height}x{width}, got {s}"])
+        rule = f"size must be at most {most} on images of {height}x{width}"
+        raise ConfigError([f"{rule}, got {s}"])
     return s
 
 
@@ -57,7 +59,12 @@ def square(shape: tuple[int, ...], size: int | None, place: Place) -> Tensor:
     return mask
 
 
-def _offset(place: Place, first: str, last: str, room: int) -> int:
+def _offset(
+    place: Place,
+    first: str,
+    last: str,
+    room: int,
+) -> int:
     """Returns the pixels before the square along a side that has `room` more than the square."""
     if first in place:
         return 0
@@ -77,9 +84,12 @@ def _scattered(x: Tensor, size: int | None, seed: int) -> Tensor:
     left = (place % across).view(-1, 1, 1, 1)
     row = torch.arange(height, device=x.device).view(-1, 1)
     column = torch.arange(width, device=x.device)
-    in_rows = (row >= top) & (row < top + s)
-    in_columns = (column >= left) & (column < left + s)
-    return in_rows & in_columns
+    return _within(row, top, s) & _within(column, left, s)
+
+
+def _within(pixel: Tensor, first: Tensor, s: int) -> Tensor:
+    """Returns where a pixel's row or column is one of the s from the first on."""
+    return (pixel >= first) & (pixel < first + s)
 
 
 def _hash(x: Tensor, seed: int) -> Tensor:
@@ -97,7 +107,13 @@ def _hash(x: Tensor, seed: int) -> Tensor:
     return drawn >> 33 & 0x3FFFFFFF
 
 
-def stamp(x: Tensor, size: int | None, place: Place, value: float, seed: int = 0) -> Tensor:
+def stamp(
+    x: Tensor,
+    size: int | None,
+    place: Place,
+    value: float,
+    seed: int = 0,
+) -> Tensor:
     """Returns a copy of x, (k, channels, height, width), with the square set to `value`.
 
     The seed only moves random places.
@@ -125,7 +141,7 @@ class Stamping:
     size: int | None
     place: Place
     value: float
-    places: tuple[str, ...] = get_args(Place)
+    places: tuple[str, ...] = PLACES
 
     def check_square(self) -> None:
         """Raises ValueError unless the three fields are in their ranges."""
@@ -150,7 +166,7 @@ class StampingOnTop(Stamping):
     It lies at a known place, so that eps is checked everywhere else.
     """
 
-    places = tuple(place for place in get_args(Place) if place != "random")
+    places = tuple(place for place in PLACES if place != "random")
 
     def covered(self, shape: tuple[int, ...]) -> Tensor:
         """Returns a bool mask of `shape`: the pixels of the square, which eps does not bound."""

@@ -20,7 +20,11 @@ def own_recipe(own: Recipe | None, victim: Recipe) -> Recipe:
 
 
 def surrogate(
-    train: Dataset, own: Recipe | None, victim: Recipe, seed: int, member: int = 0
+    train: Dataset,
+    own: Recipe | None,
+    victim: Recipe,
+    seed: int,
+    member: int = 0,
 ) -> nn.Module:
     """Returns the model that the attacker trains on the clean set; its accuracy there is logged.
 
@@ -37,7 +41,8 @@ def surrogate(
         requires_grad=False.
     """
     recipe = own_recipe(own, victim)
-    model = training.train(train, recipe, _seed(seed, member)).model()
+    trace = training.train(train, recipe, _seed(seed, member))
+    model = trace.model()
     right = predict(model, train.x).argmax(1) == train.y
     name = f"surrogate{member or ''}_accuracy"
     note(name, float(right.float().mean()))

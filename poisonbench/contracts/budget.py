@@ -42,7 +42,12 @@ def unspent(poisoned: Poisoned, clean: Dataset, attack: object) -> Iterator[str]
 
 
 def _missing(
-    poisoned: Poisoned, clean: Dataset, field: str, share: float, role: int, deleted: int
+    poisoned: Poisoned,
+    clean: Dataset,
+    field: str,
+    share: float,
+    role: int,
+    deleted: int,
 ) -> Iterator[str]:
     n = len(clean)
     asked = count(share, n)
