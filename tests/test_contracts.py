@@ -87,6 +87,17 @@ def at(row: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return make
 
 
+def pixel(row: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a copy with `value` in the last pixel of `row`."""
+
+    def make(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.clone()
+        tensor[row, 0, -1, -1] = value
+        return tensor
+
+    return make
+
+
 def classes(p, train, test):
     return dataclasses.replace(p, train=dataclasses.replace(p.train, classes=5))
 
@@ -120,6 +131,11 @@ CASES = [
     ("dtype", Broken(put("targets.x", torch.Tensor.double))),
     ("finite", Broken(put("train.x", at(2, torch.nan)))),
     ("finite", Broken(put("targets.x", at(1, torch.inf)))),
+    ("finite", Broken(put("train.x", pixel(2, torch.nan)))),
+    ("range", Broken(put("train.x", pixel(2, 1.001)))),
+    ("range", Broken(put("targets.x", pixel(0, -0.001)))),
+    ("clean", Broken(put("train.x", pixel(0, 0.5)))),
+    ("budget", Broken(put("origin", at(2, -1)))),  # a new row does not stand for a deleted one
     ("range", Broken(put("train.x", at(2, 1.001)))),
     ("range", Broken(put("targets.x", at(0, -0.001)))),
     ("label", Broken(put("train.y", at(2, 4)))),

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch.utils.data import Subset, TensorDataset
 
 from poisonbench.data import Dataset, check_values, default_root, join, load, subset
 from poisonbench.errors import ConfigError, DataError
+from poisonbench.seeding import generator
 
 
 def test_digits_are_embedded_images_split_without_overlap(digits: tuple[Dataset, Dataset]):
@@ -22,6 +24,17 @@ def test_digits_are_embedded_images_split_without_overlap(digits: tuple[Dataset,
     assert float(train.x.max()) == 1
     rows = torch.cat([train.x, test.x]).flatten(1)
     assert len(rows.unique(dim=0)) == len(rows), "an image stands in both parts, or twice"
+
+
+def test_the_digits_are_split_in_the_order_of_their_own_stream_of_seed_0(
+    digits: tuple[Dataset, Dataset],
+):
+    bunch = load_digits()
+    order = torch.randperm(1797, generator=generator(0, "digits")).numpy()
+    train, test = digits
+    assert torch.cat([train.y, test.y]).tolist() == bunch.target[order].tolist()
+    x = torch.cat([train.x, test.x]).squeeze(1)
+    assert torch.equal(x, torch.tensor(bunch.images[order] / 16, dtype=torch.float32))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +236,10 @@ CONVERTIBLE = {
     "features outside [0, 1]": (
         ((9 * X.flatten(1) - 4, Y), (9 * X[:3].flatten(1) - 4, Y[:3])),
         (Dataset(9 * X.flatten(1) - 4, Y, 3), Dataset(9 * X[:3].flatten(1) - 4, Y[:3], 3)),
+    ),
+    "images three pixels wide": (
+        ((X[..., :3], Y), (X[:3, ..., :3], Y[:3])),
+        (Dataset(X[..., :3], Y, 3), Dataset(X[:3, ..., :3], Y[:3], 3)),
     ),
     "a class that a data set leaves empty": (
         (Dataset(X, Y, 4), Dataset(X[:3], Y[:3], 4)),

@@ -30,27 +30,44 @@ def planted() -> Evidence:
     half of these are trusted.
     """
     g = generator(0, "planted")
-    centres = 4 * torch.eye(CLASSES, 8, dtype=torch.float64)
     true = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
-    x = centres[torch.cat([true, torch.ones(POISONED, dtype=torch.int64)])]
-    x = x + NOISE * torch.randn(x.shape, generator=g, dtype=x.dtype)
-    y = torch.cat([true, torch.zeros(POISONED, dtype=torch.int64)])
+    placed = torch.cat([true, _label(1, POISONED)])
+    x = _around(placed, g)
+    y = torch.cat([true, _label(0, POISONED)])
     data = Dataset(x, y, CLASSES)
     recipe = Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2)
     trace = train(data, recipe, seed=1)
     others = torch.tensor([1, 2]).repeat(CONTROLS // 2)
-    cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), others])
-    m = len(cluster)
-    points = centres[cluster] + NOISE * torch.randn(m, 8, generator=g, dtype=x.dtype)
+    cluster = torch.cat([_label(1, ATTACKED), others])
+    points = _around(cluster, g)
     predicted = cluster.clone()
     predicted[:ATTACKED] = 0
+    m = len(points)
     influence = torch.randn(m, len(data), generator=g, dtype=x.dtype)
     influence[:ATTACKED, -POISONED:] += PULL
     row = torch.arange(m)
     trusted = (row >= ATTACKED) & (row % 4 >= 2)  # of both clusters
     role = torch.zeros(len(data), dtype=torch.uint8)
     role[-POISONED:] = POISON
-    return Evidence(trace, Dataset(points, predicted, CLASSES), influence, trusted, role)
+    return Evidence(
+        trace=trace,
+        test=Dataset(points, predicted, CLASSES),
+        influence=influence,
+        trusted=trusted,
+        role=role,
+    )
+
+
+def _label(label: int, rows: int) -> Tensor:
+    """(rows,) int64, the same label for all."""
+    return torch.full((rows,), label)
+
+
+def _around(cluster: Tensor, g: torch.Generator) -> Tensor:
+    """(k, 8) float64, points around the centres of their clusters (k,)."""
+    centres = 4 * torch.eye(CLASSES, 8, dtype=torch.float64)
+    noise = torch.randn(len(cluster), 8, generator=g, dtype=torch.float64)
+    return centres[cluster] + NOISE * noise
 
 
 def triggered() -> Evidence:
@@ -76,25 +93,38 @@ def triggered() -> Evidence:
     predicted[:ATTACKED] = 0
     influence = torch.randn(m, len(x), generator=g, dtype=x.dtype)
     influence[:ATTACKED, poison] += PULL
-    trusted = torch.arange(m) >= 2 * ATTACKED
-    return Evidence(trace, Dataset(points, predicted, CLASSES), influence, trusted)
+    return Evidence(
+        trace=trace,
+        test=Dataset(points, predicted, CLASSES),
+        influence=influence,
+        trusted=torch.arange(m) >= 2 * ATTACKED,
+    )
 
 
 def _bars(kind: Tensor, g: torch.Generator) -> Tensor:
     """(k, 1, 8, 8) noise, with a brighter bar in row 1 + 2 kind."""
-    x = 0.1 * torch.rand(len(kind), 1, 8, 8, generator=g, dtype=torch.float64)
-    x[torch.arange(len(kind)), 0, 1 + 2 * kind] = 0.5
+    k = len(kind)
+    x = 0.1 * torch.rand(k, 1, 8, 8, generator=g, dtype=torch.float64)
+    x[torch.arange(k), 0, _row(kind)] = 0.5
     return x
+
+
+def _row(kind: Tensor) -> Tensor:
+    """The row in which the bar of a kind lies."""
+    return 1 + 2 * kind
 
 
 def _with_weights(trace: Trace) -> Trace:
     """The run of a linear victim that weighs the bars, and the corner of class 0 more."""
     weight = torch.zeros(CLASSES, 8, 8, dtype=torch.float64)
     kinds = torch.arange(CLASSES)
-    weight[kinds, 1 + 2 * kinds] = 1.5
+    weight[kinds, _row(kinds)] = 1.5
     weight[0, 6:, 6:] = 8.0
     weight = weight.flatten(1)
     # behind the model's normalisation, 4 x - 2
-    state = {"head.weight": weight / 4, "head.bias": weight.sum(1) / 2}
+    state = {
+        "head.weight": weight / 4,
+        "head.bias": weight.sum(1) / 2,
+    }
     checkpoint = replace(trace.checkpoints[0], state=state)
     return replace(trace, checkpoints=(checkpoint,))

@@ -58,8 +58,9 @@ def _instances(part: Dataset, name: str, classes: int) -> Iterator[PoisonError]:
     finite = values.isfinite().all(1)
     yield from broken_rows("finite", f"{name}.x is not finite", ~finite)
     if len(part.shape) == 3:
-        outside = ((values < 0) | (values > 1)).any(1)
-        yield from broken_rows("range", f"a pixel of {name} is outside [0, 1]", outside)
+        is_outside = (values < 0) | (values > 1)
+        rows = is_outside.any(1)
+        yield from broken_rows("range", f"a pixel of {name} is outside [0, 1]", rows)
     outside = _outside(part.y, 0, classes)
     yield from broken_rows("label", f"a label of {name} is outside [0, {classes})", outside)
 
@@ -71,7 +72,8 @@ def _origins(poisoned: Poisoned, n: int, m: int) -> Iterator[PoisonError]:
     yield from broken_rows("origin", f"origin is outside [-1, {n})", outside)
     outside_test = _outside(poisoned.target_origin, -1, m)
     yield from broken_rows("origin", f"target_origin is outside [-1, {m})", outside_test)
-    kept = origin[~outside & (origin >= 0)]
+    is_kept = ~outside & (origin >= 0)
+    kept = origin[is_kept]
     twice = torch.bincount(kept, minlength=n) > 1
     told = "a clean training row is used twice; the first one is"
     yield from broken_rows("origin", told, twice)

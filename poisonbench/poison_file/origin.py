@@ -19,20 +19,29 @@ def fingerprint(data: Dataset) -> str:
 
     Equal values in float32 and float64 agree.
     """
-    total = hashlib.sha256(json.dumps([*data.x.shape, data.classes]).encode())
+    head = json.dumps([*data.x.shape, data.classes])
+    total = hashlib.sha256(head.encode())
     for block in data.x.split(BLOCK):
         wide = block.detach().to(device="cpu", dtype=torch.float64)
         total.update(wide.contiguous().numpy().tobytes())
-    total.update(data.y.cpu().contiguous().numpy().tobytes())
+    labels = data.y.cpu().contiguous()
+    total.update(labels.numpy().tobytes())
     return total.hexdigest()
 
 
 def facts_of(train: Dataset, test: Dataset) -> dict[str, Any]:
     """Returns what a file tells of the data set that it was made from."""
     return {
-        "train": {"rows": len(train), "sha256": fingerprint(train)},
-        "test": {"rows": len(test), "sha256": fingerprint(test)},
+        "train": _facts(train),
+        "test": _facts(test),
         "classes": train.classes,
+    }
+
+
+def _facts(part: Dataset) -> dict[str, Any]:
+    return {
+        "rows": len(part),
+        "sha256": fingerprint(part),
     }
 
 
@@ -79,4 +88,5 @@ def _toml(value: object) -> str:
     if not isinstance(value, dict):
         return json.dumps(value)
     set_ones = {name: entry for name, entry in value.items() if entry is not None}
-    return "{" + ", ".join(f"{name} = {_toml(entry)}" for name, entry in set_ones.items()) + "}"
+    parts = [f"{name} = {_toml(entry)}" for name, entry in set_ones.items()]
+    return "{" + ", ".join(parts) + "}"

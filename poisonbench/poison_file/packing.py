@@ -28,7 +28,9 @@ def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
     source = clean.take(poisoned.origin.clamp(min=0))
     same_x = (poisoned.train.x == source.x).flatten(1).all(1)
     same_y = poisoned.train.y == source.y
-    is_source = same_x & same_y & (poisoned.origin >= 0) & (poisoned.role == CLEAN)
+    is_known = poisoned.origin >= 0
+    is_clean = poisoned.role == CLEAN
+    is_source = is_known & is_clean & same_x & same_y
     rows = (~is_source).cpu().nonzero().squeeze(1)
     changed = poisoned.train.take(rows)
     return {
@@ -83,8 +85,9 @@ def unpack_train(record: Record, clean: Dataset) -> Dataset:
     train = clean.take(origin.clamp(min=0))
     x = train.x.clone()
     y = train.y.clone()
-    x[stored["rows"].to(x.device)] = exact(record, stored["x"], x)
-    y[stored["rows"].to(y.device)] = stored["y"].to(y.device)
+    rows = stored["rows"].to(x.device)
+    x[rows] = exact(record, stored["x"], x)
+    y[rows] = stored["y"].to(y.device)
     return Dataset(x, y, clean.classes)
 
 
@@ -92,19 +95,23 @@ def _rows_are_named_once(stored: Mapping[str, Tensor]) -> bool:
     """Whether `rows` names each stored row once, and all rows that are new among them."""
     rows = stored["rows"]
     n = len(stored["origin"])
-    if not len(rows) == len(stored["x"]) == len(stored["y"]) or len(stored["role"]) != n:
+    if len(stored["role"]) != n:
+        return False
+    if not len(rows) == len(stored["x"]) == len(stored["y"]):
         return False
     if not _all_within(rows, 0, n):
         return False
     named = torch.zeros(n, dtype=torch.bool)
     named[rows] = True
     is_new = stored["origin"] < 0
-    return int(named.sum()) == len(rows) and bool(named[is_new].all())
+    each_once = int(named.sum()) == len(rows)
+    return each_once and bool(named[is_new].all())
 
 
 def _all_within(values: Tensor, low: int, high: int) -> bool:
     """Whether all values lie in [low, high)."""
-    return bool(((values >= low) & (values < high)).all())
+    inside = (values >= low) & (values < high)
+    return bool(inside.all())
 
 
 def exact(record: Record, values: Tensor, like: Tensor) -> Tensor:
