@@ -143,8 +143,8 @@ def test_projections_keep_the_scores_on_the_mean():
     trace = run()
     test = random_data(2, SHAPE, CLASSES, seed=9)
     want = TracIn(layers="last").fit(trace)(test)
-    got = TracIn(layers="last", projection=8_000).fit(trace)(test)
-    assert float((got - want).norm() / want.norm()) < 0.1
+    got = TracIn(layers="last", projection=2_000).fit(trace)(test)
+    assert float((got - want).norm() / want.norm()) < 0.2
 
 
 REFUSED = [

@@ -1,6 +1,8 @@
-"""TracIn at checkpoints: our engine against the floor, a plain autograd loop, and the peers that are installed.
+"""TracIn at checkpoints: our engine against the floor, a plain autograd loop, and the peers that are
+installed.
 
-The floor is a forward and backward pass over the same data at the same checkpoints and the matrix product alone.
+The floor is a forward and backward pass over the same data at the same checkpoints and the matrix
+product alone.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,8 @@ from torch.nn import functional as F
 from experiments.bench.problem import CHECKPOINTS, Problem, problem
 from experiments.bench.timing import Timing, machine, race, ratio, table
 from poisonbench.data import Dataset
-from poisonbench.gradients.products import dot_products
+from poisonbench.gradients import dot_products
+from poisonbench.memory import batches
 
 FLOOR_BATCH = 128
 WARM = 64  # instances of a first run that is not counted
@@ -29,9 +32,10 @@ def floor_passes(p: Problem) -> None:
     """A forward and backward pass over training and test data at every checkpoint."""
     for model in p.models:
         for data in (p.train, p.test):
-            for x, y in zip(data.x.split(FLOOR_BATCH), data.y.split(FLOOR_BATCH), strict=True):
+            for part in batches(data, FLOOR_BATCH):
                 model.zero_grad()
-                F.cross_entropy(model(x), y, reduction="sum").backward()
+                loss = F.cross_entropy(model(part.x), part.y, reduction="sum")
+                loss.backward()
 
 
 def floor_product(p: Problem) -> None:
@@ -43,85 +47,101 @@ def floor_product(p: Problem) -> None:
 
 
 def autograd_loop(p: Problem) -> Tensor:
-    """One backward pass an instance; the training gradients are multiplied in batches."""
-
-    def gradients(model: nn.Module, data: Dataset) -> Tensor:
-        rows = []
-        for x, y in zip(data.x.split(1), data.y.split(1), strict=True):
-            grads = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
-            rows.append(torch.cat([g.flatten() for g in grads]))
-        return torch.stack(rows)
-
+    """One backward pass per instance; the training gradients are multiplied in batches."""
     total = torch.zeros(len(p.test), len(p.train), device=p.train.x.device)
     for model in p.models:
-        test = gradients(model, p.test)
-        parts = [
-            Dataset(x, y, 10)
-            for x, y in zip(p.train.x.split(FLOOR_BATCH), p.train.y.split(FLOOR_BATCH), strict=True)
-        ]
-        total += torch.cat([test @ gradients(model, part).T for part in parts], 1)
+        test = _one_by_one(model, p.test)
+        columns = [test @ _one_by_one(model, part).T for part in batches(p.train, FLOOR_BATCH)]
+        total += torch.cat(columns, 1)
     return total
+
+
+def _one_by_one(model: nn.Module, data: Dataset) -> Tensor:
+    """Returns the gradients, (B, p)."""
+    rows = []
+    for x, y in zip(data.x.split(1), data.y.split(1), strict=True):
+        loss = F.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        rows.append(torch.cat([g.flatten() for g in gradients]))
+    return torch.stack(rows)
 
 
 def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -> str:
     """Races all contestants on each model, checks that all scores agree, and returns the report."""
-    from experiments.bench.peers import peers
-
     lines = [
-        f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. {machine(device)}.",
+        f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. "
+        f"{machine(device)}.",
         "",
     ]
     for name in names:
         p, source = problem(name, n, m, device)
         small, _ = problem(name, WARM, WARM, device)
-        results: dict[str, Tensor] = {}
-        scorers = {"poisonbench": ours, "autograd loop": autograd_loop, **peers()}
-        floor = {"floor: passes": floor_passes, "floor: product": floor_product}
-        race(
-            {label: partial(run, small) for label, run in {**floor, **scorers}.items()},
-            1,
-            device,
-            warm=0,
-        )  # warm, and not counted
-        runs = {label: partial(run, p) for label, run in floor.items()}
-        runs |= {label: partial(_keep, results, label, run, p) for label, run in scorers.items()}
-        timings = race(runs, rounds, device, warm=0)
-        lines += [f"{name}, {p.size:,} parameters, {source}", "", _report(timings, results), ""]
+        report = _race(p, small, rounds, device)
+        lines += [f"{name}, {p.size:,} parameters, {source}", "", report, ""]
     return "\n".join(lines)
 
 
+def _race(p: Problem, small: Problem, rounds: int, device: torch.device) -> str:
+    """Races all contestants on one problem, warmed up on a small one."""
+    from experiments.bench.peers import peers
+
+    floor: dict[str, Callable[[Problem], None]] = {
+        "floor: passes": floor_passes,
+        "floor: product": floor_product,
+    }
+    scorers = {"poisonbench": ours, "autograd loop": autograd_loop, **peers()}
+    warm = {label: partial(run, small) for label, run in {**floor, **scorers}.items()}
+    race(warm, 1, device, warm=0)  # not counted
+    results: dict[str, Tensor] = {}
+    runs = {label: partial(run, p) for label, run in floor.items()}
+    for label, run in scorers.items():
+        runs[label] = partial(_keep, results, label, run, p)
+    timings = race(runs, rounds, device, warm=0)
+    return _report(timings, results)
+
+
 def _keep(
-    results: dict[str, Tensor], label: str, run: Callable[[Problem], Tensor], p: Problem
+    results: dict[str, Tensor],
+    label: str,
+    run: Callable[[Problem], Tensor],
+    p: Problem,
 ) -> None:
     results[label] = run(p)
 
 
 def _report(timings: dict[str, Timing], results: dict[str, Tensor]) -> str:
-    passes, product = timings["floor: passes"], timings["floor: product"]
-    floor = Timing(
-        "floor", tuple(a + b for a, b in zip(passes.seconds, product.seconds, strict=True)), -1
-    )
-    mine, norm = timings["poisonbench"], float(results["poisonbench"].norm())
+    passes = timings["floor: passes"].seconds
+    product = timings["floor: product"].seconds
+    sums = [a + b for a, b in zip(passes, product, strict=True)]
+    floor = Timing("floor", tuple(sums), -1)
     rows = []
     for timing in sorted([floor, *timings.values()], key=lambda t: t.median):
-        scores = results.get(timing.name)
-        error = (
-            ""
-            if scores is None
-            else f"{float((scores - results['poisonbench']).norm()) / norm:.1e}"
+        row = (
+            timing.name,
+            f"{timing.median:.2f}",
+            ratio(timing, floor),
+            ratio(timing, timings["poisonbench"]),
+            _peak(timing),
+            _difference(results, timing.name),
         )
-        peak = "" if timing.peak_bytes < 0 else f"{timing.peak_bytes / 2**20:.0f}"
-        rows.append(
-            (
-                timing.name,
-                f"{timing.median:.2f}",
-                ratio(timing, floor),
-                ratio(timing, mine),
-                peak,
-                error,
-            )
-        )
-    return table(("", "seconds", "x floor", "x poisonbench", "peak MiB", "difference"), rows)
+        rows.append(row)
+    head = ("", "seconds", "x floor", "x poisonbench", "peak MiB", "difference")
+    return table(head, rows)
+
+
+def _peak(timing: Timing) -> str:
+    if timing.peak_bytes < 0:
+        return ""
+    return f"{timing.peak_bytes / 2**20:.0f}"
+
+
+def _difference(results: dict[str, Tensor], name: str) -> str:
+    """Returns how far a contestant's scores are from ours, relative to these; "" for a floor."""
+    if name not in results:
+        return ""
+    want = results["poisonbench"]
+    error = (results[name] - want).norm() / want.norm()
+    return f"{float(error):.1e}"
 
 
 def save(text: str, path: Path | None) -> None:

@@ -22,15 +22,14 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(inside, outside, 3, stride, 1)
         self.second = nn.Conv2d(outside, outside, 3, 1, 1)
-        self.skip = (
-            nn.Conv2d(inside, outside, 1, stride)
-            if (stride, inside) != (1, outside)
-            else nn.Identity()
-        )
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or inside != outside:
+            self.skip = nn.Conv2d(inside, outside, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, c, h, w) to (B, c', h / stride, w / stride)."""
-        out: Tensor = F.relu(self.skip(x) + 0.3 * self.second(F.relu(self.first(x))))
+        inside = self.second(F.relu(self.first(x)))
+        out: Tensor = F.relu(self.skip(x) + 0.3 * inside)
         return out
 
 
@@ -71,19 +70,22 @@ class Problem:
 
 
 def images(n: int, m: int) -> tuple[Dataset, Dataset, str]:
-    """Returns n training and m test images and where they are from: CIFAR-10 where it is on disk, else noise of its shape."""
+    """Returns n training and m test images, and where they are from.
+
+    CIFAR-10 where it is on disk, else noise of its shape.
+    """
     try:
         train, test = load("cifar10")
         return train.take(torch.arange(n)), test.take(torch.arange(m)), "CIFAR-10"
     except DataError:
         g = generator(0, "noise")
-        a, b = (
-            Dataset(
-                torch.rand((k, 3, 32, 32), generator=g), torch.randint(10, (k,), generator=g), 10
-            )
-            for k in (n, m)
-        )
-        return a, b, "noise of CIFAR-10's shape"
+        return _noise(n, g), _noise(m, g), "noise of CIFAR-10's shape"
+
+
+def _noise(rows: int, draws: torch.Generator) -> Dataset:
+    x = torch.rand((rows, 3, 32, 32), generator=draws)
+    y = torch.randint(10, (rows,), generator=draws)
+    return Dataset(x, y, 10)
 
 
 def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:

@@ -63,39 +63,48 @@ def ratio(a: Timing, b: Timing) -> str:
 
 def slope(sizes: Sequence[int], timings: Sequence[Timing]) -> float:
     """Returns the least-squares slope of log seconds (the fastest round of each) over log size."""
-    xs, ys = [math.log(size) for size in sizes], [math.log(min(t.seconds)) for t in timings]
+    xs = [math.log(size) for size in sizes]
+    ys = [math.log(min(timing.seconds)) for timing in timings]
     return statistics.linear_regression(xs, ys).slope
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a pipe table, aligned for reading as text."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    columns = list(zip(head, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    rule = "|".join("-" * (width + 2) for width in widths)
+    lines = [_line(head, widths), f"|{rule}|"]
+    lines += [_line(row, widths) for row in rows]
+    return "\n".join(lines)
 
-    def line(cells: Sequence[str]) -> str:
-        return (
-            "| "
-            + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-            + " |"
-        )
 
-    return "\n".join(
-        [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)]
-    )
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    inside = " | ".join(padded)
+    return f"| {inside} |"
 
 
 def machine(device: torch.device) -> str:
     """Returns a line on the machine, the versions and the date."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    date = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}, {date}"
+    parts = [
+        _processor(device),
+        f"{torch.get_num_threads()} threads",
+        f"torch {torch.__version__}",
+        f"Python {platform.python_version()}",
+        time.strftime("%Y-%m-%d", time.gmtime()),
+    ]
+    return ", ".join(parts)
 
 
-def _processor() -> str:
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    for line in lines:
+        if line.startswith("model name"):
+            _, _, name = line.partition(":")
+            return name.strip()
+    return platform.machine()
