@@ -24,6 +24,7 @@ from experiments.check import (
     Verdict,
     judge,
 )
+from experiments.check.contract import _broken_before
 from experiments.cli import main
 from poisonbench.contracts.attack_rules import RULES
 from poisonbench.contracts.protocols import Scorer
@@ -329,3 +330,25 @@ def test_every_estimator_of_the_table_keeps_the_rules(name: str):
 def test_every_detector_of_the_table_keeps_the_rules(name: str):
     result = call("check", "detector", name)
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken", "reason"),
+    [
+        ("type", ["inputs"], ""),
+        ("shape", ["type"], "type"),
+        ("shape", ["dtype"], ""),
+        ("dtype", ["shape"], ""),
+        ("finite", ["shape"], "shape"),
+        ("origin", ["finite", "dtype"], "dtype"),
+        ("label", ["finite", "range"], ""),
+        ("clean", ["range"], "range"),
+        ("wanted", ["budget", "origin"], "origin"),
+        ("wanted", ["budget", "eps"], ""),
+        ("random-state", ["type", "shape"], ""),
+    ],
+)
+def test_a_rule_is_left_out_after_one_of_an_earlier_stage_alone(
+    rule: str, broken: list[str], reason: str
+):
+    assert _broken_before(rule, broken) == reason

@@ -148,6 +148,16 @@ def test_a_log_that_this_process_has_open_is_read(mode: str, locking: bool | Non
         assert np.array_equal(log.read(stage).data["score"], VALUES)
 
 
+def test_the_mark_of_a_file_open_for_writing_is_the_one_that_hdf5_sets(stage: Path):
+    damaged = stage.with_name("detect-damaged.h5")
+    for mode, hint in (("r", fault.AGAIN), ("r+", fault.CLOSE)):
+        with h5py.File(stage, mode, libver=("v110", "v110")):
+            damaged.write_bytes(stage.read_bytes()[:-40])
+        with pytest.raises(LogError) as caught:
+            log.read(damaged)
+        assert caught.value.hint == hint
+
+
 def test_a_log_that_is_read_twice_at_once_is_read(stage: Path):
     with ExitStack() as stack:
         for _ in range(2):

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from poisonbench import log
 from poisonbench.errors import LogError
 from poisonbench.log import checking, writing
+from poisonbench.log.fault import DamageError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"recipe": {"lr": 0.1, "model": "cnn"}, "seed": 0, "name": "naïve"}
@@ -216,6 +217,17 @@ def test_a_scalar_an_array_and_an_empty_one_lie_under_a_checksum(path, tmp_path)
         assert set(layouts.values()) == {h5py.h5d.COMPACT}
         assert file["row"].fletcher32
         assert file.attrs.get_id("kind").get_type().is_variable_str() is False
+
+
+def test_no_file_may_declare_more_than_its_bytes_can_hold(tmp_path):
+    log.write(tmp_path / "a.h5", "x", config={}, data={"row": np.ones(300)})
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        declared = 300 * 8 + 2  # the row, and the configuration
+        least = -(-declared // checking.MAX_RATIO)
+        assert set(checking.walk(file, least)) == {"row", "config"}
+        with pytest.raises(DamageError, match="more than a log of its size can hold"):
+            checking.walk(file, least - 1)
+    assert 1032 < checking.MAX_RATIO < 2 * 1032, "deflate packs 1032 : 1"
 
 
 # Equality.

@@ -248,6 +248,7 @@ def test_a_mutated_file_is_refused(
         ({"budget": 0.02}, PoisonError, "budget: 6 poison rows, 1 are paid for by budget 0.02"),
         ({"clean_label": True}, PoisonError, "clean-label: "),
         ({"budget": -1}, LogError, "claim 'budget' is -1"),
+        ({"eps": 1.25}, LogError, "claim 'eps' is 1.25"),
         ({"budget": float("nan")}, LogError, "claim 'budget' is nan"),
         ({"budget": "1", "cover": [], "__class__": 1}, None, ""),
     ],
