@@ -200,6 +200,20 @@ class Doubled(nn.Linear):
         return 2 * super().forward(x)
 
 
+def convolutions(shape: Shape, classes: int) -> nn.Module:
+    features = nn.Sequential(
+        nn.Conv2d(1, 3, (2, 3), stride=(1, 2), padding=(1, 2)),
+        nn.ReLU(),
+        nn.Conv2d(3, 2, 3, padding="same"),
+        nn.Identity(),
+        nn.ReLU(),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.Conv2d(2, 2, 2, stride=2, bias=False),
+        nn.Flatten(),
+    )
+    return Classifier(features, nn.LazyLinear(classes))
+
+
 def own_forward(shape: Shape, classes: int) -> nn.Module:
     return network(Doubled(INPUTS, WIDTH), nn.ReLU())
 
@@ -238,7 +252,16 @@ KINDS = {
         *(lazy, lazy_convolution, shared_module, shared_rectifiers, shared_between_rectifiers),
         *(tied_weights, dropout, little_dropout, batch_norm, group_norm, spectral_norm),
         *(weight_norm, pruned, parameter_free, buffers, hidden_buffer, infinite_mask, numpy_init),
-        *(numpy_noise, transformer, lstm, unused_parameter, frozen_layer, own_forward, hooked),
+        *(
+            numpy_noise,
+            transformer,
+            lstm,
+            unused_parameter,
+            frozen_layer,
+            own_forward,
+            hooked,
+            convolutions,
+        ),
         *(hooked_input, read_twice),
     )
 }

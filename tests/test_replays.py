@@ -272,7 +272,8 @@ def test_a_replay_that_is_left_early_is_not_compared():
 def test_an_off_state_of_the_log_is_refused_by_every_estimator_that_replays():
     trace = train(TRAIN, recipe_of("lazy"), 0)
     last = trace.checkpoints[-1]
-    state = {**last.state, "head.bias": last.state["head.bias"] + 1e-12}
+    one = torch.tensor([0.0, 1e-12, 0.0], dtype=torch.float64)
+    state = {**last.state, "head.bias": last.state["head.bias"] + one}
     broken = replace(trace, checkpoints=(*trace.checkpoints[:-1], replace(last, state=state)))
     for score in (
         lambda: TracIn(mode="steps").fit(broken)(TEST),
@@ -453,6 +454,7 @@ WAYS = {
     "shared_rectifiers": Chain,
     "numpy_init": Chain,
     "frozen_layer": Chain,
+    "convolutions": Chain,
     "hooked": Mapped,
     "hooked_input": Mapped,
     "own_forward": Mapped,
@@ -482,6 +484,14 @@ def test_the_fastest_way_that_agrees_with_plain_training_is_taken(kind: str):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("model", ["linear", "mlp", "cnn"])
+def test_small_built_in_models_train_as_a_chain(model: str, dtype: torch.dtype):
+    data = random_data(22, dtype=dtype)
+    _, start = split(Recipe(model), data, 0)
+    assert way_of(start, data.x, 32) is Chain
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_way_that_is_a_thousandth_off_is_refused(dtype: torch.dtype):
     class Off(Mapped):
         def backward(self, d: Tensor) -> None:
@@ -496,13 +506,20 @@ def test_a_way_that_is_a_thousandth_off_is_refused(dtype: torch.dtype):
 
 def test_a_way_that_confuses_the_models_is_refused():
     class First(Mapped):
-        def __init__(self, model: nn.Module, states: dict[str, Tensor]) -> None:
-            super().__init__(model, states)
-            self.mixed = states
+        """All models at the first one's values."""
 
-        def logits(self, prepared: Tensor) -> Tensor:
-            self.states = {name: v[:1].expand_as(v) for name, v in self.mixed.items()}
-            return super().logits(prepared)
+        def __init__(self, model: nn.Module, states: dict[str, Tensor]) -> None:
+            first = {name: v.detach()[:1].expand_as(v).clone() for name, v in states.items()}
+            super().__init__(
+                model,
+                {name: v.requires_grad_(states[name].requires_grad) for name, v in first.items()},
+            )
+            self.given = states
+
+        def backward(self, d: Tensor) -> None:
+            super().backward(d)
+            for name, state in self.states.items():
+                self.given[name].grad = state.grad
 
     _, model = split(recipe_of("numpy_init"), TRAIN, 0)
     assert not agrees(First, model, TRAIN.x[:4])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
 from poisonbench.models import build, predict
-from poisonbench.seeding import Outside, global_state
+from poisonbench.seeding import Outside, derive, global_state
 from poisonbench.training import Recipe, batch_order, learning_rates, replay, train
 
 SETTINGS = [
@@ -126,6 +126,24 @@ def test_replay_passes_through_every_checkpoint_bit_for_bit(model: str):
     last = step.model.state_dict()
     assert seen == len(states) - 1
     assert all(torch.equal(v, last[k]) for k, v in trace.checkpoints[-1].state.items())
+
+
+def test_layers_draw_in_each_step_from_a_stream_of_the_seed():
+    """PyTorch's own SGD, dropout drawn from the stream "step" of the run's seed."""
+    data, recipe = random_data(16), Recipe("test_training:DropoutNet", 2, 8, momentum=0.5)
+    trace = train(data, recipe, 4)
+    model = trace.initial().train()
+    sgd = torch.optim.SGD(model.parameters(), lr=1, momentum=0.5, weight_decay=5e-4)
+    for t, (rows, rate) in enumerate(zip(trace.batches, trace.lr.tolist(), strict=True)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(4, "step", t))
+            loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
+        sgd.zero_grad()
+        loss.backward()
+        sgd.param_groups[0]["lr"] = rate
+        sgd.step()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trace.checkpoints[-1].state[name], value, rtol=1e-10, atol=1e-12)
 
 
 def test_checkpoints_rebuild_the_model_and_the_first_step_starts_from_the_seed():
