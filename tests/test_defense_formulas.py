@@ -246,6 +246,18 @@ def test_influence_rank_is_the_mean_of_standardised_influences_on_the_most_suspi
     assert close(InfluenceRank("tail-heaviness", 4)(vectors), expected)
 
 
+@pytest.mark.parametrize("name", ["top-mass", "effective-count", "gini"])
+def test_concentration_within_the_label_does_not_see_the_other_rows(
+    name: str, vectors: Evidence
+) -> None:
+    assert vectors.influence is not None
+    other = vectors.trace.train.y != vectors.test.y[:, None]
+    moved = replace(vectors, influence=vectors.influence + 5 * other)
+    label, everything = DETECTORS[name]("label"), DETECTORS[name]("all")
+    assert torch.equal(label(moved), label(vectors))
+    assert not torch.equal(everything(moved), everything(vectors))
+
+
 def test_tail_heaviness_needs_two_trusted_points_with_finite_influence(vectors: Evidence) -> None:
     assert vectors.influence is not None
     assert vectors.trusted is not None

@@ -114,11 +114,14 @@ def test_a_block_of_points_is_the_points_one_by_one(trace: Trace, test: Dataset)
     assert torch.allclose(alone, whole, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("alike", [False, True], ids=["weighed", "all alike"])
 def test_adaptive_takes_what_brute_force_finds_best_by_refitting_without_each_row_in_turn(
-    trace: Trace, test: Dataset
+    alike: bool, trace: Trace, test: Dataset
 ) -> None:
     case, rows = problem(trace, test, 8)
     weight = torch.rand(len(test), 8, generator=generator(2, "weight"), dtype=torch.float64) - 0.2
+    if alike:
+        weight = torch.ones_like(weight)
     leads = adaptive(case, weight, 8)
     for j, order in enumerate(rows.tolist()):
         gone: list[int] = []

@@ -20,11 +20,12 @@ def crossing(leads: Tensor, n: int) -> Tensor:
     before = leads.gather(1, previous)
     after = leads.gather(1, first)
     share = before / (before - after)
-    between = first - 1 + share
+    between = (first - 1 + share).squeeze(1)
     start = leads[:, 0]
     left = (leads.amin(1) / start).clamp(0, 1)
     never = n * (1 + left)
-    count = torch.where(over.any(1), between.squeeze(1), never)
+    changes = over.any(1)
+    count = torch.where(changes, between, never)
     return torch.where(over[:, 0], start, count)
 
 
@@ -51,7 +52,8 @@ def needed(helps: Tensor, lead: Tensor) -> Tensor:
     worth = ordered.gather(1, last).clamp(min=smallest)
     share = (rest / worth).squeeze(1)
     enough = used_up + share.clamp(0, 1)
-    reached = sums[:, -1] / lead.clamp(min=smallest)
+    everything = sums[:, -1]
+    reached = everything / lead.clamp(min=smallest)
     missing = (1 - reached).clamp(0, 1)
     too_few = n * (1 + missing)
     return torch.where(used_up < n, enough, too_few)

@@ -62,8 +62,10 @@ def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
     influence = evidence.influence
     if influence is None:
         raise ValueError("this detector needs the influence of the training rows (m, n), got None")
+    n = len(evidence.trace.train)
+    m = len(evidence.test)
+    wanted = (m, n)
     found = tuple(influence.shape)
-    wanted = (len(evidence.test), len(evidence.trace.train))
     if found != wanted:
         raise ValueError(f"influence must have shape (m, n) = {wanted}, got {found}")
     sound = influence.isfinite().all(1)

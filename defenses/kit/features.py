@@ -31,14 +31,13 @@ def encoder(model: nn.Module, layer: Layer) -> nn.Module:
     features = model.get_submodule("features")
     if layer != "inner" or not isinstance(features, nn.Sequential):
         return features
-    trained = [place for place, part in enumerate(features) if _has_parameters(part)]
+    trained = []
+    for place, part in enumerate(features):
+        if any(True for _ in part.parameters()):
+            trained.append(place)
     if not trained:
         return features
     return features[: trained[-1]]
-
-
-def _has_parameters(part: nn.Module) -> bool:
-    return next(part.parameters(), None) is not None
 
 
 def features_of(trace: Trace, layer: Layer, data: Dataset) -> Tensor:
@@ -63,5 +62,8 @@ def class_masks(labels: Tensor, least: int = 2) -> Iterator[Tensor]:
 def centred(rows: Tensor) -> Tensor:
     """Returns the rows (r, d) minus their mean; exactly 0 where they differ by rounding alone."""
     apart = rows - rows.mean(0)
-    floor = rows.abs().max() * torch.finfo(rows.dtype).eps * len(rows) ** 0.5
-    return torch.where(apart.abs().max() > floor, apart, torch.zeros_like(apart))
+    rounding = torch.finfo(rows.dtype).eps
+    floor = rows.abs().max() * rounding * len(rows) ** 0.5
+    if bool(apart.abs().max() > floor):
+        return apart
+    return torch.zeros_like(apart)

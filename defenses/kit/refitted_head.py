@@ -56,12 +56,16 @@ def fit_head(
     points = features_of(trace, layer, test).double()
     inputs = _inputs(rows, points)
     if inputs.shape[1] > n:  # the head lies in the span of the rows: n coordinates do
-        inputs = inputs @ torch.linalg.qr(inputs[:n].T).Q
-    gram = inputs[:n].T @ inputs[:n]
+        basis = torch.linalg.qr(inputs[:n].T).Q
+        inputs = inputs @ basis
+    of_rows = inputs[:n]
+    gram = of_rows.T @ of_rows
     gram.diagonal().add_(n * l2)
     factor = torch.linalg.cholesky(gram)
-    white = torch.linalg.solve_triangular(factor, inputs.T, upper=False).T
-    labels = F.one_hot(train.y, train.classes).to(white.dtype)
+    solved = torch.linalg.solve_triangular(factor, inputs.T, upper=False)
+    white = solved.T
+    labels = F.one_hot(train.y, train.classes)
+    labels = labels.to(white.dtype)
     weights = white[:n].T @ labels
     votes = white @ weights
     return Head(
@@ -79,9 +83,11 @@ def _inputs(rows: Tensor, points: Tensor) -> Tensor:
     is the bias, regularised like the others.
     """
     apart = centred(rows)
-    both = torch.cat([apart, points - rows.mean(0)])
+    shifted = points - rows.mean(0)
+    both = torch.cat([apart, shifted])
     size = apart.square().sum(1).mean().sqrt()
-    scaled = both / torch.where(size > 0, size, 1.0)
+    size = torch.where(size > 0, size, 1.0)
+    scaled = both / size
     bias = both.new_ones(len(both), 1)
     return torch.cat([scaled, bias], 1)
 
@@ -140,4 +146,5 @@ def lead(votes: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     own = y[..., None]
     others = votes.scatter(-1, own, -torch.inf)
     next_vote, next_label = others.max(-1)
-    return votes.gather(-1, own).squeeze(-1) - next_vote, next_label
+    vote = votes.gather(-1, own).squeeze(-1)
+    return vote - next_vote, next_label

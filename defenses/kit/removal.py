@@ -43,11 +43,15 @@ def nested(case: Candidates, estimate: Estimate) -> Tensor:
 def _newton(case: Candidates) -> Tensor:
     """Returns the fall of the votes with each further candidate, (b, q, C), refitted without it."""
     hat = case.hat
-    identity = torch.eye(hat.shape[1], dtype=hat.dtype, device=hat.device)
+    q = hat.shape[1]
+    identity = torch.eye(q, dtype=hat.dtype, device=hat.device)
     factor = torch.linalg.cholesky(identity - hat)
-    sides = torch.cat([case.along[:, :, None], case.residual], 2)
+    along = case.along[:, :, None]
+    sides = torch.cat([along, case.residual], 2)
     solved: Tensor = torch.linalg.solve_triangular(factor, sides, upper=False)
-    return solved[:, :, :1] * solved[:, :, 1:]
+    of_point = solved[:, :, :1]
+    of_rows = solved[:, :, 1:]
+    return of_point * of_rows
 
 
 def _second(case: Candidates) -> Tensor:
@@ -124,7 +128,8 @@ def adaptive(case: Candidates, weight: Tensor, most: int) -> Tensor:
             column=column,
         )
     last, _ = lead(refit.votes, case.y)
-    leads += [last] * (most + 1 - len(leads))
+    missing = most + 1 - len(leads)
+    leads += [last] * missing
     return torch.stack(leads, 1)
 
 
@@ -167,7 +172,8 @@ def _column(
     explained = of_row[:, None] @ factor
     towards = hat[points, row]  # (b, q)
     column = -towards - explained.squeeze(1)
-    column = column.scatter(1, row[:, None], own[:, None])
+    place = row[:, None]
+    column = column.scatter(1, place, own[:, None])
     scale = goes / own.sqrt()
     return column * scale[:, None]
 
@@ -180,13 +186,17 @@ def _without(
 ) -> _Refit:
     """Returns the refit without one more row a point, where it goes; arguments as in `_column`."""
     points = torch.arange(len(row), device=row.device)
+    place = row[:, None]
     own = refit.spare[points, row]
-    pivot = torch.where(goes, own.sqrt(), 1.0)[:, None]
-    of_point = refit.along[points, row][:, None] / pivot
-    of_row = refit.residual[points, row] / pivot
+    pivot = torch.where(goes, own.sqrt(), 1.0)
+    pivot = pivot[:, None]
+    along = refit.along[points, row]
+    of_point = along[:, None] / pivot
+    residual = refit.residual[points, row]
+    of_row = residual / pivot
     fall = goes[:, None] * of_point * of_row
     explained = column[:, :, None] * of_row[:, None]
-    weight = refit.weight.scatter(1, row[:, None], 0.0)
+    weight = refit.weight.scatter(1, place, 0.0)
     spare = refit.spare - column.square()
     return _Refit(
         votes=refit.votes - fall,

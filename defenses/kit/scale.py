@@ -102,7 +102,9 @@ def _order_statistic(x: Tensor) -> Tensor:
     start = place.expand_as(x)
     least = start
     most = torch.full_like(start, n - 1)
-    widest = x[:, -1:] - x[:, :1]
+    first = x[:, :1]
+    last = x[:, -1:]
+    widest = last - first
     # non-negative floats are ordered as their bits are: halving an interval of bits ends on a float
     high = widest.view(_BITS[x.dtype])
     low = torch.zeros_like(high)

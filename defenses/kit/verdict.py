@@ -42,8 +42,10 @@ def influence_by(means: Means, trace: Trace, points: Dataset) -> Tensor:
     finite = influence.isfinite()
     bad = int((~finite).any(1).sum())
     if bad:
-        told = "have an influence that is not finite: it is left out"
-        warnings.warn(f"{bad} of {len(points)} points {told}", stacklevel=5)
+        warnings.warn(
+            f"{bad} of {len(points)} points have an influence that is not finite: it is left out",
+            stacklevel=5,
+        )
     return influence.masked_fill(~finite, torch.nan)
 
 
@@ -65,7 +67,8 @@ def kept_labels(trace: Trace, points: Dataset, share: float) -> Tensor:
     """
     labels: Tensor
     labels, place = points.y.unique(return_inverse=True)
-    kept = kept_label(trace, points).to(points.x.dtype)
+    keeps = kept_label(trace, points)
+    kept = keeps.to(points.x.dtype)
     count = kept.new_zeros(len(labels))
     count.index_add_(0, place, kept)
     total = place.bincount(minlength=len(labels))

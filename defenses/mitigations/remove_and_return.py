@@ -85,7 +85,8 @@ class RemoveAndReturn:
         done = self._return(runs, removed, moved)
         note("suspicious_points", len(points))
         note("moved_points", len(moved))
-        note("staying_points", int(kept_label(done.trace, moved).sum()))
+        staying = kept_label(done.trace, moved)
+        note("staying_points", int(staying.sum()))
         returned = done.keep & ~removed.keep
         note("returned_rows", int(returned.sum()))
         return done

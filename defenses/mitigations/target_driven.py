@@ -119,8 +119,10 @@ class TargetDriven:
 
     def _lowered(self, cutoff: float, heights: Tensor) -> float:
         """Returns the cutoff, lowered until a row is above it, if any can be."""
-        can = self.lower < 1 and bool(heights.max() > 0)
-        while can and not bool((heights > cutoff).any()):
+        highest = heights.max()
+        if self.lower == 1 or not bool(highest > 0):
+            return cutoff
+        while not bool(highest > cutoff):
             cutoff *= self.lower
         return cutoff
 
