@@ -1,4 +1,4 @@
-"""The two pictures of the demonstration: ROC curves, and the training images on which a prediction rests."""
+"""The two pictures of the demonstration: ROC curves, and the training images of a prediction."""
 
 from pathlib import Path
 
@@ -9,13 +9,16 @@ from poisonbench import log
 from poisonbench.data import load
 from poisonbench.poison_file import unpack_train
 
+BUDGET = 0.05  # of the attack whose influence is drawn
+
 
 def pictures(folder: Path, root: Path | None) -> list[Path]:
-    """Draws the pictures from the logs in `folder`, which must be those of the demonstration grid, and saves them there.
+    """Draws the pictures from the logs of the demonstration grid, and saves them beside these.
 
     Args:
         folder: of the logs.
-        root: of downloaded data sets; the training images are read from the data set, the poison from the log.
+        root: of downloaded data sets; the training images are read from the data set, the poison
+            from the log.
 
     Returns:
         The files.
@@ -23,14 +26,12 @@ def pictures(folder: Path, root: Path | None) -> list[Path]:
     saved = [roc_curves(load_results(folder, verify=False), folder / "roc.png")]
     for path in sorted((folder / "scenes").glob("*-patch-s0-*/scene.h5")):
         scene = log.read(path, "scene")
-        if scene.config["attack"]["budget"] != 0.05:
+        if scene.config["attack"]["budget"] != BUDGET:
             continue
         clean, _ = load(scene.config["dataset"]["name"], root)
         train = unpack_train(scene, clean)
-        influence = log.read(next(path.parent.glob("influence-gas-*.h5")), "influence")
-        saved.append(
-            influence_panel(
-                scene, influence, (train.x.numpy(), train.y.numpy()), folder / "influence.png"
-            )
-        )
+        images = (train.x.numpy(), train.y.numpy())
+        influence_path = next(path.parent.glob("influence-gas-*.h5"))
+        influence = log.read(influence_path, "influence")
+        saved.append(influence_panel(scene, influence, images, folder / "influence.png"))
     return saved

@@ -15,7 +15,8 @@ from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.kinds.groups import rank_correlation, ranks
 from experiments.evaluation.kinds.memorisation import median_share
 from experiments.evaluation.load import load_results
-from experiments.plan.kinds import APPLIED, DONE, KINDS, kind_named, named
+from experiments.plan.kind import named
+from experiments.plan.kinds import APPLIED, DONE, KINDS, kind_named
 from experiments.plan.measures.groups import PoisonRows, RandomRows, TopRows
 from experiments.plan.methods import TABLES
 from experiments.plan.parse import parse

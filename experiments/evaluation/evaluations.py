@@ -2,7 +2,8 @@
 
 from experiments.evaluation.load import Results
 from experiments.evaluation.rows import Row
-from experiments.plan.kinds import KINDS, kind_named, named
+from experiments.plan.kind import named
+from experiments.plan.kinds import KINDS, kind_named
 
 EVALUATED = tuple(kind for kind in KINDS if kind.evaluate)
 

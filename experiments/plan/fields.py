@@ -90,7 +90,7 @@ def axis(value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
 
 
 def _tables_of(cls: type, value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
-    """The instances of the dataclass `cls` that a table inside a table stands for, or a list of such."""
+    """The instances of `cls` that a table inside a table stands for, or a list of such tables."""
     if value in (None, NONE) and _may_be_none(hint):  # None: from the configuration of a log
         return [None]
     tables = value if isinstance(value, list) else [value]
@@ -121,7 +121,7 @@ def settable(cls: type) -> dict[str, Field[Any]]:
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """Returns the settable fields of a dataclass, and of those inside it, as a grid file writes them."""
+    """Returns the settable fields of a dataclass, nested ones too, as a grid file writes them."""
     table: dict[str, Any] = {}
     for name, f in settable(type(value)).items():
         held = getattr(value, name)
@@ -182,7 +182,7 @@ def is_model(recipe: Recipe, path: str, faults: Faults) -> bool:
 
 
 def known_name(table: Mapping[str, Any], name: Any, kind: str, path: str, faults: Faults) -> Any:
-    """Returns what `name` stands for in `table` or outside the tree; None and a fault if nothing."""
+    """Returns what `name` stands for in `table` or outside; None and a fault if nothing."""
     if not isinstance(name, str):
         faults.add(path, f"input should be a string, got {name!r}")
         return None

@@ -19,8 +19,8 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
 
     Args:
         path: the TOML file.
-        overrides: texts "key=value": key a dotted path such as `recipe.epochs` or `attack.0.budget`,
-            value TOML or a bare string.
+        overrides: texts "key=value": key a dotted path such as `recipe.epochs` or
+            `attack.0.budget`, value TOML or a bare string.
 
     Raises:
         ConfigError: no such file, no TOML, or an override that does not fit.
@@ -42,7 +42,7 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def parsed_value(text: str) -> Any:
-    """Returns the value that a text of the command line stands for: TOML, or else the bare string."""
+    """Returns the value that a text of the command line stands for: TOML, or the bare string."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -105,7 +105,7 @@ def _table(method: Method) -> dict[str, Any]:
 
 
 def _transfers(specs: Sequence[TransferSpec | None]) -> list[TransferSpec]:
-    """The transfers of the scenes; none of them is written as rows = 0 beside the values of another."""
+    """The transfers of the scenes; none is written as rows = 0 beside the values of another."""
     used = [spec for spec in specs if spec is not None]
     if not used:
         return []

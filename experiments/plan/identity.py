@@ -1,4 +1,4 @@
-"""What names a configuration: its canonical JSON, and slugs with a digest of it for the names of files."""
+"""What names a configuration: its canonical JSON, and a slug with its digest in file names."""
 
 import hashlib
 import json
@@ -10,14 +10,20 @@ MARKS = ("code", "version")  # keys of a configuration that tell what stood behi
 
 
 def configuration(value: Any) -> Any:
-    """Returns the fields of a dataclass, and of those inside it, as a table that JSON can hold; other values as they are.
+    """Returns the fields of a dataclass, nested ones too, as a table that JSON can hold.
 
-    A field with the metadata `configured=False` is left out: what it holds is told by other fields, or by nothing.
+    Other values are returned as they are. A field with the metadata `configured=False` is left out:
+    what it holds is told by other fields, or by nothing.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        told = [f.name for f in fields(value) if f.metadata.get("configured", True)]
-        return {name: configuration(getattr(value, name)) for name in told}
-    return [configuration(entry) for entry in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [configuration(entry) for entry in value]
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    table = {}
+    for field in fields(value):
+        if field.metadata.get("configured", True):
+            table[field.name] = configuration(getattr(value, field.name))
+    return table
 
 
 def unmarked(config: Any) -> Any:
@@ -75,5 +81,6 @@ def slug(label: str, most: int = 60) -> str:
 
 
 def identifier(label: str, config: object) -> str:
-    """Returns a slug of `label` (at most 60 of [a-z0-9.-]) and 8 hex digits of the configuration's sha256."""
-    return f"{slug(label)}-{hashlib.sha256(canonical(config).encode()).hexdigest()[:8]}"
+    """Returns a slug of `label`, at most 60 of [a-z0-9-], and 8 hex digits of the configuration."""
+    digest = hashlib.sha256(canonical(config).encode()).hexdigest()
+    return f"{slug(label)}-{digest[:8]}"

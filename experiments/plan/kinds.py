@@ -1,115 +1,17 @@
 """The kinds of stages: one row each, in the order in which a scene does them. Needs no torch.
 
-A new kind is a row here, the classes of its methods, the function that does it, and the function that
-turns its log into a row of a table: four files. Functions and tables are named as "module:name", since
-those who read this table may not import all of them.
+A new kind is a row here, the classes of its methods, the function that does it, and the function
+that turns its log into a row of a table: four files.
 """
 
-import importlib
-from dataclasses import dataclass
-from typing import Any, Literal
-
+from experiments.plan.kind import Column, Kind, Length, Shown
 from poisonbench.log import names
-
-
-@dataclass(frozen=True)
-class Length:
-    """What a log of a kind must hold one entry for.
-
-    Attributes:
-        own: its data set.
-        noun: what the entries are.
-        scene: the data set of the scene of the same length.
-        scene_noun: what its entries are.
-    """
-
-    own: str
-    noun: str
-    scene: str
-    scene_noun: str
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: the metric of a row under its head, in a format such as ".3f"."""
-
-    head: str
-    metric: str
-    form: str = ".3f"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The table of a kind, after the columns that name attack, estimator and method.
-
-    Attributes:
-        title: one or two words, in capitals.
-        legend: what the columns mean.
-        columns: metrics.
-        counts: points or rows, by head.
-    """
-
-    title: str
-    legend: str
-    columns: tuple[Column, ...]
-    counts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of stage.
-
-    Attributes:
-        name: of the stage and of its log, and the first word of its file.
-        part: the table of a grid file that names its methods, and their key in its configuration.
-        methods: the table of the built-in ones.
-        estimators: with which estimators of the grid a method is combined: none, each, or each if
-            it (or the verdict that it works on) reads influence, and otherwise none.
-        of: parts whose methods a table of the grid file may choose, by their names.
-        judged: it works on the verdict of each detector or filter, if its method reads one.
-        alarm: the alarm rate is a part of its configuration.
-        do: what is done: a function of a `Cell`.
-        needed: the data sets that evaluation reads.
-        vectors: data sets that are vectors of one length.
-        length: what it must hold one entry for.
-        rows: what the rows of its evaluation are called in exports.
-        evaluate: a function of its log and that of its scene, to a row.
-        over: settings over which rows are averaged, beside the seeds.
-        shown: the table of these rows, where no other function makes it.
-    """
-
-    name: str
-    part: str = ""
-    methods: str = ""
-    estimators: Literal["none", "each", "if read"] = "none"
-    of: tuple[str, ...] = ()
-    judged: bool = False
-    alarm: bool = False
-    do: str = ""
-    needed: tuple[str, ...] = ()
-    vectors: tuple[tuple[str, ...], ...] = ()
-    length: Length | None = None
-    rows: str = ""
-    evaluate: str = ""
-    over: tuple[str, ...] = ()
-    shown: Shown | None = None
-
 
 SCENE = Kind(
     name="scene",
     part="attack",
     methods="attacks:ATTACKS",
-    needed=(
-        names.PROBE_GROUP,
-        names.PROBE_PREDICTED,
-        names.PROBE_WANTED,
-        names.TARGETS_PREDICTED,
-        names.TARGETS_WANTED,
-        names.CLEAN_CORRECT,
-        names.CLEAN_SIZE,
-        names.POISON_ROLE,
-        names.POISON_ORIGIN,
-    ),
+    numbers=(names.CLEAN_CORRECT, names.CLEAN_SIZE),
     vectors=(
         (names.PROBE_GROUP, names.PROBE_PREDICTED, names.PROBE_WANTED),
         (names.TARGETS_PREDICTED, names.TARGETS_WANTED),
@@ -138,7 +40,6 @@ DETECT = Kind(
     estimators="if read",
     alarm=True,
     do="experiments.scene.kinds.judge:detect",
-    needed=(names.SCORE, names.FLAG),
     vectors=((names.SCORE, names.FLAG),),
     length=Length(names.SCORE, "scores", names.PROBE_GROUP, "probe points"),
     rows="detections",
@@ -151,7 +52,6 @@ FILTER = Kind(
     methods="defenses:FILTERS",
     estimators="if read",
     do="experiments.scene.kinds.judge:sift",
-    needed=(names.SCORE,),
     vectors=((names.SCORE,),),
     length=Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
     rows="filters",
@@ -163,15 +63,6 @@ CERTIFY = Kind(
     part="certifier",
     methods="defenses:CERTIFIERS",
     do="experiments.scene.kinds.certify:certify",
-    needed=(
-        names.LABEL,
-        names.RADIUS,
-        names.TRUTH,
-        names.TARGETS_LABEL,
-        names.TARGETS_RADIUS,
-        names.TARGETS_Y,
-        names.TARGETS_WANTED,
-    ),
     vectors=(
         (names.LABEL, names.RADIUS, names.TRUTH),
         (names.TARGETS_LABEL, names.TARGETS_RADIUS, names.TARGETS_Y, names.TARGETS_WANTED),
@@ -189,14 +80,6 @@ MITIGATE = Kind(
     judged=True,
     alarm=True,
     do="experiments.scene.kinds.mitigate:mitigate",
-    needed=(
-        names.REMOVED,
-        names.TEST_BEFORE,
-        names.TEST_AFTER,
-        names.TARGETS_BEFORE,
-        names.TARGETS_AFTER,
-        names.TARGETS_WANTED,
-    ),
     vectors=(
         (names.REMOVED,),
         (names.TEST_BEFORE, names.TEST_AFTER),
@@ -214,13 +97,6 @@ GROUP = Kind(
     estimators="if read",
     of=("estimator",),
     do="experiments.scene.kinds.groups:group_influence",
-    needed=(
-        names.GROUP_SIZE,
-        names.PAIR_GROUP,
-        names.EFFECT_RETRAINING,
-        names.EFFECT_FIRST,
-        names.EFFECT_SECOND,
-    ),
     vectors=(
         (names.GROUP_SIZE,),
         (names.PAIR_GROUP, names.EFFECT_RETRAINING, names.EFFECT_FIRST, names.EFFECT_SECOND),
@@ -229,10 +105,11 @@ GROUP = Kind(
     evaluate="experiments.evaluation.kinds.groups:group_effects",
     shown=Shown(
         title="GROUPS",
-        legend="What a group of training rows gives the prediction of a probe point: its loss without "
-        "them less its loss with them, by training again, and by estimates of first and second order; "
-        "rank 1, rank 2: Spearman's correlation of these estimates with retraining, over all pairs of "
-        "a group and a point. rows: of a group. [...]: what a choice of rows takes beyond the victim.",
+        legend="What a group of training rows gives the prediction of a probe point: its loss "
+        "without them less its loss with them, by training again (retrained) and by estimates of "
+        "first and second order. rank 1, rank 2: Spearman's correlation of the estimates with "
+        "retraining, over all pairs of a group and a point. rows: of a group; s: seconds. In "
+        "brackets behind a choice of rows: what it takes beyond the victim.",
         columns=(
             Column("rows", "size", ".4g"),
             Column("retrained", "retraining", ".3g"),
@@ -253,16 +130,15 @@ MEMORISATION = Kind(
     estimators="each",
     of=("estimator",),
     do="experiments.scene.kinds.memorisation:memorise",
-    needed=(names.SCORE,),
     vectors=((names.SCORE,),),
     length=Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
     rows="memorisations",
     evaluate="experiments.evaluation.kinds.memorisation:memorised",
     shown=Shown(
         title="MEMORISATION",
-        legend="Self-influence: what a training row gives its own prediction. AUROC: poison rows among "
-        "the clean ones by it; median: of the poison and of the clean rows, as a share of the largest "
-        "value of all rows.",
+        legend="Self-influence: what a training row gives its own prediction. AUROC, AUPRC: how "
+        "well it tells poison rows from clean ones. median: of the poison and of the clean rows, "
+        "as a share of the largest value of all rows; s: seconds.",
         columns=(
             Column("AUROC", "auroc"),
             Column("AUPRC", "auprc"),
@@ -274,7 +150,7 @@ MEMORISATION = Kind(
     ),
 )
 
-FAILURE = Kind("failure", needed=(names.REASON,))
+FAILURE = Kind("failure", texts=(names.REASON,))
 
 KINDS = (
     SCENE,
@@ -312,9 +188,3 @@ def kind_named(name: str) -> Kind:
         if kind.name == name:
             return kind
     raise KeyError(name)
-
-
-def named(target: str) -> Any:
-    """Returns the function or table that a row of `KINDS` names as "module:name"."""
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)

@@ -3,7 +3,8 @@
 from dataclasses import is_dataclass
 from typing import Any
 
-from experiments.plan.kinds import WITH_METHODS, named
+from experiments.plan.kind import named
+from experiments.plan.kinds import WITH_METHODS
 from poisonbench.registry import Table
 
 TABLES = {

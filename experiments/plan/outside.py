@@ -1,8 +1,9 @@
 """What stands behind names from outside the package: a digest of the code, and of data sets.
 
-A name alone does not tell what a cell computes: the code behind `module:Class` may be edited between two
-runs. The digest of a module is that of its source and of those files of its folder that it imports,
-directly or not. Built-in code is told by the released version: no commit makes a new cell.
+A name alone does not tell what a cell computes: the code behind `module:Class` may be edited
+between two runs. The digest of a module is that of its source and of those files of its folder that
+it imports, directly or not. Built-in code is told by the released version: no commit makes a new
+cell.
 """
 
 import ast
@@ -54,9 +55,9 @@ def joined(digests: Iterable[str]) -> str:
 
 
 def code_of_models(value: object) -> str:
-    """Returns the sha256 of the code of all models that the recipes in a dataclass name; "" if built in."""
+    """Returns the sha256 of the code of all models that recipes of a dataclass name, "" if ours."""
     if isinstance(value, Recipe):
-        return "" if value.model in MODELS else code_of(model_named(value.model), value.model)
+        return code_of(lookup(MODELS, value.model, "model"), value.model)
     if not is_dataclass(value):
         return ""
     return joined(code_of_models(getattr(value, field.name)) for field in fields(value))
@@ -73,9 +74,14 @@ def data_digest(name: str, root: Path | None, download: bool) -> str | None:
     return joined(fingerprint(part) for part in load(name, root, download))
 
 
-def model_named(name: str) -> object:
-    """Returns the function that builds a model."""
-    return lookup(MODELS, name, "model")
+def digest_of_file(path: str) -> str:
+    """Returns the sha256 of a file; raises ValueError where it cannot be read."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        what = error.strerror or error
+        raise ValueError(f"state {path!r} in {Path.cwd()}: {what}") from error
+    return hashlib.sha256(content).hexdigest()
 
 
 @cache
@@ -96,7 +102,7 @@ def version_mark() -> dict[str, str]:
 
 @cache
 def _code_of_module(module: ModuleType) -> str:
-    """The digest of a module with the files that it imports; taken once, near the time of its import."""
+    """The digest of a module with the files that it imports; taken once, soon after its import."""
     path = getattr(module, "__file__", None)
     if path is None or not path.endswith(".py"):
         return ""

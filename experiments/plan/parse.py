@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
-from experiments.plan.kinds import DONE, Kind
+from experiments.plan.kind import Kind
+from experiments.plan.kinds import DONE
 from experiments.plan.methods import TABLES, is_method
 from experiments.plan.outside import code_of, code_of_models, joined
 from experiments.plan.spec import Applied, DataSpec, Grid, Method, ProbeSpec, Scene, TransferSpec
@@ -25,8 +26,8 @@ def parse(raw: Raw) -> Grid:
     """Turns the content of a grid file into a grid.
 
     Raises:
-        ConfigError: with every fault, each a line: the key's path, what is wrong, the allowed values,
-            the nearest name.
+        ConfigError: with every fault, each a line: the key's path, what is wrong, the allowed
+            values, the nearest name.
     """
     faults = Faults()
     for name in raw:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.plan.identity import identifier, slug
-from experiments.plan.kinds import Kind
+from experiments.plan.kind import Kind
 from experiments.plan.spec import Method, Scene
 
 Methods = tuple[tuple[str, Method | None], ...]  # part -> method, in the order of the log

@@ -1,12 +1,10 @@
-"""What a grid is made of: frozen values with a canonical configuration, and the names that follow from it."""
+"""What a grid is made of: frozen values with a canonical configuration, and names from it."""
 
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 from experiments.plan.identity import configuration, identifier
-from experiments.plan.outside import version_mark
+from experiments.plan.outside import digest_of_file, version_mark
 from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.training import Recipe
 from poisonbench.training.start import Trained
@@ -47,8 +45,7 @@ class DataSpec:
         name: for `poisonbench.data.load`.
         train: training rows, None for all.
         test: test rows, None for all.
-        sha256: of all rows of a data set from outside the package, as the run that wrote the grid
-            found them; None where it is built in, or not yet loaded.
+        sha256: of all rows of a data set from outside; None if built in or not yet loaded.
 
     Raises:
         ValueError: no rows.
@@ -77,13 +74,13 @@ class TransferSpec:
     """The pretrained model from which the victim starts: how it is made, or the file that holds it.
 
     Attributes:
-        rows: training rows on which it is pretrained by the victim's recipe, drawn by the scene's seed and disjoint from those of
-            the victim; 0 without a `state`: there is none, the victim trains from scratch.
+        rows: training rows for pretraining by the victim's recipe, drawn by the scene's seed, none
+            of which the victim sees; 0 without a `state`: the victim trains from scratch.
         epochs: of the pretraining, None: the recipe's.
         lr: of the pretraining, None: the recipe's.
         trained: "head" freezes the features, "all" fine-tunes them.
         keep_head: the victim starts with the pretrained head; otherwise with a fresh one.
-        state: the given model instead: the trace.h5 of a run (its final model), or a state dict that torch.save wrote.
+        state: a given model instead: the trace.h5 of a run, or a state dict of torch.save.
         sha256: of the file `state`; takes its place in the configuration.
 
     Raises:
@@ -104,20 +101,12 @@ class TransferSpec:
         if self.lr is not None:
             check_positive("lr", self.lr)
         check_choice("trained", self.trained, get_args(Trained))
-        if self.state is not None:
-            object.__setattr__(self, "sha256", self._digest_of_state(self.state))
-
-    def _digest_of_state(self, state: str) -> str:
+        if self.state is None:
+            return
         if self.rows or self.epochs is not None or self.lr is not None:
-            way = f"leave out rows, epochs and lr, or the state {state!r}"
+            way = f"leave out rows, epochs and lr, or the state {self.state!r}"
             raise ValueError(f"a given state is not pretrained: {way}")
-        try:
-            content = Path(state).read_bytes()
-        except OSError as error:
-            raise ValueError(
-                f"state {state!r} in {Path.cwd()}: {error.strerror or error}"
-            ) from error
-        return hashlib.sha256(content).hexdigest()
+        object.__setattr__(self, "sha256", digest_of_file(self.state))
 
 
 @dataclass(frozen=True)
@@ -126,8 +115,9 @@ class ProbeSpec:
 
     Attributes:
         attacked: attacked test points, at most.
-        controls: clean controls, at most; half of them, as far as there are, predicted as a label that the attacker wants.
-        calibration: further clean test points, which only set the thresholds: a defender's small trusted set.
+        controls: clean controls, at most; half of them, as far as there are, predicted as a label
+            that the attacker wants.
+        calibration: further clean test points, which set the thresholds: a small trusted set.
     """
 
     attacked: int = 40
@@ -196,7 +186,7 @@ class Applied:
 
     Attributes:
         part: the table of the grid file that names it: "detector", "mitigation", ...
-        method: the method.
+        method: what that table names.
         of: part -> names of methods of the grid; of a part not named it takes all.
     """
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.plan.kinds import APPLIED, DETECT, FILTER, Kind, kind_named
+from experiments.plan.kind import Kind
+from experiments.plan.kinds import APPLIED, DETECT, FILTER, kind_named
 from experiments.plan.outside import data_digest
 from experiments.plan.paths import Methods, Place
 from experiments.plan.spec import Applied, Grid, Method, Scene

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.evaluation.names import RowNames
 from experiments.evaluation.rows import Row
-from experiments.plan.kinds import Kind
+from experiments.plan.kind import Kind
 from experiments.report.table import Cells, Table
 
 

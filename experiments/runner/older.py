@@ -1,7 +1,7 @@
-"""Cells of older code: what lies in a run's folder under the names of its grid, from other code or data.
+"""Cells of older code: what lies in a run's folder under its grid's names, of other code or data.
 
-They are kept beside the new ones: nothing of a run is ever deleted. Cost: the head of every file that is
-not a cell of the grid. Needs no torch.
+They are kept beside the new ones: nothing of a run is ever deleted. Cost: the head of every file
+that is not a cell of the grid. Needs no torch.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from poisonbench.errors import LogError
 
 
 def older_cells(cells: Cells, folder: Path) -> list[str]:
-    """Returns a line for each name of the grid of which cells of older code or data lie in a folder.
+    """Returns a line for each name of which cells of older code or data lie in a folder.
 
     Args:
         cells: of the grid.

@@ -33,7 +33,7 @@ class Options:
 
     Attributes:
         workers: processes at a time; 0 runs in this process.
-        threads: torch threads of each. Results are bit-equal for equal threads, whatever the workers.
+        threads: torch threads of each; results are bit-equal for equal threads.
         timeout: seconds that a scene may take, None for ever.
         retry_failed: do failed cells again.
     """

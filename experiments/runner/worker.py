@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from experiments.plan.kinds import kind_named, named
+from experiments.plan.kind import named
+from experiments.plan.kinds import kind_named
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
 from experiments.scene.kinds.cell import Cell

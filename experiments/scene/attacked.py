@@ -1,8 +1,8 @@
-"""The attacked test points that a scene keeps, so that its attack runs once: how many, and their form in the log.
+"""The attacked test points that a scene keeps, so that its attack runs once, and their log form.
 
-A point is stored as the bits in which it differs from its clean test row: a trigger costs little. Where
-all points differ in more than `MOST_BYTES`, those of the probe are kept and at most `MORE` others, drawn
-by the scene's seed. The log says which.
+A point is stored as the bits in which it differs from its clean test row: a trigger costs little.
+Where all points differ in more than `MOST_BYTES`, those of the probe are kept and at most `MORE`
+others, drawn by the scene's seed. The log says which.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,13 @@ from poisonbench.seeding import derive
 
 @dataclass(frozen=True, eq=False)
 class Clean:
-    """A scene's clean data, on its device: training and test set, and the rows set apart for pretraining, none without it."""
+    """A scene's clean data, on its device.
+
+    Attributes:
+        train: training set.
+        test: test set.
+        pretraining: the rows set apart for pretraining, none without it.
+    """
 
     train: Dataset
     test: Dataset
@@ -24,13 +30,14 @@ def clean_data(scene: Scene, place: Place) -> Clean:
     Raises:
         DataError: the data set is not there, or has fewer rows than the scene takes.
     """
-    train_set, test_set = load(scene.dataset.name, place.root, place.download)
-    pretraining = train_set.take(train_set.y[:0])
+    spec = scene.dataset
+    train, test = load(spec.name, place.root, place.download)
+    pretraining = train.take(train.y[:0])
     if scene.transfer and scene.transfer.rows:
-        pretraining, train_set = set_apart(train_set, scene.transfer.rows, scene.seed)
-    sizes = (scene.dataset.train, scene.dataset.test)
-    cut = [
-        part if size is None else subset(part, size, derive(scene.seed, "rows", name))
-        for part, size, name in zip((train_set, test_set), sizes, ("train", "test"), strict=True)
-    ]
-    return Clean(cut[0].to(place.device), cut[1].to(place.device), pretraining.to(place.device))
+        pretraining, train = set_apart(train, scene.transfer.rows, scene.seed)
+    if spec.train is not None:
+        train = subset(train, spec.train, derive(scene.seed, "rows", "train"))
+    if spec.test is not None:
+        test = subset(test, spec.test, derive(scene.seed, "rows", "test"))
+    device = place.device
+    return Clean(train.to(device), test.to(device), pretraining.to(device))

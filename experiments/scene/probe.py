@@ -39,9 +39,9 @@ def choose_probe(
 ) -> dict[int, Tensor]:
     """Draws the probe, by group: rows of `poisoned.targets` for the attacked, else of `clean`.
 
-    Calibration is drawn first, at random, from the test points behind none of the attacked ones: at
-    most two thirds of them. Then the matched controls, which the victim predicts as a label that the
-    attacker wants; then random controls. No test point serves twice.
+    Calibration is drawn first, at random, from the test points behind none of the attacked ones:
+    at most two thirds of them. Then the matched controls, which the victim predicts as a label that
+    the attacker wants; then random controls. No test point serves twice.
 
     Args:
         poisoned: gives the attacked test points and their origins.

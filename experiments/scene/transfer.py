@@ -1,4 +1,7 @@
-"""The transfer setting: a model pretrained on rows that the victim never sees, or a given one, from which the victim starts."""
+"""The transfer setting: the victim starts from a pretrained model.
+
+It is trained on rows that the victim never sees, or given.
+"""
 
 import pickle
 from dataclasses import replace
@@ -17,23 +20,23 @@ from poisonbench.training import Recipe, Start, body_of, starting_model, train
 
 
 def set_apart(data: Dataset, rows: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Splits a training set into `rows` stratified ones for pretraining, drawn by the seed, and the rest for the victim.
+    """Splits a training set into `rows` stratified ones for pretraining, and the rest.
 
     Raises:
         DataError: no row would be left for the victim.
     """
     if rows >= len(data):
-        raise DataError(
-            f"transfer.rows must be below {len(data)}, the rows of the training set, got {rows}",
-            "leave some to train",
-        )
+        what = f"transfer.rows must be below {len(data)}, the rows of the training set, got {rows}"
+        raise DataError(what, "leave some to train")
     chosen = torch.zeros(len(data), dtype=torch.bool)
     chosen[stratified(data, rows, derive(seed, "pretraining"))] = True
     return data.take(chosen), data.take(~chosen)
 
 
 def make_start(scene: Scene, pretraining: Dataset) -> Start | None:
-    """Returns the scene's pretrained model: trained on `pretraining`, where it lies, or read from a file; None without transfer.
+    """Returns the scene's pretrained model; None without transfer.
+
+    It is trained on `pretraining`, where it lies, or read from a file.
 
     Raises:
         ConfigError: the given model is none, or does not fit the recipe's.
@@ -43,9 +46,8 @@ def make_start(scene: Scene, pretraining: Dataset) -> Start | None:
     if spec is None:
         return None
     if spec.state is None:
-        trace = train(
-            pretraining, pretraining_recipe(scene.recipe, spec), derive(scene.seed, "pretraining")
-        )
+        recipe = pretraining_recipe(scene.recipe, spec)
+        trace = train(pretraining, recipe, derive(scene.seed, "pretraining"))
         state = trace.checkpoints[-1].state
     else:
         state = read_state(Path(spec.state))
@@ -55,14 +57,17 @@ def make_start(scene: Scene, pretraining: Dataset) -> Start | None:
 
 
 def pretraining_recipe(recipe: Recipe, spec: TransferSpec) -> Recipe:
-    """Returns the victim's recipe with the epochs and learning rate of the pretraining, of which the final model is kept."""
-    return replace(
-        recipe, epochs=spec.epochs or recipe.epochs, lr=spec.lr or recipe.lr, checkpoints=1
-    )
+    """Returns the victim's recipe with the epochs and learning rate of the pretraining.
+
+    Of its checkpoints the final model alone is kept.
+    """
+    epochs = spec.epochs or recipe.epochs
+    lr = spec.lr or recipe.lr
+    return replace(recipe, epochs=epochs, lr=lr, checkpoints=1)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Reads the state of a model: of the final one in a trace.h5, or a state dict that torch.save wrote.
+    """Reads the state of a model: the final one of a trace.h5, or a state dict of torch.save.
 
     Raises:
         ConfigError: the file holds no such thing.
@@ -75,15 +80,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         why = " ".join(str(error).split())[:300]
-        raise ConfigError(
-            [f"transfer.state {str(path)!r} cannot be read: {why}"],
-            "name a trace.h5 or a state dict",
-        ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise ConfigError(
-            [f"transfer.state {str(path)!r} holds no state dict"],
-            "torch.save(model.state_dict(), FILE)",
-        )
+        what = f"transfer.state {str(path)!r} cannot be read: {why}"
+        raise ConfigError([what], "name a trace.h5 or a state dict") from error
+    if not isinstance(state, dict) or not all(_is_entry(*entry) for entry in state.items()):
+        what = f"transfer.state {str(path)!r} holds no state dict"
+        raise ConfigError([what], "torch.save(model.state_dict(), FILE)")
     return state
+
+
+def _is_entry(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)

@@ -91,7 +91,7 @@ def check_scene(scene: Scene, place: Place) -> None:
 
 
 def make_victim(scene: Scene, place: Place) -> Victim:
-    """Returns the scene's victim and probe: from its files, or by attacking, training and writing them."""
+    """Returns the scene's victim: from its files, or by attacking, training and writing them."""
     data = clean_data(scene, place)
     folder = place.scene(scene)
     if (folder / "scene.h5").exists():

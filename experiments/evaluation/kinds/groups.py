@@ -1,4 +1,4 @@
-"""Groups of training rows: what they give predictions, and how well estimates order these effects."""
+"""Groups of training rows: what they give predictions, and how well estimates order this."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ NONE = "no groups"
 
 
 def group_effects(record: Record, scene: Record) -> Row:
-    """Returns the mean effects over all pairs of a group and a point, rank correlations and seconds.
+    """Returns mean effects over all pairs of a group and a point, rank correlations and seconds.
 
     An effect is the loss of a point without the group less its loss with it.
     """

@@ -12,7 +12,7 @@ from poisonbench.roles import CLEAN, POISON
 
 
 def memorised(record: Record, scene: Record) -> Row:
-    """Returns the metrics of a filter that ranks rows by self-influence, and medians of the roles."""
+    """Returns the metrics of a filter that ranks by self-influence, and medians of the roles."""
     row = identification(record, scene)
     role = scene.data[names.POISON_ROLE]
     score = record.data[names.SCORE].astype(np.float64)

@@ -80,7 +80,7 @@ class Cell:
         return calibration & (calibration.cumsum(0) <= half)
 
     def evidence(self, method: Method) -> Evidence:
-        """What `method` may see: clean points and the ground truth only if it declares their use."""
+        """What `method` may see: clean points and ground truth only if it declares their use."""
         influence = self.influence() if method.reads("influence") else None
         trusted = self.trusted(method) if method.reads("reference") else None
         role = self.victim.role if method.reads("oracle") else None
@@ -102,7 +102,7 @@ class Cell:
         told: Notes,
         **config: float,
     ) -> None:
-        """Writes the file in which the stage ends, and removes the restart blocks that led to it."""
+        """Writes the file in which the stage ends, and removes its restart blocks."""
         attributes = {
             **{f"note_{name}": value for name, value in told.figures.items()},
             **about,

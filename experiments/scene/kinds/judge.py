@@ -58,9 +58,9 @@ def estimate(cell: Cell) -> None:
 def detect(cell: Cell) -> None:
     """Scores every probe point; detect-EST-DET.h5.
 
-    The flags are the scores above the threshold of the calibration points. A detector that is fitted
-    to clean points gets half of these, and the other half alone sets its threshold: on the points
-    that it was fitted to its scores would be too low.
+    The flags are the scores above the threshold of the calibration points. A detector that is
+    fitted to clean points gets half of these, and the other half alone sets its threshold: on the
+    points that it was fitted to its scores would be too low.
     """
     method = cell.method("detector")
     verdict = _judge(cell, method, len(cell.victim.test), "(m,)")

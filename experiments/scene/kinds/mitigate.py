@@ -25,7 +25,7 @@ from poisonbench.training.trace import Trace
 
 
 class Retrainer:
-    """Trains the victim anew on a part of its rows; a run that lies in the folder is not done again."""
+    """Trains the victim anew on a part of its rows, unless that run lies in the folder."""
 
     def __init__(self, trace: Trace, folder: Path) -> None:
         self.trace = trace
@@ -55,7 +55,7 @@ class Retrainer:
 
 
 def means_of(cell: Cell) -> Means:
-    """Returns the means of a mitigation: training, the estimator, and the verdicts of other stages."""
+    """Returns the means of a mitigation: training, the estimator, verdicts of other stages."""
     methods = dict(cell.stage.methods)
     estimator = methods.get("estimator")
 
@@ -113,7 +113,7 @@ def _check_kept(name: str, keep: Tensor, rows: int, trained: int) -> None:
 
 
 def _predictions(cell: Cell, when: str, trace: Trace) -> dict[str, Tensor]:
-    """What a victim says of the attacked points, the clean test set (right or not) and the probe."""
+    """What a victim says of the attacked points, the test set (right or not) and the probe."""
     model = trace.model()
     clean = cell.victim.clean.test
     targets = cell.victim.attacked.points.to(cell.device)
