@@ -1,5 +1,5 @@
-"""Influence of groups: what a test point gains from many rows together, which is not the sum of what
-it gains from each.
+"""Influence of groups: what a test point gains from many rows together, which is not the sum of
+what it gains from each.
 
 First order: Koh, Ang, Teo & Liang, NeurIPS 2019, arXiv 1905.13289. Second order: Basu, You & Feizi,
 ICML 2020, arXiv 1911.00418. Of many copies of a row each matters little and all together much; the
@@ -108,7 +108,7 @@ class GroupInfluence:
         return score
 
     def _moving(self, model: nn.Module) -> tuple[nn.Module, Callable[[Dataset], Dataset]]:
-        """Returns what moves, the model or its head alone, and what maps instances to its inputs."""
+        """Returns what moves, the model or its head, and what maps instances to its inputs."""
         if self.layers == "all":
             return model, _unchanged
         body = model.get_submodule("features")

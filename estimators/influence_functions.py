@@ -4,8 +4,8 @@ out, to first order.
 Needs: the final model.
 
 Cost, for n training and m test instances, p parameters and C classes: "cg" and "lissa"
-O((n C + m) m p) per step, O(m p) memory; "explicit" O(n C p^2 + p^3) once and O(m p^2), O(p^2) memory;
-"ekfac" 2 C passes once (2 per drawn label) and O(m p (inputs + outputs)).
+O((n C + m) m p) per step, O(m p) memory; "explicit" O(n C p^2 + p^3) once and O(m p^2), O(p^2)
+memory; "ekfac" 2 C passes once (2 per drawn label) and O(m p (inputs + outputs)).
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ class InfluenceFunctions:
 
     Attributes:
         solver: "cg": block conjugate gradients, all test points in one search space, so that within
-            `tolerance` a point's scores depend on the points beside it; "explicit": Cholesky factors
-            of H, up to 16,384 parameters; "lissa": the recursion x <- x + (g - H x) / scale
+            `tolerance` a point's scores depend on the points beside it; "explicit": Cholesky
+            factors of H, up to 16,384 parameters; "lissa": the recursion x <- x + (g - H x) / scale
             (section 3, Agarwal et al. 2017, arXiv 1602.03943), with damping inside H; "ekfac": see
             `poisonbench.gradients.curvature.ekfac`.
-        curvature: "gauss-newton", positive semi-definite, or "hessian", which away from a minimum is
-            not: test points for which "cg" meets curvature <= 0 get NaN and a warning.
+        curvature: "gauss-newton", positive semi-definite, or "hessian", which is not away from a
+            minimum: test points for which "cg" meets curvature <= 0 get NaN and a warning.
         damping: absolute, added with the weight decay to the eigenvalues of H. None: 0.01, and
             for "ekfac" `relative_damping` in place of both.
         relative_damping: of "ekfac" without `damping`: times the mean eigenvalue of a block (a

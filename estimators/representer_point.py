@@ -1,10 +1,10 @@
-"""Representer point selection (Yeh et al., NeurIPS 2018, arXiv 1811.09720): a logit as a sum over the
-training instances.
+"""Representer point selection (Yeh et al., NeurIPS 2018, arXiv 1811.09720): a logit as a sum over
+the training instances.
 
 Needs: the final model, with a linear head.
 
-Cost: one pass over the data, then Newton's method on the head alone (`stationary_head`). Scores of m
-test points: O(m n d).
+Cost: one pass over the data, then Newton's method on the head alone (`stationary_head`). Scores of
+m test points: O(m n d).
 """
 
 import warnings
@@ -27,20 +27,20 @@ TOLERATED = 1e-6  # decomposition error above which it warns
 
 @dataclass(frozen=True)
 class RepresenterPoint:
-    """Scores alpha_{i,c} <f_i, f_test>, c = test.y, with f the penultimate features and alpha from the
-    refitted head.
+    """Scores alpha_{i,c} <f_i, f_test>, c = test.y, with f the penultimate features and alpha from
+    the refitted head.
 
     The head is refitted, from the trained one, until J(W) = mean cross entropy + l2 |W|^2 is
-    stationary. There W is the sum of alpha_i f_i^T, so that a test point's scores sum to its logit of
-    test.y. A bias counts as the weight of a constant feature 1, regularised like the others.
+    stationary. There W is the sum of alpha_i f_i^T, so that a test point's scores sum to its logit
+    of test.y. A bias counts as the weight of a constant feature 1, regularised like the others.
 
     Attributes:
         l2: regulariser; half of a recipe's weight decay is the same penalty. Small values leave the
             head as trained but rest the scores on the few instances with a large loss; large ones
             spread them.
         renormalize: alpha_i divided by its norm, so that the scale of an instance's loss does not
-            count. Taken from margin gradients, which have the direction of the loss gradients and do
-            not vanish with growing confidence.
+            count. Taken from margin gradients, which have the direction of the loss gradients and
+            do not vanish with growing confidence.
 
     Raises:
         ValueError: l2 is not positive.

@@ -1,5 +1,5 @@
-"""TracIn (Pruthi et al., NeurIPS 2020, arXiv 2002.08484): influence as the loss change that each step
-on an instance brings.
+"""TracIn (Pruthi et al., NeurIPS 2020, arXiv 2002.08484): influence as the loss change that each
+step on an instance brings.
 
 Needs: checkpoints with their learning rates, or every step (by replay).
 
@@ -43,10 +43,10 @@ class TracIn:
             (eq. 1, by replay).
         layers: "all", or "last" for the gradients of the head alone (section 3.3).
         renormalize: cosines in place of dot products; with mode="checkpoints" that is GAS.
-        projection: d, to replace the dot products at the checkpoints by those of d random projections
-            of the gradients: unbiased, with a standard error of at most sqrt(2 / d) |g_i| |g_test|.
-            `fit` projects the training set once, and new test points cost a product of (m, d) and
-            (d, n). None for the dot products themselves.
+        projection: d, to replace the dot products at the checkpoints by those of d random
+            projections of the gradients: unbiased, with a standard error of at most sqrt(2 / d)
+            |g_i| |g_test|. `fit` projects the training set once, and new test points cost a product
+            of (m, d) and (d, n). None for the dot products themselves.
         seed: of the projection.
 
     Raises:
@@ -114,7 +114,7 @@ class TracIn:
         return projected.div(d**0.5)
 
     def self_influence(self, trace: Trace) -> Tensor:
-        """Returns each training instance's influence on itself, (n,), without the others' scores."""
+        """Returns each training instance's influence on itself, (n,), alone."""
         check_trace(trace)
         if self.mode == "steps":
             return self._own_steps(trace)

@@ -97,9 +97,9 @@ def _in_one_space(
 ) -> Solved | None:
     """Returns what block conjugate gradients find; None: H is not positive definite.
 
-    With orthonormal residuals (BCGrQ: Dubrulle, Electron. Trans. Numer. Anal. 2001), which dependent
-    right-hand sides and rows that are done before the others do not disturb. The residual is C^T Q
-    with rows Q.
+    With orthonormal residuals (BCGrQ: Dubrulle, Electron. Trans. Numer. Anal. 2001), which
+    dependent right-hand sides and rows that are done before the others do not disturb. The residual
+    is C^T Q with rows Q.
     """
     q, c = _orthonormal(b)
     x = torch.zeros_like(b)

@@ -21,9 +21,9 @@ def displacement(
 ) -> Tensor:
     """Returns how far the parameters move when the terms of each group leave the objective, (s, p).
 
-    With H the Hessian of the objective, H_S that of a group's terms and g_S their gradient: the first
-    order is H^-1 g_S; the second adds H^-1 H_S H^-1 g_S, the next term of the Neumann series of the
-    Newton step (H - H_S)^-1 g_S. A quadratic objective moves by the Newton step exactly.
+    With H the Hessian of the objective, H_S that of a group's terms and g_S their gradient: the
+    first order is H^-1 g_S; the second adds H^-1 H_S H^-1 g_S, the next term of the Neumann series
+    of the Newton step (H - H_S)^-1 g_S. A quadratic objective moves by the Newton step exactly.
 
     Args:
         order: "first", "second" or "newton".

@@ -20,7 +20,7 @@ def directions(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rescaled(x: Tensor, norm: Tensor) -> Tensor:
-    """Returns the solutions x (m, p) for right-hand sides of these norms (m, 1): 0 for a row of 0."""
+    """Returns the solutions for right-hand sides of these norms, (m, p): 0 for a norm of 0."""
     nothing = torch.zeros_like(x)
     return torch.where(norm == 0, nothing, x * norm)
 

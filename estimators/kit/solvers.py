@@ -26,8 +26,8 @@ def richardson(
     max_steps: int,
     sampled: Product | None = None,
 ) -> Tensor:
-    """Returns H^-1 b for m right-hand sides, (m, p), by x <- x + (b - H x) / scale: the recursion of
-    LiSSA.
+    """Returns H^-1 b for m right-hand sides, (m, p), by x <- x + (b - H x) / scale: the recursion
+    of LiSSA.
 
     With h = scale x it reads h <- b + (I - H / scale) h, as in section 3 of Koh & Liang 2017.
 

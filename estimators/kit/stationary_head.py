@@ -1,8 +1,8 @@
-"""A linear head refitted to a stationary point of its regularised loss, and the sum over the training
-instances that it is there (Yeh et al., NeurIPS 2018, arXiv 1811.09720).
+"""A linear head refitted to a stationary point of its regularised loss, and the sum over the
+training instances that it is there (Yeh et al., NeurIPS 2018, arXiv 1811.09720).
 
-Cost: Newton's method, O(n C d) a product with the Hessian; O(n (d + C)) memory beyond a Hessian of at
-most `EXPLICIT` squared.
+Cost: Newton's method, O(n C d) a product with the Hessian; O(n (d + C)) memory beyond a Hessian of
+at most `EXPLICIT` squared.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class Decomposition:
 
     Attributes:
         weight: W, (C, D); where the head has a bias it is the last column.
-        inputs: (n, D) penultimate features f_i, with a constant 1 appended where the head has a bias.
+        inputs: (n, D) penultimate features f_i, with a constant 1 appended where the head has a
+            bias.
         alpha: (n, C), -(1 / (2 l2 n)) d loss_i / d (W f_i).
         directions: (n, C), alpha_i / |alpha_i|, right at any confidence.
         gradient: (C, D) of J = mean loss + l2 |W|^2 at W.

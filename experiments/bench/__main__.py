@@ -1,8 +1,11 @@
-"""python -m experiments.bench NAME: benchmarks against the floor and against peers, printed as tables."""
+"""python -m experiments.bench NAME: benchmarks against the floor and peers, as tables."""
 
 from pathlib import Path
 
 import click
+
+RACED = click.Choice(["conv3", "resnet"])
+TRAINED = click.Choice(["mlp", "cnn"])
 
 
 @click.group()
@@ -11,13 +14,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Choice(["conv3", "resnet"]),
-    default=("conv3", "resnet"),
-)
+@click.option("--model", "models", multiple=True, type=RACED, default=RACED.choices)
 @click.option("-n", default=2000, show_default=True, help="Training instances.")
 @click.option("-m", default=100, show_default=True, help="Test instances.")
 @click.option("--rounds", default=3, show_default=True)
@@ -33,7 +30,7 @@ def gradients(
     device: str,
     output: Path | None,
 ) -> None:
-    """TracIn at checkpoints: the engine against its floor, an autograd loop, captum and kronfluence."""
+    """TracIn at checkpoints: the engine against its floor, an autograd loop and peers."""
     import torch
 
     from experiments.bench import gradients as bench
@@ -95,7 +92,7 @@ def growth(
 def retraining(
     models: int, m: int, rounds: int, parts: tuple[str, ...], output: Path | None
 ) -> None:
-    """Bulk training against one by one (one thread), and the estimators that retrain on the whole of the digits (two)."""
+    """Bulk training against one by one (one thread), and the estimators that retrain (two)."""
     import torch
 
     from experiments.bench import retraining as bench
@@ -126,7 +123,7 @@ def retraining(
 def shapley(
     n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str, output: Path | None
 ) -> None:
-    """Shapley values: nearest neighbours against peers, and retraining on the whole of the digits to the stop rule."""
+    """Shapley values: nearest neighbours against peers, and retraining to the stop rule."""
     import torch
 
     from estimators.shapley.shapley import Shapley
@@ -174,7 +171,7 @@ def group(
     threads: int,
     output: Path | None,
 ) -> None:
-    """Influence of groups: estimates of what the proponents of a patch are worth together, against retraining."""
+    """Influence of groups: estimates of what proponents are worth together, and retraining."""
     import torch
 
     from experiments.bench import group as bench
@@ -185,13 +182,7 @@ def group(
 
 
 @main.command()
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Choice(["mlp", "cnn"]),
-    default=("mlp", "cnn"),
-)
+@click.option("--model", "models", multiple=True, type=TRAINED, default=TRAINED.choices)
 @click.option("--seeds", default=2, show_default=True, help="Runs that are judged, from seed 0 on.")
 @click.option("--subsets", default=100, show_default=True, help="Random halves of the digits.")
 @click.option("--points", default=80, show_default=True, help="Test points per run.")

@@ -1,5 +1,5 @@
-"""TracIn at checkpoints: our engine against the floor, a plain autograd loop, and the peers that are
-installed.
+"""TracIn at checkpoints: our engine against the floor, a plain autograd loop, and the peers that
+are installed.
 
 The floor is a forward and backward pass over the same data at the same checkpoints and the matrix
 product alone.
@@ -39,7 +39,7 @@ def floor_passes(p: Problem) -> None:
 
 
 def floor_product(p: Problem) -> None:
-    """The matrix product of (m, p) and (p, n) at every checkpoint, a batch of training rows at a time."""
+    """The matrix product of (m, p) and (p, n) at every checkpoint, batch by batch."""
     rows = torch.ones(FLOOR_BATCH, p.size, device=p.train.x.device)
     columns = torch.ones(p.size, len(p.test), device=p.train.x.device)
     for _ in range(CHECKPOINTS * -(-len(p.train) // FLOOR_BATCH)):

@@ -1,4 +1,5 @@
-"""What rows are worth together: first order, second order and the Newton step against retraining, on the proponents of a patch.
+"""What rows are worth together: first order, second order and the Newton step against retraining,
+on the proponents of a patch.
 
 The groups are the k rows of largest influence on an attacked point, by GAS, and all poison rows.
 """
@@ -37,7 +38,10 @@ ESTIMATES: dict[str, tuple[Layers, str]] = {
 
 
 def victim(seed: int, model: str, budget: float, points: int) -> tuple[Trace, Dataset, Tensor]:
-    """Returns a run on the digits with a patch, attacked points with the labels that it predicts, and the poison rows (n,)."""
+    """Returns a run on patched digits, attacked points that it loses, and the poison rows (n,).
+
+    The points have the labels that the run predicts.
+    """
     data, test = load("digits")
     recipe = Recipe(model=model, epochs=20, batch_size=64, lr=0.05, checkpoints=6)
     poisoned = craft(Patch(budget=budget), data, test, recipe, derive(seed, "attack"))
@@ -57,7 +61,8 @@ def nested(influence: Tensor, sizes: tuple[int, ...]) -> Tensor:
 
 
 def own(values: Tensor, m: int) -> Tensor:
-    """Returns what each point's own groups are worth to it, (m, sizes + 1), the last group being that of all points.
+    """Returns what each point's own groups are worth to it, (m, sizes + 1), the last group being
+    that of all points.
 
     Args:
         values: (m, m sizes + 1).
@@ -68,7 +73,10 @@ def own(values: Tensor, m: int) -> Tensor:
 
 
 def study(seed: int, model: str, budget: float, points: int, names: list[str]) -> dict[str, Tensor]:
-    """Returns by what each group raises a point's margin, (m, sizes + 1) by name; the margin itself is "margin", (m, 1)."""
+    """Returns by what each group raises a point's margin, (m, sizes + 1) by name.
+
+    The margin itself is "margin", (m, 1).
+    """
     trace, test, poison = victim(seed, model, budget, points)
     influence, m = GAS().fit(trace)(test), len(test)
     groups = torch.cat([nested(influence, SIZES).flatten(0, 1), poison[None]])
@@ -107,8 +115,14 @@ def bench(seeds: int, model: str, points: int, budget: float, newton: bool) -> s
     rows = []
     for g, size in enumerate([*map(str, SIZES), "all poison"]):
         rows.append([size, *(_mean(found[name][:, g]) for name in shown)])
-    what = f"By how much the rows raise an attacked point's margin (mean {float(margin.mean()):.1f}), with standard errors"
-    where = f"digits, {model}, patch in {budget:.0%} of the rows, seeds 0 to {seeds - 1}, {len(margin)} points."
+    what = (
+        "By how much the rows raise an attacked point's margin "
+        f"(mean {float(margin.mean()):.1f}), with standard errors"
+    )
+    where = (
+        f"digits, {model}, patch in {budget:.0%} of the rows, seeds 0 to {seeds - 1}, "
+        f"{len(margin)} points."
+    )
     return f"{what}: {where} {machine(torch.device('cpu'))}.\n\n{table(('k', *shown), rows)}\n"
 
 

@@ -31,7 +31,7 @@ CONTESTANTS: dict[str, Estimator] = {
 
 
 def bench(smallest: int, m: int, doublings: int, rounds: int, device: torch.device) -> str:
-    """Returns the report: n = smallest x 1, 2, 4, ... with m points, and m x 1, 2, 4, ... points."""
+    """Returns the report for n and for m times 1, 2, 4 and so on."""
     factors = [1 << k for k in range(doublings + 1)]
     _, test, source = images(1, m * factors[-1])
     test = test.to(device)

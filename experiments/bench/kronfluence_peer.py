@@ -51,7 +51,8 @@ class Classification(Task):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Kronfluence:
-    """Pairwise scores at the final model, in our sign; for classifiers of linear layers and convolutions.
+    """Pairwise scores at the final model, in our sign; for classifiers of linear layers and
+    convolutions.
 
     Attributes:
         strategy: "ekfac", or "identity" for dot products of gradients.

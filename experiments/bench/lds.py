@@ -2,8 +2,8 @@
 
 For each test point the rank correlation, over random half subsets of the training set, between the
 sum of the estimated influences of a subset's rows and the margin of models trained on that subset.
-Scores depend on how many trainings a subset's margin is the mean of: with one, the noise of the seed
-covers most of what the subset does.
+Scores depend on how many trainings a subset's margin is the mean of: with one, the noise of the
+seed covers most of what the subset does.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,11 @@ OURS: dict[str, InfluenceFunctions] = {
     "ekfac, damping 0.01": InfluenceFunctions("ekfac", damping=0.01),
     "cg": InfluenceFunctions(),
 }
-REFERENCE = "kronfluence ekfac"  # what the differences are taken to, where it is installed
+# what the differences are taken to, where it is installed
+REFERENCES = {
+    "its default": "kronfluence ekfac",
+    "its heuristic damping": "kronfluence ekfac, its heuristic damping",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +147,7 @@ def _standard_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray) -> str:
-    """Returns the mean with an interval of 95 % over test points; those without a score left out."""
+    """Returns the mean over the points with a score, and its interval of 95 %."""
     known = values[np.isfinite(values)]
     half = WIDTH * known.std(ddof=1) / len(known) ** 0.5
     return f"{known.mean():.3f} [{known.mean() - half:.3f}, {known.mean() + half:.3f}]"
@@ -185,16 +189,21 @@ def bench(
 
 def _table(found: Mapping[str, list[Outcome]]) -> str:
     rows = []
-    reference = None
-    if REFERENCE in found:
-        reference = np.concatenate([outcome.scores for outcome in found[REFERENCE]])
+    references = {}
+    for title, name in REFERENCES.items():
+        if name in found:
+            references[f"less kronfluence, {title}"] = _scores(found[name])
     for name, outcomes in found.items():
-        scores = np.concatenate([outcome.scores for outcome in outcomes])
+        scores = _scores(outcomes)
+        apart = [interval(scores - reference) for reference in references.values()]
         single = np.concatenate([outcome.single for outcome in outcomes])
         seconds = np.mean([outcome.seconds for outcome in outcomes])
-        apart = ""
-        if reference is not None and name != REFERENCE:
-            apart = interval(scores - reference)
-        rows.append((name, interval(scores), apart, interval(single), f"{seconds:.1f}"))
-    head = ("", "score", f"less that of {REFERENCE}", "one training per subset", "seconds")
+        row = (name, interval(scores), *apart, interval(single), f"{seconds:.1f}")
+        rows.append(row)
+    head = ("", "score", *references, "one training per subset", "seconds")
     return table(head, rows)
+
+
+def _scores(outcomes: list[Outcome]) -> np.ndarray:
+    """Returns the scores of the points of all seeds."""
+    return np.concatenate([outcome.scores for outcome in outcomes])

@@ -1,4 +1,4 @@
-"""Bulk training against one model after another, and the estimators that retrain on the whole of the digits."""
+"""Bulk training against one model after another, and the estimators that retrain on the digits."""
 
 from collections.abc import Callable
 
@@ -28,9 +28,11 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) -> list[str]:
-    """Returns a row: models a second together and one by one on halves of the digits, and how far what they are differs.
+    """Returns a row: models a second together and one by one on halves of the digits, and how far
+    what they are differs.
 
-    In float32 rounding can grow over a run until one model ends elsewhere; so the difference is that of the same runs in float64.
+    In float32 rounding can grow over a run until one model ends elsewhere; so the difference is
+    that of the same runs in float64.
     """
     data, test = load("digits")
     recipe = Recipe(model=model, epochs=epochs, batch_size=batch, lr=0.05, checkpoints=1)
@@ -106,11 +108,12 @@ def speeds(K: int, rounds: int) -> str:
         "together",
     )
     about = f"halves of the digits, 20 epochs, {rounds} rounds. {machine(torch.device('cpu'))}."
-    return f"Bulk training: {about}\n\n{table((*head, 'logit difference in float64', 'peak MiB'), rows)}\n"
+    columns = (*head, "logit difference in float64", "peak MiB")
+    return f"Bulk training: {about}\n\n{table(columns, rows)}\n"
 
 
 def whole(m: int) -> str:
-    """Returns seconds and peak memory of each estimator on all of the digits, with the perceptron."""
+    """Returns seconds and peak memory of each estimator on all digits, with the perceptron."""
     data, points = load("digits")
     trace = train(data, Recipe(model="mlp", epochs=20, batch_size=32, lr=0.05, checkpoints=1), 0)
     test = points.take(torch.arange(m))
@@ -122,7 +125,8 @@ def whole(m: int) -> str:
         "peak MiB",
         "median magnitude of a score in standard errors",
     )
-    return f"The whole of the digits: mlp, n = {len(data)}, m = {len(test)}. {machine(data.x.device)}.\n\n{table(head, rows)}\n"
+    where = f"mlp, n = {len(data)}, m = {len(test)}. {machine(data.x.device)}."
+    return f"The whole of the digits: {where}\n\n{table(head, rows)}\n"
 
 
 def _measured(estimator: Estimator, trace: Trace, m: int) -> list[str]:

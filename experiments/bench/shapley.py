@@ -1,4 +1,4 @@
-"""Shapley values: nearest neighbours against the peers that are installed, and retraining on the whole of the digits."""
+"""Shapley values: nearest neighbours against peers, and retraining on the whole of the digits."""
 
 import importlib.util
 import tempfile
@@ -35,7 +35,7 @@ def pydvl(train_set: Dataset, test: Dataset, K: int) -> Tensor:
 
 
 def opendataval(train_set: Dataset, test: Dataset, K: int) -> Tensor:
-    """KNNShapley of opendataval, (n,), the mean over the test points; with all of them in one batch."""
+    """KNNShapley of opendataval, (n,), the mean over the test points in one batch."""
     from opendataval.dataval import KNNShapley
 
     valued = KNNShapley(K, batch_size=max(len(train_set), len(test)))
@@ -47,7 +47,7 @@ def opendataval(train_set: Dataset, test: Dataset, K: int) -> Tensor:
 
 
 def neighbours(n: int, m: int, d: int, K: int, rounds: int) -> str:
-    """Races the contestants on random features, checks that the means over the test points agree, and returns the report."""
+    """Races the contestants on random features, and returns the report with their differences."""
     g = generator(0, "features")
     train_set, test = (
         Dataset(torch.randn((k, d), generator=g), torch.randint(10, (k,), generator=g), 10)
@@ -75,7 +75,10 @@ def neighbours(n: int, m: int, d: int, K: int, rounds: int) -> str:
         )
         peak = f"{timing.peak_bytes / 2**20:.0f}"
         rows.append((name, f"{timing.median:.3f}", ratio(timing, mine), peak, f"{error:.1e}"))
-    what = f"Exact values of a vote among {K} neighbours, n = {n}, m = {m}, d = {d}, median of {rounds} rounds"
+    what = (
+        f"Exact values of a vote among {K} neighbours, n = {n}, m = {m}, d = {d}, "
+        f"median of {rounds} rounds"
+    )
     head = ("", "seconds", "x poisonbench", "peak MiB", "largest difference of the means")
     return f"{what}. {machine(train_set.x.device)}.\n\n{table(head, rows)}\n"
 
@@ -85,7 +88,7 @@ def _keep(results: dict[str, Tensor], name: str, run: Callable[[], Tensor]) -> N
 
 
 def retraining(estimators: list[Shapley], m: int) -> str:
-    """Fits each estimator to the whole of the digits, scores m test points, and returns the report."""
+    """Fits each estimator to the digits, scores m test points, and returns the report."""
     data, points = load("digits")
     trace, test = train(data, RECIPE, 0), points.take(torch.arange(m))
     test = test.relabel(trace.model()(test.x).argmax(1))
@@ -118,7 +121,10 @@ def retraining(estimators: list[Shapley], m: int) -> str:
         print(*rows[-1], sep=" | ", flush=True)  # each takes minutes
     head = ["", "permutations", "models", "stopped by", "fit s", "score s", "peak MiB"]
     head += ["largest SE", "rms SE", "sd of values", "own class - others"]
-    what = f"Retraining on the whole of the digits, mlp, {RECIPE.epochs} epochs, n = {len(data)}, {m} test points, utility 1 or 0"
+    what = (
+        f"Retraining on the whole of the digits, mlp, {RECIPE.epochs} epochs, n = {len(data)}, "
+        f"{m} test points, utility 1 or 0"
+    )
     return f"{what}. {machine(data.x.device)}.\n\n{table(head, rows)}\n"
 
 

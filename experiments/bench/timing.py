@@ -1,4 +1,4 @@
-"""Fair timings on a noisy machine: contestants take turns, and every figure is a ratio within a round."""
+"""Fair timings on a noisy machine: contestants take turns, figures are ratios within a round."""
 
 import math
 import platform
@@ -15,7 +15,7 @@ from experiments.scene.cost import measured
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one contestant, a value a round, and the largest peak of memory beyond what was in use."""
+    """Seconds of one contestant, a value per round, and its largest peak of additional memory."""
 
     name: str
     seconds: tuple[float, ...]

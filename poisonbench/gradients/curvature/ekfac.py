@@ -1,13 +1,13 @@
-"""EK-FAC: the Gauss-Newton matrix in an eigenbasis of Kronecker factors (George et al., NeurIPS 2018,
-arXiv 1806.03884).
+"""EK-FAC: the Gauss-Newton matrix in an eigenbasis of Kronecker factors (George et al., NeurIPS
+2018, arXiv 1806.03884).
 
 A linear layer or a convolution of one group has a block, with the eigenvectors of the Kronecker
-factors E[a a^T] and E[d d^T] as its basis: inputs a (a constant 1 for the bias) and output gradients
-d, summed over the places of a convolution (Grosse & Martens 2016, arXiv 1602.01407). The eigenvalues
-are the second moments of the per-example gradients in that basis. All other parameters, and those of
-layers that do not compute what their type says (parametrised, shared, with a forward of their own),
-have diagonal blocks of exact second moments. Used for influence functions by Grosse et al. 2023
-(arXiv 2308.03296).
+factors E[a a^T] and E[d d^T] as its basis: inputs a (a constant 1 for the bias) and output
+gradients d, summed over the places of a convolution (Grosse & Martens 2016, arXiv 1602.01407). The
+eigenvalues are the second moments of the per-example gradients in that basis. All other parameters,
+and those of layers that do not compute what their type says (parametrised, shared, with a forward
+of their own), have diagonal blocks of exact second moments. Used for influence functions by Grosse
+et al. 2023 (arXiv 2308.03296).
 
 Cost: 2 passes over the data per label, O(n p (inputs + outputs)) flops each, and one
 eigendecomposition per factor; then O(p (inputs + outputs)) per vector.

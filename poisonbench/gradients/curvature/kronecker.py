@@ -1,4 +1,4 @@
-"""Kronecker factors of a layer's curvature, their eigenvectors, and second moments in that basis."""
+"""Kronecker factors of a layer's curvature, their eigenvectors, and moments in that basis."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Labels of the model's own prediction: what the expectation of the Gauss-Newton matrix runs over."""
+"""Labels of the model's own prediction: what Gauss-Newton matrices are expectations over."""
 
 from dataclasses import dataclass
 

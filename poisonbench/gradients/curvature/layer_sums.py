@@ -1,4 +1,5 @@
-"""One layer's share of a Gauss-Newton product with m vectors: sum_i sum_c w_ic g_ic, class by class.
+"""One layer's share of a Gauss-Newton product with m vectors: sum_i sum_c w_ic g_ic, class by
+class.
 
 The weights are (B, m): each vector has its own.
 """

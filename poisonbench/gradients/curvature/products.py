@@ -4,10 +4,10 @@ Gauss-Newton part.
 For cross entropy the Gauss-Newton matrix is (1/n) sum_i sum_c p_ic g_ic g_ic^T, with p_ic the
 predicted probability of class c and g_ic the loss gradient at that label (Schraudolph, Neural
 Computation 2002; it equals the Fisher matrix, Martens 2014, arXiv 1412.1193), so that its products
-come from the gradient engine: O(C) passes over the data and O(n C m p) flops for m vectors. Products
-of the Hessian come from differentiating the gradient again (Pearlmutter 1994): O(n m) passes, and no
-layer's rule is relied on. Vectors are rows (m, p), the parameters in the order of `flatten`; O(m p)
-memory beyond that of a batch.
+come from the gradient engine: O(C) passes over the data and O(n C m p) flops for m vectors.
+Products of the Hessian come from differentiating the gradient again (Pearlmutter 1994): O(n m)
+passes, and no layer's rule is relied on. Vectors are rows (m, p), the parameters in the order of
+`flatten`; O(m p) memory beyond that of a batch.
 """
 
 import contextlib
