@@ -19,20 +19,20 @@ class Invert:
 
     def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
         others = (train.y != self.target).nonzero().squeeze(1)
-        rows = others[
-            torch.randperm(len(others), generator=generator(seed, "rows"))[
-                : count(self.budget, len(train))
-            ]
-        ]
+        order = torch.randperm(len(others), generator=generator(seed, "rows"))
+        rows = others[order[: count(self.budget, len(train))]]
         x, y = train.x.clone(), train.y.clone()
         x[rows], y[rows] = 1 - x[rows], self.target
         role = torch.full((len(train),), CLEAN, dtype=torch.uint8)
         role[rows] = POISON
-        origin = (test.y != self.target).nonzero().squeeze(1)
-        targets = Dataset(1 - test.x[origin], test.y[origin], test.classes)
-        wanted = torch.full((len(origin),), self.target)
+        points = (test.y != self.target).nonzero().squeeze(1)
         return Poisoned(
-            Dataset(x, y, train.classes), role, torch.arange(len(train)), targets, wanted, origin
+            train=Dataset(x, y, train.classes),
+            role=role,
+            origin=torch.arange(len(train)),
+            targets=Dataset(1 - test.x[points], test.y[points], test.classes),
+            wanted=torch.full((len(points),), self.target),
+            target_origin=points,
         )
 
 
