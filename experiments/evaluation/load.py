@@ -64,13 +64,15 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
     records: dict[str, list[log.Record]] = {}
     damaged: list[LogError] = []
     scenes: dict[Path, log.Record] = {}
-    for path in sorted(root.glob("*/*.h5"), key=_scene_first):
+    paths = sorted(root.glob("*/*.h5"), key=_scene_first)
+    for path in paths:
         try:
             record = _read(path, verify)
             if record.kind == "scene":
                 scenes[path.parent] = record
             elif record.kind in JUDGED:
-                _check_fit(record, scenes.get(path.parent))
+                scene = scenes.get(path.parent)
+                _check_fit(record, scene)
             records.setdefault(record.kind, []).append(record)
         except LogError as error:
             damaged.append(error)
@@ -89,16 +91,17 @@ def _read(path: Path, verify: bool) -> log.Record:
     keys = NEEDED.get(kind or "", ())
     record = log.read(path, kind, keys=None if verify else keys)
     needed = NEEDED.get(record.kind, ())
-    lacking = [key for key in needed if key not in record.data]
-    if lacking:
-        raise LogError(path, f"has no data set {lacking[0]!r}")
+    for key in needed:
+        if key not in record.data:
+            raise LogError(path, f"has no data set {key!r}")
     if record.kind == "scene":
         _check_names(record, ["attack"])
     elif record.kind in JUDGED:
         _check_names(record, ["attack", JUDGED[record.kind]])
     _check_lengths(record)
     _check_types(record)
-    return replace(record, data={key: record.data[key] for key in needed})
+    kept = {key: record.data[key] for key in needed}
+    return replace(record, data=kept)
 
 
 def _check_names(record: log.Record, needed: Collection[str]) -> None:
@@ -107,8 +110,9 @@ def _check_names(record: log.Record, needed: Collection[str]) -> None:
         named, _ = settings(record)
         found = {}
         for part in ("attack", *PARTS):
-            if named.get(part):
-                found[part] = named[part]["name"]
+            config = named.get(part)
+            if config:
+                found[part] = config["name"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"its configuration is not one of kind {record.kind!r}: {error!r}"
         raise LogError(record.path, what) from error

@@ -45,7 +45,8 @@ def mean_over(rows: Iterable[Row], attacks: Collection[str] | None = None) -> li
     chosen = list(rows)
     if attacks is not None:
         chosen = [row for row in chosen if row.settings["attack"]["name"] in attacks]
-    return [_mean_of_attacks(group) for group in _grouped(chosen, ("attack",))]
+    groups = _grouped(chosen, ("attack",))
+    return [_mean_of_attacks(group) for group in groups]
 
 
 def _mean_of_attacks(group: Sequence[Row]) -> Row:
@@ -62,13 +63,17 @@ def _mean_of_attacks(group: Sequence[Row]) -> Row:
 
 
 def _without(settings: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in drop}
+    kept = dict(settings)
+    for key in drop:
+        kept.pop(key, None)
+    return kept
 
 
 def _grouped(rows: Iterable[Row], drop: Collection[str]) -> list[list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        key = json.dumps(_without(row.settings, drop), sort_keys=True)
+        kept = _without(row.settings, drop)
+        key = json.dumps(kept, sort_keys=True)
         groups.setdefault(key, []).append(row)
     return list(groups.values())
 

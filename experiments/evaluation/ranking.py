@@ -117,9 +117,12 @@ def roc_curve(counts: Counts) -> tuple[Array, Array]:
     before = found - counts.positives
     true = np.stack([before, found], -1) / counts.size
     false = np.stack([counts.above, counts.reached], -1) / counts.other_size
-    false_rate = np.concatenate([[0.0], false.ravel(), [1.0]])
-    true_rate = np.concatenate([[0.0], true.ravel(), [1.0]])
-    return false_rate, true_rate
+    return _from_0_to_1(false), _from_0_to_1(true)
+
+
+def _from_0_to_1(rates: Array) -> Array:
+    """The rates in a row, between 0 and 1."""
+    return np.concatenate([[0.0], rates.ravel(), [1.0]])
 
 
 def ranking(sample: Sample, matched: bool = False) -> dict[str, Metric]:

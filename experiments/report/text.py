@@ -33,7 +33,7 @@ def to_text(table: Table, width: int = WIDTH) -> str:
 
 def _plain(table: Table, width: int) -> list[str]:
     """The lines of head and rows."""
-    rows = [_printable_row(row) for row in (table.head, *table.rows)]
+    rows = _printable_rows(table)
     layout = _Layout(rows, table.names, width)
     lines = []
     for row in rows:
@@ -43,8 +43,9 @@ def _plain(table: Table, width: int) -> list[str]:
 
 def _grouped(table: Table, width: int) -> list[str]:
     """The lines of head and rows, where the first column stands above its group."""
-    rows = [_printable_row(row) for row in (table.head, *table.rows)]
-    layout = _Layout([row[1:] for row in rows], table.names - 1, width - GAP)
+    rows = _printable_rows(table)
+    others = [row[1:] for row in rows]
+    layout = _Layout(others, table.names - 1, width - GAP)
     lines = _indented(layout, rows[0])
     group = ""
     for row in rows[1:]:
@@ -58,8 +59,10 @@ def _grouped(table: Table, width: int) -> list[str]:
     return lines
 
 
-def _printable_row(row: Sequence[str]) -> list[str]:
-    return [printable(cell) for cell in row]
+def _printable_rows(table: Table) -> list[list[str]]:
+    """Head and rows."""
+    rows = [table.head, *table.rows]
+    return [[printable(cell) for cell in row] for row in rows]
 
 
 def _indented(layout: "_Layout", row: Sequence[str]) -> list[str]:

@@ -138,10 +138,14 @@ def fields_of(module: Module, cls: ast.ClassDef) -> dict[str, object]:
         where, definition = find(module, base.id)
         if isinstance(definition, ast.ClassDef):
             found |= fields_of(where, definition)
-    if not any("dataclass" in ast.unparse(decorator) for decorator in cls.decorator_list):
+    decorators = [ast.unparse(decorator) for decorator in cls.decorator_list]
+    if not any("dataclass" in decorator for decorator in decorators):
         return found  # what it annotates are no fields
     for name, default in _own_fields(cls):
-        found[name] = REQUIRED if default is None else value_of(module, default)
+        if default is None:
+            found[name] = REQUIRED
+        else:
+            found[name] = value_of(module, default)
     return found
 
 
@@ -195,4 +199,6 @@ def _field_default(module: Module, call: ast.Call) -> object:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if "default_factory" in given:
         raise UnreadableError("a default that a function makes")
-    return value_of(module, given["default"]) if "default" in given else REQUIRED
+    if "default" not in given:
+        return REQUIRED
+    return value_of(module, given["default"])
