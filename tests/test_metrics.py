@@ -188,6 +188,19 @@ def test_scenes_are_drawn_with_replacement_as_many_as_there_are() -> None:
     assert (low, high) == pytest.approx(tuple(expected), abs=0.011)
 
 
+def test_the_interval_of_auroc_is_of_all_controls_and_that_of_the_matched_of_those_alone() -> None:
+    rng = np.random.default_rng(0)
+    matched = np.arange(20) < 10
+    positive, negative = rng.normal(1, 1, 8), rng.normal(0, 1, 20)
+    sample = Sample(positive, negative, matched)
+    found = Sample.intervals([[sample, sample]])
+    assert found == {
+        "auroc": auroc_interval([[(positive, negative)] * 2]),
+        "auroc_matched": auroc_interval([[(positive, negative[matched])] * 2]),
+    }
+    assert found["auroc"] != found["auroc_matched"]
+
+
 def test_a_difference_is_that_of_the_two_in_every_draw() -> None:
     rng = np.random.default_rng(0)
     scene = (rng.normal(size=6), rng.normal(size=8))
