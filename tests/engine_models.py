@@ -376,6 +376,11 @@ MODELS = {
     "backbone under no_grad": Row(
         lambda: Net(NoGrad(dense().features), nn.Linear(12, CLASSES)),
     ),
+    "layer under no_grad": Row(
+        lambda: Net(
+            NoGrad(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 12))), nn.Linear(12, CLASSES)
+        )
+    ),
     "backbone detached": Row(lambda: Net(Detached(dense().features), nn.Linear(12, CLASSES))),
     "merged axes": Row(lambda: Net(Merged(), nn.Linear(96, CLASSES)), ("features.layer",)),
     "keyword call": Row(lambda: Net(Keyword(), nn.Linear(12, CLASSES))),

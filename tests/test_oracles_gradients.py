@@ -13,9 +13,9 @@ from poisonbench.convolution import GATHERED, in_gradient_order, weight_gradient
 from poisonbench.data import Dataset
 from poisonbench.gradients import gradient_vectors, plan
 from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
-from poisonbench.memory import Budget, halving
+from poisonbench.memory import CPU, SMALLEST, Budget, halving, room
 from poisonbench.models import build
-from poisonbench.objectives import logit_gradient, margins
+from poisonbench.objectives import logit_gradient, margins, utility
 from poisonbench.training import Recipe, train
 
 
@@ -538,3 +538,30 @@ def test_empty_sides_give_empty_products():
     assert checkpoint_sum(
         train(data, SMALL, 0), data.take(torch.tensor([], dtype=torch.int64)), Form()
     ).shape == (0, 3)
+
+
+def test_room_is_what_fits_into_the_budget_and_a_pass_is_no_larger_than_any_limit():
+    data = random_data(2)  # 8 bytes a number
+    assert room(data, 10, Budget(memory=800, batch=256, gradients=1 << 30)) == (10, 10)
+    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=1 << 30)) == (1000, 256)
+    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=80 * 40)) == (1000, 40)
+    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=80)) == (1000, SMALLEST)
+    assert room(data, 10, Budget(memory=1, batch=256)) == (1, 1)
+    assert room(data, 1) == room(data, 1, CPU)
+
+
+def test_utility_is_each_measure_by_its_definition_and_nan_where_a_model_diverged():
+    logits = torch.tensor([[[1.0, 3.0, 0.5], [2.0, -1.0, 0.0]]], dtype=torch.float64)
+    y = torch.tensor([1, 1])
+    probability = logits.exp() / logits.exp().sum(-1, keepdim=True)
+    right = probability[..., 1]
+    wanted = {
+        "loss": right.log(),
+        "margin": (right / (1 - right)).log(),
+        "correct": torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+    }
+    for measure, values in wanted.items():
+        torch.testing.assert_close(utility(logits, y, measure), values, rtol=1e-12, atol=1e-12)
+    assert bool(utility(torch.full_like(logits, torch.nan), y, "correct").isnan().all())
+    with pytest.raises(ValueError, match="measure must be one of loss, margin, correct"):
+        utility(logits, y, "accuracy")
