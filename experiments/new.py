@@ -91,7 +91,9 @@ class Names:
         found = importlib.util.find_spec(self.module)
         if found is None:
             return False
-        return found.origin is None or Path(found.origin).resolve().parent != folder.resolve()
+        if found.origin is None:
+            return True
+        return Path(found.origin).resolve().parent != folder.resolve()
 
 
 def new(kind: str, name: str, folder: Path) -> str:
@@ -108,7 +110,8 @@ def new(kind: str, name: str, folder: Path) -> str:
     names = Names(kind, name)
     names.check(folder)
     package = PACKAGES[kind]
-    inside = folder.resolve() == Path(str(package.__file__)).resolve().parent
+    home = Path(str(package.__file__)).resolve().parent
+    inside = folder.resolve() == home
     files = _files(names, folder, inside)
     there = [f"{file} is there already" for file in files if file.exists()]
     if there:

@@ -115,7 +115,8 @@ def _load(entry: EntryPoint) -> "type | Broken":
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"
 
 
 def _source(entry: EntryPoint) -> str:
@@ -143,7 +144,8 @@ def lookup(table: Mapping[str, T | Broken], name: str, kind: str) -> T:
     if name in table:
         found = table[name]
         if isinstance(found, Broken):
-            raise ConfigError([f"{kind} {name!r} cannot be used: {found.reason}"], found.hint)
+            told = f"{kind} {name!r} cannot be used: {found.reason}"
+            raise ConfigError([told], found.hint)
         return found
     if ":" in name:
         thing: T = _imported(name, kind)

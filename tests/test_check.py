@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from experiments.check import (
     judge,
 )
 from experiments.check.contract import _broken_before
+from experiments.check.planted import ATTACKED
 from experiments.cli import main
 from poisonbench.contracts.attack_rules import RULES
 from poisonbench.contracts.protocols import Scorer
@@ -352,3 +354,70 @@ def test_a_rule_is_left_out_after_one_of_an_earlier_stage_alone(
     rule: str, broken: list[str], reason: str
 ):
     assert _broken_before(rule, broken) == reason
+
+
+@dataclass(frozen=True)
+class Told:
+    """A detector that scores the 10 attacked points 1, of the 30 others `tied` as high, and 0."""
+
+    tied: int
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, evidence) -> torch.Tensor:
+        scores = torch.zeros(len(evidence.test))
+        scores[: ATTACKED + self.tied] = 1.0
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("tied", "outcome", "auroc"),
+    [(0, "ok", "1.00"), (15, "ok", "0.75"), (16, "warn", "0.73"), (30, "warn", "0.50")],
+)
+def test_a_detector_is_looked_at_below_an_auroc_in_which_a_tie_counts_half(
+    tied: int, outcome: str, auroc: str
+):
+    subject = DetectorSubject("detector", "told", Told(tied))
+    (verdict,) = judge({"meaning": DETECTOR["meaning"]}, subject)
+    assert verdict.outcome == outcome
+    assert f"AUROC {auroc} on points" in verdict.told
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An estimator whose scores are `own` where test point and row are the same, and `other`."""
+
+    own: float
+    other: float
+
+    def fit(self, trace):
+        n = len(trace.train)
+        return lambda test: torch.full((len(test), n), self.other).fill_diagonal_(self.own)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "outcome"),
+    [(1.0, 0.0, "ok"), (1.0, 1.0, "warn"), (1.0, 2.0, "warn"), (-1.0, -2.0, "warn")],
+)
+def test_an_instance_helps_its_own_copy_more_than_nothing_and_than_others(
+    own: float, other: float, outcome: str
+):
+    subject = EstimatorSubject("estimator", "constant", Constant(own, other))
+    (verdict,) = judge({"sign": ESTIMATOR["sign"]}, subject)
+    assert verdict.outcome == outcome
+
+
+@dataclass(frozen=True)
+class Solved:
+    """An estimator whose scores move with the number of test points, within its tolerance."""
+
+    tolerance: float = 0.1
+
+    def fit(self, trace):
+        n = len(trace.train)
+        return lambda test: torch.full((len(test), n), self.tolerance * len(test)).double()
+
+
+def test_scores_may_depend_on_the_companions_within_the_residual_of_a_solver():
+    subject = EstimatorSubject("estimator", "solved", Solved())
+    (verdict,) = judge({"alone": ESTIMATOR["alone"]}, subject)
+    assert verdict.outcome == "ok", verdict.told

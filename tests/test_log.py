@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from poisonbench import log
 from poisonbench.errors import LogError
-from poisonbench.log import checking, writing
+from poisonbench.log import checking, image, writing
 from poisonbench.log.fault import DamageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,11 +198,11 @@ def test_keys_load_only_what_they_name(path):
     ],
 )
 def test_chunks_are_rows_neither_tiny_nor_huge(shape, itemsize):
-    chunks = writing._chunks(shape, itemsize)
+    chunks = image.chunks_of(shape, itemsize)
     size = itemsize * np.prod(chunks)
     assert all(1 <= chunk <= length for chunk, length in zip(chunks, shape, strict=True))
-    assert size <= writing.CHUNK_BYTES
-    assert chunks == shape or size > writing.CHUNK_BYTES / 2
+    assert size <= image.CHUNK_BYTES
+    assert chunks == shape or size > image.CHUNK_BYTES / 2
 
 
 def test_a_scalar_an_array_and_an_empty_one_lie_under_a_checksum(path, tmp_path):

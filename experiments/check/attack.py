@@ -54,7 +54,8 @@ def _elsewhere(
     subject.poisoned()
     known = {fault.rule for fault in subject.run().faults}
     run = subject.run(device=device, dtype=dtype)
-    require(run.error is None, f"raised {type(run.error).__name__}: {run.error}")
+    name = type(run.error).__name__
+    require(run.error is None, f"raised {name}: {run.error}")
     new = [fault.message for fault in run.faults if fault.rule not in known]
     require(not new, "; ".join(new))
 
@@ -79,7 +80,8 @@ def _apart(subject: AttackSubject) -> str:
     returned = subject.run().returned
     if not isinstance(returned, Poisoned):
         raise skip("it does not return a Poisoned")
-    given = {_memory(tensor) for tensor in (clean.x, clean.y, test.x, test.y)}
+    clean_tensors = (clean.x, clean.y, test.x, test.y)
+    given = {_memory(tensor) for tensor in clean_tensors}
     filled = [tensor for tensor in tensors(returned) if tensor.numel()]
     shared = [tensor for tensor in filled if _memory(tensor) in given]
     told = "of its tensors are views of the clean data: whoever changes one changes both"
@@ -101,7 +103,8 @@ def _one_trigger(subject: AttackSubject) -> str:
     shown = _shown(subject, poisoned)
     clean = subject.small[0]
     rows = (poisoned.role == POISON) & (poisoned.origin >= 0)
-    laid = subject.value.trigger(clean.x[poisoned.origin[rows]], seed=0)
+    source = clean.x[poisoned.origin[rows]]
+    laid = subject.value.trigger(source, seed=0)
     differs = poisoned.train.x[rows] != laid
     if hasattr(subject.value, "covered"):
         differs &= subject.value.covered(laid.shape)
@@ -118,7 +121,8 @@ def _shown(subject: AttackSubject, poisoned: Poisoned) -> int:
     """How many attacked points show the trigger: all that come from the test set must."""
     known = poisoned.target_origin >= 0
     test = subject.small[1]
-    expected = subject.value.trigger(test.x[poisoned.target_origin[known]], seed=0)
+    source = test.x[poisoned.target_origin[known]]
+    expected = subject.value.trigger(source, seed=0)
     told = "the attacked points are not trigger(x, seed) of the test rows they come from"
     require(torch.equal(poisoned.targets.x[known], expected), told)
     return len(expected)

@@ -36,7 +36,8 @@ def _broken_before(rule: str, broken: list[str]) -> str:
     order = list(RULES)
     for stage in STAGES:
         faults = [name for name in broken if name in stage]
-        if faults and order.index(rule) > order.index(stage[-1]):
+        comes_later = order.index(rule) > order.index(stage[-1])
+        if faults and comes_later:
             return faults[0]
     return ""
 

@@ -46,7 +46,8 @@ def _uses(s: DetectorSubject) -> str:
     uses = getattr(s.value, "uses", None)
     require(isinstance(uses, tuple), f"`uses` is {uses!r}, no tuple of names")
     unknown = [name for name in s.value.uses if name not in USES]
-    require(not unknown, f"`uses` names {', '.join(map(repr, unknown))}; known: {', '.join(USES)}")
+    named = ", ".join(map(repr, unknown))
+    require(not unknown, f"`uses` names {named}; known: {', '.join(USES)}")
     return ", ".join(s.value.uses) or "nothing beyond the victim"
 
 
@@ -69,7 +70,12 @@ def _deterministic(s: DetectorSubject) -> str:
 def _untouched(s: DetectorSubject) -> str:
     evidence = s.evidence
     assert evidence.influence is not None
-    tensors = (evidence.influence, evidence.test.x, evidence.test.y, evidence.trace.train.x)
+    tensors = (
+        evidence.influence,
+        evidence.test.x,
+        evidence.test.y,
+        evidence.trace.train.x,
+    )
     before = [tensor.clone() for tensor in tensors]
     state = global_state()
     try:

@@ -103,7 +103,8 @@ def _alone(s: EstimatorSubject) -> str:
 
 def _untouched(s: EstimatorSubject) -> str:
     trace = s.trace
-    before = {name: value.clone() for name, value in _held(trace).items()}
+    held = _held(trace)
+    before = {name: value.clone() for name, value in held.items()}
     state = global_state()
     try:
         s.scores(clusters(5, 1))

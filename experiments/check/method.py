@@ -83,7 +83,8 @@ def _values_only(s: Subject) -> None:
 def _named(s: Subject) -> str:
     _values_only(s)
     text = repr(s.value)
-    require(text.startswith(f"{type(s.value).__name__}("), f"its repr is {text}")
+    name = type(s.value).__name__
+    require(text.startswith(f"{name}("), f"its repr is {text}")
     told = [f.name for f in fields(s.value) if f.metadata.get("configured", True)]
     silent = [name for name in told if f"{name}=" not in text]
     require(not silent, f"its repr leaves out {', '.join(silent)}: {text}")
@@ -111,7 +112,8 @@ def _told(s: Subject) -> str:
 def _settable(s: Subject) -> str:
     _values_only(s)
     try:
-        back = _in_grid(s.kind, s.name, tomllib.loads(tomli_w.dumps(plain(s.value))))
+        text = tomli_w.dumps(plain(s.value))
+        back = _in_grid(s.kind, s.name, tomllib.loads(text))
     except (TypeError, ConfigError) as error:
         raise FindingError("fail", f"a grid file does not make it: {error}") from error
     require(back == [s.value], f"a grid file makes {back} of it")
@@ -149,7 +151,8 @@ def _unexplained(value: Any) -> list[str]:
     text = inspect.getdoc(type(value)) or ""
     if text.startswith(f"{type(value).__name__}("):  # the one that `dataclass` makes
         text = ""
-    return [field.name for field in fields(value) if f"{field.name}:" not in text]
+    names = [field.name for field in fields(value)]
+    return [name for name in names if f"{name}:" not in text]
 
 
 METHOD = {

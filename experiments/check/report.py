@@ -56,7 +56,8 @@ def line(verdict: Verdict) -> str:
     """Returns a verdict as a person reads it; what is wrong is followed by the rule in words."""
     mark, colour = MARKS[verdict.outcome]
     head = click.style(f"{mark:<5}", fg=colour, bold=verdict.outcome == "fail")
-    text = f"{head} {verdict.rule:<{WIDTH}} {verdict.told or verdict.words}"
+    told = verdict.told or verdict.words
+    text = f"{head} {verdict.rule:<{WIDTH}} {told}"
     if verdict.outcome == "skip":
         return click.style(text, dim=True)
     if verdict.outcome in ("fail", "warn"):
@@ -73,7 +74,8 @@ def closing(verdicts: Iterable[Verdict]) -> str:
     parts = [f"{len(names['ok'])} rules kept"]
     for outcome, word in (("fail", "broken"), ("warn", "to look at")):
         if names[outcome]:
-            parts.append(f"{len(names[outcome])} {word} ({', '.join(names[outcome])})")
+            listed = ", ".join(names[outcome])
+            parts.append(f"{len(names[outcome])} {word} ({listed})")
     if names["skip"]:
         parts.append(f"{len(names['skip'])} left out")
     return ", ".join(parts)

@@ -73,7 +73,9 @@ class AttackSubject(Subject):
         key = seed, device, dtype
         if key not in self.runs:
             clean, test = self.small
-            self.runs[key] = self.once(clean.to(device, dtype), test.to(device, dtype), seed)
+            clean = clean.to(device, dtype)
+            test = test.to(device, dtype)
+            self.runs[key] = self.once(clean, test, seed)
         return self.runs[key]
 
     def once(self, clean: Dataset, test: Dataset, seed: int) -> Run:
@@ -85,7 +87,8 @@ class AttackSubject(Subject):
             return Run(None, [], 0.0, error)
         seconds = time.perf_counter() - start
         if isinstance(returned, Poisoned):
-            faults += broken_rules(returned.to(clean.x.device), clean, test, self.value)
+            moved = returned.to(clean.x.device)
+            faults += broken_rules(moved, clean, test, self.value)
         return Run(returned, faults, seconds)
 
     def poisoned(
@@ -127,5 +130,7 @@ def tensors(p: Poisoned) -> list[Tensor]:
 
 def same(a: Poisoned, b: Poisoned) -> bool:
     """Whether two poisonings agree bit for bit."""
-    pairs = zip(tensors(a), tensors(b), strict=True)
-    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+    for one, other in zip(tensors(a), tensors(b), strict=True):
+        if one.dtype != other.dtype or not torch.equal(one, other):
+            return False
+    return True

@@ -45,7 +45,8 @@ def verdicts(
         ConfigError: no such method, hyperparameter, model or data.
         DataError: the data is not on disk.
     """
-    value = made(kind, lookup(TABLES[kind], target, kind), target, settings)
+    cls = lookup(TABLES[kind], target, kind)
+    value = made(kind, cls, target, settings)
     if kind == "estimator":
         return value, judge(ESTIMATOR, EstimatorSubject(kind, target, value))
     if kind == "detector":
@@ -58,8 +59,9 @@ def verdicts(
 def _large_enough(subject: AttackSubject) -> AttackSubject:
     """The subject on enlarged images, where it refuses small ones and takes these."""
     clean, test = subject.data
-    is_small = len(clean.shape) == 3 and max(clean.shape[1:]) < ENLARGED_BELOW
-    if not is_small or not isinstance(subject.run().error, ConfigError):
+    if len(clean.shape) != 3 or max(clean.shape[1:]) >= ENLARGED_BELOW:
+        return subject
+    if not isinstance(subject.run().error, ConfigError):
         return subject
     larger = replace(subject, data=(enlarged(clean), enlarged(test)), runs={})
     return subject if larger.run().error else larger

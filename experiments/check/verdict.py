@@ -70,6 +70,7 @@ def _verdict(rule: str, check: Check, subject: object) -> Verdict:
     except FindingError as finding:
         return Verdict(rule, finding.outcome, finding.told, check.words)
     except Exception as error:  # a method under test may raise anything
-        told = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
+        text = " ".join(str(error).split())
+        told = f"raised {type(error).__name__}: {text}"
         return Verdict(rule, "fail", told, check.words)
     return Verdict(rule, "ok", told, check.words)

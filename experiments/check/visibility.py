@@ -33,7 +33,8 @@ def seen_by(name: str, data: Dataset) -> Tensor:
     Random weights and random images of the data's shape, so that the answer is about the
     architecture: what is unseen then no training can reach.
     """
-    x = torch.rand((ROWS, *data.shape), generator=generator(0, "blind"))
+    g = generator(0, "blind")
+    x = torch.rand((ROWS, *data.shape), generator=g)
     model = build(name, data.shape, data.classes, 0)
     return seen(model, x)
 

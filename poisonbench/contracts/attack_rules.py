@@ -68,7 +68,12 @@ def attempt(
         DataError: the clean data break a rule themselves; the attack does not run.
     """
     _check_clean(train, test)
-    inputs = {"train.x": train.x, "train.y": train.y, "test.x": test.x, "test.y": test.y}
+    inputs = {
+        "train.x": train.x,
+        "train.y": train.y,
+        "test.x": test.x,
+        "test.y": test.y,
+    }
     before = {name: tensor.clone() for name, tensor in inputs.items()}
     state = global_state()
     try:

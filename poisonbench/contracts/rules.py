@@ -43,4 +43,5 @@ def broken_rows(rule: str, told: str, bad: Tensor) -> Iterator[PoisonError]:
     rows = bad.nonzero()
     if len(rows):
         first = int(rows[0, 0])
-        yield broken(rule, f"{told} in row {first} ({len(rows)} of {len(bad)} rows)")
+        share = f"{len(rows)} of {len(bad)} rows"
+        yield broken(rule, f"{told} in row {first} ({share})")

@@ -19,10 +19,13 @@ def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    x = torch.tensor(bunch.images / 16.0, dtype=torch.float32).unsqueeze(1)
-    full = Dataset(x, torch.tensor(bunch.target, dtype=torch.int64), 10)
+    images = torch.tensor(bunch.images / 16.0, dtype=torch.float32)
+    labels = torch.tensor(bunch.target, dtype=torch.int64)
+    full = Dataset(images.unsqueeze(1), labels, 10)
     order = torch.randperm(len(full), generator=generator(0, "digits"))
-    return full.take(order[:DIGITS_TRAIN]), full.take(order[DIGITS_TRAIN:])
+    train = full.take(order[:DIGITS_TRAIN])
+    test = full.take(order[DIGITS_TRAIN:])
+    return train, test
 
 
 def _torchvision(name: str, about: str) -> Reader:
@@ -61,7 +64,8 @@ def _images(raw: Any) -> Dataset:
     pixels = torch.as_tensor(raw.data)
     pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
     x = pixels.to(torch.float32).div(255).contiguous()
-    return Dataset(x, torch.as_tensor(raw.targets), 10)
+    y = torch.as_tensor(raw.targets)
+    return Dataset(x, y, 10)
 
 
 DATASETS: dict[str, Reader] = {

@@ -76,15 +76,20 @@ def _class_count(train: Dataset | Rows, test: Dataset | Rows) -> int:
     for part in (train, test):
         if isinstance(part, Dataset):
             return part.classes
-    seen = torch.cat([part[1].cpu() for part in (train, test) if not isinstance(part, Dataset)])
+    assert not isinstance(train, Dataset)
+    assert not isinstance(test, Dataset)
+    train_labels = train[1].cpu()
+    test_labels = test[1].cpu()
+    seen = torch.cat([train_labels, test_labels])
     if not len(seen):
         return 1  # no rows at all: the judge says so
     labels = seen.unique()
+    first = int(labels[0])
     classes = int(labels[-1]) + 1
-    if len(labels) == classes and int(labels[0]) == 0:
+    if first == 0 and len(labels) == classes:
         return classes
     way = RENUMBER
-    if int(labels[0]) == 1 and len(labels) == classes - 1:
+    if first == 1 and len(labels) == classes - 1:
         way = "subtract 1: y - 1"
     raise DataError(
         f"labels are {_listed(labels)}, not 0, 1, ... without a gap",
@@ -94,7 +99,10 @@ def _class_count(train: Dataset | Rows, test: Dataset | Rows) -> int:
 
 def _listed(labels: Tensor) -> str:
     shown = ", ".join(map(str, labels[:6].tolist()))
-    return shown if len(labels) <= 6 else f"{shown}, ..., {int(labels[-1])}"
+    if len(labels) <= 6:
+        return shown
+    last = int(labels[-1])
+    return f"{shown}, ..., {last}"
 
 
 def _as_tensor(found: object, what: str) -> Tensor:
@@ -131,17 +139,18 @@ def _instances(x: Tensor, what: str) -> Tensor:
     hint = "features: x.float(); images: x.float() divided by the value of white"
     if x.dtype == torch.uint8 and x.dim() == 3:
         hint = "images of one channel: x[:, None]; bytes are then divided by 255"
-    raise DataError(f"x of {what} is {x.dtype} of shape {tuple(x.shape)}", hint)
+    shape = tuple(x.shape)
+    raise DataError(f"x of {what} is {x.dtype} of shape {shape}", hint)
 
 
 def _labels(y: Tensor, what: str) -> Tensor:
     """Labels as a vector of int64."""
-    if y.dim() == 2 and y.shape[1] > 1:
-        raise DataError(
-            f"y of {what} has shape {tuple(y.shape)}, not (n,)", "one-hot labels: y.argmax(1)"
-        )
     if y.dim() != 1:
-        raise DataError(f"y of {what} has shape {tuple(y.shape)}, not (n,)", "y.reshape(-1)")
+        shape = tuple(y.shape)
+        way = "y.reshape(-1)"
+        if y.dim() == 2 and y.shape[1] > 1:
+            way = "one-hot labels: y.argmax(1)"
+        raise DataError(f"y of {what} has shape {shape}, not (n,)", way)
     if y.is_floating_point() or y.is_complex():
         raise DataError(
             f"y of {what} is {y.dtype}; labels are whole numbers 0, ..., C - 1",
@@ -159,7 +168,8 @@ def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
     xs: list[Tensor] = []
     ys: list[Tensor] = []
     for row in range(len(data)):
-        x, y = _row(data[row], f"row {row} of {what}")
+        item = data[row]
+        x, y = _row(item, f"row {row} of {what}")
         if xs and x.shape != xs[0].shape:
             raise DataError(
                 f"row {row} of {what} has shape {tuple(x.shape)}, row 0 {tuple(xs[0].shape)}",
@@ -184,7 +194,9 @@ def _row(found: object, what: str) -> Rows:
 def _of_picture(pixels: Any) -> Tensor:
     """A picture of PIL, (height, width) or (height, width, channels), with its channels first."""
     tensor = torch.from_numpy(pixels.copy())
-    return tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1)
+    if tensor.dim() == 2:
+        return tensor.unsqueeze(0)
+    return tensor.permute(2, 0, 1)
 
 
 def _described(found: object) -> str:
@@ -192,6 +204,8 @@ def _described(found: object) -> str:
     if isinstance(found, tuple | list):
         kinds = ", ".join(type(entry).__name__ for entry in found[:6])
         return f"a {type(found).__name__} of {len(found)} ({kinds})"
+    name = type(found).__name__
     shape = getattr(found, "shape", None)
-    told = f" of shape {tuple(shape)}" if shape is not None else ""
-    return f"{type(found).__name__}{told}"
+    if shape is None:
+        return name
+    return f"{name} of shape {tuple(shape)}"

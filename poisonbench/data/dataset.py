@@ -40,7 +40,7 @@ class Dataset:
             raise DataError(
                 f"x has {len(self.x)} rows, y has {len(self.y)}", "one label per instance"
             )
-        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 1:
+        if not _is_whole(self.classes) or self.classes < 1:
             raise DataError(
                 f"classes must be a whole number of at least 1, got {self.classes!r}",
                 "an int: labels are 0, ..., classes - 1",
@@ -57,18 +57,26 @@ class Dataset:
     def take(self, index: Tensor) -> "Dataset":
         """Returns the rows `index`, a (k,) int64 or (n,) bool tensor on any device."""
         index = index.to(self.y.device)
-        return Dataset(self.x[index], self.y[index], self.classes)
+        x = self.x[index]
+        y = self.y[index]
+        return Dataset(x, y, self.classes)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Dataset":
         """Returns the data set on `device`, with x in `dtype`; copies only what is elsewhere."""
         x = self.x.to(device=device, dtype=dtype)
-        return Dataset(x, self.y.to(device=device), self.classes)
+        y = self.y.to(device=device)
+        return Dataset(x, y, self.classes)
 
     def relabel(self, y: Tensor) -> "Dataset":
         """Returns the same instances with the labels `y`, (n,) int64."""
         return Dataset(self.x, y.to(self.y.device), self.classes)
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is an int, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_instances(x: object) -> None:
@@ -118,7 +126,7 @@ def stratified(data: Dataset, size: int, seed: int) -> Tensor:
         DataError: `size` is no whole number between 1 and the rows there are.
     """
     n = len(data)
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= n:
+    if not _is_whole(size) or not 0 < size <= n:
         raise DataError(
             f"a subset of {size!r} rows cannot be drawn from {n}",
             f"ask for a whole number of rows from 1 to {n}",

@@ -3,7 +3,8 @@
 Cost: one pass over the values; a second one only to say what is wrong.
 """
 
-import torch
+from math import isfinite
+
 from torch import Tensor
 
 from poisonbench.data.dataset import Dataset
@@ -49,7 +50,7 @@ def check_values(data: Dataset, what: str) -> None:
     ends = data.x.aminmax()  # NaN if any value is
     lowest = float(ends.min)
     highest = float(ends.max)
-    if not (abs(lowest) < torch.inf and abs(highest) < torch.inf):
+    if not (isfinite(lowest) and isfinite(highest)):
         _refuse_not_finite(data, what)
     if len(data.shape) == 3 and (lowest < 0 or highest > 1):
         raise DataError(
@@ -98,8 +99,9 @@ def _check_alike(train: Dataset, test: Dataset) -> None:
 def _refuse_not_finite(data: Dataset, what: str) -> None:
     bad = ~data.x.flatten(1).isfinite().all(1)
     first = int(bad.nonzero()[0, 0])
+    count = int(bad.sum())
     raise DataError(
-        f"{what} is not finite in row {first} ({int(bad.sum())} of {len(data)} rows)",
+        f"{what} is not finite in row {first} ({count} of {len(data)} rows)",
         "drop or fill those rows: keep = x.flatten(1).isfinite().all(1)",
     )
 
@@ -109,14 +111,16 @@ def _check_label_range(data: Dataset, what: str) -> None:
     if not bool(bad.any()):
         return
     first = int(bad.nonzero()[0, 0])
+    label = int(data.y[first])
+    count = int(bad.sum())
     lowest = int(data.y.min())
     highest = int(data.y.max())
     way = "number the classes 0, 1, ...: names, y = torch.unique(y, return_inverse=True)"
     if lowest == 1 and highest == data.classes:
         way = "subtract 1: y - 1"
     raise DataError(
-        f"{what} has label {int(data.y[first])} in row {first}, outside [0, {data.classes}) "
-        f"({int(bad.sum())} of {len(data)} rows; labels run from {lowest} to {highest})",
+        f"{what} has label {label} in row {first}, outside [0, {data.classes}) "
+        f"({count} of {len(data)} rows; labels run from {lowest} to {highest})",
         way,
     )
 
@@ -158,4 +162,5 @@ def _undo_normalisation(x: Tensor) -> str:
 
 
 def _listed(values: Tensor) -> str:
-    return "(" + ", ".join(f"{value:.4f}" for value in values.tolist()) + ")"
+    shown = [f"{value:.4f}" for value in values.tolist()]
+    return "(" + ", ".join(shown) + ")"

@@ -19,7 +19,10 @@ VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 def default_root() -> Path:
     """Returns the folder of downloaded data: $POISONBENCH_DATA, or ~/.cache/poisonbench."""
-    return Path(os.environ.get("POISONBENCH_DATA") or Path.home() / ".cache" / "poisonbench")
+    named = os.environ.get("POISONBENCH_DATA")
+    if named:
+        return Path(named)
+    return Path.home() / ".cache" / "poisonbench"
 
 
 def load(
@@ -75,6 +78,11 @@ def _called(function: Any, root: Path, download: bool) -> object:
         ) from error
 
 
+def _is_required(parameter: inspect.Parameter) -> bool:
+    """Whether a call must give it."""
+    return parameter.default is parameter.empty and parameter.kind not in VARIADIC
+
+
 def _arguments(
     function: Callable[..., object], root: Path, download: bool
 ) -> inspect.BoundArguments:
@@ -89,7 +97,7 @@ def _arguments(
     parameters = signature.parameters.values()
     given = {"root": root, "download": download}
     named = {p.name: given[p.name] for p in parameters if p.name in given}
-    required = [p.name for p in parameters if p.default is p.empty and p.kind not in VARIADIC]
+    required = [p.name for p in parameters if _is_required(p)]
     with suppress(TypeError):
         return signature.bind(**named)
     if len(required) == 2:

@@ -61,7 +61,8 @@ def _address(thing: Any) -> Any:
 
 def _child(group: h5py.Group, name: str, key: str) -> h5py.Dataset | h5py.Group:
     """The group or data set of a name that is no link to elsewhere."""
-    if "/" in name or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    link = group.get(name, getlink=True)
+    if "/" in name or not isinstance(link, h5py.HardLink):
         raise DamageError(f"{key!r} is a link to elsewhere, which no log has")
     child = group[name]
     if not isinstance(child, h5py.Dataset | h5py.Group):
@@ -104,7 +105,8 @@ def _has_all_chunks(dataset: h5py.Dataset, plan: Any) -> bool:
 
     HDF5 reads chunks that are not there as zeros.
     """
-    filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+    count = plan.get_nfilters()
+    filters = [plan.get_filter(i)[0] for i in range(count)]
     if filters != FILTERS or _chunk_bytes(dataset) > MAX_CHUNK:
         return False
     expected = math.prod(len(starts) for starts in _starts(dataset))

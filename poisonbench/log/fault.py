@@ -53,7 +53,8 @@ def _told(path: Path, error: Exception) -> LogError:
     if isinstance(error, OSError) and error.errno:
         reason = f"cannot be read: {error.strerror or error}"
         return LogError(path, reason, "the file itself may be whole: mend that and try again")
-    return LogError(path, f"is damaged: {str(error) or type(error).__name__}", advice(path))
+    what = str(error) or type(error).__name__
+    return LogError(path, f"is damaged: {what}", advice(path))
 
 
 def advice(path: Path) -> str:
@@ -91,4 +92,6 @@ def _is_open_for_writing(head: bytes) -> bool:
     """Whether HDF5 marked a file as being written: a log itself is never opened for change."""
     if len(head) <= FLAGS or not head.startswith(SIGNATURE):
         return False
-    return head[SUPERBLOCK] >= 3 and bool(head[FLAGS] & OPEN_FOR_WRITING)
+    if head[SUPERBLOCK] < 3:
+        return False
+    return bool(head[FLAGS] & OPEN_FOR_WRITING)

@@ -23,7 +23,8 @@ _TEMPORARY = re.compile(rf"\.poisonbench-{_HOST}-(\d{{1,9}})-([0-9a-f]{{8}})-\d+
 
 def temporary_beside(path: Path) -> Path:
     """Returns a name that no other writer takes, in the folder of `path`."""
-    return path.parent / f".poisonbench-{_HOST}-{os.getpid()}-{_TOKEN}-{next(_COUNT)}.tmp"
+    writer = f"{_HOST}-{os.getpid()}-{_TOKEN}"
+    return path.parent / f".poisonbench-{writer}-{next(_COUNT)}.tmp"
 
 
 def sweep(folder: Path) -> int:

@@ -117,7 +117,9 @@ def _attribute(group: h5py.Group, name: str) -> Attribute | None:
     if name not in group.attrs:
         return None
     found = h5py.h5a.open(group.id, name.encode())
-    if found.shape != () or found.dtype.kind not in "biufS" or found.dtype.itemsize > MAX_ATTRIBUTE:
+    if found.shape != ():
+        return None
+    if found.dtype.kind not in "biufS" or found.dtype.itemsize > MAX_ATTRIBUTE:
         return None
     value = group.attrs[name]
     if isinstance(value, bytes):
@@ -140,6 +142,11 @@ def _load(dataset: h5py.Dataset) -> Array:
     if dataset.chunks:
         check_inflation(dataset)
     array = np.asarray(dataset[()])
-    if array.dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
-        raise DamageError(f"{dataset.name!r} holds truth values that are neither true nor false")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "b":
+        largest = array.view(np.uint8).max(initial=0)
+        if largest > 1:
+            raise DamageError(
+                f"{dataset.name!r} holds truth values that are neither true nor false"
+            )
+    native = array.dtype.newbyteorder("=")
+    return array.astype(native, copy=False)

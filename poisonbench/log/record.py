@@ -61,15 +61,20 @@ def same_results(a: Record, b: Record) -> bool:
 
     Attributes are not compared.
     """
-    if a.kind != b.kind or a.data.keys() != b.data.keys():
+    if a.kind != b.kind:
+        return False
+    if a.data.keys() != b.data.keys():
         return False
     if canonical(a.config) != canonical(b.config):
         return False
-    return all(_same(array, b.data[key]) for key, array in a.data.items())
+    pairs = [(array, b.data[key]) for key, array in a.data.items()]
+    return all(_same(one, other) for one, other in pairs)
 
 
 def _same(a: Array, b: Array) -> bool:
-    if a.dtype != b.dtype or a.shape != b.shape:
+    if a.dtype != b.dtype:
+        return False
+    if a.shape != b.shape:
         return False
     if a.dtype.kind == "f":
         nan = np.isnan(a)

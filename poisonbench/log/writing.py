@@ -1,25 +1,22 @@
-"""Writing: what a log can hold, and its image in memory."""
+"""Writing: what a log can hold."""
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from poisonbench.errors import LogWriteError
+from poisonbench.log.image import file_image
 from poisonbench.log.placing import place, temporary_beside
 from poisonbench.log.provenance import provenance
 from poisonbench.log.record import (
-    FORMAT,
     MAX_ATTRIBUTE,
     MAX_BYTES,
     MAX_CONFIG,
-    SCHEMA,
     Array,
     Attribute,
     canonical,
@@ -31,9 +28,7 @@ from poisonbench.log.record import (
 if TYPE_CHECKING:
     import torch
 
-CHUNK_BYTES = 256 << 10
 OWN = ("attributes", "config")  # names in a file that are the log's own
-PACKED = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 
 
 def write(
@@ -71,7 +66,7 @@ def write(
     path = Path(path)
     temporary = temporary_beside(path)
     try:
-        image = _image(temporary.name, arrays, header, own)
+        image = file_image(temporary.name, arrays, header, own)
     except (OSError, MemoryError) as error:
         reason = f"no memory to build the image of {size} bytes of data: {error}"
         raise LogWriteError(path, reason) from error
@@ -113,14 +108,22 @@ def _checked_attribute(name: str, value: Any) -> Attribute:
         raise TypeError(
             f"attribute {name!r} must be int, float, str or bool, got {type(value).__name__}"
         )
-    if isinstance(value, str) and ("\0" in value or len(encode(value)) > MAX_ATTRIBUTE):
+    if isinstance(value, str):
+        _check_short(name, value)
+    fits = not isinstance(value, int) or -(2**63) <= value < 2**63
+    if not fits:
+        raise ValueError(f"attribute {name!r} must fit in 64 bits, got {value}")
+    return value
+
+
+def _check_short(name: str, text: str) -> None:
+    """Refuses a text that no attribute can hold."""
+    too_long = len(encode(text)) > MAX_ATTRIBUTE
+    if too_long or "\0" in text:
         raise ValueError(
             f"attribute {name!r} must be at most {MAX_ATTRIBUTE} bytes without NUL; "
             "store a longer text as data"
         )
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"attribute {name!r} must fit in 64 bits, got {value}")
-    return value
 
 
 def _array(key: str, value: Any) -> Array:
@@ -139,7 +142,8 @@ def _array(key: str, value: Any) -> Array:
         raise TypeError(
             f"data {key!r} must be of bool, int, uint or float up to 64 bits, got {value.dtype}"
         )
-    return value.astype(value.dtype.newbyteorder("<"), copy=False)
+    little = value.dtype.newbyteorder("<")
+    return value.astype(little, copy=False)
 
 
 def _array_of_tensor(key: str, tensor: torch.Tensor) -> Array:
@@ -150,66 +154,3 @@ def _array_of_tensor(key: str, tensor: torch.Tensor) -> Array:
         return plain.numpy()
     except (TypeError, RuntimeError) as error:
         raise TypeError(f"data {key!r}: a log cannot hold this tensor: {error}") from error
-
-
-def _image(
-    name: str,
-    arrays: Mapping[str, Array],
-    header: Mapping[str, Attribute],
-    own: Mapping[str, Attribute],
-) -> bytes:
-    """The bytes of the file.
-
-    `name` must be unique: HDF5 takes two images of one name, open in two threads, for one file.
-    """
-    with h5py.File(name, "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
-        _attach(file, {"format": FORMAT, "schema": SCHEMA, **header})
-        _attach(file.create_group("attributes"), own)
-        for key, array in arrays.items():
-            _store(file, key, array)
-        _attach(file, {"complete": True})
-        file.flush()  # get_file_image does not, and without it the image lacks its metadata
-        return bytes(file.id.get_file_image())
-
-
-def _attach(group: h5py.Group, attributes: Mapping[str, Attribute]) -> None:
-    """Writes attributes; texts of fixed length, as others lie in a heap without a checksum."""
-    for name, value in attributes.items():
-        if isinstance(value, str):
-            raw = encode(value)
-            group.attrs.create(name, raw, dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
-        else:
-            group.attrs.create(name, value)
-
-
-def _store(file: h5py.File, key: str, array: Array) -> None:
-    if array.ndim and array.size:
-        chunks = _chunks(array.shape, array.itemsize)
-        file.create_dataset(key, data=array, chunks=chunks, **PACKED)
-    else:
-        _store_compact(file, key, array)
-
-
-def _store_compact(file: h5py.File, key: str, array: Array) -> None:
-    """Writes what cannot be chunked into the object header.
-
-    h5py's own call forgets the layout of a scalar.
-    """
-    parent, _, name = key.rpartition("/")
-    group = file.require_group(parent or "/")
-    kind = h5py.h5t.py_create(array.dtype, logical=True)
-    space = h5py.h5s.create_simple(array.shape)
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_layout(h5py.h5d.COMPACT)
-    stored = h5py.h5d.create(group.id, name.encode(), kind, space, layout)
-    stored.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(array))
-
-
-def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """One row of the first axis; several of small rows, a part of a huge one: `CHUNK_BYTES`."""
-    chunks: list[int] = []
-    room = CHUNK_BYTES // itemsize
-    for length in reversed(shape):
-        step = max(1, min(length, room // math.prod(chunks)))
-        chunks.insert(0, step)
-    return tuple(chunks)

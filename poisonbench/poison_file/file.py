@@ -42,12 +42,14 @@ def write_poison(
     Raises:
         LogWriteError: the disk is full, or the system refuses.
     """
-    data = {f"poison/{name}": value for name, value in pack_poison(poisoned, train).items()}
+    packed = pack_poison(poisoned, train)
+    data = {f"poison/{name}": value for name, value in packed.items()}
     data[names.TARGETS_X] = poisoned.targets.x
     data[names.TARGETS_Y] = poisoned.targets.y
     data[names.TARGETS_WANTED] = poisoned.wanted
     data[names.TARGETS_ORIGIN] = poisoned.target_origin
-    log.write(path, KIND, config={**about, "data": facts_of(train, test)}, data=data)
+    config = {**about, "data": facts_of(train, test)}
+    log.write(path, KIND, config=config, data=data)
 
 
 def read_poison(path: Path, train: Dataset, test: Dataset) -> Poisoned:
@@ -68,8 +70,10 @@ def read_poison(path: Path, train: Dataset, test: Dataset) -> Poisoned:
     poisoned_train = unpack_train(record, train)
     points = unpack_group(record, "targets", TARGETS_FORM)
     truth = unpack_group(record, "poison", POISON_FORM)
-    if len(points["x"]) != len(points["y"]):
-        what = f"has {len(points['x'])} attacked points and {len(points['y'])} labels of them"
+    rows = len(points["x"])
+    labels = len(points["y"])
+    if rows != labels:
+        what = f"has {rows} attacked points and {labels} labels of them"
         raise LogError(record.path, what)
     x = exact(record, points["x"], test.x)
     poisoned = Poisoned(

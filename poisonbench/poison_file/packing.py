@@ -76,8 +76,9 @@ def unpack_train(record: Record, clean: Dataset) -> Dataset:
     """
     stored = unpack_group(record, "poison", POISON_FORM)
     origin = stored["origin"]
-    fits = _all_within(origin, -1, len(clean)) and len(origin) > 0
-    if not fits or stored["x"].shape[1:] != clean.x.shape[1:]:
+    fits = len(origin) > 0 and _all_within(origin, -1, len(clean))
+    shape = tuple(stored["x"].shape[1:])
+    if not fits or shape != clean.shape:
         what = f"({len(clean)} rows of shape {clean.shape})"
         raise LogError(record.path, f"its rows do not fit the data set {what}")
     if not _rows_are_named_once(stored):
