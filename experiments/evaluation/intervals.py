@@ -32,8 +32,8 @@ def wilson(rates: Sequence[float], n: int) -> Interval:
     p = float(np.mean(rates))
     size = _effective_size(rates, n)
     centre = p + Z * Z / (2 * size)
-    spread = p * (1 - p) / size + Z * Z / (4 * size * size)
-    half = Z * np.sqrt(spread)
+    correction = Z * Z / (4 * size * size)
+    half = Z * np.sqrt(p * (1 - p) / size + correction)
     scale = 1 + Z * Z / size
     low = float((centre - half) / scale)
     high = float((centre + half) / scale)

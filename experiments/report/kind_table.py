@@ -9,7 +9,7 @@ from experiments.report.table import Cells, Table
 
 
 def kind_table(kind: Kind, rows: Sequence[Row]) -> Table:
-    """Returns the rows over seeds of a kind that says what is shown: names, columns, counts, seeds."""
+    """Returns the rows over seeds of a kind that says what is shown."""
     shown = kind.shown
     assert shown is not None, kind.name
     parts = (kind.part,) if kind.estimators == "none" else ("estimator", kind.part)

@@ -21,8 +21,12 @@ def curve(record: Record, most: int) -> Array:
     label = record.data[names.LABEL]
     radius = record.data[names.RADIUS]
     truth = record.data[names.TRUTH]
-    values = [certified(label, radius, truth, at).value for at in range(most + 1)]
-    return np.array([np.nan if value is None else value for value in values])
+    accuracies = np.full(most + 1, np.nan)
+    for at in range(most + 1):
+        value = certified(label, radius, truth, at).value
+        if value is not None:
+            accuracies[at] = value
+    return accuracies
 
 
 def certified_figure(records: Sequence[Record]) -> Figure:
@@ -34,8 +38,10 @@ def certified_figure(records: Sequence[Record]) -> Figure:
     short = ShortNames.of(record.config["certifier"] for record in records)
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(short.name(record.config["certifier"]), []).append(record)
-    most = 1 + max(int(record.data[names.RADIUS].max(initial=0)) for record in records)
+        label = short.name(record.config["certifier"])
+        groups.setdefault(label, []).append(record)
+    largest = [int(record.data[names.RADIUS].max(initial=0)) for record in records]
+    most = 1 + max(largest)
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     for index, label in enumerate(sorted(groups)):

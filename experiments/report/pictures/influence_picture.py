@@ -121,7 +121,7 @@ def _title(scene: Record, point: int, roles: NDArray[Any], lost: int) -> str:
 
 def _draw_image(ax: Axes, x: NDArray[Any], frame: Frame) -> None:
     """Shows one image (c, h, w) in a frame, with a text below."""
-    pixels = np.clip(np.asarray(x, dtype=np.float64), 0, 1)
+    pixels = np.asarray(x, dtype=np.float64).clip(0, 1)
     pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
     ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_xlabel(frame.text, fontsize=8.5, labelpad=5)

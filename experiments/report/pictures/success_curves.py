@@ -39,7 +39,9 @@ class Point:
     @property
     def missed(self) -> bool:
         """Whether a budget was asked that the attack did not reach, or exceeded."""
-        return self.x != self.asked and any(scene.missed for scene in self.row.poisoned)
+        if self.x == self.asked:
+            return False
+        return any(scene.missed for scene in self.row.poisoned)
 
 
 def curves(rows: Sequence[Row], axis: str) -> dict[str, list[Point]]:
