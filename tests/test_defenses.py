@@ -368,11 +368,13 @@ def test_tail_heaviness_floors_a_scale_of_zero_with_a_warning(scale, evidence: E
 # support-without-the-few
 
 
-@pytest.mark.parametrize(("few", "layer"), [(3, "inner"), (3, "penultimate"), (15, "inner")])
+@pytest.mark.parametrize(
+    ("few", "neighbours", "layer"),
+    [(3, 5, "inner"), (3, 5, "penultimate"), (15, 5, "inner"), (15, 40, "inner")],
+)
 def test_support_without_the_few_is_its_definition_in_loops(
-    few: int, layer, monkeypatch: pytest.MonkeyPatch
+    few: int, neighbours: int, layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    neighbours = 5
     data, test = random_data(60, classes=3), random_data(9, classes=3, seed=1)
     trace = train(data, Recipe(epochs=1, batch_size=20, checkpoints=1), seed=0)
     influence = torch.randn(9, 60, generator=generator(0, "influence"), dtype=torch.float64)
@@ -534,6 +536,17 @@ def test_scale_up_counts_the_factors_that_keep_the_label(images: Evidence) -> No
         for x, y in zip(test.x, test.y, strict=True)
     ]
     assert ScaleUp(factors)(images).tolist() == kept
+
+
+def test_scale_up_cuts_amplified_pixels_at_1() -> None:
+    trace = train(random_data(40, classes=3), Recipe("linear", epochs=1, checkpoints=1), seed=0)
+    test = random_data(60, classes=3, seed=1)
+    model = trace.model()
+    cut = [predict(model, (f * test.x).clamp(max=1)).argmax(1) == test.y for f in (2.0, 6.0)]
+    raw = [predict(model, f * test.x).argmax(1) == test.y for f in (2.0, 6.0)]
+    scores = ScaleUp((2.0, 6.0))(Evidence(trace, test))
+    assert torch.equal(scores, torch.stack(cut).double().mean(0))
+    assert not torch.equal(scores, torch.stack(raw).double().mean(0))
 
 
 def test_confidence_is_minus_the_log_odds_of_the_predicted_label(vectors: Evidence) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import median_abs_deviation
 from statsmodels.robust.scale import qn_scale
@@ -34,18 +34,21 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 @given(values64)
+@settings(deadline=None)
 def test_qn_is_the_order_statistic_of_all_differences(values: list[float]) -> None:
     x = torch.tensor(values, dtype=torch.float64)
     assert torch.equal(qn(x), brute_force(x))
 
 
 @given(values32)
+@settings(deadline=None)
 def test_qn_in_single_precision_is_the_order_statistic_as_it_rounds(values: list[float]) -> None:
     x = torch.tensor(values, dtype=torch.float32)
     assert torch.equal(qn(x), brute_force(x))
 
 
 @given(tied)
+@settings(deadline=None)
 def test_qn_with_ties_is_the_order_statistic(values: list[int]) -> None:
     x = torch.tensor(values, dtype=torch.float64)
     assert torch.equal(qn(x), brute_force(x))
@@ -58,6 +61,7 @@ def test_qn_is_that_of_statsmodels(n: int) -> None:
 
 
 @given(tied, st.integers(-20, 20), st.sampled_from([1.0, -1.0]), st.integers(-1000, 1000))
+@settings(deadline=None)
 def test_qn_is_affine_equivariant(values: list[int], power: int, sign: float, shift: int) -> None:
     x = torch.tensor(values, dtype=torch.float64)
     a = sign * 2.0**power  # exact in floating point
@@ -102,6 +106,7 @@ def test_qn_leaves_its_argument_alone() -> None:
 
 
 @given(values64)
+@settings(deadline=None)
 def test_mad_is_that_of_scipy(values: list[float]) -> None:
     expected = median_abs_deviation(np.array(values), scale="normal")
     assert float(mad(torch.tensor(values, dtype=torch.float64))) == pytest.approx(
