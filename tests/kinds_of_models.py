@@ -224,6 +224,17 @@ def hooked(shape: Shape, classes: int) -> nn.Module:
     return net
 
 
+def rarely_noisy(shape: Shape, classes: int) -> nn.Module:
+    """Draws at every step of training, and once in a thousand that changes the outputs."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        return out * (torch.rand(()) > 0.001) if module.training else out
+
+    net = network(nn.Linear(INPUTS, WIDTH), nn.ReLU())
+    net.features[2].register_forward_hook(hook)
+    return net
+
+
 def hooked_input(shape: Shape, classes: int) -> nn.Module:
     net = network(nn.Linear(INPUTS, WIDTH), nn.ReLU())
     net.features.register_forward_pre_hook(lambda module, inputs: (inputs[0] ** 2,))
@@ -262,6 +273,6 @@ KINDS = {
             hooked,
             convolutions,
         ),
-        *(hooked_input, read_twice),
+        *(rarely_noisy, hooked_input, read_twice),
     )
 }

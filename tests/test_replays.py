@@ -466,6 +466,7 @@ WAYS = {
     "read_twice": None,
     "dropout": None,
     "little_dropout": None,
+    "rarely_noisy": None,
     "batch_norm": None,
     "buffers": None,
     "numpy_noise": None,
