@@ -123,8 +123,9 @@ def test_intervals_hold_the_mean_over_scenes_and_shrink_with_rows() -> None:
     )
 
 
-def test_cover_rows_enter_no_metric_and_are_counted(tmp_path: Path) -> None:
-    write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), [3, 2, 1, 1, 0, 0, 99])
+@pytest.mark.parametrize("cover", [99, -99], ids=["highest", "lowest"])
+def test_cover_rows_enter_no_metric_and_are_counted(tmp_path: Path, cover: int) -> None:
+    write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), [3, 2, 1, 1, 0, 0, cover])
     row = one(tmp_path)
     assert [row.metrics[name].value for name in ("auprc", "auroc", "recall")] == [1, 1, 1]
     assert row.counts == {"poison": 2, "clean": 4, "cover": 1, "nonfinite": 0}
