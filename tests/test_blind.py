@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from attacks import NoAttack, Patch
-from experiments.check.visibility import seen_by, share_seen
+from experiments.check.visibility import seen, seen_by, share_seen
 from poisonbench.data import Dataset, subset
 from poisonbench.models import MODELS, Classifier
 from poisonbench.training import Recipe
@@ -54,3 +54,11 @@ def test_the_share_of_a_trigger_that_the_victim_sees(attack, share):
 def test_without_a_trigger_there_is_nothing_to_be_blind_to(digits):
     train, test = subset(digits[0], 50, 0), subset(digits[1], 50, 0)
     assert share_seen("cnn", NoAttack()(train, test, Recipe(), 0), test) is None
+
+
+def test_a_pixel_is_seen_that_moves_the_logits_of_any_image():
+    x = torch.zeros(2, 1, 2, 2)
+    x[0, 0, 0, 0] = 1
+    x[1, 0, 1, 1] = 1
+    pooled = nn.Sequential(nn.MaxPool2d(2), nn.Flatten())
+    assert seen(pooled, x).tolist() == [[[True, False], [False, True]]]

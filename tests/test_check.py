@@ -27,10 +27,11 @@ from experiments.check import (
 )
 from experiments.check.contract import _broken_before
 from experiments.check.planted import ATTACKED
+from experiments.check.victim import Standing
 from experiments.cli import main
 from poisonbench.contracts.attack_rules import RULES
 from poisonbench.contracts.protocols import Scorer
-from poisonbench.contracts.values import Evidence
+from poisonbench.contracts.values import Evidence, Poisoned
 from poisonbench.data import Dataset, load, subset
 from poisonbench.training.trace import Trace
 
@@ -421,3 +422,48 @@ def test_scores_may_depend_on_the_companions_within_the_residual_of_a_solver():
     subject = EstimatorSubject("estimator", "solved", Solved())
     (verdict,) = judge({"alone": ESTIMATOR["alone"]}, subject)
     assert verdict.outcome == "ok", verdict.told
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """Leaves out the first rows, and poisons none."""
+
+    gone: int
+    budget: float = 0.02
+
+    def __call__(self, train, test, recipe, seed):
+        kept = torch.arange(self.gone, len(train))
+        none = torch.empty(0, dtype=torch.int64)
+        role = torch.zeros(len(kept), dtype=torch.uint8)
+        return Poisoned(train.take(kept), role, kept, test.take(none), none, none)
+
+
+@pytest.mark.parametrize(
+    ("gone", "outcome", "told"),
+    [
+        (0, "ok", "0 poison rows of 200, 4 paid for by budget 0.02"),
+        (4, "ok", "0 poison rows and 4 deleted of 200, 4 paid for by budget 0.02"),
+        (5, "fail", "0 poison rows and 5 deleted ones, 4 are paid for by budget 0.02"),
+    ],
+)
+def test_the_budget_is_told_with_the_rows_that_were_deleted(
+    gone: int, outcome: str, told: str, data: tuple[Dataset, Dataset]
+):
+    subject = AttackSubject("attack", "shrink", Shrink(gone), data)
+    (verdict,) = judge({"budget": ATTACK["budget"]}, subject)
+    assert (verdict.outcome, verdict.told) == (outcome, told)
+
+
+@pytest.mark.parametrize(("control", "outcome"), [(0, "ok"), (1, "warn")])
+def test_a_victim_that_falls_hardly_more_often_than_an_unpoisoned_one_is_looked_at(
+    control: int,
+    outcome: str,
+    data: tuple[Dataset, Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    subject = AttackSubject("attack", "patch", ATTACKS["patch"](), data)
+    half = len(subject.poisoned().targets) // 2
+    standings = iter([Standing(half, 0.9), Standing(control * (half - 1), 0.9)])
+    monkeypatch.setattr("experiments.check.victim._standing", lambda *_: next(standings))
+    (verdict,) = judge({"success": ATTACK["success"]}, subject)
+    assert verdict.outcome == outcome, verdict.told
