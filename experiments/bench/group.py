@@ -11,6 +11,7 @@ from tqdm import tqdm
 from attacks.patch import Patch
 from estimators.gas import GAS
 from estimators.group import GroupInfluence, retrained
+from estimators.kit.displacement import Order
 from experiments.bench.timing import machine, table
 from poisonbench.contracts.attack_rules import craft
 from poisonbench.data import Dataset, load
@@ -27,7 +28,7 @@ REPEATS = (
     5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
 )
 SINGLES = 16  # of the proponents of a point that are also left out one by one
-ESTIMATES: dict[str, tuple[Layers, str]] = {
+ESTIMATES: dict[str, tuple[Layers, Order]] = {
     "head, first": ("last", "first"),
     "head, second": ("last", "second"),
     "head, newton": ("last", "newton"),
@@ -44,14 +45,13 @@ def victim(seed: int, model: str, budget: float, points: int) -> tuple[Trace, Da
     """
     data, test = load("digits")
     recipe = Recipe(model=model, epochs=20, batch_size=64, lr=0.05, checkpoints=6)
-    poisoned = craft(Patch(budget=budget), data, test, recipe, derive(seed, "attack"))
+    attack_seed = derive(seed, "attack")
+    poisoned = craft(Patch(budget=budget), data, test, recipe, attack_seed)
     trace = train(poisoned.train, recipe, seed)
-    won = predict(trace.model(), poisoned.targets.x).argmax(1) == poisoned.wanted
-    return (
-        trace,
-        poisoned.targets.relabel(poisoned.wanted).take(won.nonzero().squeeze(1)[:points]),
-        poisoned.role == POISON,
-    )
+    predicted = predict(trace.model(), poisoned.targets.x).argmax(1)
+    won = (predicted == poisoned.wanted).nonzero().squeeze(1)
+    attacked = poisoned.targets.relabel(poisoned.wanted)
+    return trace, attacked.take(won[:points]), poisoned.role == POISON
 
 
 def nested(influence: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -78,28 +78,40 @@ def study(seed: int, model: str, budget: float, points: int, names: list[str]) -
     The margin itself is "margin", (m, 1).
     """
     trace, test, poison = victim(seed, model, budget, points)
-    influence, m = GAS().fit(trace)(test), len(test)
-    groups = torch.cat([nested(influence, SIZES).flatten(0, 1), poison[None]])
-    margin = margins(predict(trace.model(), test.x), test.y)
+    influence = GAS().fit(trace)(test)
+    m = len(test)
+    own_groups = nested(influence, SIZES).flatten(0, 1)
+    groups = torch.cat([own_groups, poison[None]])
+    logits = predict(trace.model(), test.x)
+    margin = margins(logits, test.y)
     found = {"margin": margin[:, None]}
     for name in names:
         layers, order = ESTIMATES[name]
-        estimate = GroupInfluence(order, layers=layers, tolerance=1e-2)  # type: ignore[arg-type]
+        estimate = GroupInfluence(order, layers=layers, tolerance=1e-2)
+        losses = own(estimate.fit(trace, groups)(test), m)
         # a change of the loss is sigmoid(-margin) times that of the margin
-        found[name] = own(estimate.fit(trace, groups)(test), m) / torch.sigmoid(-margin)[:, None]
-    found["retrained"] = own(retrained(trace, groups, test, "margin", REPEATS)[0], m)
+        found[name] = losses / torch.sigmoid(-margin)[:, None]
+    gains, _ = retrained(trace, groups, test, "margin", REPEATS)
+    found["retrained"] = own(gains, m)
+    found["sum of single retrainings"] = single_sums(trace, test, influence)
+    return found
+
+
+def single_sums(trace: Trace, test: Dataset, influence: Tensor) -> Tensor:
+    """Returns what the proponents are worth one by one, summed, (m, sizes + 1).
+
+    NaN for more than `SINGLES` of them, and for all poison rows.
+    """
     top = influence.topk(SINGLES, 1).indices
     rows = top.unique()
-    alone = retrained(
-        trace, torch.eye(len(trace.train), dtype=torch.bool)[rows], test, "margin", REPEATS
-    )[0]
-    sums = alone.gather(1, torch.searchsorted(rows, top)).cumsum(1)
-    found["sum of single retrainings"] = torch.stack(
-        [sums[:, k - 1] if k <= SINGLES else torch.full((m,), torch.nan) for k in SIZES]
-        + [torch.full((m,), torch.nan)],
-        1,
-    )
-    return found
+    every_row = torch.eye(len(trace.train), dtype=torch.bool)
+    alone, _ = retrained(trace, every_row[rows], test, "margin", REPEATS)
+    places = torch.searchsorted(rows, top)
+    sums = alone.gather(1, places).cumsum(1)
+    unknown = torch.full((len(test),), torch.nan)
+    known = [sums[:, size - 1] for size in SIZES if size <= SINGLES]
+    missing = [unknown] * (len(SIZES) - len(known) + 1)
+    return torch.stack([*known, *missing], 1)
 
 
 def bench(seeds: int, model: str, points: int, budget: float, newton: bool) -> str:

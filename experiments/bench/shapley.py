@@ -19,6 +19,7 @@ from poisonbench.data import Dataset, load
 from poisonbench.notes import collecting
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
+from poisonbench.training.trace import Trace
 
 RECIPE = Recipe(model="mlp", epochs=20, batch_size=64, lr=0.05)
 
@@ -90,35 +91,14 @@ def _keep(results: dict[str, Tensor], name: str, run: Callable[[], Tensor]) -> N
 def retraining(estimators: list[Shapley], m: int) -> str:
     """Fits each estimator to the digits, scores m test points, and returns the report."""
     data, points = load("digits")
-    trace, test = train(data, RECIPE, 0), points.take(torch.arange(m))
+    trace = train(data, RECIPE, 0)
+    test = points.take(torch.arange(m))
     test = test.relabel(trace.model()(test.x).argmax(1))
     rows = []
     for estimator in estimators:
-        with tempfile.TemporaryDirectory() as folder, collecting() as told:
-            with measured(data.x.device) as fit:
-                scorer = estimator.fit(replace(trace, scratch=Path(folder)))
-            with measured(data.x.device) as score:
-                scores = scorer(test)
-        errors, figures = told.arrays["standard_error"].double(), told.figures
-        noise, spread = float(errors.square().mean().sqrt()), float(scores.double().std())
-        own = test.y[:, None] == data.y
-        signal = float(scores[own].mean() - scores[~own].mean())
-        rows.append(
-            (
-                _title(estimator),
-                str(figures.get("permutations", "")),
-                str(figures["models"]),
-                str(figures.get("stopped", "models")),
-                f"{fit.seconds:.0f}",
-                f"{score.seconds:.1f}",
-                f"{max(fit.peak_bytes, score.peak_bytes) / 2**20:.0f}",
-                f"{float(errors.max()):.4f}",
-                f"{noise:.4f}",
-                f"{spread:.4f}",
-                f"{signal:.4f}",
-            )
-        )
-        print(*rows[-1], sep=" | ", flush=True)  # each takes minutes
+        row = _retraining_row(estimator, trace, test)
+        rows.append(row)
+        print(*row, sep=" | ", flush=True)  # each takes minutes
     head = ["", "permutations", "models", "stopped by", "fit s", "score s", "peak MiB"]
     head += ["largest SE", "rms SE", "sd of values", "own class - others"]
     what = (
@@ -128,14 +108,42 @@ def retraining(estimators: list[Shapley], m: int) -> str:
     return f"{what}. {machine(data.x.device)}.\n\n{table(head, rows)}\n"
 
 
-def _title(estimator: Shapley) -> str:
-    if estimator.method == "permutation":
-        stride = "growing strides" if estimator.stride is None else f"stride {estimator.stride}"
-        return f"permutation, {stride}, precision {estimator.precision:g}" + (
-            f", tolerance {estimator.tolerance:g}" if estimator.tolerance else ""
-        )
+def _retraining_row(estimator: Shapley, trace: Trace, test: Dataset) -> tuple[str, ...]:
+    """Returns what one estimator cost, and how its values compare with their errors."""
+    device = trace.train.x.device
+    with tempfile.TemporaryDirectory() as folder, collecting() as told:
+        with measured(device) as fit:
+            scorer = estimator.fit(replace(trace, scratch=Path(folder)))
+        with measured(device) as score:
+            scores = scorer(test)
+    errors = told.arrays["standard_error"].double()
+    noise = errors.square().mean().sqrt()
+    own = test.y[:, None] == trace.train.y
+    signal = scores[own].mean() - scores[~own].mean()
+    peak = max(fit.peak_bytes, score.peak_bytes)
     return (
-        f"beta({estimator.alpha:g}, {estimator.beta:g})"
-        if estimator.method == "beta"
-        else estimator.method
+        _title(estimator),
+        str(told.figures.get("permutations", "")),
+        str(told.figures["models"]),
+        str(told.figures.get("stopped", "models")),
+        f"{fit.seconds:.0f}",
+        f"{score.seconds:.1f}",
+        f"{peak / 2**20:.0f}",
+        f"{float(errors.max()):.4f}",
+        f"{float(noise):.4f}",
+        f"{float(scores.double().std()):.4f}",
+        f"{float(signal):.4f}",
     )
+
+
+def _title(estimator: Shapley) -> str:
+    if estimator.method == "beta":
+        return f"beta({estimator.alpha:g}, {estimator.beta:g})"
+    if estimator.method != "permutation":
+        return estimator.method
+    parts = ["permutation", "growing strides", f"precision {estimator.precision:g}"]
+    if estimator.stride is not None:
+        parts[1] = f"stride {estimator.stride}"
+    if estimator.tolerance:
+        parts.append(f"tolerance {estimator.tolerance:g}")
+    return ", ".join(parts)
