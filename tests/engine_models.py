@@ -201,7 +201,7 @@ class Tied(nn.Module):
 
 
 class InPlace(nn.Module):
-    """A residual block that adds in place, as torchvision's, and rectifies in place."""
+    """A residual block that adds and scales in place, as torchvision's, and rectifies so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,6 +212,7 @@ class InPlace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm(self.conv(x))
         out += x
+        out *= 2
         return self.rectify(out)
 
 

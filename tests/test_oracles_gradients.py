@@ -12,6 +12,7 @@ from estimators.tracin import TracIn
 from poisonbench.convolution import GATHERED, in_gradient_order, weight_gradient
 from poisonbench.data import Dataset
 from poisonbench.gradients import gradient_vectors, plan
+from poisonbench.gradients.forms import Ghost
 from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
 from poisonbench.memory import CPU, SMALLEST, Budget, halving, room
 from poisonbench.models import build
@@ -565,3 +566,12 @@ def test_utility_is_each_measure_by_its_definition_and_nan_where_a_model_diverge
     assert bool(utility(torch.full_like(logits, torch.nan), y, "correct").isnan().all())
     with pytest.raises(ValueError, match="measure must be one of loss, margin, correct"):
         utility(logits, y, "accuracy")
+
+
+def test_norms_of_factors_are_those_of_the_gradients_that_they_make():
+    g = torch.Generator().manual_seed(0)
+    for places in (1, 5):
+        a = torch.rand((3, places, 4), generator=g, dtype=torch.float64)
+        d = torch.rand((3, places, 2), generator=g, dtype=torch.float64)
+        gradients = (d.mT @ a).flatten(1)
+        torch.testing.assert_close(Ghost(a, d).norm(), gradients.norm(dim=1))
