@@ -223,6 +223,10 @@ def test_where_all_points_are_too_much_those_of_the_probe_and_a_stated_number_ar
     assert set(probe_rows.tolist()) <= set(rows.tolist())
     assert torch.equal(rows, rows.unique())
     assert torch.equal(rows, rows_to_keep(poisoned, test_set, probe_rows, 0))
+    monkeypatch.setattr(attacked_module, "MORE", 57)
+    every = rows_to_keep(poisoned, test_set, probe_rows, 0)
+    assert torch.equal(every, torch.arange(60)), "a point of the probe is drawn again"
+    monkeypatch.setattr(attacked_module, "MORE", 7)
     assert not torch.equal(rows, rows_to_keep(poisoned, test_set, probe_rows, 1))
     back = unpack_attacked(log_of(poisoned, rows, test_set, tmp_path), test_set, no_probe(test_set))
     assert not back.whole
