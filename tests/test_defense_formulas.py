@@ -456,6 +456,8 @@ def test_masks_of_partition_aggregation_split_the_rows_by_their_hash(
     monkeypatch.setattr(Base, "vote", vote)
     data, test = random_data(50, (3,), 4), random_data(2, (3,), 4, seed=1)
     numbers = sorted(row_hash(data.x).tolist())
+    assert numbers[0] >= 0
+    assert numbers[-1] < 2**62
     DeepPartitionAggregation(7)(data, test, Recipe("linear"), 0)
     for part, mask in enumerate(masks.pop()):
         assert mask.tolist() == [number % 7 == part for number in numbers]
