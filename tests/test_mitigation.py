@@ -305,6 +305,9 @@ def test_a_mitigation_names_whose_verdicts_it_works_on(tmp_path: Path) -> None:
         for g in (everything, chosen)
     ]
     assert count == [2, 1]
+    for stage in jobs(everything, Place(tmp_path), 1)[0].stages:
+        if stage.kind == "mitigate":
+            assert dict(stage.methods)["estimator"] is not None, "it reads influence itself"
     with pytest.raises(
         ConfigError,
         match=r"mitigation\[0\].detector: the grid has no \[\[detector\]\] 'randm'; did you mean 'random'",
