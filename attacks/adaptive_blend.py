@@ -107,7 +107,9 @@ class AdaptiveBlend:
         masks = self.masks(len(x), shape, generator(seed, stream))
         return self.trigger(x, seed, masks.to(x))
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

@@ -64,7 +64,9 @@ class Bullseye(OnePoint):
         self.check_one_point()
         check_positive("lr", self.lr)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -142,7 +144,9 @@ class Polytope:
         inner: steps of the solver for the coefficients.
     """
 
-    def __init__(self, bodies: list[nn.Module], goals: list[Tensor], inner: int = 50) -> None:
+    def __init__(
+        self, bodies: list[nn.Module], goals: list[Tensor], inner: int = 50
+    ) -> None:
         self.bodies = bodies
         self.goals = goals
         self.inner = inner

@@ -62,7 +62,9 @@ class ErrorMinimising:
         check_at_least("steps", self.steps, 1)
         check_fraction("stop", self.stop)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

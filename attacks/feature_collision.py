@@ -71,7 +71,9 @@ class FeatureCollision(OnePoint):
             rule = "a watermark leaves every ball around the rows: it needs eps=None"
             raise ValueError(f"{rule}, got {self.eps}")
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

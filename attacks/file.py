@@ -60,7 +60,9 @@ class File:
             rule = "path must be a file that `poisonbench export` wrote"
             raise ValueError(f"{rule}: {error}") from error
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Returns the poison of the file.
 
         Raises:

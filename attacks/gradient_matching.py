@@ -15,7 +15,12 @@ from torch import Tensor
 from attacks.kit.aim import OnePoint, take_aim
 from attacks.kit.backdoor import check_images
 from attacks.kit.descent import adam_descent, noise_in_ball, restarted
-from attacks.kit.gradient_matching import Augmentation, augmenting, misalignment, wanted_gradient
+from attacks.kit.gradient_matching import (
+    Augmentation,
+    augmenting,
+    misalignment,
+    wanted_gradient,
+)
 from attacks.kit.rows import poison_in_place
 from poisonbench.checks import check_at_least, check_choice, check_fraction
 from poisonbench.contracts.values import Poisoned
@@ -64,7 +69,9 @@ class GradientMatching(OnePoint):
         check_fraction("step", self.step)
         check_choice("augment", self.augment, get_args(Augmentation))
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

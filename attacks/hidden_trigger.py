@@ -107,10 +107,14 @@ class HiddenTrigger(Stamping):
             decay=True,
         )
         note("feature_distance_clean", _mean_distance(predict(features, x), goals))
-        note("feature_distance_poison", _mean_distance(predict(features, hidden), goals))
+        note(
+            "feature_distance_poison", _mean_distance(predict(features, hidden), goals)
+        )
         return hidden
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

@@ -105,7 +105,9 @@ class LabelConsistent(StampingOnTop):
         right = predict(model, x).argmax(1) == self.target
         return float(right.float().mean())
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

@@ -15,7 +15,12 @@ from torch import Tensor
 from attacks.kit.aim import attackable, wanted_at
 from attacks.kit.rows import check_class, draw, every_row, poison_in_place, rows_of
 from attacks.kit.surrogate import surrogate
-from poisonbench.checks import check_at_least, check_choice, check_different, check_fraction
+from poisonbench.checks import (
+    check_at_least,
+    check_choice,
+    check_different,
+    check_fraction,
+)
 from poisonbench.contracts.attack_rules import RULES
 from poisonbench.contracts.budget import count
 from poisonbench.contracts.values import Poisoned
@@ -66,13 +71,17 @@ class LabelFlip:
         check_at_least("neighbours", self.neighbours, 1)
         check_different("source", self.source, "target", self.target)
         if self.mode != "neighbour" and self.surrogate is not None:
-            raise ValueError(f"mode {self.mode} needs no surrogate, got {self.surrogate}")
+            raise ValueError(
+                f"mode {self.mode} needs no surrogate, got {self.surrogate}"
+            )
         aimed = self.source is not None or self.target is not None
         if self.mode == "random" and aimed:
             got = f"source={self.source}, target={self.target}"
             raise ValueError(f"mode random takes no source or target, got {got}")
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -136,7 +145,9 @@ class LabelFlip:
         if self.neighbours > limit:
             rule = f"neighbours must be at most {limit}"
             pays = f"which budget {self.budget} of {len(train)} rows pays for"
-            raise PoisonError("budget", f"{rule}, {pays}, got {self.neighbours}", RULES["budget"])
+            raise PoisonError(
+                "budget", f"{rule}, {pays}, got {self.neighbours}", RULES["budget"]
+            )
         model = surrogate(train, self.surrogate, recipe, seed)
         body = model.get_submodule("features")
         features = predict(body, test.x)

@@ -16,7 +16,12 @@ from torch.nn import functional as F
 from attacks.kit.backdoor import check_images
 from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.square import SMALL
-from poisonbench.checks import check_at_least, check_not_negative, check_part, check_positive
+from poisonbench.checks import (
+    check_at_least,
+    check_not_negative,
+    check_part,
+    check_positive,
+)
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -95,7 +100,9 @@ class LSP:
             return 2
         return 8
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

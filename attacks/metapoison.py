@@ -68,7 +68,9 @@ class MetaPoison(OnePoint):
         check_at_least("models", self.models, 1)
         check_fraction("lr", self.lr)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

@@ -14,6 +14,8 @@ class NoAttack:
 
     seeded = False  # equal poison for every seed
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Returns the training set as it is."""
         return poison_in_place(train, test)

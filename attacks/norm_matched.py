@@ -79,7 +79,9 @@ class NormMatched(StampingOnTop):
         check_at_least("steps", self.steps, 1)
         self.check_square()
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -172,7 +174,10 @@ class _Objective:
             peers = data.take(own)
         rates = torch.tensor([checkpoint.lr for checkpoint in trace.checkpoints])
         weights = (rates / rates.sum()).tolist()
-        self.ages = [_age(trace.model(k), wish, peers, weight) for k, weight in enumerate(weights)]
+        self.ages = [
+            _age(trace.model(k), wish, peers, weight)
+            for k, weight in enumerate(weights)
+        ]
 
     def _wish(self, data: Dataset, rows: Tensor, honest: Tensor) -> Dataset:
         """Returns patched rows of other classes with the wanted label; else the poison."""

@@ -31,7 +31,9 @@ class RandomLabels:
     def __post_init__(self) -> None:
         check_part("budget", self.budget)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`."""
         rows = draw(every_row(train), self.budget, seed)
         g = generator(seed, "labels")

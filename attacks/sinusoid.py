@@ -59,7 +59,9 @@ class Sinusoid:
         wave = self.delta * torch.sin(phase)
         return (x + wave.to(x)).clamp(0, 1)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

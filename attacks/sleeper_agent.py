@@ -16,7 +16,12 @@ from torch import Tensor, nn
 
 from attacks.kit.backdoor import attacked_rows, check_classes, check_images, wanted
 from attacks.kit.descent import adam_descent, noise_in_ball
-from attacks.kit.gradient_matching import Augmentation, augmenting, misalignment, wanted_gradient
+from attacks.kit.gradient_matching import (
+    Augmentation,
+    augmenting,
+    misalignment,
+    wanted_gradient,
+)
 from attacks.kit.rows import draw, poison_in_place, rows_of
 from attacks.kit.square import Place, Stamping
 from attacks.kit.surrogate import surrogate
@@ -91,7 +96,9 @@ class SleeperAgent(Stamping):
         check_choice("augment", self.augment, get_args(Augmentation))
         self.check_square()
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -150,7 +157,10 @@ class SleeperAgent(Stamping):
         own = seed
         if time:
             own = derive(seed, "retraining", time)
-        return [surrogate(data, self.surrogate, recipe, own, k) for k in range(self.surrogates)]
+        return [
+            surrogate(data, self.surrogate, recipe, own, k)
+            for k in range(self.surrogates)
+        ]
 
     def _rows(self, train: Dataset, models: list[nn.Module], seed: int) -> Tensor:
         """Returns the rows of the target class to poison, ascending.

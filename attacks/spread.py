@@ -118,7 +118,9 @@ class Spread:
         mask = squares[dealt].unsqueeze(1)
         return x.masked_fill(mask.to(x.device), self.value)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:

@@ -11,7 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.backdoor import Cover, check_images, dirty_label
-from poisonbench.checks import check_at_least, check_fraction, check_not_negative, check_share
+from poisonbench.checks import (
+    check_at_least,
+    check_fraction,
+    check_not_negative,
+    check_share,
+)
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -119,7 +124,9 @@ class Warp:
         uniform = torch.rand(shape, generator=g, dtype=torch.float64)
         return self.trigger(x, seed, uniform * 2 - 1)
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Raises:
@@ -130,9 +137,7 @@ class Warp:
         check_images(train, self)
         height, width = train.shape[-2:]
         if min(height, width) < LEAST:
-            needs = (
-                f"a smooth warp of a fraction of a pixel needs images of {LEAST}x{LEAST} at least"
-            )
+            needs = f"a smooth warp of a fraction of a pixel needs images of {LEAST}x{LEAST} at least"
             way_out = "choose mnist, fashion-mnist or cifar10, or another attack, such as blend"
             raise ConfigError([f"Warp: {needs}, got {height}x{width}"], way_out)
         cover = Cover(

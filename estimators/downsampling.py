@@ -115,7 +115,12 @@ class Downsampling:
             seeds.append(seed)
         masks = self.masks(len(trace.train), trace.seed)
         ensemble = train_many(
-            trace.train, masks, trace.recipe, seeds, points=points, scratch=trace.scratch
+            trace.train,
+            masks,
+            trace.recipe,
+            seeds,
+            points=points,
+            scratch=trace.scratch,
         )
         note("diverged_models", int(ensemble.diverged.sum()))
         kept = masks[~ensemble.diverged]

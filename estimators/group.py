@@ -107,7 +107,9 @@ class GroupInfluence:
 
         return score
 
-    def _moving(self, model: nn.Module) -> tuple[nn.Module, Callable[[Dataset], Dataset]]:
+    def _moving(
+        self, model: nn.Module
+    ) -> tuple[nn.Module, Callable[[Dataset], Dataset]]:
         """Returns what moves, the model or its head, and what maps instances to its inputs."""
         if self.layers == "all":
             return model, _unchanged
@@ -180,7 +182,12 @@ def check_groups(groups: Tensor, n: int) -> None:
     Raises:
         ValueError: which rule is broken.
     """
-    if groups.dtype != torch.bool or groups.dim() != 2 or groups.shape[1] != n or not len(groups):
+    if (
+        groups.dtype != torch.bool
+        or groups.dim() != 2
+        or groups.shape[1] != n
+        or not len(groups)
+    ):
         found = f"{tuple(groups.shape)} {groups.dtype}"
         raise ValueError(f"groups must be (s, {n}) bool with s >= 1, got {found}")
     sizes = groups.sum(1)

@@ -192,7 +192,9 @@ def changing_layers(trace: Trace) -> list[str]:
     x = trace.train.x[:PROBES]
     with drawing(0, x.device), exact_arithmetic(), torch.no_grad():
         training_mode(model, trace.recipe)
-        live = {name: module for name, module in model.named_modules() if module.training}
+        live = {
+            name: module for name, module in model.named_modules() if module.training
+        }
         model.eval()
         if not _moved(model, x, list(live.values())):
             return []

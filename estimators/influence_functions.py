@@ -108,7 +108,9 @@ class InfluenceFunctions:
         check_at_least("batch", self.batch, 1)
         check_at_least("samples", self.samples, 0)
         if self.solver == "ekfac" and self.curvature == "hessian":
-            raise ValueError("solver 'ekfac' approximates curvature 'gauss-newton', got 'hessian'")
+            raise ValueError(
+                "solver 'ekfac' approximates curvature 'gauss-newton', got 'hessian'"
+            )
         if self.renormalize and self.convention == "B":
             reason = "all gradients of 'B' share the vector w theta"
             raise ValueError(f"renormalize needs convention 'A', got 'B': {reason}")
@@ -161,7 +163,9 @@ class InfluenceFunctions:
     def _final(self, trace: Trace) -> FinalModel:
         check_trace(trace)
         objective: Objective = "margin" if self.renormalize else "loss"
-        return FinalModel.of(trace, Form(objective, layers=self.layers), self.renormalize)
+        return FinalModel.of(
+            trace, Form(objective, layers=self.layers), self.renormalize
+        )
 
     def _of_convention(self, final: FinalModel, dots: Tensor, solved: Tensor) -> Tensor:
         """Returns the scores from <g_i, H^-1 g_j>, (m, k), and H^-1 g_j, (m, p)."""
@@ -187,11 +191,15 @@ class InfluenceFunctions:
             factor = cholesky(h.product, final.theta, final.block())
             return lambda v: torch.cholesky_solve(v.T, factor).T
         if self.solver == "cg":
-            return lambda v: conjugate_gradients(h.product, v, self.tolerance, self.max_steps)
+            return lambda v: conjugate_gradients(
+                h.product, v, self.tolerance, self.max_steps
+            )
         return self._lissa(final, h)
 
     def _ekfac(self, final: FinalModel) -> Product:
-        parts = ekfac.blocks(final.model, final.train, self.samples, self.seed, self.layers)
+        parts = ekfac.blocks(
+            final.model, final.train, self.samples, self.seed, self.layers
+        )
         if self.damping is None:
             return lambda v: ekfac.solve(parts, v, 0.0, self.relative_damping)
         shift = final.decay + self.damping
@@ -204,6 +212,8 @@ class InfluenceFunctions:
             sampled = None  # the same draws for every block of points
             if self.batch is not None:
                 sampled = h.sampled(self.batch, self.seed)
-            return richardson(h.product, vectors, scale, self.tolerance, self.max_steps, sampled)
+            return richardson(
+                h.product, vectors, scale, self.tolerance, self.max_steps, sampled
+            )
 
         return solve

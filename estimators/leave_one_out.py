@@ -59,7 +59,9 @@ class LeaveOneOut:
         check_measure(self.measure)
         check_at_least("repeats", self.repeats, 1)
         check_choice("convention", self.convention, get_args(Convention))
-        if self.candidates is not None and len(set(self.candidates)) != len(self.candidates):
+        if self.candidates is not None and len(set(self.candidates)) != len(
+            self.candidates
+        ):
             raise ValueError("candidates must be different rows, got one twice")
 
     def fit(self, trace: Trace) -> Scorer:
@@ -144,7 +146,9 @@ class LeaveOneOut:
         models = 1 + len(rows)
         masks = torch.ones(models, len(trace.train), dtype=torch.bool)
         masks[torch.arange(1, models), rows] = False
-        others = [derive(trace.seed, "leave-one-out", r) for r in range(1, self.repeats)]
+        others = [
+            derive(trace.seed, "leave-one-out", r) for r in range(1, self.repeats)
+        ]
         seeds = [trace.seed, *others]
         return train_many(
             trace.train,

@@ -65,7 +65,9 @@ class TracIn:
         check_choice("layers", self.layers, get_args(Layers))
         check_at_least("projection", self.projection, 1)
         if self.projection is not None and (self.mode == "steps" or self.renormalize):
-            raise ValueError("projection needs mode='checkpoints' and renormalize=False")
+            raise ValueError(
+                "projection needs mode='checkpoints' and renormalize=False"
+            )
 
     @property
     def form(self) -> Form:

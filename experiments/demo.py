@@ -33,5 +33,7 @@ def pictures(folder: Path, root: Path | None) -> list[Path]:
         images = (train.x.numpy(), train.y.numpy())
         influence_path = next(path.parent.glob("influence-gas-*.h5"))
         influence = log.read(influence_path, "influence")
-        saved.append(influence_panel(scene, influence, images, folder / "influence.png"))
+        saved.append(
+            influence_panel(scene, influence, images, folder / "influence.png")
+        )
     return saved

@@ -68,7 +68,9 @@ class Names:
                 "must be lower-case words with single hyphens between them, "
                 f"at most {LONGEST} letters in all"
             )
-            raise ConfigError([f"the name {what}, got {self.name!r}"], "for example: corner-glow")
+            raise ConfigError(
+                [f"the name {what}, got {self.name!r}"], "for example: corner-glow"
+            )
         if keyword.iskeyword(self.module) or keyword.iskeyword(self.cls):
             raise ConfigError(
                 [f"{self.name!r} is a word of Python's own"],
@@ -138,11 +140,15 @@ def _files(names: Names, folder: Path, inside: bool) -> dict[Path, str]:
     if not inside:
         templates[f"test_{names.module}.py"] = "test.py.txt"
         templates[f"{names.module}.toml"] = "grid.toml.txt"
-    return {folder / file: _filled(template, words) for file, template in templates.items()}
+    return {
+        folder / file: _filled(template, words) for file, template in templates.items()
+    }
 
 
 def _filled(template: str, words: dict[str, str]) -> str:
-    return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
+    return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(
+        words
+    )
 
 
 def _write(files: dict[Path, str], folder: Path) -> None:

@@ -68,7 +68,9 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     _require(value in names, name, f"be one of {', '.join(names)}", repr(value))
 
 
-def check_different(name: str, value: int | None, other_name: str, other: int | None) -> None:
+def check_different(
+    name: str, value: int | None, other_name: str, other: int | None
+) -> None:
     """Raises ValueError if two classes are the same one; None is a class left open and passes."""
     if value is not None and value == other:
         raise ValueError(f"{name} and {other_name} must differ, got {value} for both")

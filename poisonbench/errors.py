@@ -51,7 +51,9 @@ class ModelError(PoisonbenchError, ValueError):
     """A model that the library cannot work with as it is; the message names the layer."""
 
     @classmethod
-    def of_layer(cls, name: str, module: object, reason: str, hint: str = "") -> "ModelError":
+    def of_layer(
+        cls, name: str, module: object, reason: str, hint: str = ""
+    ) -> "ModelError":
         """Returns the error of the layer `name` ("" for the whole model) for a reason."""
         kind = type(module).__name__
         place = f"layer {name!r} ({kind})" if name else f"the model ({kind})"
@@ -67,7 +69,8 @@ class DivergedError(PoisonbenchError):
 
     def __init__(self, epoch: int) -> None:
         super().__init__(
-            f"training diverged in epoch {epoch}", "lower the learning rate `lr` or the momentum"
+            f"training diverged in epoch {epoch}",
+            "lower the learning rate `lr` or the momentum",
         )
         self.epoch = epoch
 

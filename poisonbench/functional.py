@@ -74,7 +74,9 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
 def finite_names(model: nn.Module) -> frozenset[str]:
     """Returns the names in `whole_state` of what is wholly finite; a mask of -inf is not."""
     state = whole_state(model)
-    return frozenset(name for name, value in state.items() if bool(value.isfinite().all()))
+    return frozenset(
+        name for name, value in state.items() if bool(value.isfinite().all())
+    )
 
 
 def names_of_keys(model: nn.Module) -> dict[str, str]:

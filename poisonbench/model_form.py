@@ -13,7 +13,9 @@ from poisonbench.seeding import exact_arithmetic
 Shape = tuple[int, ...]
 
 FORM = "a model is features (x -> penultimate features) followed by head (features -> logits)"
-RTOL = 1e-3  # between the outputs of a row alone and beside others: rounding, and no more
+RTOL = (
+    1e-3  # between the outputs of a row alone and beside others: rounding, and no more
+)
 ATOL = 1e-4
 
 _built: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
@@ -41,7 +43,9 @@ def check_form(
     features = getattr(model, "features", None)
     head = getattr(model, "head", None)
     if not isinstance(features, nn.Module) or not isinstance(head, nn.Module):
-        raise ConfigError([f"model {name!r} lacks the submodules `features` and `head`"], FORM)
+        raise ConfigError(
+            [f"model {name!r} lacks the submodules `features` and `head`"], FORM
+        )
     _check_new(model, name)
     x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -63,7 +67,9 @@ def _check_new(model: nn.Module, name: str) -> None:
         kept = trained or any(True for _ in module.buffers(recurse=False))
         if kept and module in _built:
             raise ConfigError(
-                [f"model {name!r} holds the same module as a model built before: {path!r}"],
+                [
+                    f"model {name!r} holds the same module as a model built before: {path!r}"
+                ],
                 "build new modules at every call, or return a copy (copy.deepcopy)",
             )
     _built.update(model.modules())
@@ -86,7 +92,11 @@ def _check_state(model: nn.Module, name: str) -> None:
 
 def batch_layers(model: nn.Module) -> list[str]:
     """Names the layers that take statistics of a batch while they train, such as BatchNorm."""
-    return [_named(name, m) for name, m in model.named_modules() if isinstance(m, _BatchNorm)]
+    return [
+        _named(name, m)
+        for name, m in model.named_modules()
+        if isinstance(m, _BatchNorm)
+    ]
 
 
 def check_points_apart(model: nn.Module, x: Tensor) -> None:
@@ -108,7 +118,9 @@ def check_points_apart(model: nn.Module, x: Tensor) -> None:
     ]
     names = ", ".join(blamed) or type(model).__name__
     raise ConfigError(
-        [f"the output for a point depends on the points beside it in the batch: {names}"],
+        [
+            f"the output for a point depends on the points beside it in the batch: {names}"
+        ],
         "use GroupNorm or LayerNorm, BatchNorm with track_running_stats=True, and batches first",
     )
 

@@ -75,7 +75,9 @@ def _input(shape: Shape) -> nn.Module:
 def _image(shape: Shape, name: str) -> int:
     if len(shape) != 3:
         raise ConfigError(
-            [f"model {name!r} works on images (channels, height, width), got shape {shape}"],
+            [
+                f"model {name!r} works on images (channels, height, width), got shape {shape}"
+            ],
             "use mlp",
         )
     return shape[0]
@@ -89,7 +91,9 @@ def _pool() -> nn.Module:
 def linear(shape: Shape, classes: int) -> Classifier:
     """Multinomial logistic regression."""
     size = torch.Size(shape).numel()
-    return Classifier(nn.Sequential(_input(shape), nn.Flatten()), nn.Linear(size, classes))
+    return Classifier(
+        nn.Sequential(_input(shape), nn.Flatten()), nn.Linear(size, classes)
+    )
 
 
 def mlp(shape: Shape, classes: int) -> Classifier:
@@ -123,7 +127,9 @@ def cnn(shape: Shape, classes: int) -> Classifier:
     )
     with torch.no_grad():
         size = body(torch.zeros(1, *shape)).shape[1]
-    return Classifier(nn.Sequential(*body, nn.Linear(size, 64), nn.ReLU()), nn.Linear(64, classes))
+    return Classifier(
+        nn.Sequential(*body, nn.Linear(size, 64), nn.ReLU()), nn.Linear(64, classes)
+    )
 
 
 def _conv(inside: int, outside: int) -> list[nn.Module]:
@@ -190,7 +196,9 @@ def build(
     with drawing(start), Outside().drawing(start):
         model = make(tuple(shape), classes)
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model {name!r} must give an nn.Module, got {type(model).__name__}")
+            raise TypeError(
+                f"model {name!r} must give an nn.Module, got {type(model).__name__}"
+            )
         model.eval()
         if name not in MODELS:
             check_form(model, name, shape, classes)

@@ -81,7 +81,9 @@ class Table(Mapping[str, "type | Broken"]):
             return ()
 
     def _warn_of_hidden(self, entry: EntryPoint, winner: str) -> None:
-        what = f"{entry.name!r} of {_source(entry)} ({self.group}) is hidden by {winner}"
+        what = (
+            f"{entry.name!r} of {_source(entry)} ({self.group}) is hidden by {winner}"
+        )
         told = f"{what}; it is still {entry.value!r}"
         warnings.warn(told, PluginWarning, stacklevel=5)
 
@@ -106,7 +108,10 @@ def _load(entry: EntryPoint) -> "type | Broken":
     where = f"{_source(entry)} offers {entry.value!r}"
     try:
         found = entry.load()
-    except (Exception, SystemExit) as error:  # a foreign module may raise anything on import
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a foreign module may raise anything on import
         return Broken(f"{where}: {_told(error)}")
     if not (isinstance(found, type) and is_dataclass(found)):
         rule = "a method is a frozen dataclass whose fields are its hyperparameters"
@@ -165,7 +170,9 @@ def _imported(target: str, kind: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError([f"{head}: cannot import {module!r}: {error}"], hint) from error
+        raise ConfigError(
+            [f"{head}: cannot import {module!r}: {error}"], hint
+        ) from error
     except Exception as error:  # a module outside the tree may raise anything on import
         told = f"{type(error).__name__}: {error}"
         raise ConfigError([f"{head}: importing {module!r} raised {told}"]) from error

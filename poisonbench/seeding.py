@@ -137,13 +137,18 @@ def _same_outside(
 ) -> bool:
     if python_one != python_other:
         return False
-    return all(np.array_equal(a, b) for a, b in zip(numpy_one, numpy_other, strict=True))
+    return all(
+        np.array_equal(a, b) for a, b in zip(numpy_one, numpy_other, strict=True)
+    )
 
 
 def global_state() -> State:
     """Returns a copy of it, for `restore`."""
     return State(
-        torch.random.get_rng_state(), _numpy_state(), random.getstate(), torch.get_default_dtype()
+        torch.random.get_rng_state(),
+        _numpy_state(),
+        random.getstate(),
+        torch.get_default_dtype(),
     )
 
 

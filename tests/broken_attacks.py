@@ -18,7 +18,9 @@ CALLS = itertools.count()
 class Plain:
     """No dataclass."""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         return Patch()(train, test, recipe, seed)
 
 
@@ -32,7 +34,9 @@ class Mutable:
 
     budget: float = 0.05
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         return Patch(budget=self.budget)(train, test, recipe, seed)
 
 
@@ -71,7 +75,9 @@ class Unequal(Patch):
 class Raises(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         raise KeyError("surrogate")
 
 
@@ -79,7 +85,9 @@ class Raises(Patch):
 class Undecided(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         return super().__call__(train, test, recipe, seed + next(CALLS))
 
 
@@ -87,7 +95,9 @@ class Undecided(Patch):
 class Seedless(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         return super().__call__(train, test, recipe, 0)
 
 
@@ -95,7 +105,9 @@ class Seedless(Patch):
 class Narrow(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         p = super().__call__(train, test, recipe, seed)
         return replace(p, train=p.train.to(dtype=torch.float32))
 
@@ -104,7 +116,9 @@ class Narrow(Patch):
 class Fractions(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         assert train.x.dtype == torch.float32, "float32 only"
         return super().__call__(train, test, recipe, seed)
 
@@ -113,7 +127,9 @@ class Fractions(Patch):
 class View(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         p = super().__call__(train, test, recipe, seed)
         nothing = p.role * 0
         return replace(p, train=train, role=nothing, origin=torch.arange(len(train)))
@@ -123,16 +139,22 @@ class View(Patch):
 class DriftsAtTest(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         p = super().__call__(train, test, recipe, seed)
-        return replace(p, targets=Dataset(p.targets.x * 0.9, p.targets.y, p.targets.classes))
+        return replace(
+            p, targets=Dataset(p.targets.x * 0.9, p.targets.y, p.targets.classes)
+        )
 
 
 @dataclass(frozen=True)
 class DriftsInTraining(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         p = super().__call__(train, test, recipe, seed)
         p.train.x[p.role == POISON] *= 0.9
         return p
@@ -142,7 +164,9 @@ class DriftsInTraining(Patch):
 class Overspends(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         more = (count(self.budget, len(train)) + 1) / len(train)
         return Patch(budget=more)(train, test, recipe, seed)
 
@@ -151,7 +175,9 @@ class Overspends(Patch):
 class Unlimited:
     """Poisons as it likes."""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         return Patch()(train, test, recipe, seed)
 
 
@@ -164,7 +190,9 @@ class Silent(Patch):
 class Pointless(Patch):
     """target: budget: size: place: value: source:"""
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """The trigger is laid, the labels stay."""
         p = super().__call__(train, test, recipe, seed)
         return replace(p, train=p.train.relabel(train.y.clone()))

@@ -36,7 +36,8 @@ def maps(*layers: nn.Module, width: int = 6) -> Net:
     """A convolution, the given layers on maps of that width, and a head on their means."""
     body = [nn.Conv2d(3, width, 3, padding=1), nn.Tanh(), *layers]
     return Net(
-        nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(width, CLASSES)
+        nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Linear(width, CLASSES),
     )
 
 
@@ -309,7 +310,10 @@ def bias_alone() -> Net:
 
 
 def lazy() -> Net:
-    net = Net(nn.Sequential(nn.Flatten(), nn.LazyLinear(12), nn.Tanh()), nn.LazyLinear(CLASSES))
+    net = Net(
+        nn.Sequential(nn.Flatten(), nn.LazyLinear(12), nn.Tanh()),
+        nn.LazyLinear(CLASSES),
+    )
     net(torch.zeros(2, *IMAGE))
     return net
 
@@ -323,7 +327,10 @@ def unused() -> Net:
 def running(net: Net) -> Net:
     """Gives batch normalisation statistics of its own."""
     for module in net.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+        if (
+            isinstance(module, nn.modules.batchnorm._NormBase)
+            and module.running_mean is not None
+        ):
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
     return net
@@ -353,8 +360,12 @@ class Row:
 
 MODELS = {
     "dense": Row(lambda: dense(nn.Linear(12, 12), nn.ReLU())),
-    "convolutions": Row(lambda: maps(nn.Conv2d(6, 6, 3, stride=2, padding=1), nn.ReLU())),
-    "spectral norm": Row(lambda: dense(parametrizations.spectral_norm(nn.Linear(12, 12)))),
+    "convolutions": Row(
+        lambda: maps(nn.Conv2d(6, 6, 3, stride=2, padding=1), nn.ReLU())
+    ),
+    "spectral norm": Row(
+        lambda: dense(parametrizations.spectral_norm(nn.Linear(12, 12)))
+    ),
     "weight norm": Row(lambda: dense(parametrizations.weight_norm(nn.Linear(12, 12)))),
     "orthogonal": Row(lambda: dense(parametrizations.orthogonal(nn.Linear(12, 12)))),
     "old spectral norm": Row(lambda: dense(spectral_norm(nn.Linear(12, 12)))),
@@ -362,7 +373,9 @@ MODELS = {
     "pruned convolution": Row(lambda: maps(pruned(nn.Conv2d(6, 6, 3)))),
     "weight standardisation": Row(lambda: maps(Standardised(6, 6, 3)), ("features.2",)),
     "cosine head": Row(
-        lambda: Net(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 6)), Cosine(6, CLASSES)),
+        lambda: Net(
+            nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 6)), Cosine(6, CLASSES)
+        ),
         ("head",),
     ),
     "layer norm of channels": Row(lambda: maps(LayerNorm2d(6)), ("features.2",)),
@@ -370,7 +383,9 @@ MODELS = {
     "LoRA around a layer": Row(lambda: dense(Adapter(nn.Linear(12, 12)))),
     "scaled subclass": Row(lambda: dense(Scaled(12, 12)), ("features.3",)),
     "scaled behind a closed gate": Row(lambda: dense(Gated()), ("features.3.branch",)),
-    "forward set on the object": Row(lambda: dense(overridden(nn.Linear(12, 12))), ("features.3",)),
+    "forward set on the object": Row(
+        lambda: dense(overridden(nn.Linear(12, 12))), ("features.3",)
+    ),
     "weight read twice": Row(lambda: dense(ReadTwice()), ("features.3.layer",)),
     "forward hook that scales": Row(lambda: dense(hooked(nn.Linear(12, 12)))),
     "forward pre-hook that scales": Row(lambda: dense(prehooked(nn.Linear(12, 12)))),
@@ -379,17 +394,25 @@ MODELS = {
     ),
     "layer under no_grad": Row(
         lambda: Net(
-            NoGrad(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 12))), nn.Linear(12, CLASSES)
+            NoGrad(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 12))),
+            nn.Linear(12, CLASSES),
         )
     ),
-    "backbone detached": Row(lambda: Net(Detached(dense().features), nn.Linear(12, CLASSES))),
-    "merged axes": Row(lambda: Net(Merged(), nn.Linear(96, CLASSES)), ("features.layer",)),
+    "backbone detached": Row(
+        lambda: Net(Detached(dense().features), nn.Linear(12, CLASSES))
+    ),
+    "merged axes": Row(
+        lambda: Net(Merged(), nn.Linear(96, CLASSES)), ("features.layer",)
+    ),
     "keyword call": Row(lambda: Net(Keyword(), nn.Linear(12, CLASSES))),
     "LSTM": Row(
-        lambda: Net(Sequence(nn.LSTM, batch_first=True), nn.Linear(6, CLASSES)), one_by_one=True
+        lambda: Net(Sequence(nn.LSTM, batch_first=True), nn.Linear(6, CLASSES)),
+        one_by_one=True,
     ),
     "LSTM of two layers and directions": Row(
-        lambda: Net(Sequence(nn.LSTM, num_layers=2, bidirectional=True), nn.Linear(12, CLASSES)),
+        lambda: Net(
+            Sequence(nn.LSTM, num_layers=2, bidirectional=True), nn.Linear(12, CLASSES)
+        ),
         one_by_one=True,
     ),
     "GRU": Row(lambda: Net(Sequence(nn.GRU), nn.Linear(6, CLASSES)), one_by_one=True),
@@ -421,13 +444,16 @@ MODELS = {
     "instance norm": Row(lambda: maps(nn.InstanceNorm2d(6, affine=True), nn.Tanh())),
     "group norm": Row(lambda: maps(nn.GroupNorm(2, 6), nn.Tanh())),
     "grouped convolution": Row(lambda: maps(nn.Conv2d(6, 6, 3, groups=3))),
-    "circular padding": Row(lambda: maps(nn.Conv2d(6, 6, 3, padding=1, padding_mode="circular"))),
+    "circular padding": Row(
+        lambda: maps(nn.Conv2d(6, 6, 3, padding=1, padding_mode="circular"))
+    ),
     "transposed convolution": Row(lambda: maps(nn.ConvTranspose2d(6, 6, 3, stride=2))),
     "changed in place": Row(lambda: maps(InPlace(), InPlace())),
     "input changed in place": Row(lambda: dense(InputInPlace())),
     "a view of the maps": Row(
         lambda: Net(
-            nn.Sequential(nn.Conv2d(3, 4, 3), View(), nn.Linear(144, 12)), nn.Linear(12, CLASSES)
+            nn.Sequential(nn.Conv2d(3, 4, 3), View(), nn.Linear(144, 12)),
+            nn.Linear(12, CLASSES),
         )
     ),
     "raw parameters": Row(lambda: dense(Raw())),
@@ -494,7 +520,11 @@ REFUSED = {
         r"layer 'features\.2' \(BatchNorm2d\)",
     ),
     "training mode": (dense, "all", r"evaluation mode, got training mode.*model\.eval"),
-    "a layer in training mode": (training_layer, "all", r"layer 'features\.3' \(Dropout\)"),
+    "a layer in training mode": (
+        training_layer,
+        "all",
+        r"layer 'features\.3' \(Dropout\)",
+    ),
     "centred on the batch": (
         lambda: dense(Centred()).eval(),
         "all",
@@ -505,7 +535,11 @@ REFUSED = {
         "all",
         r"rows are beside it",
     ),
-    "a random layer": (lambda: dense(Noisy()).eval(), "last", r"layer 'features\.3' \(Noisy\)"),
+    "a random layer": (
+        lambda: dense(Noisy()).eval(),
+        "last",
+        r"layer 'features\.3' \(Noisy\)",
+    ),
     "no way back": (
         lambda: dense(Broken()).eval(),
         "all",
@@ -521,8 +555,16 @@ REFUSED = {
         "all",
         r"the model \(Pair\) must return logits \(rows, classes\), got tuple",
     ),
-    "no head": (lambda: headless().eval(), "last", r"no layer named head.*layers='all'"),
-    "all frozen": (lambda: frozen().eval(), "all", r"no parameter that requires a gradient"),
+    "no head": (
+        lambda: headless().eval(),
+        "last",
+        r"no layer named head.*layers='all'",
+    ),
+    "all frozen": (
+        lambda: frozen().eval(),
+        "all",
+        r"no parameter that requires a gradient",
+    ),
 }
 
 

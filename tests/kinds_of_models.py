@@ -27,13 +27,19 @@ def lazy(shape: Shape, classes: int) -> nn.Module:
 
 def lazy_convolution(shape: Shape, classes: int) -> nn.Module:
     return network(
-        nn.Unflatten(1, SHAPE), nn.LazyConv2d(2, 3), nn.Flatten(), nn.LazyLinear(WIDTH), nn.ReLU()
+        nn.Unflatten(1, SHAPE),
+        nn.LazyConv2d(2, 3),
+        nn.Flatten(),
+        nn.LazyLinear(WIDTH),
+        nn.ReLU(),
     )
 
 
 def shared_module(shape: Shape, classes: int) -> nn.Module:
     layer = nn.Linear(WIDTH, WIDTH)
-    return network(nn.Linear(INPUTS, WIDTH), nn.Tanh(), layer, nn.Tanh(), layer, nn.Tanh())
+    return network(
+        nn.Linear(INPUTS, WIDTH), nn.Tanh(), layer, nn.Tanh(), layer, nn.Tanh()
+    )
 
 
 def shared_rectifiers(shape: Shape, classes: int) -> nn.Module:
@@ -43,13 +49,17 @@ def shared_rectifiers(shape: Shape, classes: int) -> nn.Module:
 
 def shared_between_rectifiers(shape: Shape, classes: int) -> nn.Module:
     layer = nn.Linear(WIDTH, WIDTH)
-    return network(nn.Linear(INPUTS, WIDTH), nn.ReLU(), layer, nn.ReLU(), layer, nn.ReLU())
+    return network(
+        nn.Linear(INPUTS, WIDTH), nn.ReLU(), layer, nn.ReLU(), layer, nn.ReLU()
+    )
 
 
 def tied_weights(shape: Shape, classes: int) -> nn.Module:
     one, other = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
     other.weight = one.weight
-    return network(nn.Linear(INPUTS, WIDTH), nn.ReLU(), one, nn.Tanh(), other, nn.ReLU())
+    return network(
+        nn.Linear(INPUTS, WIDTH), nn.ReLU(), one, nn.Tanh(), other, nn.ReLU()
+    )
 
 
 def dropout(shape: Shape, classes: int) -> nn.Module:
@@ -78,7 +88,8 @@ def weight_norm(shape: Shape, classes: int) -> nn.Module:
 
 def pruned(shape: Shape, classes: int) -> nn.Module:
     return network(
-        prune.random_unstructured(nn.Linear(INPUTS, WIDTH), "weight", amount=0.4), nn.ReLU()
+        prune.random_unstructured(nn.Linear(INPUTS, WIDTH), "weight", amount=0.4),
+        nn.ReLU(),
     )
 
 
@@ -190,7 +201,9 @@ def unused_parameter(shape: Shape, classes: int) -> nn.Module:
 
 
 def frozen_layer(shape: Shape, classes: int) -> nn.Module:
-    net = network(nn.Linear(INPUTS, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
+    net = network(
+        nn.Linear(INPUTS, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU()
+    )
     net.features[1].requires_grad_(False)
     return net
 
@@ -260,9 +273,23 @@ def read_twice(shape: Shape, classes: int) -> nn.Module:
 KINDS = {
     make.__name__: make
     for make in (
-        *(lazy, lazy_convolution, shared_module, shared_rectifiers, shared_between_rectifiers),
+        *(
+            lazy,
+            lazy_convolution,
+            shared_module,
+            shared_rectifiers,
+            shared_between_rectifiers,
+        ),
         *(tied_weights, dropout, little_dropout, batch_norm, group_norm, spectral_norm),
-        *(weight_norm, pruned, parameter_free, buffers, hidden_buffer, infinite_mask, numpy_init),
+        *(
+            weight_norm,
+            pruned,
+            parameter_free,
+            buffers,
+            hidden_buffer,
+            infinite_mask,
+            numpy_init,
+        ),
         *(
             numpy_noise,
             transformer,

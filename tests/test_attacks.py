@@ -100,14 +100,21 @@ ROWS = [
     TaCT(target=7, source=2, budget=0.02, cover=0.1, place="random"),
     TaCT(cover=0),
     AdaptiveBlend(),
-    AdaptiveBlend(target=3, budget=0.1, cover=0.05, alpha=0.5, pieces=3, keep=0.3, fade=0.75),
+    AdaptiveBlend(
+        target=3, budget=0.1, cover=0.05, alpha=0.5, pieces=3, keep=0.3, fade=0.75
+    ),
     AdaptivePatch(),
     AdaptivePatch(target=3, budget=0.1, cover=0.05, size=3, opacity=1),
     Warp(),
     Warp(target=5, budget=0.05, cover=0, grid=6, strength=2),
     LabelConsistent(steps=3),
     LabelConsistent(
-        target=4, eps=0.3, steps=3, place="corners", value=0.5, surrogate=Recipe("linear", epochs=2)
+        target=4,
+        eps=0.3,
+        steps=3,
+        place="corners",
+        value=0.5,
+        surrogate=Recipe("linear", epochs=2),
     ),
     HiddenTrigger(steps=3),
     HiddenTrigger(
@@ -125,10 +132,16 @@ ROWS = [
     LSP(budget=0.5, strength=0.2, patch=3, noise=0),
     ErrorMinimising(rounds=3, steps=3),
     ErrorMinimising(
-        budget=0.5, eps=0.1, rounds=2, steps=3, surrogate=Recipe(model="linear", epochs=2)
+        budget=0.5,
+        eps=0.1,
+        rounds=2,
+        steps=3,
+        surrogate=Recipe(model="linear", epochs=2),
     ),
     FeatureCollision(steps=10),
-    FeatureCollision(source=3, target=8, eps=None, steps=10, watermark=0.3, surrogates=2),
+    FeatureCollision(
+        source=3, target=8, eps=None, steps=10, watermark=0.3, surrogates=2
+    ),
     Bullseye(steps=10),
     Bullseye(
         budget=0.02,
@@ -139,7 +152,9 @@ ROWS = [
         surrogates=2,
     ),
     GradientMatching(steps=5, restarts=2),
-    GradientMatching(source=3, target=8, steps=5, restarts=1, augment="shift-flip", surrogates=2),
+    GradientMatching(
+        source=3, target=8, steps=5, restarts=1, augment="shift-flip", surrogates=2
+    ),
     SleeperAgent(steps=5, retrain=1),
     SleeperAgent(
         source=None,
@@ -189,10 +204,14 @@ def small(request) -> tuple[Dataset, Dataset]:
     """300 training and 100 test digits, at four times the size for attacks that need larger images."""
     parts = small_digits()
     if not isinstance(
-        getattr(request.node, "callspec", None) and request.node.callspec.params.get("attack"), Warp
+        getattr(request.node, "callspec", None)
+        and request.node.callspec.params.get("attack"),
+        Warp,
     ):
         return parts
-    enlarged = [part.x.repeat_interleave(4, 2).repeat_interleave(4, 3) for part in parts]
+    enlarged = [
+        part.x.repeat_interleave(4, 2).repeat_interleave(4, 3) for part in parts
+    ]
     return Dataset(enlarged[0], parts[0].y, 10), Dataset(enlarged[1], parts[1].y, 10)
 
 
@@ -205,7 +224,11 @@ def attacked_rows(attack, y: torch.Tensor) -> torch.Tensor:
 
 
 def wanted_by(attack, y: torch.Tensor) -> torch.Tensor:
-    return (y + 1) % 10 if attack.target == "all-to-all" else torch.full_like(y, attack.target)
+    return (
+        (y + 1) % 10
+        if attack.target == "all-to-all"
+        else torch.full_like(y, attack.target)
+    )
 
 
 # --- the contract ---
@@ -229,22 +252,30 @@ def test_no_rule_of_the_contract_is_broken(attack, small):
     subject = AttackSubject("attack", NAMES[type(attack)], attack, small)
     verdicts = {verdict.rule: verdict for verdict in judge(CHECKS, subject)}
     assert [verdict for verdict in verdicts.values() if verdict.outcome == "fail"] == []
-    assert torch.equal(subject.poisoned().origin, torch.arange(300))  # all replace rows in place
+    assert torch.equal(
+        subject.poisoned().origin, torch.arange(300)
+    )  # all replace rows in place
     varies = verdicts["seed"].outcome == "ok"
     assert varies or attack in SEEDLESS
 
 
 @every_trigger
-def test_every_test_point_of_the_attacked_classes_is_attacked_with_the_whole_trigger(attack, small):
+def test_every_test_point_of_the_attacked_classes_is_attacked_with_the_whole_trigger(
+    attack, small
+):
     clean, test = small
     p = attack(clean, test, QUICK, 5)
-    assert torch.equal(p.target_origin, attacked_rows(attack, test.y).nonzero().squeeze(1))
+    assert torch.equal(
+        p.target_origin, attacked_rows(attack, test.y).nonzero().squeeze(1)
+    )
     assert torch.equal(p.targets.x, attack.trigger(test.x[p.target_origin], 5))
     assert torch.equal(p.wanted, wanted_by(attack, p.targets.y))
 
 
 @every_trigger
-def test_poison_is_spent_on_rows_that_serve_and_cover_rows_keep_their_labels(attack, small):
+def test_poison_is_spent_on_rows_that_serve_and_cover_rows_keep_their_labels(
+    attack, small
+):
     clean, test = small
     p = attack(clean, test, QUICK, 0)
     poison, cover = p.role == POISON, p.role == COVER
@@ -253,13 +284,17 @@ def test_poison_is_spent_on_rows_that_serve_and_cover_rows_keep_their_labels(att
     else:
         assert attacked_rows(attack, clean.y)[poison].all()
         assert torch.equal(p.train.y[poison], wanted_by(attack, clean.y[poison]))
-    assert int(cover.sum()) == (count(attack.cover, 300) if getattr(attack, "cover", 0) else 0)
+    assert int(cover.sum()) == (
+        count(attack.cover, 300) if getattr(attack, "cover", 0) else 0
+    )
     assert torch.equal(p.train.y[cover], clean.y[cover])
     assert attack.target not in clean.y[cover].tolist()
 
 
 @every_trigger
-def test_a_trigger_treats_every_row_alike_and_leaves_its_argument_as_it_was(attack, small):
+def test_a_trigger_treats_every_row_alike_and_leaves_its_argument_as_it_was(
+    attack, small
+):
     x = small[1].x.clone()
     whole = attack.trigger(x, 1)
     assert torch.equal(x, small[1].x)
@@ -296,20 +331,29 @@ SPENDERS = [
 
 @settings(deadline=None, max_examples=60)
 @given(
-    attack=st.sampled_from([LabelFlip(), LabelFlip("pair", source=1, target=3), *SPENDERS]),
+    attack=st.sampled_from(
+        [LabelFlip(), LabelFlip("pair", source=1, target=3), *SPENDERS]
+    ),
     budget=st.floats(0, 1, exclude_min=True, exclude_max=True),
     seed=st.integers(0, 2**40),
 )
 def test_the_budget_is_spent_to_the_last_row_that_can_be_poisoned(attack, budget, seed):
     attack = dataclasses.replace(attack, budget=budget)
     asked, there = count(budget, 97), ELIGIBLE[type(attack)](attack)
-    with nullcontext() if asked <= there else pytest.warns(BudgetWarning, match=f"{there} were"):
+    with (
+        nullcontext()
+        if asked <= there
+        else pytest.warns(BudgetWarning, match=f"{there} were")
+    ):
         p = craft(attack, MIXED, MIXED, QUICK, seed)
     assert int((p.role == POISON).sum()) == min(asked, there)
 
 
 @settings(deadline=None, max_examples=60)
-@given(budget=st.floats(0, 1, exclude_min=True, exclude_max=True), seed=st.integers(0, 2**40))
+@given(
+    budget=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    seed=st.integers(0, 2**40),
+)
 def test_a_random_flip_never_keeps_the_label(budget, seed):
     p = LabelFlip(budget=budget)(MIXED, MIXED, QUICK, seed)
     assert torch.equal(p.train.y != MIXED.y, p.role == POISON)
@@ -349,7 +393,9 @@ def test_a_blend_is_linear_in_the_image_and_its_noise_depends_on_the_seed_alone(
     torch.testing.assert_close(high - low, 0.75 * white)
     assert 0 <= low.min() < 0.05 < 0.2 < low.max() <= 0.25
     assert torch.equal(low[0], low[2])
-    assert torch.equal(low.double().float(), Blend(alpha=0.25).trigger(black.double(), 0).float())
+    assert torch.equal(
+        low.double().float(), Blend(alpha=0.25).trigger(black.double(), 0).float()
+    )
     assert not torch.equal(low, Blend(alpha=0.25).trigger(black, 1))
 
 
@@ -371,7 +417,9 @@ def test_a_pair_flip_moves_one_class_to_one_other(small):
     ],
 )
 def test_a_pair_flip_draws_the_classes_that_are_left_open(fixed, pairs):
-    drawn = [LabelFlip("pair", **fixed)(MIXED, MIXED, QUICK, seed) for seed in range(120)]
+    drawn = [
+        LabelFlip("pair", **fixed)(MIXED, MIXED, QUICK, seed) for seed in range(120)
+    ]
     assert {(int(p.targets.y[0]), int(p.wanted[0])) for p in drawn} == pairs
 
 
@@ -379,7 +427,9 @@ def test_neighbour_flips_the_rows_nearest_in_the_features_of_the_victims_own_rec
     small, monkeypatch
 ):
     recipes = []
-    monkeypatch.setattr(training, "train", lambda *args: recipes.append(args[1]) or train(*args))
+    monkeypatch.setattr(
+        training, "train", lambda *args: recipes.append(args[1]) or train(*args)
+    )
     clean, test = small
     linear = Recipe(
         model="linear", epochs=10
@@ -388,7 +438,12 @@ def test_neighbour_flips_the_rows_nearest_in_the_features_of_the_victims_own_rec
     assert recipes == [linear]
     assert len(p.targets) == 1
     assert torch.equal(p.targets.x, test.x[p.target_origin])
-    distance = (clean.x - p.targets.x).flatten(1).norm(dim=1).where(clean.y != p.wanted, torch.inf)
+    distance = (
+        (clean.x - p.targets.x)
+        .flatten(1)
+        .norm(dim=1)
+        .where(clean.y != p.wanted, torch.inf)
+    )
     assert torch.equal(
         (p.role == POISON).nonzero().squeeze(1), distance.argsort()[:12].sort().values
     )
@@ -397,7 +452,9 @@ def test_neighbour_flips_the_rows_nearest_in_the_features_of_the_victims_own_rec
 
 def test_neighbour_keeps_to_its_source_and_target(small):
     for seed in range(4):
-        p = LabelFlip("neighbour", neighbours=5, source=4, target=9)(*small, QUICK, seed)
+        p = LabelFlip("neighbour", neighbours=5, source=4, target=9)(
+            *small, QUICK, seed
+        )
         assert (p.targets.y.tolist(), p.wanted.tolist()) == ([4], [9])
 
 
@@ -408,8 +465,14 @@ def test_neighbour_keeps_to_its_source_and_target(small):
     ("make", "message"),
     [
         (lambda: LabelFlip(budget=1.5), r"budget must lie in \(0, 1\), got 1.5"),
-        (lambda: LabelFlip(budget=float("nan")), r"budget must lie in \(0, 1\), got nan"),
-        (lambda: LabelFlip("both"), "mode must be one of random, pair, neighbour, got 'both'"),
+        (
+            lambda: LabelFlip(budget=float("nan")),
+            r"budget must lie in \(0, 1\), got nan",
+        ),
+        (
+            lambda: LabelFlip("both"),
+            "mode must be one of random, pair, neighbour, got 'both'",
+        ),
         (lambda: LabelFlip("pair", source=-1), "source must be at least 0, got -1"),
         (lambda: LabelFlip("pair", target=-2), "target must be at least 0, got -2"),
         (
@@ -420,7 +483,10 @@ def test_neighbour_keeps_to_its_source_and_target(small):
             lambda: LabelFlip(target=3),
             "mode random takes no source or target, got source=None, target=3",
         ),
-        (lambda: LabelFlip("neighbour", neighbours=0), "neighbours must be at least 1, got 0"),
+        (
+            lambda: LabelFlip("neighbour", neighbours=0),
+            "neighbours must be at least 1, got 0",
+        ),
         (lambda: Patch("all"), "target must be a label or all-to-all, got 'all'"),
         (
             lambda: Patch("all-to-all", source=1),
@@ -433,7 +499,10 @@ def test_neighbour_keeps_to_its_source_and_target(small):
             "frequency must be positive and finite, got inf",
         ),
         (lambda: TaCT(cover=1.0), r"cover must lie in \[0, 1\), got 1.0"),
-        (lambda: TaCT(target=2, source=2), "source and target must differ, got 2 for both"),
+        (
+            lambda: TaCT(target=2, source=2),
+            "source and target must differ, got 2 for both",
+        ),
         (lambda: AdaptiveBlend(pieces=0), "pieces must be at least 1, got 0"),
         (lambda: AdaptiveBlend(keep=0.0), r"keep must lie in \(0, 1\], got 0.0"),
         (lambda: AdaptiveBlend(fade=1.5), r"fade must lie in \(0, 1\], got 1.5"),
@@ -446,12 +515,18 @@ def test_neighbour_keeps_to_its_source_and_target(small):
             lambda: LabelConsistent(place="random"),
             "place must be one of top-left, .*, corners, got 'random'",
         ),
-        (lambda: HiddenTrigger(source=0), "source and target must differ, got 0 for both"),
+        (
+            lambda: HiddenTrigger(source=0),
+            "source and target must differ, got 0 for both",
+        ),
         (lambda: HiddenTrigger(eps=1.0), r"eps must lie in \(0, 1\), got 1.0"),
         (lambda: Patch(target=-1), "target must be at least 0, got -1"),
         (lambda: Patch(budget=0), r"budget must lie in \(0, 1\), got 0"),
         (lambda: Patch(size=0), "size must be at least 1, got 0"),
-        (lambda: Patch(place="middle"), "place must be one of top-left, .*, random, got 'middle'"),
+        (
+            lambda: Patch(place="middle"),
+            "place must be one of top-left, .*, random, got 'middle'",
+        ),
         (lambda: Patch(value=1.1), r"value must lie in \[0, 1\], got 1.1"),
         (lambda: Blend(target=-1), "target must be at least 0, got -1"),
         (lambda: Blend(budget=-0.1), r"budget must lie in \(0, 1\), got -0.1"),
@@ -463,7 +538,9 @@ def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
         make()
 
 
-@pytest.mark.parametrize("attack", [cls() for cls in dict.fromkeys(map(type, TRIGGERS))], ids=repr)
+@pytest.mark.parametrize(
+    "attack", [cls() for cls in dict.fromkeys(map(type, TRIGGERS))], ids=repr
+)
 def test_a_trigger_on_vectors_is_refused(attack):
     flat = Dataset(torch.rand(20, 6), torch.arange(20) % 4, 4)
     with pytest.raises(
@@ -484,21 +561,53 @@ def test_a_trigger_on_vectors_is_refused(attack):
             "size must be at most 4 on images of 5x4, got 5",
         ),
         (Sinusoid(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
-        (AdaptiveBlend(pieces=5), ConfigError, "pieces must be at most 4 on images of 5x4, got 5"),
-        (AdaptivePatch(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
+        (
+            AdaptiveBlend(pieces=5),
+            ConfigError,
+            "pieces must be at most 4 on images of 5x4, got 5",
+        ),
+        (
+            AdaptivePatch(size=5),
+            ConfigError,
+            "size must be at most 4 on images of 5x4, got 5",
+        ),
         (
             Warp(),
             ConfigError,
             "a smooth warp of a fraction of a pixel needs images of 28x28 at least, got 5x4",
         ),
-        (LabelConsistent(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
-        (LabelConsistent(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
-        (HiddenTrigger(size=5), ConfigError, "size must be at most 4 on images of 5x4, got 5"),
-        (HiddenTrigger(source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
+        (
+            LabelConsistent(size=5),
+            ConfigError,
+            "size must be at most 4 on images of 5x4, got 5",
+        ),
+        (
+            LabelConsistent(target=4),
+            PoisonError,
+            r"label: target must lie in \[0, 4\), got 4",
+        ),
+        (
+            HiddenTrigger(size=5),
+            ConfigError,
+            "size must be at most 4 on images of 5x4, got 5",
+        ),
+        (
+            HiddenTrigger(source=4),
+            PoisonError,
+            r"label: source must lie in \[0, 4\), got 4",
+        ),
         (Patch(target=4), PoisonError, r"label: target must lie in \[0, 4\), got 4"),
         (Blend(target=9), PoisonError, r"label: target must lie in \[0, 4\), got 9"),
-        (LabelFlip("pair", source=4), PoisonError, r"label: source must lie in \[0, 4\), got 4"),
-        (LabelFlip("pair", target=7), PoisonError, r"label: target must lie in \[0, 4\), got 7"),
+        (
+            LabelFlip("pair", source=4),
+            PoisonError,
+            r"label: source must lie in \[0, 4\), got 4",
+        ),
+        (
+            LabelFlip("pair", target=7),
+            PoisonError,
+            r"label: target must lie in \[0, 4\), got 7",
+        ),
     ],
     ids=repr,
 )
@@ -510,7 +619,9 @@ def test_what_does_not_fit_the_data_is_refused_before_anything_is_trained(
         attack(MIXED, MIXED, QUICK, 0)
 
 
-def test_neighbours_beyond_the_budget_are_refused_before_anything_is_trained(monkeypatch):
+def test_neighbours_beyond_the_budget_are_refused_before_anything_is_trained(
+    monkeypatch,
+):
     monkeypatch.setattr(training, "train", lambda *args: pytest.fail("trained"))
     with pytest.raises(
         PoisonError,
@@ -530,7 +641,9 @@ def test_classes_without_rows_are_refused():
         AdaptiveBlend(),
         LabelFlip("pair", source=2),
     ):
-        with pytest.raises(ConfigError, match="none of the 97 training rows can be poisoned"):
+        with pytest.raises(
+            ConfigError, match="none of the 97 training rows can be poisoned"
+        ):
             attack(alone, MIXED, QUICK, 0)
     with pytest.raises(ConfigError, match="between two classes or more"):
         LabelFlip()(Dataset(MIXED.x, torch.zeros_like(MIXED.y), 1), MIXED, QUICK, 0)
@@ -579,6 +692,7 @@ def test_pair_flips_turn_source_into_target(digits):
 def test_neighbour_flips_turn_their_target_in_most_seeds(digits):
     attack = LabelFlip("neighbour", budget=20 / len(digits[0]))
     hits = [
-        success(craft(attack, *digits, VICTIM, seed), seed, digits[1])[0] for seed in range(10, 18)
+        success(craft(attack, *digits, VICTIM, seed), seed, digits[1])[0]
+        for seed in range(10, 18)
     ]
     assert sum(hits) > 4  # 29 of 36 in the long run

@@ -52,7 +52,9 @@ def test_a_random_place_is_one_whole_square_for_each_image_and_any_place_comes_u
     block = changed[torch.arange(3000), 0, corner // 7 + 1, corner % 7 + 1]
     assert block.all()
     drawn = torch.bincount(corner, minlength=42).view(6, 7)[:5, :6]  # 30 places
-    assert 60 < drawn.min() <= drawn.max() < 145  # 100 each, and four standard deviations
+    assert (
+        60 < drawn.min() <= drawn.max() < 145
+    )  # 100 each, and four standard deviations
 
 
 def test_a_random_place_follows_from_the_image_and_the_seed_alone():
@@ -81,7 +83,8 @@ def test_a_sinusoid_is_the_wave_of_the_paper_on_grey_and_clamped_on_white():
     attack = Sinusoid(delta=0.3, frequency=2)
     grey = attack.trigger(torch.full((2, 3, 4, 8), 0.5, dtype=torch.float64))
     wave = torch.tensor(
-        [0.3 * math.sin(2 * math.pi * j * 2 / 8) for j in range(1, 9)], dtype=torch.float64
+        [0.3 * math.sin(2 * math.pi * j * 2 / 8) for j in range(1, 9)],
+        dtype=torch.float64,
     )
     torch.testing.assert_close(grey, (0.5 + wave).expand(2, 3, 4, 8))
     white = attack.trigger(torch.ones(1, 1, 4, 8, dtype=torch.float64))
@@ -117,7 +120,9 @@ def test_adaptive_blend_shows_pieces_in_training_and_blend_at_test_time(digits):
     attack = AdaptiveBlend(budget=0.1, cover=0.1, alpha=0.4)
     p = attack(clean, test, VICTIM, 3)
     whole = Blend(alpha=0.4).trigger(clean.x, 3)
-    assert torch.equal(p.targets.x, Blend(alpha=0.4).trigger(test.x[p.target_origin], 3))
+    assert torch.equal(
+        p.targets.x, Blend(alpha=0.4).trigger(test.x[p.target_origin], 3)
+    )
     for role in (POISON, COVER):
         rows = p.role == role
         shown = p.train.x[rows] != clean.x[rows]
@@ -126,15 +131,23 @@ def test_adaptive_blend_shows_pieces_in_training_and_blend_at_test_time(digits):
         assert len(shown.unique(dim=0)) > 0.9 * rows.sum()
 
 
-def test_adaptive_patch_shows_one_faint_square_in_training_and_four_at_test_time(digits):
+def test_adaptive_patch_shows_one_faint_square_in_training_and_four_at_test_time(
+    digits,
+):
     clean, test = digits
     grey = Dataset(torch.full_like(clean.x, 0.5), clean.y, 10)
     p = AdaptivePatch(budget=0.1, cover=0.1, opacity=0.5)(grey, test, VICTIM, 0)
-    corners = Patch(size=2, place="corners").trigger(torch.zeros(1, 1, 8, 8))[0, 0].bool()
-    assert torch.equal(p.targets.x[..., ~corners], test.x[p.target_origin][..., ~corners])
+    corners = (
+        Patch(size=2, place="corners").trigger(torch.zeros(1, 1, 8, 8))[0, 0].bool()
+    )
+    assert torch.equal(
+        p.targets.x[..., ~corners], test.x[p.target_origin][..., ~corners]
+    )
     values = p.targets.x[..., corners]
     assert torch.equal(values, values[:1].expand_as(values))
-    assert values[0].sum() == 8  # half of the sixteen pixels are white, the others black
+    assert (
+        values[0].sum() == 8
+    )  # half of the sixteen pixels are white, the others black
     for role in (POISON, COVER):
         rows = p.train.x[p.role == role][:, 0]
         places = (rows != 0.5).nonzero()[:, 1:].unique(dim=0)
@@ -161,7 +174,10 @@ def test_a_warp_reads_every_pixel_where_its_field_points():
 
 
 def test_a_warp_of_no_strength_is_the_identity_and_a_flat_image_never_changes():
-    x, flat = noise(3, 2, 28, 30).double(), torch.full((1, 1, 28, 28), 0.3, dtype=torch.float64)
+    x, flat = (
+        noise(3, 2, 28, 30).double(),
+        torch.full((1, 1, 28, 28), 0.3, dtype=torch.float64),
+    )
     torch.testing.assert_close(Warp(strength=0).trigger(x, 0), x)
     torch.testing.assert_close(Warp(strength=9).trigger(flat, 0), flat)
     warped = Warp(strength=9).trigger(x, 0)
@@ -186,7 +202,9 @@ def test_cover_rows_are_warped_otherwise_than_poison():
     attack = Warp(budget=0.1, cover=0.2)
     p = craft(attack, data, data, VICTIM, 0)
     cover = p.role == COVER
-    away = (p.train.x[cover] - attack.trigger(data.x[cover], 0)).abs().flatten(1).amax(1)
+    away = (
+        (p.train.x[cover] - attack.trigger(data.x[cover], 0)).abs().flatten(1).amax(1)
+    )
     assert (away > 0.05).all()
     assert not torch.equal(p.train.x[cover], data.x[cover])
 
@@ -195,7 +213,10 @@ def test_cover_rows_are_warped_otherwise_than_poison():
 
 
 def test_projection_keeps_to_the_ball_and_to_the_pixels_and_leaves_what_lies_inside():
-    clean, x = noise(5, 1, 4, 4), torch.randn((5, 1, 4, 4), generator=generator(0, "away"))
+    clean, x = (
+        noise(5, 1, 4, 4),
+        torch.randn((5, 1, 4, 4), generator=generator(0, "away")),
+    )
     inside = project(x, clean, 0.2)
     assert ((inside - clean).abs() <= 0.2 + 1e-6).all()
     assert 0 <= inside.min() <= inside.max() <= 1
@@ -210,7 +231,9 @@ def test_signed_descent_on_a_linear_objective_ends_at_the_corner_of_the_ball():
         noise(5, 1, 4, 4).double(),
         torch.randn((1, 4, 4), generator=generator(0, "weight"), dtype=torch.float64),
     )
-    found = signed_descent(lambda x: (x * weight).flatten(1).sum(1), clean, eps=0.1, steps=7)
+    found = signed_descent(
+        lambda x: (x * weight).flatten(1).sum(1), clean, eps=0.1, steps=7
+    )
     torch.testing.assert_close(found, (clean - 0.1 * weight.sign()).clamp(0, 1))
 
 
@@ -231,15 +254,21 @@ def test_signed_descent_with_decay_settles_on_a_minimum_inside_the_ball():
 LINEAR = Recipe(model="linear", epochs=5, batch_size=64)
 
 
-@pytest.mark.parametrize("attack", [LabelConsistent(steps=2), HiddenTrigger(steps=2)], ids=repr)
+@pytest.mark.parametrize(
+    "attack", [LabelConsistent(steps=2), HiddenTrigger(steps=2)], ids=repr
+)
 def test_the_surrogate_is_trained_on_clean_rows_by_its_own_recipe_or_the_victims(
     attack, digits, monkeypatch
 ):
     clean, test = subset(digits[0], 200, 0), subset(digits[1], 20, 0)
     calls = []
-    monkeypatch.setattr(training, "train", lambda *args: calls.append(args) or train(*args))
+    monkeypatch.setattr(
+        training, "train", lambda *args: calls.append(args) or train(*args)
+    )
     attack(clean, test, LINEAR, 3)
-    dataclasses.replace(attack, surrogate=Recipe("mlp", epochs=1))(clean, test, LINEAR, 3)
+    dataclasses.replace(attack, surrogate=Recipe("mlp", epochs=1))(
+        clean, test, LINEAR, 3
+    )
     assert [call[1].model for call in calls] == ["linear", "mlp"]
     assert all(call[0] is clean for call in calls)
     assert all(call[2] == derive(3, "surrogate") for call in calls)
@@ -253,7 +282,9 @@ def test_label_consistent_hardens_each_row_as_far_as_a_linear_surrogate_allows(d
     p = craft(attack, clean, clean, LINEAR, 0)
     weight = train(clean, LINEAR, derive(0, "surrogate")).model().head.weight
     rows = p.role == POISON
-    corner = (clean.x[rows] - 0.1 * (weight[0] - weight[1]).sign().view(1, 1, 8, 8)).clamp(0, 1)
+    corner = (
+        clean.x[rows] - 0.1 * (weight[0] - weight[1]).sign().view(1, 1, 8, 8)
+    ).clamp(0, 1)
     torch.testing.assert_close(p.train.x[rows], attack.trigger(corner))
 
 
@@ -265,16 +296,21 @@ def test_a_hidden_trigger_brings_poison_near_patched_sources_in_feature_space_an
         p = craft(attack, *digits, VICTIM, 0)
     clean, features = (
         digits[0],
-        train(digits[0], VICTIM, derive(0, "surrogate")).model().get_submodule("features"),
+        train(digits[0], VICTIM, derive(0, "surrogate"))
+        .model()
+        .get_submodule("features"),
     )
     goals = predict(features, attack.trigger(clean.x[clean.y == 1], 0))
     rows = p.role == POISON
     before, after = (
-        torch.cdist(predict(features, x[rows]), goals).amin(1) for x in (clean.x, p.train.x)
+        torch.cdist(predict(features, x[rows]), goals).amin(1)
+        for x in (clean.x, p.train.x)
     )
     assert (after < before).all()
     assert after.mean() < 0.6 * before.mean()
-    assert told.figures["feature_distance_poison"] == pytest.approx(float(after.mean()), rel=1e-4)
+    assert told.figures["feature_distance_poison"] == pytest.approx(
+        float(after.mean()), rel=1e-4
+    )
     assert (p.targets.y == 1).all()
 
 
@@ -324,7 +360,9 @@ def test_a_clean_victim_gives_in_to_no_trigger(digits):
         Sinusoid(delta=0.5, frequency=2),
     ):
         p = attack(*digits, VICTIM, 0)
-        assert (predict(model, p.targets.x).argmax(1) == p.wanted).float().mean() < 0.05, attack
+        assert (
+            predict(model, p.targets.x).argmax(1) == p.wanted
+        ).float().mean() < 0.05, attack
 
 
 def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_source_specific_patch_does(
@@ -335,7 +373,11 @@ def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_sourc
     for cover in (0.0, 0.05):
         attack = TaCT(budget=0.05, cover=cover)
         model = train(attack(*digits, VICTIM, 0).train, VICTIM, 0).model()
-        leaks.append(float((predict(model, attack.trigger(rest.x)).argmax(1) == 0).float().mean()))
+        leaks.append(
+            float(
+                (predict(model, attack.trigger(rest.x)).argmax(1) == 0).float().mean()
+            )
+        )
     assert leaks[1] < 0.05
     assert leaks[0] > leaks[1] + 0.1
 
@@ -355,7 +397,9 @@ def test_clean_label_backdoors_open_without_a_wrong_label(attack, least, digits)
     rate, accuracy = success(p, 0, digits[1])
     assert torch.equal(p.train.y, digits[0].y)
     assert rate >= least
-    assert (predict(clean, p.targets.x).argmax(1) == p.wanted).float().mean() < least / 3
+    assert (
+        predict(clean, p.targets.x).argmax(1) == p.wanted
+    ).float().mean() < least / 3
     assert accuracy >= 0.95
 
 
@@ -364,10 +408,14 @@ def test_a_hidden_trigger_works_in_transfer_though_no_row_shows_it(digits):
     half = torch.arange(len(digits[0])) % 3 == 0
     before, clean = digits[0].take(~half), digits[0].take(half)
     pretrained = (
-        train(before, dataclasses.replace(VICTIM, lr=0.05, epochs=40), 99).checkpoints[-1].state
+        train(before, dataclasses.replace(VICTIM, lr=0.05, epochs=40), 99)
+        .checkpoints[-1]
+        .state
     )
     recipe = dataclasses.replace(VICTIM, start=Start(body_of(pretrained)))
-    p = craft(HiddenTrigger(budget=0.08, eps=0.5, steps=150), clean, digits[1], recipe, 0)
+    p = craft(
+        HiddenTrigger(budget=0.08, eps=0.5, steps=150), clean, digits[1], recipe, 0
+    )
     rates = []
     for data in (clean, p.train):
         hit = predict(train(data, recipe, 0).model(), p.targets.x).argmax(1) == p.wanted

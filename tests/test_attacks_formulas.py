@@ -103,7 +103,10 @@ def test_a_blend_in_training_weighs_the_image_by_alpha_times_fade_where_a_piece_
 
 @pytest.mark.parametrize(
     "attack",
-    [AdaptiveBlend(budget=0.2, cover=0.2, alpha=0.9), AdaptivePatch(budget=0.2, cover=0.2)],
+    [
+        AdaptiveBlend(budget=0.2, cover=0.2, alpha=0.9),
+        AdaptivePatch(budget=0.2, cover=0.2),
+    ],
     ids=repr,
 )
 def test_cover_rows_draw_pieces_of_their_own(attack):
@@ -118,7 +121,9 @@ def test_cover_rows_draw_pieces_of_their_own(attack):
 def test_every_corner_of_an_adaptive_patch_has_a_pattern_of_its_own():
     shown = AdaptivePatch(size=4).trigger(torch.full((1, 3, 16, 16), 0.5), 0)[0]
     corners = [
-        shown[:, a, b] for a in (slice(4), slice(-4, None)) for b in (slice(4), slice(-4, None))
+        shown[:, a, b]
+        for a in (slice(4), slice(-4, None))
+        for b in (slice(4), slice(-4, None))
     ]
     for one, other in itertools.combinations(corners, 2):
         assert not torch.equal(one, other)
@@ -139,11 +144,18 @@ def test_the_cover_of_tact_comes_from_neither_the_source_nor_the_target(small):
 # --- the warp ---
 
 
-@pytest.mark.parametrize(("strength", "grid", "side"), [(0.5, 4, 28), (2.0, 4, 31), (1.5, 3, 29)])
+@pytest.mark.parametrize(
+    ("strength", "grid", "side"), [(0.5, 4, 28), (2.0, 4, 31), (1.5, 3, 29)]
+)
 def test_the_field_at_its_control_points_is_equations_4_and_6(strength, grid, side):
-    uniform = torch.rand((1, 2, grid, grid), generator=generator(7, "warp"), dtype=WIDE) * 2 - 1
+    uniform = (
+        torch.rand((1, 2, grid, grid), generator=generator(7, "warp"), dtype=WIDE) * 2
+        - 1
+    )
     psi = uniform / (uniform.abs().sum() / (2 * grid**2))
-    at = [i * (side - 1) // (grid - 1) for i in range(grid)]  # pixels on which the points lie
+    at = [
+        i * (side - 1) // (grid - 1) for i in range(grid)
+    ]  # pixels on which the points lie
     place = torch.tensor([2 * i / (side - 1) - 1 for i in at], dtype=WIDE)
     field = Warp(strength=strength, grid=grid).field((3, side, side), 7)[0][at][:, at]
     for row in range(grid):
@@ -159,8 +171,12 @@ def test_noise_moves_what_is_read_by_half_a_pixel_at_most():
     attack = Warp(strength=0)
     moved = attack.trigger(ramp, 0, torch.ones(1, 28, width, 2, dtype=WIDE))
     inner = (slice(None), slice(None), slice(None), slice(2, -2))
-    torch.testing.assert_close((moved - ramp)[inner], torch.full_like(ramp, 1 / (2 * width))[inner])
-    away = (attack._noisy(ramp.expand(50, -1, -1, -1), 0) - ramp)[inner].abs() * 2 * width
+    torch.testing.assert_close(
+        (moved - ramp)[inner], torch.full_like(ramp, 1 / (2 * width))[inner]
+    )
+    away = (
+        (attack._noisy(ramp.expand(50, -1, -1, -1), 0) - ramp)[inner].abs() * 2 * width
+    )
     assert 0.95 < float(away.max()) <= 1 + 1e-9
     assert 0.48 < float(away.mean()) < 0.52
 
@@ -202,7 +218,9 @@ def test_the_best_of_several_runs_ends_lowest_over_its_last_tenth():
     with collecting() as told:
         best = restarted(lambda k: (torch.tensor(float(k)), torch.tensor(ends[k])), 3)
     assert float(best) == 1
-    assert torch.equal(told.arrays["objective"], torch.tensor([ends[k] for k in range(3)]))
+    assert torch.equal(
+        told.arrays["objective"], torch.tensor([ends[k] for k in range(3)])
+    )
 
 
 def test_noise_fills_the_ball_evenly_and_differs_from_restart_to_restart():
@@ -211,8 +229,12 @@ def test_noise_fills_the_ball_evenly_and_differs_from_restart_to_restart():
     assert 0.99 < float(away.max()) <= 1 + 1e-6
     assert -1 - 1e-6 <= float(away.min()) < -0.99
     assert abs(float(away.mean())) < 0.03
-    assert float((away.abs() > 0.999).double().mean()) < 0.01  # none gathers on the border
-    assert not torch.equal(noise_in_ball(clean, 0.2, 3, 0), noise_in_ball(clean, 0.2, 3, 1))
+    assert (
+        float((away.abs() > 0.999).double().mean()) < 0.01
+    )  # none gathers on the border
+    assert not torch.equal(
+        noise_in_ball(clean, 0.2, 3, 0), noise_in_ball(clean, 0.2, 3, 1)
+    )
 
 
 def test_augmented_images_move_by_up_to_an_eighth_of_their_side_and_half_are_mirrored():
@@ -224,7 +246,10 @@ def test_augmented_images_move_by_up_to_an_eighth_of_their_side_and_half_are_mir
     assert 1.9 < float(by.abs().max()) <= 2 + 1e-6
     assert abs(float(by.mean())) < 0.2
     assert 0.9 < float(by.abs().mean()) < 1.1
-    up = shifting(0, flip=False)(ramp.transpose(2, 3), 0)[inner] - ramp.transpose(2, 3)[inner]
+    up = (
+        shifting(0, flip=False)(ramp.transpose(2, 3), 0)[inner]
+        - ramp.transpose(2, 3)[inner]
+    )
     assert 1.9 < float(up.abs().max()) <= 2 + 1e-6
     slope = shifting(0, flip=True)(ramp, 0)[:, 0, 8, 4:12].diff(dim=1)
     assert bool((slope.abs() - 1).abs().max() < 1e-6)
@@ -236,7 +261,11 @@ def test_augmented_images_move_by_up_to_an_eighth_of_their_side_and_half_are_mir
 
 def test_rows_drawn_for_two_purposes_or_seeds_are_independent():
     eligible = torch.arange(400) % 2 == 0
-    found = [draw(eligible, 0.1, 0), draw(eligible, 0.1, 0, "cover rows"), draw(eligible, 0.1, 1)]
+    found = [
+        draw(eligible, 0.1, 0),
+        draw(eligible, 0.1, 0, "cover rows"),
+        draw(eligible, 0.1, 1),
+    ]
     for rows in found:
         assert len(rows) == 40
         assert bool(eligible[rows].all())
@@ -251,7 +280,15 @@ def test_a_poisoned_set_holds_what_its_parts_say(small):
     x, y, shown = clean.x[:2] / 2, torch.tensor([1, 2]), test.x[:3] / 2
     wanted = (test.y[points] + 1) % 10
     p = poison_in_place(
-        clean, test, rows=rows, x=x, y=y, role=COVER, points=points, wanted=wanted, shown=shown
+        clean,
+        test,
+        rows=rows,
+        x=x,
+        y=y,
+        role=COVER,
+        points=points,
+        wanted=wanted,
+        shown=shown,
     )
     assert torch.equal(p.train.x[rows], x)
     assert torch.equal(p.train.y[rows], y)
@@ -294,7 +331,11 @@ def test_surrogates_are_different_models_whose_accuracy_is_told(small):
     weights = [model.get_submodule("head").weight for model in models]
     for one, other in itertools.combinations(weights, 2):
         assert not torch.equal(one, other)
-    seeds = [derive(5, "surrogate"), derive(5, "surrogate", 1), derive(5, "surrogate", 2)]
+    seeds = [
+        derive(5, "surrogate"),
+        derive(5, "surrogate", 1),
+        derive(5, "surrogate", 2),
+    ]
     for weight, seed in zip(weights, seeds, strict=True):
         assert torch.equal(
             weight, train(small[0], LINEAR, seed).model().get_submodule("head").weight
@@ -370,7 +411,9 @@ def test_feature_attacks_take_the_mean_over_the_nets():
     assert float(distance_of_mean(bodies, shifted, x)) == pytest.approx(want, rel=1e-9)
     alone = x[:1].expand(3, -1, -1, -1)  # any combination of one row is the row
     same = distance_of_mean(bodies, shifted, alone)
-    assert float(Polytope(bodies, shifted)(alone)) == pytest.approx(float(same), rel=1e-9)
+    assert float(Polytope(bodies, shifted)(alone)) == pytest.approx(
+        float(same), rel=1e-9
+    )
     attack = FeatureCollision(eps=None, steps=1, lr=1e-12)
     with collecting() as told:
         attack.collide(x, x, point, bodies)
@@ -396,9 +439,13 @@ def test_hidden_rows_end_at_the_patched_image_as_far_as_the_ball_allows():
     assert float((found - want).abs().max()) < 0.2 / 16
 
 
-def test_the_hidden_features_are_those_of_patched_images_of_the_source(small, monkeypatch):
+def test_the_hidden_features_are_those_of_patched_images_of_the_source(
+    small, monkeypatch
+):
     seen = []
-    monkeypatch.setattr(HiddenTrigger, "hide", lambda *a, **k: seen.append(k["patched"]) or a[1])
+    monkeypatch.setattr(
+        HiddenTrigger, "hide", lambda *a, **k: seen.append(k["patched"]) or a[1]
+    )
     attack = HiddenTrigger(source=3, steps=1)
     attack(*small, LINEAR, 0)
     dataclasses.replace(attack, source=None)(*small, LINEAR, 0)
@@ -455,7 +502,9 @@ def test_the_learner_takes_plain_steps_of_sgd_with_momentum_on_drawn_rows(small)
             loss = F.cross_entropy(model(other[rows]), data.y[rows])
             slopes = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
-                for i, (p, slope) in enumerate(zip(model.parameters(), slopes, strict=True)):
+                for i, (p, slope) in enumerate(
+                    zip(model.parameters(), slopes, strict=True)
+                ):
                     speed[i] = 0.8 * speed[i] + slope
                     p -= 0.1 * speed[i]
     for mine, its in zip(model.parameters(), learner.model.parameters(), strict=True):
@@ -495,7 +544,9 @@ def test_patterns_are_added_to_the_rows_and_cut_at_black_and_white(small):
 def test_squares_of_a_pattern_are_eight_pixels_wide_or_two_on_small_images(side, patch):
     y = torch.arange(2)
     found = LSP(noise=0.0).patterns((1, side, side), y, 2, 0)
-    assert torch.equal(found, LSP(noise=0.0, patch=patch).patterns((1, side, side), y, 2, 0))
+    assert torch.equal(
+        found, LSP(noise=0.0, patch=patch).patterns((1, side, side), y, 2, 0)
+    )
 
 
 # --- gradients ---
@@ -519,7 +570,11 @@ def test_misalignment_is_the_mean_of_one_minus_the_cosines():
 
 DESCENTS = [
     (Bullseye(eps=0.2, steps=7, lr=0.03), attacks.bullseye, 0.03),
-    (GradientMatching(eps=0.2, steps=7, step=0.3, restarts=1), attacks.gradient_matching, 0.06),
+    (
+        GradientMatching(eps=0.2, steps=7, step=0.3, restarts=1),
+        attacks.gradient_matching,
+        0.06,
+    ),
     (SleeperAgent(eps=0.2, steps=7, step=0.3, retrain=0), attacks.sleeper_agent, 0.06),
     (MetaPoison(eps=0.2, steps=7, lr=0.3, models=1), attacks.metapoison, 0.06),
     (NormMatched(eps=0.2, steps=7, rounds=1), attacks.norm_matched, 0.02),
@@ -544,7 +599,9 @@ def test_the_descent_keeps_to_the_fields_and_begins_near_the_clean_rows(
     assert options["eps"] == 0.2
     assert options["steps"] == 7
     assert options["lr"] == pytest.approx(lr)
-    assert options.get("signed", False) == isinstance(attack, GradientMatching | SleeperAgent)
+    assert options.get("signed", False) == isinstance(
+        attack, GradientMatching | SleeperAgent
+    )
     if isinstance(attack, GradientMatching | SleeperAgent):
         assert 0.15 < float((options["start"] - clean).abs().max()) <= 0.2 + 1e-6
 
@@ -555,7 +612,9 @@ def test_sleeper_agent_wants_patched_sources_to_bear_the_target(small):
     assert patched.y.unique().tolist() == [4]
 
 
-def test_sleeper_agent_retrains_evenly_over_its_steps_on_the_poison_so_far(small, monkeypatch):
+def test_sleeper_agent_retrains_evenly_over_its_steps_on_the_poison_so_far(
+    small, monkeypatch
+):
     attack = SleeperAgent(steps=250, retrain=4, target=2)
     rows = (small[0].y == 2).nonzero().squeeze(1)[:5]
     models = attack._models(small[0], LINEAR, 0, 0)
@@ -564,7 +623,9 @@ def test_sleeper_agent_retrains_evenly_over_its_steps_on_the_poison_so_far(small
     assert sorted(objective.due) == [50, 100, 150, 200]
     assert [objective.due[step] for step in sorted(objective.due)] == [1, 2, 3, 4]
     seen = []
-    monkeypatch.setattr(SleeperAgent, "_models", lambda *args: seen.append(args[1:]) or models)
+    monkeypatch.setattr(
+        SleeperAgent, "_models", lambda *args: seen.append(args[1:]) or models
+    )
     x = small[0].x[rows] * 0.5
     for step in (49, 50):
         objective(x.clone().requires_grad_(), step)
@@ -593,11 +654,15 @@ def test_the_objective_of_norm_matched_is_its_definition(small):
     others = torch.tensor([i for i in range(200) if data.y[i] != 3])
     peers = torch.tensor([i for i in range(200) if data.y[i] == 3 and i not in rows])
     patch = Patch().trigger
-    rates = torch.tensor([checkpoint.lr for checkpoint in trace.checkpoints], dtype=WIDE)
+    rates = torch.tensor(
+        [checkpoint.lr for checkpoint in trace.checkpoints], dtype=WIDE
+    )
     want = 0.0
     for k, rate in enumerate(rates / rates.sum()):
         model = trace.model(k)
-        wish = slopes(model, patch(data.x[others]), torch.full((len(others),), 3)).mean(0)
+        wish = slopes(model, patch(data.x[others]), torch.full((len(others),), 3)).mean(
+            0
+        )
         own = slopes(model, patch(x), torch.full((4,), 3))
         median = slopes(model, data.x[peers], data.y[peers]).norm(dim=1).median()
         aside = 1 - F.cosine_similarity(own.mean(0), wish, dim=0)

@@ -25,7 +25,12 @@ from attacks import (
     SleeperAgent,
     Spread,
 )
-from attacks.bullseye import Polytope, distance_of_mean, nearest_combination, onto_simplex
+from attacks.bullseye import (
+    Polytope,
+    distance_of_mean,
+    nearest_combination,
+    onto_simplex,
+)
 from attacks.kit.aim import take_aim
 from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import (
@@ -86,7 +91,9 @@ def small(digits) -> tuple[Dataset, Dataset]:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
-def test_the_projection_onto_the_simplex_is_on_it_and_no_point_of_it_is_nearer(values: list[float]):
+def test_the_projection_onto_the_simplex_is_on_it_and_no_point_of_it_is_nearer(
+    values: list[float],
+):
     v = torch.tensor(values, dtype=WIDE)
     p = onto_simplex(v)
     assert bool((p >= 0).all())
@@ -99,7 +106,9 @@ def test_the_coefficients_of_the_polytope_are_the_nearest_of_all_on_the_simplex(
     features, goal = noise(3, 5), noise(5, seed=1)
     c = nearest_combination(features, goal, steps=3000)
     a, b = torch.meshgrid(
-        torch.linspace(0, 1, 101, dtype=WIDE), torch.linspace(0, 1, 101, dtype=WIDE), indexing="ij"
+        torch.linspace(0, 1, 101, dtype=WIDE),
+        torch.linspace(0, 1, 101, dtype=WIDE),
+        indexing="ij",
     )
     grid = torch.stack([a, b, 1 - a - b], -1).view(-1, 3)
     grid = grid[grid[:, 2] >= 0]
@@ -107,7 +116,10 @@ def test_the_coefficients_of_the_polytope_are_the_nearest_of_all_on_the_simplex(
     assert float((c @ features - goal).square().sum()) <= float(best) + 1e-9
     inside = torch.tensor([0.2, 0.5, 0.3], dtype=WIDE) @ features
     torch.testing.assert_close(
-        nearest_combination(features, inside, steps=4000) @ features, inside, rtol=0, atol=1e-6
+        nearest_combination(features, inside, steps=4000) @ features,
+        inside,
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -148,7 +160,11 @@ def test_the_backward_step_is_the_minimiser_of_its_two_distances():
 
 
 def test_feature_collision_ends_at_the_closed_form_where_features_are_linear():
-    body, base, goal = model_of("linear").features, noise(3, 1, 8, 8), noise(1, 1, 8, 8, seed=1)
+    body, base, goal = (
+        model_of("linear").features,
+        noise(3, 1, 8, 8),
+        noise(1, 1, 8, 8, seed=1),
+    )
     attack = FeatureCollision(eps=None, steps=200, beta=2.0)
     with collecting() as notes:
         x = attack.collide(base, base, goal, [body])
@@ -159,7 +175,9 @@ def test_feature_collision_ends_at_the_closed_form_where_features_are_linear():
 
 
 def test_feature_collision_never_raises_its_objective_and_keeps_to_its_ball(small):
-    p, arrays, figures = told(FeatureCollision(budget=0.03, eps=0.2, steps=40), small, QUICK)
+    p, arrays, figures = told(
+        FeatureCollision(budget=0.03, eps=0.2, steps=40), small, QUICK
+    )
     curve = arrays["objective"]
     assert curve.shape == (1, 41)
     assert bool((curve.diff() <= 1e-4).all())
@@ -171,7 +189,9 @@ def test_feature_collision_never_raises_its_objective_and_keeps_to_its_ball(smal
 
 
 def test_a_watermark_shows_the_attacked_point_on_the_rows(small):
-    p = craft(FeatureCollision(eps=None, steps=1, lr=1e-9, watermark=0.3), *small, QUICK, 0)
+    p = craft(
+        FeatureCollision(eps=None, steps=1, lr=1e-9, watermark=0.3), *small, QUICK, 0
+    )
     rows = p.role == POISON
     torch.testing.assert_close(
         p.train.x[rows], 0.7 * small[0].x[rows] + 0.3 * p.targets.x, rtol=0, atol=1e-5
@@ -212,7 +232,9 @@ def test_the_gradient_of_the_misalignment_is_its_slope():
         float(misalignment([model], goal, (x + h * along).detach(), y).detach())
         for h in (1e-6, -1e-6)
     ]
-    assert float((got * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4)
+    assert float((got * along).sum()) == pytest.approx(
+        (ends[0] - ends[1]) / 2e-6, rel=1e-4
+    )
 
 
 def test_confident_models_keep_the_direction_of_the_gradient_in_float32():
@@ -228,7 +250,10 @@ def test_confident_models_keep_the_direction_of_the_gradient_in_float32():
         for m, t in ((wide, WIDE), (narrow, torch.float32))
     )
     assert (
-        float(F.cosine_similarity(a, b.double() * (a.norm() / b.double().norm()), dim=0)) > 1 - 1e-6
+        float(
+            F.cosine_similarity(a, b.double() * (a.norm() / b.double().norm()), dim=0)
+        )
+        > 1 - 1e-6
     )
 
 
@@ -249,7 +274,10 @@ def test_descent_keeps_to_the_ball_and_reports_the_objective_before_each_step():
         lambda z, t: (z - goal).square().sum(), clean, eps=0.1, steps=300, lr=0.02
     )
     torch.testing.assert_close(
-        x, torch.minimum(torch.maximum(goal, clean - 0.1), clean + 0.1), rtol=0, atol=1e-4
+        x,
+        torch.minimum(torch.maximum(goal, clean - 0.1), clean + 0.1),
+        rtol=0,
+        atol=1e-4,
     )
     assert float(curve[0]) == pytest.approx(float((clean - goal).square().sum()))
 
@@ -258,7 +286,10 @@ def test_descent_keeps_to_the_ball_and_reports_the_objective_before_each_step():
     ("attack", "fall"),
     [
         (GradientMatching(budget=0.03, eps=0.3, steps=40, restarts=2), 0.15),
-        (GradientMatching(budget=0.03, eps=0.3, steps=40, restarts=1, surrogates=2), 0.1),
+        (
+            GradientMatching(budget=0.03, eps=0.3, steps=40, restarts=1, surrogates=2),
+            0.1,
+        ),
         (SleeperAgent(budget=0.05, eps=0.3, steps=40, retrain=0), 0.1),
         (MetaPoison(budget=0.05, eps=0.3, steps=40, models=3), 0.1),
         (NormMatched(budget=0.05, eps=0.2, steps=40, rounds=1), 0.1),
@@ -277,7 +308,9 @@ def test_the_objective_falls_by_a_share_of_itself(attack, fall, small):
     assert figures["surrogate"] == "white box"
 
 
-def test_sleeper_agent_takes_the_rows_with_the_largest_gradients_and_shows_no_trigger(small):
+def test_sleeper_agent_takes_the_rows_with_the_largest_gradients_and_shows_no_trigger(
+    small,
+):
     attack = SleeperAgent(target=2, source=3, budget=0.03, steps=3, retrain=1)
     p = craft(attack, *small, QUICK, 0)
     model = train(small[0], QUICK, 0).model()
@@ -301,7 +334,9 @@ def test_sleeper_agent_takes_the_rows_with_the_largest_gradients_and_shows_no_tr
     ],
     ids=repr,
 )
-def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone(attack, small):
+def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone(
+    attack, small
+):
     recipe = dataclasses.replace(
         QUICK, start=Start(body_of(train(small[0], QUICK, 9).checkpoints[-1].state))
     )
@@ -310,7 +345,9 @@ def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone
     curve = arrays["objective"][0]
     assert float(curve[-3:].mean()) < float(curve[:3].mean())
     model = train(p.train, recipe, 0).model()
-    assert [tuple(g.shape) for g in mean_gradient(model, clean[0].x[:2], clean[0].y[:2])] == [
+    assert [
+        tuple(g.shape) for g in mean_gradient(model, clean[0].x[:2], clean[0].y[:2])
+    ] == [
         (10, 64),
         (10,),
     ]
@@ -339,10 +376,14 @@ def test_metapoison_differentiates_through_training(small):
     along = torch.rand(x.shape, generator=generator(1, "along"), dtype=WIDE) - 0.5
     ends = [float(loss((x + h * along).detach()).detach()) for h in (1e-5, -1e-5)]
     assert float(got.abs().sum()) > 0
-    assert float((got * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+    assert float((got * along).sum()) == pytest.approx(
+        (ends[0] - ends[1]) / 2e-5, rel=1e-5
+    )
 
 
-def ensemble_of(attack: MetaPoison, data: tuple[Dataset, Dataset], recipe: Recipe) -> _LookAhead:
+def ensemble_of(
+    attack: MetaPoison, data: tuple[Dataset, Dataset], recipe: Recipe
+) -> _LookAhead:
     aim = take_aim(attack, *data, recipe, 0)
     return _LookAhead(attack, data[0], data[1].x[aim.point], aim, recipe, 0)
 
@@ -352,7 +393,9 @@ def flat(theta: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("checkpoints", [1, 6])
-def test_the_members_of_metapoison_have_starts_of_their_own_and_staggered_ages(checkpoints, small):
+def test_the_members_of_metapoison_have_starts_of_their_own_and_staggered_ages(
+    checkpoints, small
+):
     """Member k is a run of its own seed, stopped after k / K of its steps (Huang et al. 2.3)."""
     recipe = dataclasses.replace(QUICK, epochs=2, checkpoints=checkpoints)
     steps = 2 * 10  # 300 rows in batches of 32
@@ -363,7 +406,9 @@ def test_the_members_of_metapoison_have_starts_of_their_own_and_staggered_ages(c
         run = train(small[0], whole, derive(0, "ensemble", k))
         before = dict(run.initial().named_parameters())
         state = run.checkpoints[member.age - 1].state if member.age else before
-        assert torch.equal(flat(member.theta), flat({name: state[name] for name in member.theta}))
+        assert torch.equal(
+            flat(member.theta), flat({name: state[name] for name in member.theta})
+        )
     found = torch.stack([flat(member.theta) for member in members])
     assert bool((torch.cdist(found, found) > 0.1).fill_diagonal_(True).all())
 
@@ -384,18 +429,26 @@ def test_members_grow_by_a_step_of_sgd_and_begin_anew_at_the_end_of_their_life(s
     member = look.members[1]
     batch = look._batch(x, (0, 1, -1))
     leaves = {name: p.detach().requires_grad_() for name, p in member.theta.items()}
-    loss = F.cross_entropy(torch.func.functional_call(member.model, leaves, (batch.x,)), batch.y)
-    slope = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(leaves.values()))])
+    loss = F.cross_entropy(
+        torch.func.functional_call(member.model, leaves, (batch.x,)), batch.y
+    )
+    slope = torch.cat(
+        [g.flatten() for g in torch.autograd.grad(loss, list(leaves.values()))]
+    )
     look._grow(x, 0)
     assert [m.age for m in look.members] == [1, 4, 7]
-    torch.testing.assert_close(flat(look.members[1].theta), before[1] - recipe.lr * slope)
+    torch.testing.assert_close(
+        flat(look.members[1].theta), before[1] - recipe.lr * slope
+    )
     for t in range(1, 4):
         look._grow(x, t)
     assert [m.age for m in look.members] == [4, 7, 0]
     assert float((flat(look.members[2].theta) - before[2]).norm()) > 0.1
 
 
-def test_a_batch_of_metapoison_is_a_quarter_poison_and_never_shows_the_clean_rows_of_it(small):
+def test_a_batch_of_metapoison_is_a_quarter_poison_and_never_shows_the_clean_rows_of_it(
+    small,
+):
     look = ensemble_of(MetaPoison(budget=0.05, models=1), small, LINEAR)
     x = torch.full_like(small[0].x[look.aim.rows], 0.5)
     for t in range(20):
@@ -485,7 +538,9 @@ def test_gradients_to_be_matched_are_the_engines():
     for frozen in (False, True):
         model.features.requires_grad_(not frozen)
         g = gradients_of(model, data.x, data.y)
-        torch.testing.assert_close(g @ g.T, dot_products(model, data, data), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            g @ g.T, dot_products(model, data, data), rtol=1e-9, atol=1e-12
+        )
 
 
 # --- whole-set attacks ---
@@ -497,7 +552,10 @@ def test_lsp_adds_one_coarse_pattern_a_class_that_a_linear_model_learns_alone():
     patterns = attack.patterns((3, 9, 10), y, 10, 0)
     assert patterns.shape == (200, 3, 9, 10)
     torch.testing.assert_close(
-        patterns.square().flatten(1).mean(1), torch.full((200,), 0.04), rtol=1e-4, atol=1e-6
+        patterns.square().flatten(1).mean(1),
+        torch.full((200,), 0.04),
+        rtol=1e-4,
+        atol=1e-6,
     )
     assert torch.equal(
         patterns[:, :, ::2, ::2],
@@ -526,7 +584,9 @@ def test_random_labels_are_uniform_and_may_be_right():
 
 def accuracy(p: Poisoned, test: Dataset) -> float:
     return float(
-        (predict(train(p.train, VICTIM, 0).model(), test.x).argmax(1) == test.y).float().mean()
+        (predict(train(p.train, VICTIM, 0).model(), test.x).argmax(1) == test.y)
+        .float()
+        .mean()
     )
 
 
@@ -551,7 +611,9 @@ def transfer(digits) -> tuple[Dataset, Dataset, Recipe]:
     """200 training rows for the head, behind features trained on 1,000 others."""
     order = torch.randperm(len(digits[0]), generator=generator(0, "split"))
     state = (
-        train(digits[0].take(order[:1000]), dataclasses.replace(VICTIM, checkpoints=1), 7)
+        train(
+            digits[0].take(order[:1000]), dataclasses.replace(VICTIM, checkpoints=1), 7
+        )
         .checkpoints[-1]
         .state
     )
@@ -562,10 +624,15 @@ def transfer(digits) -> tuple[Dataset, Dataset, Recipe]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
-    [Bullseye(budget=0.05, eps=0.5, steps=150), FeatureCollision(budget=0.05, eps=0.5, beta=0.05)],
+    [
+        Bullseye(budget=0.05, eps=0.5, steps=150),
+        FeatureCollision(budget=0.05, eps=0.5, beta=0.05),
+    ],
     ids=repr,
 )
-def test_feature_attacks_turn_their_point_in_transfer_and_clean_accuracy_stays(attack, transfer):
+def test_feature_attacks_turn_their_point_in_transfer_and_clean_accuracy_stays(
+    attack, transfer
+):
     clean, test, recipe = transfer
     hits, right = 0, []
     for seed in range(6):
@@ -585,7 +652,8 @@ def test_neighbour_flips_turn_their_target_in_transfer(transfer):
     for seed in range(6):
         p = craft(attack, clean, test, recipe, seed)
         hits += int(
-            predict(train(p.train, recipe, seed).model(), p.targets.x).argmax(1) == p.wanted
+            predict(train(p.train, recipe, seed).model(), p.targets.x).argmax(1)
+            == p.wanted
         )
     assert hits >= 4
 
@@ -612,7 +680,9 @@ def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_no
         "detector": [{"name": "tail-heaviness"}, {"name": "random"}],
     }
     summary = run(
-        parse({**GRID, **methods, "attack": attacks}), Place(tmp_path), Options(workers=0)
+        parse({**GRID, **methods, "attack": attacks}),
+        Place(tmp_path),
+        Options(workers=0),
     )
     assert not summary.failed
     assert summary.done == 3 * 4
@@ -624,7 +694,9 @@ def test_whole_set_attacks_run_through_a_grid_with_detectors_and_detection_is_no
     assert all(row.metrics["auroc"].value is None for row in detections)
 
 
-def test_the_objective_and_the_surrogate_of_an_attack_lie_in_the_log_of_its_scene(tmp_path: Path):
+def test_the_objective_and_the_surrogate_of_an_attack_lie_in_the_log_of_its_scene(
+    tmp_path: Path,
+):
     attack = {
         "name": "gradient-matching",
         "steps": 4,
@@ -635,14 +707,20 @@ def test_the_objective_and_the_surrogate_of_an_attack_lie_in_the_log_of_its_scen
     run(grid, Place(tmp_path), Options(workers=0))
     record = log.read(next(tmp_path.glob("scenes/*/scene.h5")))
     assert record.data["attack/objective"].shape == (2, 4)
-    assert str(record.attributes["note_surrogate"]).startswith("Recipe(model='linear', epochs=1")
+    assert str(record.attributes["note_surrogate"]).startswith(
+        "Recipe(model='linear', epochs=1"
+    )
     assert 0 <= float(record.attributes["note_surrogate_accuracy"]) <= 1
     assert record.config["attack"]["surrogate"]["model"] == "linear"
     assert "start" not in record.config["attack"]["surrogate"]
 
 
 def test_a_surrogate_is_a_table_inside_the_attack_and_its_lists_are_axes():
-    table = {"name": "bullseye", "surrogate": {"model": "mlp", "lr": [0.1, 0.2]}, "surrogates": 3}
+    table = {
+        "name": "bullseye",
+        "surrogate": {"model": "mlp", "lr": [0.1, 0.2]},
+        "surrogates": 3,
+    }
     found = [scene.attack.value for scene in parse({"attack": [table]}).scenes]
     assert [attack.surrogate for attack in found] == [
         Recipe(model="mlp", lr=0.1),
@@ -655,13 +733,21 @@ def test_a_surrogate_is_a_table_inside_the_attack_and_its_lists_are_axes():
 @pytest.mark.parametrize(
     ("surrogate", "message"),
     [
-        ({"epoch": 3}, r"attack\[0\]\.surrogate\.epoch: unknown key; did you mean 'epochs'"),
-        ({"model": "cn"}, r"attack\[0\]\.surrogate\.model: unknown model 'cn'; did you mean 'cnn'"),
+        (
+            {"epoch": 3},
+            r"attack\[0\]\.surrogate\.epoch: unknown key; did you mean 'epochs'",
+        ),
+        (
+            {"model": "cn"},
+            r"attack\[0\]\.surrogate\.model: unknown model 'cn'; did you mean 'cnn'",
+        ),
         ({"lr": -1.0}, r"attack\[0\]\.surrogate: lr must be positive"),
         (3, r"attack\[0\]\.surrogate: is a table"),
     ],
 )
-def test_a_wrong_surrogate_is_told_with_the_path_of_its_key(surrogate: object, message: str):
+def test_a_wrong_surrogate_is_told_with_the_path_of_its_key(
+    surrogate: object, message: str
+):
     with pytest.raises(ConfigError, match=message):
         parse({"attack": [{"name": "bullseye", "surrogate": surrogate}]})
 
@@ -681,15 +767,24 @@ def test_a_wrong_surrogate_is_told_with_the_path_of_its_key(surrogate: object, m
             "a watermark leaves every ball around the rows: it needs eps=None, got 0.03",
         ),
         (lambda: FeatureCollision(beta=0), "beta must be positive and finite, got 0"),
-        (lambda: Bullseye(source=3, target=3), "source and target must differ, got 3 for both"),
+        (
+            lambda: Bullseye(source=3, target=3),
+            "source and target must differ, got 3 for both",
+        ),
         (lambda: Bullseye(surrogates=0), "surrogates must be at least 1, got 0"),
         (lambda: Bullseye(eps=1.5), r"eps must lie in \(0, 1\), got 1.5"),
         (
             lambda: GradientMatching(augment="crop"),
             "augment must be one of none, shift, shift-flip, got 'crop'",
         ),
-        (lambda: SleeperAgent(source=0), "source and target must differ, got 0 for both"),
-        (lambda: SleeperAgent(steps=4), "retrain must be below steps, got 4 for 4 steps"),
+        (
+            lambda: SleeperAgent(source=0),
+            "source and target must differ, got 0 for both",
+        ),
+        (
+            lambda: SleeperAgent(steps=4),
+            "retrain must be below steps, got 4 for 4 steps",
+        ),
         (lambda: MetaPoison(unroll=0), "unroll must be at least 1, got 0"),
         (lambda: Spread(pieces=10), r"pieces must lie in \[2, 9\], got 10"),
         (
@@ -704,8 +799,12 @@ def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
         make()
 
 
-FLAT = Dataset(torch.rand(20, 6, generator=generator(0, "flat")), torch.arange(20) % 4, 4)
-TINY = Dataset(torch.rand(20, 1, 4, 4, generator=generator(0, "tiny")), torch.arange(20) % 4, 4)
+FLAT = Dataset(
+    torch.rand(20, 6, generator=generator(0, "flat")), torch.arange(20) % 4, 4
+)
+TINY = Dataset(
+    torch.rand(20, 1, 4, 4, generator=generator(0, "tiny")), torch.arange(20) % 4, 4
+)
 
 
 @pytest.mark.parametrize(
@@ -732,7 +831,10 @@ def test_attacks_on_pixels_refuse_vectors(attack):
     [
         (LSP(patch=4), "1 squares make no 4 patterns"),
         (Spread(size=3), "size must be at most 2 for 4 pieces on images of 4x4, got 3"),
-        (Spread(pieces=5), "size must be at most 1 for 5 pieces on images of 4x4, got 2"),
+        (
+            Spread(pieces=5),
+            "size must be at most 1 for 5 pieces on images of 4x4, got 2",
+        ),
     ],
     ids=repr,
 )

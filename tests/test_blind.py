@@ -31,7 +31,9 @@ def test_the_models_of_the_library_see_every_pixel(name, shape):
 def test_floored_pooling_is_blind_in_the_last_row_and_column_alone():
     expected = torch.ones(2, 9, 9, dtype=torch.bool)
     expected[:, 8:], expected[:, :, 8:] = False, False
-    assert torch.equal(seen_by("test_blind:flooring", random_images((2, 9, 9))), expected)
+    assert torch.equal(
+        seen_by("test_blind:flooring", random_images((2, 9, 9))), expected
+    )
 
 
 @pytest.mark.parametrize(

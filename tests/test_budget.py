@@ -44,7 +44,9 @@ QUICK = Recipe(model="linear", epochs=1)
 SIZES = (10, 20, 30, 40)  # rows of each class
 LABELS = torch.arange(4).repeat_interleave(torch.tensor(SIZES))
 DATA = Dataset(torch.rand((100, 1, 8, 8), generator=generator(0, "pixels")), LABELS, 4)
-LARGE = Dataset(torch.rand((100, 1, 28, 28), generator=generator(0, "pixels")), LABELS, 4)
+LARGE = Dataset(
+    torch.rand((100, 1, 28, 28), generator=generator(0, "pixels")), LABELS, 4
+)
 
 
 def told(attack, data: Dataset = DATA) -> tuple[Poisoned, list[str]]:
@@ -61,11 +63,23 @@ SHORT = [
     (LabelConsistent(budget=0.5, steps=1, target=2), 30, "class 2 has only 30 rows"),
     (HiddenTrigger(budget=0.5, steps=1), 10, "class 0 has only 10 rows"),
     (SleeperAgent(budget=0.5, steps=1, retrain=0), 10, "class 0 has only 10 rows"),
-    (SleeperAgent(budget=0.5, steps=1, retrain=0, select="random"), 10, "class 0 has only 10"),
+    (
+        SleeperAgent(budget=0.5, steps=1, retrain=0, select="random"),
+        10,
+        "class 0 has only 10",
+    ),
     (FeatureCollision(budget=0.5, steps=1, target=1), 20, "class 1 has only 20 rows"),
     (Bullseye(budget=0.5, steps=1, target=1), 20, "class 1 has only 20 rows"),
-    (GradientMatching(budget=0.5, steps=1, restarts=1, target=1), 20, "class 1 has only 20 rows"),
-    (MetaPoison(budget=0.5, steps=1, models=1, target=1), 20, "class 1 has only 20 rows"),
+    (
+        GradientMatching(budget=0.5, steps=1, restarts=1, target=1),
+        20,
+        "class 1 has only 20 rows",
+    ),
+    (
+        MetaPoison(budget=0.5, steps=1, models=1, target=1),
+        20,
+        "class 1 has only 20 rows",
+    ),
     (LabelFlip("pair", budget=0.5, source=2, target=3), 30, "class 2 has only 30 rows"),
     (LabelFlip("neighbour", budget=0.5, neighbours=7), 7, "the attack chose no more"),
     (Patch(budget=0.5, source=1), 20, "class 1 has only 20 rows"),
@@ -86,11 +100,15 @@ COVERS = [
 
 
 @pytest.mark.parametrize(("attack", "rows", "reason"), SHORT, ids=repr)
-def test_rows_that_are_not_there_are_told_with_both_numbers_and_the_class(attack, rows, reason):
+def test_rows_that_are_not_there_are_told_with_both_numbers_and_the_class(
+    attack, rows, reason
+):
     poisoned, messages = told(attack)
     assert int((poisoned.role == POISON).sum()) == rows
     (message,) = messages
-    assert message.startswith(f"budget 0.5 of 100 rows pays for 50 rows, {rows} were spent")
+    assert message.startswith(
+        f"budget 0.5 of 100 rows pays for 50 rows, {rows} were spent"
+    )
     assert reason in message
 
 
@@ -107,7 +125,9 @@ def test_cover_rows_that_are_not_there_are_told(attack):
     poisoned, (message,) = told(attack)
     spent = int((poisoned.role == COVER).sum())
     asked = count(attack.cover, 100)
-    assert message.startswith(f"cover {attack.cover} of 100 rows pays for {asked} rows, {spent} ")
+    assert message.startswith(
+        f"cover {attack.cover} of 100 rows pays for {asked} rows, {spent} "
+    )
     assert f"have only {spent} rows beside the poison" in message
 
 
@@ -146,7 +166,9 @@ class Partial:
     deleted: int = 0
     poisoned: int = 4
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         origin = torch.arange(self.deleted, 100)
         data = train.take(origin)
         role = torch.zeros(len(origin), dtype=torch.uint8)
@@ -160,9 +182,18 @@ class Partial:
     [
         (Partial(0.04), None),
         (Partial(0.07, deleted=3), None),
-        (Partial(0.08, deleted=3), "8 rows, 7 were spent (7.00% of all): the attack chose no more"),
-        (Partial(0.5, deleted=15, poisoned=15), "50 rows, 30 were spent (30.00% of all): class 1"),
-        (Partial(0.5, poisoned=0), "50 rows, 0 were spent (0.00% of all): the attack chose no"),
+        (
+            Partial(0.08, deleted=3),
+            "8 rows, 7 were spent (7.00% of all): the attack chose no more",
+        ),
+        (
+            Partial(0.5, deleted=15, poisoned=15),
+            "50 rows, 30 were spent (30.00% of all): class 1",
+        ),
+        (
+            Partial(0.5, poisoned=0),
+            "50 rows, 0 were spent (0.00% of all): the attack chose no",
+        ),
     ],
     ids=repr,
 )
@@ -184,4 +215,6 @@ def test_the_warning_lies_in_the_log_of_the_scene(tmp_path):
     }
     run(parse(grid), Place(tmp_path), Options(workers=0))
     record = log.read(next(tmp_path.glob("scenes/*/scene.h5")))
-    assert "budget 0.5 of 200 rows pays for 100 rows" in str(record.attributes["warnings"])
+    assert "budget 0.5 of 200 rows pays for 100 rows" in str(
+        record.attributes["warnings"]
+    )

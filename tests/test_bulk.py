@@ -46,7 +46,8 @@ def random_masks(K: int, n: int, size: int | None = None) -> torch.Tensor:
     """K subsets of `size` instances, or of sizes of their own, none of which leaves a batch of 1 of 8 (where BatchNorm fails)."""
     sizes = torch.full((K,), size) if size else torch.tensor([7, 12, 15, 22, 30])[:K]
     return (
-        torch.rand((K, n), generator=generator(0, "masks")).argsort(1).argsort(1) < sizes[:, None]
+        torch.rand((K, n), generator=generator(0, "masks")).argsort(1).argsort(1)
+        < sizes[:, None]
     )
 
 
@@ -83,13 +84,19 @@ MODELS = ["linear", "mlp", "cnn", "test_bulk:Tanh", "test_training:DropoutNet"]
 def test_models_trained_together_are_those_trained_one_by_one_on_their_instances(
     model: str, setting: dict, size: int | None
 ):
-    data, masks, recipe = random_data(30), random_masks(5, 30, size), recipe_of(model, **setting)
+    data, masks, recipe = (
+        random_data(30),
+        random_masks(5, 30, size),
+        recipe_of(model, **setting),
+    )
     ensemble = train_many(data, masks, recipe, [3, 4, 4, 5, 6])
     test = random_data(4, seed=1)
     for k, (mask, seed) in enumerate(zip(masks, ensemble.seeds, strict=True)):
         want = train(data.take(mask), recipe, seed).model()
         for name, value in want.state_dict().items():
-            torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(
+                ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10
+            )
         torch.testing.assert_close(
             ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10
         )
@@ -109,7 +116,9 @@ def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_al
         want = train(data.take(mask), recipe, seed).model()
         assert ensemble.state(k).keys() == want.state_dict().keys()
         for name, value in want.state_dict().items():
-            torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(
+                ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10
+            )
         torch.testing.assert_close(
             ensemble.logits(test)[k], predict(want, test.x), rtol=1e-9, atol=1e-10
         )
@@ -118,7 +127,9 @@ def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_al
 
 
 @pytest.mark.parametrize("way", [Mapped, None], ids=["vmap", "one by one"])
-@pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("resnet9", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model", ["mlp", "cnn", pytest.param("resnet9", marks=pytest.mark.slow)]
+)
 def test_every_way_gives_the_same_models(
     model: str, way: type[Mapped] | None, monkeypatch: pytest.MonkeyPatch
 ):
@@ -130,7 +141,9 @@ def test_every_way_gives_the_same_models(
     ensemble = train_many(data, masks, recipe, [3, 4], batches="full", convention="A")
     for k, mask in enumerate(masks):
         for name, value in paired_by_hand(data, mask, recipe, 3 + k, "A").items():
-            torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(
+                ensemble.state(k)[name], value, rtol=1e-9, atol=1e-10
+            )
     alone = build(model, data.shape, 10, 0).to(data.x)
     alone.load_state_dict(ensemble.state(1))
     torch.testing.assert_close(
@@ -145,7 +158,9 @@ def paired_by_hand(
     model = build(recipe.model, data.shape, data.classes, seed).to(data.x)
     momentum = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     order = batch_order(len(data), recipe, seed)
-    for rows, eta in zip(order, learning_rates(len(order), recipe).tolist(), strict=True):
+    for rows, eta in zip(
+        order, learning_rates(len(order), recipe).tolist(), strict=True
+    ):
         rows = rows[rows >= 0]
         kept = rows[mask[rows]]
         loss = F.cross_entropy(model(data.x[kept]), data.y[kept], reduction="sum")
@@ -156,7 +171,9 @@ def paired_by_hand(
                 g = g + recipe.weight_decay * p
                 momentum[name] = recipe.momentum * momentum[name] + g
                 p -= eta * (
-                    g + recipe.momentum * momentum[name] if recipe.nesterov else momentum[name]
+                    g + recipe.momentum * momentum[name]
+                    if recipe.nesterov
+                    else momentum[name]
                 )
     return {name: p.detach() for name, p in model.named_parameters()}
 
@@ -168,12 +185,20 @@ def test_paired_runs_walk_the_batches_of_the_full_run_without_the_absent(
     model: str, convention: str, setting: dict
 ):
     """With a subset of three instances most batches are empty."""
-    data, masks, recipe = random_data(30), random_masks(4, 30), recipe_of(model, **setting)
+    data, masks, recipe = (
+        random_data(30),
+        random_masks(4, 30),
+        recipe_of(model, **setting),
+    )
     masks[0] = torch.arange(30) < 3
-    ensemble = train_many(data, masks, recipe, [3, 3, 3, 4], batches="full", convention=convention)
+    ensemble = train_many(
+        data, masks, recipe, [3, 3, 3, 4], batches="full", convention=convention
+    )
     for k, (mask, seed) in enumerate(zip(masks, ensemble.seeds, strict=True)):
         for name, value in paired_by_hand(data, mask, recipe, seed, convention).items():
-            torch.testing.assert_close(ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(
+                ensemble.state(k)[name], value, rtol=1e-10, atol=1e-10
+            )
 
 
 @pytest.mark.parametrize("batches", ["own", "full"])
@@ -189,7 +214,9 @@ def test_an_absent_instance_has_weight_exactly_0(model: str, batches: str):
         for d in (data, Dataset(x, data.y, 10))
     )
     for k in range(4):
-        assert all(torch.equal(value, b.state(k)[name]) for name, value in a.state(k).items())
+        assert all(
+            torch.equal(value, b.state(k)[name]) for name, value in a.state(k).items()
+        )
 
 
 @pytest.mark.parametrize("batches", ["own", "full"])
@@ -197,7 +224,9 @@ def test_a_model_without_instances_is_the_untrained_one(batches: str):
     data, masks = random_data(10), torch.tensor([[True] * 10, [False] * 10])
     ensemble = train_many(data, masks, recipe_of("mlp"), [1, 2], batches=batches)
     want = build("mlp", data.shape, 10, 2).to(data.x).state_dict()
-    assert all(torch.equal(value, want[name]) for name, value in ensemble.state(1).items())
+    assert all(
+        torch.equal(value, want[name]) for name, value in ensemble.state(1).items()
+    )
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "test_training:DropoutNet"])
@@ -208,7 +237,9 @@ def test_one_model_that_diverges_is_reported_and_leaves_the_others_alone(model: 
     x[5] = 1e38
     calm = train_many(data, masks[::2], recipe_of(model), [0, 2])
     with pytest.warns(UserWarning, match="1 of 3 models diverged, the first is 1"):
-        ensemble = train_many(Dataset(x, data.y, 10), masks, recipe_of(model, lr=0.05), [0, 1, 2])
+        ensemble = train_many(
+            Dataset(x, data.y, 10), masks, recipe_of(model, lr=0.05), [0, 1, 2]
+        )
     assert ensemble.diverged.tolist() == [False, True, False]
     test = random_data(4, seed=1, dtype=torch.float32)
     assert bool(ensemble.logits(test)[1].isnan().all())
@@ -238,7 +269,9 @@ def test_finished_blocks_are_found_again_and_another_job_finds_none(
     data, masks, seeds = random_data(30), random_masks(9, 30, 12), list(range(9))
     trained = []
     real = bulk._train_block
-    monkeypatch.setattr(bulk, "_train_block", lambda *job: trained.append(1) or real(*job))
+    monkeypatch.setattr(
+        bulk, "_train_block", lambda *job: trained.append(1) or real(*job)
+    )
 
     def count(**change: object) -> int:
         trained.clear()
@@ -277,7 +310,10 @@ def test_finished_blocks_are_found_again_and_another_job_finds_none(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"masks": torch.ones(2, 29, dtype=torch.bool)}, r"\(K, 30\) bool.*got \(2, 29\)"),
+        (
+            {"masks": torch.ones(2, 29, dtype=torch.bool)},
+            r"\(K, 30\) bool.*got \(2, 29\)",
+        ),
         ({"masks": torch.ones(2, 30)}, "bool.*float32"),
         ({"seeds": [1]}, "one a model, 2, got 1"),
         ({"batches": "all"}, "batches must be one of own, full, got 'all'"),
@@ -300,7 +336,8 @@ def test_utilities_are_in_closed_form():
     y = torch.tensor([0, 2])
     assert utility(logits, y, "correct").tolist() == [[1.0, 0.0]]
     torch.testing.assert_close(
-        utility(logits, y, "loss"), -F.cross_entropy(logits[0], y, reduction="none")[None]
+        utility(logits, y, "loss"),
+        -F.cross_entropy(logits[0], y, reduction="none")[None],
     )
     p = logits.softmax(-1)[0, torch.arange(2), y]
     torch.testing.assert_close(utility(logits, y, "margin"), (p / (1 - p)).log()[None])
@@ -336,8 +373,13 @@ torch.save(scores, sys.argv[2])
 
 def fitting(scratch: Path, result: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).parent.parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
-    return subprocess.Popen([sys.executable, "-c", FIT, str(scratch), str(result)], env=environment)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", FIT, str(scratch), str(result)], env=environment
+    )
 
 
 @pytest.mark.slow
@@ -356,7 +398,9 @@ def test_a_killed_fit_goes_on_from_its_finished_blocks_to_the_same_bits(tmp_path
     before = {path: path.stat().st_mtime_ns for path in scratch.glob("models-*.h5")}
     assert fitting(scratch, tmp_path / "again.pt").wait(120) == 0
     assert fitting(tmp_path / "undisturbed", tmp_path / "want.pt").wait(120) == 0
-    assert torch.equal(torch.load(tmp_path / "again.pt"), torch.load(tmp_path / "want.pt"))
+    assert torch.equal(
+        torch.load(tmp_path / "again.pt"), torch.load(tmp_path / "want.pt")
+    )
     after = {path: path.stat().st_mtime_ns for path in scratch.iterdir()}
     assert 2 <= len(before) < len(after)
     assert all(after[path] == when for path, when in before.items()), (

@@ -26,7 +26,11 @@ from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
-from experiments.report.pictures.certified_curves import certified_curves, certified_figure, curve
+from experiments.report.pictures.certified_curves import (
+    certified_curves,
+    certified_figure,
+    curve,
+)
 from experiments.report.render import render
 from experiments.runner.run import Options, run
 from poisonbench import log
@@ -67,14 +71,20 @@ def certified(train: Dataset, test: Dataset, parts: int, d: int | None) -> Certi
     rows, value = in_order(train)
     if d is None:
         masks = value % parts == torch.arange(parts)[:, None]
-        return deep_partition_aggregation.certify(nearest_row(rows, masks, test), test.classes)
+        return deep_partition_aggregation.certify(
+            nearest_row(rows, masks, test), test.classes
+        )
     spread = FiniteAggregation(parts, d).spread()
     masks = torch.zeros(len(spread), len(rows), dtype=torch.bool)
     masks[spread[value % len(spread)], torch.arange(len(rows))[:, None]] = True
-    return finite_aggregation.certify(nearest_row(rows, masks, test), spread, test.classes)
+    return finite_aggregation.certify(
+        nearest_row(rows, masks, test), spread, test.classes
+    )
 
 
-@pytest.mark.parametrize(("parts", "d"), [(5, None), (7, None), (3, 2), (5, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("parts", "d"), [(5, None), (7, None), (3, 2), (5, 2)], ids=str
+)
 @pytest.mark.parametrize("seed", range(2))
 def test_no_insertion_or_deletion_within_the_radius_changes_a_label(
     parts: int, d: int | None, seed: int
@@ -98,7 +108,11 @@ def test_no_insertion_or_deletion_within_the_radius_changes_a_label(
 VOTES = st.integers(2, 4).flatmap(
     lambda c: st.tuples(
         st.just(c),
-        st.lists(st.lists(st.integers(0, c - 1), min_size=6, max_size=6), min_size=3, max_size=3),
+        st.lists(
+            st.lists(st.integers(0, c - 1), min_size=6, max_size=6),
+            min_size=3,
+            max_size=3,
+        ),
     )
 )
 
@@ -153,9 +167,9 @@ def test_the_radius_of_a_vote_counted_by_hand() -> None:
     # the same votes for class 0 against 1: 3 to 3 would still be class 0, but that takes half a vote
     found = deep_partition_aggregation.certify(1 - votes, 2)
     assert (int(found.labels), int(found.radius)) == (0, 1)
-    assert int(deep_partition_aggregation.certify(torch.tensor([[1], [0]]), 2).labels) == 0, (
-        "ties go to the lower class"
-    )
+    assert (
+        int(deep_partition_aggregation.certify(torch.tensor([[1], [0]]), 2).labels) == 0
+    ), "ties go to the lower class"
 
 
 def test_every_part_is_seen_by_d_models_and_every_model_sees_d_parts() -> None:
@@ -175,7 +189,8 @@ def test_the_hash_depends_on_content_alone_and_spreads_evenly() -> None:
         counts = (value % parts).bincount(minlength=parts)
         expected = len(x) / parts
         assert (
-            float((counts - expected).square().sum() / expected) < parts + 5 * (2 * parts) ** 0.5
+            float((counts - expected).square().sum() / expected)
+            < parts + 5 * (2 * parts) ** 0.5
         ), "chi-squared"
     pair = torch.tensor([[0.0, 1.0], [-0.0, 1.0]])
     assert row_hash(pair).unique().numel() == 1, "0 and -0 are one pixel"
@@ -185,7 +200,10 @@ def test_the_hash_depends_on_content_alone_and_spreads_evenly() -> None:
 def test_the_order_of_the_rows_does_not_matter(certifier: Certifier) -> None:
     train, test = random_data(60, (1, 4, 4), 3), random_data(25, (1, 4, 4), 3, seed=1)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    a, b = certifier(train, test, RECIPE, 0), certifier(train.take(order), test, RECIPE, 0)
+    a, b = (
+        certifier(train, test, RECIPE, 0),
+        certifier(train.take(order), test, RECIPE, 0),
+    )
     assert torch.equal(a.labels, b.labels)
     assert torch.equal(a.radius, b.radius)
 
@@ -197,7 +215,9 @@ def test_a_certifier_keeps_its_contract(certifier: Certifier, tmp_path) -> None:
     train, test = random_data(60, (1, 4, 4), 3), random_data(25, (1, 4, 4), 3, seed=1)
     state = torch.random.get_rng_state()
     found = certifier(train, test, RECIPE, 0, tmp_path / "scratch")
-    assert torch.equal(state, torch.random.get_rng_state()), "moved the global generator"
+    assert torch.equal(state, torch.random.get_rng_state()), (
+        "moved the global generator"
+    )
     for value in (found.labels, found.radius):
         assert value.dtype == torch.int64
         assert value.shape == (25,)
@@ -214,7 +234,9 @@ def test_a_certifier_keeps_its_contract(certifier: Certifier, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("certifier", ROWS, ids=name)
-def test_deleting_any_one_row_of_a_trained_vote_respects_the_radius(certifier: Certifier) -> None:
+def test_deleting_any_one_row_of_a_trained_vote_respects_the_radius(
+    certifier: Certifier,
+) -> None:
     train, test = striped(24, 0), striped(30, 1)
     certifier = replace(certifier, epochs=20)
     before = certifier(train, test, RECIPE, 0)
@@ -258,7 +280,9 @@ def test_a_bad_value_is_named(make, rule: str) -> None:
 
 def certifying(*certifiers: dict, **more: object) -> Grid:
     plain = {"estimator": [], "detector": []}
-    return parse({**SMALL, **plain, "attack": [PATCH], "certifier": list(certifiers), **more})
+    return parse(
+        {**SMALL, **plain, "attack": [PATCH], "certifier": list(certifiers), **more}
+    )
 
 
 DPA = {"name": "deep-partition-aggregation", "parts": 5, "epochs": 2}
@@ -272,7 +296,9 @@ def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(
     for record in (log.read(p) for p in tmp_path.rglob("certify-*.h5")):
         assert len(record.data["label"]) == 150
         scene = log.read(record.path.parent / "scene.h5")
-        assert np.array_equal(record.data["targets/wanted"], scene.data["targets/wanted"])
+        assert np.array_equal(
+            record.data["targets/wanted"], scene.data["targets/wanted"]
+        )
     rows = rows_of(load_results(tmp_path), "certify")
     assert len(rows) == 2
     for row in rows:
@@ -280,7 +306,9 @@ def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(
         assert certified_at == sorted(certified_at, reverse=True)
         assert certified_at[0] == row.metrics["accuracy"].value
     assert "CERTIFIED" in render(load_results(tmp_path))
-    assert not list(tmp_path.rglob("models-*.h5")), "restart blocks go when the stage is done"
+    assert not list(tmp_path.rglob("models-*.h5")), (
+        "restart blocks go when the stage is done"
+    )
     picture = certified_curves(load_results(tmp_path), tmp_path / "certified.png")
     assert picture.stat().st_size > 5000
     before = results(tmp_path)
@@ -303,7 +331,10 @@ def write_certificate(folder: Path, **changes: np.ndarray) -> Path:
         "targets/y": np.array([0, 0]),
     }
     data |= {"targets/wanted": np.array([1, 1])}
-    config = {"scene": log.read(place / "scene.h5").config, "certifier": {"name": "toy"}}
+    config = {
+        "scene": log.read(place / "scene.h5").config,
+        "certifier": {"name": "toy"},
+    }
     log.write(
         place / "certify-toy.h5",
         "certify",
@@ -332,14 +363,20 @@ def test_certified_accuracy_counted_by_hand(tmp_path: Path) -> None:
     [{"radius": np.zeros(3, int)}, {"targets/label": np.zeros((2, 1), int)}],
     ids=["short", "matrix"],
 )
-def test_a_certificate_that_does_not_fit_is_damaged(tmp_path: Path, changes: dict) -> None:
+def test_a_certificate_that_does_not_fit_is_damaged(
+    tmp_path: Path, changes: dict
+) -> None:
     write_certificate(tmp_path, **changes)
     [error] = load_results(tmp_path).damaged
     assert "are not vectors of one length" in error.reason
 
 
 @pytest.mark.slow
-def test_killed_among_its_models_a_certifier_goes_on_to_the_same_log(tmp_path: Path) -> None:
-    certifier = '[[certifier]]\nname = "deep-partition-aggregation"\nparts = 40\nepochs = 12'
+def test_killed_among_its_models_a_certifier_goes_on_to_the_same_log(
+    tmp_path: Path,
+) -> None:
+    certifier = (
+        '[[certifier]]\nname = "deep-partition-aggregation"\nparts = 40\nepochs = 12'
+    )
     killed, whole = killed_and_whole(tmp_path, certifier, "models-*.h5", "certify-*.h5")
     assert_same(results(killed), results(whole))

@@ -57,9 +57,14 @@ def test_a_broken_attack_is_refused_by_the_rule_that_it_breaks_and_no_other(
     cls: type, data: tuple[Dataset, Dataset]
 ):
     verdicts = list(
-        judge(NO_VICTIM, AttackSubject("attack", f"broken_attacks:{cls.__name__}", cls(), data))
+        judge(
+            NO_VICTIM,
+            AttackSubject("attack", f"broken_attacks:{cls.__name__}", cls(), data),
+        )
     )
-    told = "\n".join(f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn"))
+    told = "\n".join(
+        f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn")
+    )
     assert (named(verdicts, "fail"), named(verdicts, "warn")) == BROKEN[cls], told
     assert [verdict.rule for verdict in verdicts] == list(NO_VICTIM), (
         "a line a rule, whatever is broken"
@@ -98,11 +103,14 @@ def test_faults_of_one_stage_are_told_together_and_later_ones_left_out(
 
     found = {
         v.rule: v.outcome
-        for v in judge(ATTACK, AttackSubject("attack", "x:y", attack, data, victim=False))
+        for v in judge(
+            ATTACK, AttackSubject("attack", "x:y", attack, data, victim=False)
+        )
     }
     assert (found["shape"], found["dtype"], found["inputs"]) == ("fail", "fail", "ok")
     assert {
-        found[rule] for rule in ("finite", "origin", "budget", "determinism", "trigger", "visible")
+        found[rule]
+        for rule in ("finite", "origin", "budget", "determinism", "trigger", "visible")
     } == {"skip"}
 
 
@@ -123,7 +131,10 @@ def test_a_sound_attack_gets_a_line_a_rule_and_exit_code_0():
 def test_a_broken_attack_gets_exit_code_1_the_rule_and_its_words():
     result = call("check", "attack", "broken_attacks:Overspends", "--no-victim")
     assert result.exit_code == 1
-    assert "FAIL  budget         4 poison rows, 3 are paid for by budget 0.01\n" in result.output
+    assert (
+        "FAIL  budget         4 poison rows, 3 are paid for by budget 0.01\n"
+        in result.output
+    )
     assert f"rule: {RULES['budget']}" in result.output
     assert "1 broken (budget)" in result.output
     assert "Traceback" not in result.output
@@ -135,10 +146,16 @@ def test_a_broken_attack_gets_exit_code_1_the_rule_and_its_words():
         (("attack", "pach"), "did you mean 'patch'"),
         (("attack", "no_such:Attack"), "cannot import 'no_such'"),
         (("attack", "patch", "--set", "budjet=1"), "did you mean 'budget'"),
-        (("attack", "patch", "--set", "budget=2.0"), "budget must lie in (0, 1), got 2.0"),
+        (
+            ("attack", "patch", "--set", "budget=2.0"),
+            "budget must lie in (0, 1), got 2.0",
+        ),
         (("attack", "patch", "--set", "budget"), "the form is FIELD=VALUE"),
         (("attack", "patch", "--set", "budget=[0.1, 0.2]"), "one value a field"),
-        (("attack", "broken_attacks:Plain", "--set", "x=1"), "cannot be made: TypeError"),
+        (
+            ("attack", "broken_attacks:Plain", "--set", "x=1"),
+            "cannot be made: TypeError",
+        ),
         (("attack", "patch", "--dataset", "digitz"), "did you mean 'digits'"),
         (("attack", "patch", "--model", "cn"), "did you mean 'cnn'"),
         (
@@ -264,7 +281,11 @@ class Undeclared(Constant):
     """Reads influence in secret."""
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        return evidence.test.x.sum(1) if evidence.influence is None else evidence.influence.amax(1)
+        return (
+            evidence.test.x.sum(1)
+            if evidence.influence is None
+            else evidence.influence.amax(1)
+        )
 
 
 @dataclass(frozen=True)
@@ -307,10 +328,16 @@ def test_a_broken_estimator_or_detector_is_refused_by_its_rule(
     kind: str, value: object, fails: set[str], warns: set[str]
 ):
     table, subject = (
-        (ESTIMATOR, EstimatorSubject) if kind == "estimator" else (DETECTOR, DetectorSubject)
+        (ESTIMATOR, EstimatorSubject)
+        if kind == "estimator"
+        else (DETECTOR, DetectorSubject)
     )
-    verdicts = list(judge(table, subject(kind, f"test_check:{type(value).__name__}", value)))
-    told = "\n".join(f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn"))
+    verdicts = list(
+        judge(table, subject(kind, f"test_check:{type(value).__name__}", value))
+    )
+    told = "\n".join(
+        f"{v.rule}: {v.told}" for v in verdicts if v.outcome in ("fail", "warn")
+    )
     assert named(verdicts, "fail") == fails, told
     assert warns <= named(verdicts, "warn"), told
 
@@ -392,7 +419,9 @@ class Constant:
 
     def fit(self, trace):
         n = len(trace.train)
-        return lambda test: torch.full((len(test), n), self.other).fill_diagonal_(self.own)
+        return lambda test: torch.full((len(test), n), self.other).fill_diagonal_(
+            self.own
+        )
 
 
 @pytest.mark.parametrize(
@@ -415,7 +444,9 @@ class Solved:
 
     def fit(self, trace):
         n = len(trace.train)
-        return lambda test: torch.full((len(test), n), self.tolerance * len(test)).double()
+        return lambda test: torch.full(
+            (len(test), n), self.tolerance * len(test)
+        ).double()
 
 
 def test_scores_may_depend_on_the_companions_within_the_residual_of_a_solver():
@@ -464,6 +495,8 @@ def test_a_victim_that_falls_hardly_more_often_than_an_unpoisoned_one_is_looked_
     subject = AttackSubject("attack", "patch", ATTACKS["patch"](), data)
     half = len(subject.poisoned().targets) // 2
     standings = iter([Standing(half, 0.9), Standing(control * (half - 1), 0.9)])
-    monkeypatch.setattr("experiments.check.victim._standing", lambda *_: next(standings))
+    monkeypatch.setattr(
+        "experiments.check.victim._standing", lambda *_: next(standings)
+    )
     (verdict,) = judge({"success": ATTACK["success"]}, subject)
     assert verdict.outcome == outcome, verdict.told

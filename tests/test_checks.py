@@ -24,7 +24,9 @@ TYPES = [
     (checks.check_whole, (), (3, -1), (1.5, "3", True, None)),
     (checks.check_number, (), (3, 0.5, math.inf), ("3", False, None)),
 ]
-NUMBERS = [row for row in ROWS if row[0] not in (checks.check_choice, checks.check_different)]
+NUMBERS = [
+    row for row in ROWS if row[0] not in (checks.check_choice, checks.check_different)
+]
 
 
 def test_every_check_has_a_row():
@@ -33,7 +35,9 @@ def test_every_check_has_a_row():
 
 
 @pytest.mark.parametrize(("check", "limits", "good", "bad"), ROWS)
-def test_a_value_passes_or_is_refused_with_the_name_and_the_value(check, limits, good, bad):
+def test_a_value_passes_or_is_refused_with_the_name_and_the_value(
+    check, limits, good, bad
+):
     for value in good:
         check("field", value, *limits)
     for value in bad:

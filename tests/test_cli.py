@@ -19,8 +19,20 @@ from click.testing import CliRunner, Result
 from attacks import ATTACKS
 from experiments.cli import main
 from experiments.plan.methods import TABLES
-from experiments.report.listing.source import REQUIRED, Module, UnreadableError, fields_of, find
-from experiments.report.listing.texts import METHODS, THINGS, from_class, methods, things
+from experiments.report.listing.source import (
+    REQUIRED,
+    Module,
+    UnreadableError,
+    fields_of,
+    find,
+)
+from experiments.report.listing.texts import (
+    METHODS,
+    THINGS,
+    from_class,
+    methods,
+    things,
+)
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -56,7 +68,9 @@ def call(*words: object) -> Result:
 def child(*words: str) -> subprocess.CompletedProcess[str]:
     code = [sys.executable, "-X", "importtime", "-m", "experiments.cli", *words]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(code, env=env, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        code, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +123,13 @@ def test_typos_are_told_all_at_once_and_nothing_is_trained(tmp_path: Path):
 def test_dry_run_shows_the_cells_and_does_none(tmp_path: Path):
     (tmp_path / "g.toml").write_text(GRID)
     result = call(
-        "run", tmp_path / "g.toml", "-o", tmp_path / "logs", "--dry-run", "--set", "seeds=[0, 1, 2]"
+        "run",
+        tmp_path / "g.toml",
+        "-o",
+        tmp_path / "logs",
+        "--dry-run",
+        "--set",
+        "seeds=[0, 1, 2]",
     )
     assert result.exit_code == 0
     assert "6 scenes, 24 cells, 0 done, 0 failed" in result.output
@@ -182,12 +202,20 @@ def test_a_damaged_scene_stops_that_scene_alone(logs: Path, tmp_path: Path):
 def test_show_prints_what_a_log_holds(logs: Path):
     result = call("show", next(logs.rglob("scene.h5")))
     assert result.exit_code == 0
-    for part in ("kind: scene", "configuration:", '"seed"', "poison/role", "attributes:"):
+    for part in (
+        "kind: scene",
+        "configuration:",
+        '"seed"',
+        "poison/role",
+        "attributes:",
+    ):
         assert part in result.output
     assert call("show", next(logs.rglob("influence-*.h5"))).exit_code == 0
 
 
-@pytest.mark.parametrize("kind", [None, "attacks", "estimators", "detectors", "models", "datasets"])
+@pytest.mark.parametrize(
+    "kind", [None, "attacks", "estimators", "detectors", "models", "datasets"]
+)
 def test_list_names_everything_a_grid_can_name(kind: str | None):
     result = call("list", *([kind] if kind else []))
     assert result.exit_code == 0
@@ -199,9 +227,9 @@ def test_list_names_everything_a_grid_can_name(kind: str | None):
         "datasets": ["cifar10"],
     }
     for title, parts in expected.items():
-        assert all((part in result.output) == (kind in (None, title)) for part in parts), (
-            result.output
-        )
+        assert all(
+            (part in result.output) == (kind in (None, title)) for part in parts
+        ), result.output
 
 
 def test_list_tells_a_program_the_same():
@@ -215,8 +243,12 @@ def test_list_tells_a_program_the_same():
     assert told["attacks"]["patch"]["class"] == "attacks.patch:Patch"
     assert told["attacks"]["patch"]["fields"]["budget"] == 0.01
     assert "arXiv 1708.06733" in told["attacks"]["patch"]["about"]
-    marked = [name for name, entry in told["attacks"].items() if "experimental" in entry]
-    assert marked == [name for name, cls in ATTACKS.items() if hasattr(cls, "experimental")]
+    marked = [
+        name for name, entry in told["attacks"].items() if "experimental" in entry
+    ]
+    assert marked == [
+        name for name, cls in ATTACKS.items() if hasattr(cls, "experimental")
+    ]
     assert "Experimental: it may still change." in call("list", "attacks").stdout
 
 
@@ -233,7 +265,11 @@ def test_list_tells_a_program_the_same():
     ids=str,
 )
 def test_a_mistake_costs_a_line_and_a_hint(
-    words: tuple[str, ...], code: int, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    code: int,
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(tmp_path)
     result = call(*words)
@@ -246,7 +282,9 @@ def test_a_mistake_costs_a_line_and_a_hint(
 def test_an_unknown_device_is_refused(tmp_path: Path):
     (tmp_path / "g.toml").write_text(GRID)
     for device in ("gpu", "cuda:99", "meta"):
-        result = call("run", tmp_path / "g.toml", "-o", tmp_path / "logs", "--device", device)
+        result = call(
+            "run", tmp_path / "g.toml", "-o", tmp_path / "logs", "--device", device
+        )
         assert result.exit_code == 2
         assert f"--device {device}" in result.stderr
 
@@ -258,7 +296,9 @@ def test_debug_shows_the_traceback(tmp_path: Path):
 def check_demo(report: dict[str, list[dict]]) -> None:
     """What the demonstration is to show, means over its seeds."""
     victims = {
-        (r["settings"]["attack"]["name"], r["settings"]["attack"].get("budget")): r["metrics"]
+        (r["settings"]["attack"]["name"], r["settings"]["attack"].get("budget")): r[
+            "metrics"
+        ]
         for r in report["victims"]
     }
     assert victims["patch", 0.05]["asr"]["value"] >= 0.9
@@ -272,9 +312,13 @@ def check_demo(report: dict[str, list[dict]]) -> None:
         found = []
         for row in report["detections"]:
             attack, judge, by = (
-                row["settings"].get(kind) for kind in ("attack", "detector", "estimator")
+                row["settings"].get(kind)
+                for kind in ("attack", "detector", "estimator")
             )
-            wanted = (attack["name"], attack.get("budget")) in (("patch", 0.05), ("blend", 0.05))
+            wanted = (attack["name"], attack.get("budget")) in (
+                ("patch", 0.05),
+                ("blend", 0.05),
+            )
             if (
                 wanted
                 and judge["name"] == detector
@@ -302,7 +346,10 @@ def test_the_demo_meets_its_facts(tmp_path: Path):
     """Attack success, clean accuracy and detection on the demonstration, means over its seeds."""
     result = call("demo", "-o", tmp_path / "demo", "--workers", 2)
     assert result.exit_code == 0, result.output
-    assert {p.name for p in (tmp_path / "demo").glob("*.png")} == {"roc.png", "influence.png"}
+    assert {p.name for p in (tmp_path / "demo").glob("*.png")} == {
+        "roc.png",
+        "influence.png",
+    }
     rows = json.loads(call("evaluate", tmp_path / "demo", "--format", "json").stdout)
     check_demo(rows)
 
@@ -336,7 +383,9 @@ def test_what_reads_logs_needs_no_torch(logs: Path, words: tuple[str, ...]):
     assert "Traceback" not in done.stderr
 
 
-def test_status_tells_the_same_with_and_without_the_file_of_cells(logs: Path, tmp_path: Path):
+def test_status_tells_the_same_with_and_without_the_file_of_cells(
+    logs: Path, tmp_path: Path
+):
     told = call("status", logs).output
     copy = tmp_path / "logs"
     shutil.copytree(logs, copy)
@@ -393,7 +442,9 @@ def test_what_is_read_from_the_source_of_a_method_is_what_its_class_says():
         for name, cls in live.items():
             said = from_class(cls)
             assert told[name] == said, f"{title}: {name}"
-            assert repr(dict(told[name].fields)) == repr(dict(said.fields)), "1 is not 1.0"
+            assert repr(dict(told[name].fields)) == repr(dict(said.fields)), (
+                "1 is not 1.0"
+            )
 
 
 def test_what_is_read_from_the_source_of_a_model_or_data_set_is_its_first_line():
@@ -401,7 +452,8 @@ def test_what_is_read_from_the_source_of_a_model_or_data_set_is_its_first_line()
         module, _, table = target.partition(":")
         live = getattr(import_module(module), table)
         first = {
-            name: (inspect.getdoc(thing) or "").splitlines()[0] for name, thing in live.items()
+            name: (inspect.getdoc(thing) or "").splitlines()[0]
+            for name, thing in live.items()
         }
         assert things(title) == first
 

@@ -61,7 +61,9 @@ class Broken:
         return poisoned if changed is None else changed
 
 
-def put(field: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Poisoned]:
+def put(
+    field: str, make: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[..., Poisoned]:
     """Replaces one tensor of the result: role, origin, wanted, target_origin, or train.x, targets.y and the like."""
 
     def change(p: Poisoned, train: Dataset, test: Dataset) -> Poisoned:
@@ -135,7 +137,10 @@ CASES = [
     ("range", Broken(put("train.x", pixel(2, 1.001)))),
     ("range", Broken(put("targets.x", pixel(0, -0.001)))),
     ("clean", Broken(put("train.x", pixel(0, 0.5)))),
-    ("budget", Broken(put("origin", at(2, -1)))),  # a new row does not stand for a deleted one
+    (
+        "budget",
+        Broken(put("origin", at(2, -1))),
+    ),  # a new row does not stand for a deleted one
     ("range", Broken(put("train.x", at(2, 1.001)))),
     ("range", Broken(put("targets.x", at(0, -0.001)))),
     ("label", Broken(put("train.y", at(2, 4)))),
@@ -161,7 +166,10 @@ CASES = [
     ("inputs", Broken(brighten)),
     ("inputs", Broken(relabel_test)),
     ("random-state", Broken(lambda p, train, test: torch.rand(1) and None)),
-    ("random-state", Broken(lambda p, train, test: torch.set_default_dtype(torch.float64))),
+    (
+        "random-state",
+        Broken(lambda p, train, test: torch.set_default_dtype(torch.float64)),
+    ),
     ("random-state", Broken(lambda p, train, test: np.random.rand())),  # noqa: NPY002
     ("random-state", Broken(lambda p, train, test: random.random())),
     ("type", Broken(lambda p, train, test: (p.train, p.targets))),
@@ -194,7 +202,9 @@ def test_no_attack_is_blamed_for_a_fault_of_the_clean_data(fault, clean):
     owner, field, value, told = CLEAN_FAULTS[fault]
     faulty = dict(zip(("train", "test"), clean, strict=True))
     part = faulty[owner]
-    faulty[owner] = dataclasses.replace(part, **{field: at(5, value)(getattr(part, field))})
+    faulty[owner] = dataclasses.replace(
+        part, **{field: at(5, value)(getattr(part, field))}
+    )
     train, test = faulty.values()
 
     def never_called(*_):
@@ -256,7 +266,8 @@ def test_eps_bounds_every_pixel_but_those_that_a_trigger_covers(amount, clean):
     craft(Stamped(shift(amount), eps=0.25), train, clean[1], RECIPE, 0)
     for attack in (Stamped(shift(amount), eps=0.24), Broken(shift(amount), eps=0.25)):
         with pytest.raises(
-            PoisonError, match=r"eps: a pixel is more than eps .* in row 2 \(1 of 20 rows\)"
+            PoisonError,
+            match=r"eps: a pixel is more than eps .* in row 2 \(1 of 20 rows\)",
         ):
             craft(attack, train, clean[1], RECIPE, 0)
 
@@ -283,7 +294,9 @@ def test_feature_data_may_leave_the_unit_interval():
     role = torch.zeros(10, dtype=torch.uint8)
     points = torch.tensor([0])
     check_poisoned(
-        Poisoned(data, role, torch.arange(10), data.take(points), 1 - data.y[points], points),
+        Poisoned(
+            data, role, torch.arange(10), data.take(points), 1 - data.y[points], points
+        ),
         data,
         data,
     )
@@ -323,7 +336,8 @@ def test_lookup_finds_names_of_the_table_and_attributes_of_modules():
 
 
 @pytest.mark.parametrize(
-    ("typo", "meant"), [("pach", "patch"), ("blent", "blend"), ("label_flip", "label-flip")]
+    ("typo", "meant"),
+    [("pach", "patch"), ("blent", "blend"), ("label_flip", "label-flip")],
 )
 def test_a_typo_gets_the_nearest_name_and_the_whole_list(typo, meant):
     with pytest.raises(
@@ -344,8 +358,14 @@ def test_a_name_unlike_any_other_gets_no_suggestion():
     ("target", "message"),
     [
         ("no_such_module_anywhere:Attack", "cannot import 'no_such_module_anywhere'"),
-        ("poisonbench.no_such_module:Attack", "cannot import 'poisonbench.no_such_module'"),
-        ("poisonbench.data:NoSuchAttack", "module 'poisonbench.data' has no 'NoSuchAttack'"),
+        (
+            "poisonbench.no_such_module:Attack",
+            "cannot import 'poisonbench.no_such_module'",
+        ),
+        (
+            "poisonbench.data:NoSuchAttack",
+            "module 'poisonbench.data' has no 'NoSuchAttack'",
+        ),
         (":Attack", "importing '' raised ValueError"),
     ],
 )

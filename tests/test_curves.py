@@ -11,7 +11,11 @@ from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.rows import Row
-from experiments.report.pictures.success_curves import curve_figure, curves, success_curve
+from experiments.report.pictures.success_curves import (
+    curve_figure,
+    curves,
+    success_curve,
+)
 from poisonbench.errors import ConfigError
 
 RATES = {
@@ -47,13 +51,18 @@ def rows(folder: Path) -> list[Row]:
     return aggregate(rows_of(load_results(folder), "scene"))
 
 
-def test_a_curve_holds_the_values_of_its_axis_ascending_and_differs_from_others_in_its_name(run):
+def test_a_curve_holds_the_values_of_its_axis_ascending_and_differs_from_others_in_its_name(
+    run,
+):
     found = curves(rows(run), "budget")
-    assert list(found) == ["patch size=2", "patch size=3"]  # one value of blend is no curve
+    assert list(found) == [
+        "patch size=2",
+        "patch size=3",
+    ]  # one value of blend is no curve
     assert [point.x for point in found["patch size=2"]] == [0.01, 0.05, 0.1]
-    assert [point.row.metrics["asr"].value for point in found["patch size=2"]] == pytest.approx(
-        [0.3, 0.8, 1.0]
-    )
+    assert [
+        point.row.metrics["asr"].value for point in found["patch size=2"]
+    ] == pytest.approx([0.3, 0.8, 1.0])
 
 
 def test_any_numeric_hyperparameter_may_be_the_axis(run):
@@ -76,8 +85,12 @@ def test_the_figure_draws_the_means_their_bands_and_the_victims_without_poison(r
     figure = curve_figure(rows(run))
     upper, lower = figure.axes
     line = next(line for line in upper.lines if line.get_label() == "patch size=2")
-    np.testing.assert_allclose(line.get_xydata(), [(0.01, 0.3), (0.05, 0.8), (0.1, 1.0)])
-    low, high = curves(rows(run), "budget")["patch size=2"][1].row.metrics["asr"].interval
+    np.testing.assert_allclose(
+        line.get_xydata(), [(0.01, 0.3), (0.05, 0.8), (0.1, 1.0)]
+    )
+    low, high = (
+        curves(rows(run), "budget")["patch size=2"][1].row.metrics["asr"].interval
+    )
     outline = upper.collections[0].get_paths()[0].vertices
     assert {y for x, y in outline.tolist() if x == 0.05} == {low, high}
     assert low < 0.8 < high
@@ -98,17 +111,23 @@ def test_the_command_saves_the_picture_and_names_what_is_missing(run, tmp_path, 
     with pytest.raises(SystemExit) as code:
         main(["curve", str(run), "-o", str(path), "--axis", "alpha"])
     assert code.value.code == 2
-    assert "Error: no attack in the logs has two values of 'alpha'" in capsys.readouterr().err
+    assert (
+        "Error: no attack in the logs has two values of 'alpha'"
+        in capsys.readouterr().err
+    )
 
 
 def test_equal_logs_give_equal_pictures(run, tmp_path):
     first, second = (
-        success_curve(load_results(run), tmp_path / f"{i}.svg").read_text() for i in (1, 2)
+        success_curve(load_results(run), tmp_path / f"{i}.svg").read_text()
+        for i in (1, 2)
     )
     assert first.count("<path") == second.count("<path") > 10
 
 
-def test_a_budget_that_was_missed_is_drawn_where_it_was_achieved_and_says_what_was_asked(tmp_path):
+def test_a_budget_that_was_missed_is_drawn_where_it_was_achieved_and_says_what_was_asked(
+    tmp_path,
+):
     for budget, share in ((0.1, 0.1), (0.5, 0.2)):
         for seed in (0, 1):
             config = scene_config({"name": "patch", "budget": budget}, seed)
@@ -123,6 +142,8 @@ def test_a_budget_that_was_missed_is_drawn_where_it_was_achieved_and_says_what_w
 
 def test_another_axis_is_drawn_as_it_was_asked(tmp_path):
     for alpha in (0.1, 0.3):
-        write_scene(tmp_path, scene_config({"name": "blend", "budget": 0.5, "alpha": alpha}))
+        write_scene(
+            tmp_path, scene_config({"name": "blend", "budget": 0.5, "alpha": alpha})
+        )
     [points] = curves(rows(tmp_path), "alpha").values()
     assert [point.x for point in points] == [0.1, 0.3]

@@ -17,13 +17,22 @@ from poisonbench.errors import ConfigError, DataError
 from poisonbench.seeding import generator
 
 
-def test_digits_are_embedded_images_split_without_overlap(digits: tuple[Dataset, Dataset]):
+def test_digits_are_embedded_images_split_without_overlap(
+    digits: tuple[Dataset, Dataset],
+):
     train, test = digits
-    assert (len(train), len(test), train.shape, train.classes) == (1297, 500, (1, 8, 8), 10)
+    assert (len(train), len(test), train.shape, train.classes) == (
+        1297,
+        500,
+        (1, 8, 8),
+        10,
+    )
     assert float(train.x.min()) == 0
     assert float(train.x.max()) == 1
     rows = torch.cat([train.x, test.x]).flatten(1)
-    assert len(rows.unique(dim=0)) == len(rows), "an image stands in both parts, or twice"
+    assert len(rows.unique(dim=0)) == len(rows), (
+        "an image stands in both parts, or twice"
+    )
 
 
 def test_the_digits_are_split_in_the_order_of_their_own_stream_of_seed_0(
@@ -79,7 +88,9 @@ def test_a_subset_keeps_the_proportions_and_the_rows(digits: tuple[Dataset, Data
     train, _ = digits
     part = subset(train, 300, seed=4)
     assert len(part) == 300
-    share = part.y.bincount(minlength=10) / 300 - train.y.bincount(minlength=10) / len(train)
+    share = part.y.bincount(minlength=10) / 300 - train.y.bincount(minlength=10) / len(
+        train
+    )
     assert float(share.abs().max()) < 1 / 300 + 1e-6
     known = {x.numpy().tobytes() for x in train.x}
     assert all(x.numpy().tobytes() in known for x in part.x)
@@ -93,7 +104,9 @@ def test_a_subset_keeps_the_proportions_and_the_rows(digits: tuple[Dataset, Data
 def test_rows_are_taken_by_index_and_mask():
     data = Dataset(torch.arange(4.0)[:, None], torch.tensor([0, 1, 0, 1]), 2)
     assert torch.equal(data.take(data.y == 1).x.flatten(), torch.tensor([1.0, 3.0]))
-    assert torch.equal(data.take(torch.tensor([2, 0])).x.flatten(), torch.tensor([2.0, 0.0]))
+    assert torch.equal(
+        data.take(torch.tensor([2, 0])).x.flatten(), torch.tensor([2.0, 0.0])
+    )
     assert torch.equal(
         join([data, data.relabel(1 - data.y)]).y, torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
     )
@@ -118,7 +131,12 @@ def changed(tensor: torch.Tensor, row: int, value: float) -> torch.Tensor:
     [
         (torch.zeros(2, 3, dtype=torch.uint8), Y[:2], 2, "floating point.*divide|255"),
         (torch.zeros(2, 3, dtype=torch.int64), Y[:2], 2, "floating point"),
-        (torch.zeros(2, 3, dtype=torch.float16), Y[:2], 2, "float32 or float64, got .*float16"),
+        (
+            torch.zeros(2, 3, dtype=torch.float16),
+            Y[:2],
+            2,
+            "float32 or float64, got .*float16",
+        ),
         (torch.zeros(2), Y[:2], 2, "one row per instance"),
         (torch.zeros(2, 3), torch.zeros(2), 2, r"int64.*y\.long\(\)"),
         (torch.zeros(2, 3), Y[:2].view(2, 1), 2, "vector of int64"),
@@ -165,7 +183,10 @@ class Endless(torch.utils.data.IterableDataset):
 def pictures(x: torch.Tensor) -> list:
     """Images of bytes as those of PIL, grey where there is one channel."""
     arrays = [image.permute(1, 2, 0).numpy() for image in x]
-    return [Image.fromarray(array[..., 0] if array.shape[2] == 1 else array) for array in arrays]
+    return [
+        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        for array in arrays
+    ]
 
 
 @pytest.fixture
@@ -184,8 +205,14 @@ def own(monkeypatch: pytest.MonkeyPatch):
 BYTES = (X * 255).round().to(torch.uint8)
 GREY = BYTES[:, :1]
 PLAIN = (Dataset(X, Y, 3), Dataset(X[:3], Y[:3], 3))
-FROM_BYTES = (Dataset(BYTES.float() / 255, Y, 3), Dataset(BYTES[:3].float() / 255, Y[:3], 3))
-FROM_GREY = (Dataset(GREY.float() / 255, Y, 3), Dataset(GREY[:3].float() / 255, Y[:3], 3))
+FROM_BYTES = (
+    Dataset(BYTES.float() / 255, Y, 3),
+    Dataset(BYTES[:3].float() / 255, Y[:3], 3),
+)
+FROM_GREY = (
+    Dataset(GREY.float() / 255, Y, 3),
+    Dataset(GREY[:3].float() / 255, Y[:3], 3),
+)
 CONVERTIBLE = {
     "data sets": (PLAIN, PLAIN),
     "a list of data sets": (list(PLAIN), PLAIN),
@@ -194,7 +221,9 @@ CONVERTIBLE = {
     "arrays": (((X.numpy(), Y.numpy()), (X[:3].numpy(), Y[:3].numpy())), PLAIN),
     "lists of numbers": (((X.tolist(), Y.tolist()), (X[:3].tolist(), [0, 1, 2])), None),
     "read-only arrays": (
-        tuple((np.broadcast_to(x.numpy(), x.shape), y.numpy()) for x, y in ((X, Y), TEST)),
+        tuple(
+            (np.broadcast_to(x.numpy(), x.shape), y.numpy()) for x, y in ((X, Y), TEST)
+        ),
         PLAIN,
     ),
     "arrays of another byte order": (
@@ -206,14 +235,20 @@ CONVERTIBLE = {
         PLAIN,
     ),
     "tensors with gradients": (((X.clone().requires_grad_(), Y), TEST), PLAIN),
-    "small whole labels": (((X, Y.to(torch.uint8)), (X[:3], Y[:3].numpy().astype("int16"))), PLAIN),
+    "small whole labels": (
+        ((X, Y.to(torch.uint8)), (X[:3], Y[:3].numpy().astype("int16"))),
+        PLAIN,
+    ),
     "a TensorDataset": ((TensorDataset(X, Y), TensorDataset(*TEST)), PLAIN),
     "a subset of a TensorDataset": (
         (Subset(TensorDataset(X, Y), range(6)), TensorDataset(*TEST)),
         PLAIN,
     ),
     "a data set of torch": (
-        (Rows(list(zip(X, Y.tolist(), strict=True))), Rows(list(zip(*TEST, strict=True)))),
+        (
+            Rows(list(zip(X, Y.tolist(), strict=True))),
+            Rows(list(zip(*TEST, strict=True))),
+        ),
         PLAIN,
     ),
     "one part of each form": ((PLAIN[0], TEST), PLAIN),
@@ -235,7 +270,10 @@ CONVERTIBLE = {
     ),
     "features outside [0, 1]": (
         ((9 * X.flatten(1) - 4, Y), (9 * X[:3].flatten(1) - 4, Y[:3])),
-        (Dataset(9 * X.flatten(1) - 4, Y, 3), Dataset(9 * X[:3].flatten(1) - 4, Y[:3], 3)),
+        (
+            Dataset(9 * X.flatten(1) - 4, Y, 3),
+            Dataset(9 * X[:3].flatten(1) - 4, Y[:3], 3),
+        ),
     ),
     "images three pixels wide": (
         ((X[..., :3], Y), (X[:3, ..., :3], Y[:3])),
@@ -245,10 +283,15 @@ CONVERTIBLE = {
         (Dataset(X, Y, 4), Dataset(X[:3], Y[:3], 4)),
         (Dataset(X, Y, 4), Dataset(X[:3], Y[:3], 4)),
     ),
-    "a function with a default of its own": (lambda size=6: ((X[:size], Y[:size]), TEST), PLAIN),
+    "a function with a default of its own": (
+        lambda size=6: ((X[:size], Y[:size]), TEST),
+        PLAIN,
+    ),
     "a function with root and download": (
         lambda root, download: (
-            PLAIN if (root, download) == (Path("somewhere"), True) else pytest.fail("swapped")
+            PLAIN
+            if (root, download) == (Path("somewhere"), True)
+            else pytest.fail("swapped")
         ),
         PLAIN,
     ),
@@ -257,7 +300,9 @@ CONVERTIBLE = {
         PLAIN,
     ),
     "a function with two arguments of any name": (
-        lambda folder, fetch: PLAIN if (folder, fetch) == (Path("somewhere"), True) else None,
+        lambda folder, fetch: (
+            PLAIN if (folder, fetch) == (Path("somewhere"), True) else None
+        ),
         PLAIN,
     ),
 }
@@ -270,7 +315,9 @@ FLOATS_OF = {
 @pytest.mark.parametrize("form", CONVERTIBLE)
 def test_what_needs_no_guess_becomes_the_plain_data_set(form: str, own):
     found, plain = CONVERTIBLE[form]
-    for part, rows, given in zip(own(found), (6, 3), plain or (None, None), strict=True):
+    for part, rows, given in zip(
+        own(found), (6, 3), plain or (None, None), strict=True
+    ):
         x = given.x if given else FLOATS_OF[form][0][:rows]
         assert part.x.dtype == (given.x.dtype if given else FLOATS_OF[form][1])
         assert torch.equal(part.x, x)
@@ -295,44 +342,100 @@ WRONG = [  # what the function returns, words of the fault, words of the way out
         "test set is not finite in row 2",
         "isfinite",
     ),
-    (((changed(X.flatten(1), 1, -torch.inf), Y), (X[:3].flatten(1), Y[:3])), "row 1", "isfinite"),
-    (((X * 255, Y), TEST), "pixels from .* to 25[45].*images lie in", "^divide by 255$"),
+    (
+        ((changed(X.flatten(1), 1, -torch.inf), Y), (X[:3].flatten(1), Y[:3])),
+        "row 1",
+        "isfinite",
+    ),
+    (
+        ((X * 255, Y), TEST),
+        "pixels from .* to 25[45].*images lie in",
+        "^divide by 255$",
+    ),
     (((X * 65535, Y), TEST), "training set has pixels", "^divide by 65535$"),
     (((changed(X * 16, 0, 16), Y), TEST), "training set has pixels", "^divide by 16$"),
     (((X, Y), (X[:3] * 255, Y[:3])), "test set has pixels", "divide by 255"),
-    (((NORMALISED, Y), TEST), "training set has pixels from -", r"\(0.2470, 0.2435, 0.2616\)"),
-    (((NORMALISED, Y), TEST), "training set has pixels from -", r"mean \(0.4914, 0.4822, 0.4465\)"),
+    (
+        ((NORMALISED, Y), TEST),
+        "training set has pixels from -",
+        r"\(0.2470, 0.2435, 0.2616\)",
+    ),
+    (
+        ((NORMALISED, Y), TEST),
+        "training set has pixels from -",
+        r"mean \(0.4914, 0.4822, 0.4465\)",
+    ),
     (((changed(2 * X - 1, 0, -1.0), Y), TEST), "pixels from -1 to", "deviation .*mean"),
     (((changed(X, 0, 1.001), Y), TEST), "pixels from .* to 1.001", "clamp"),
     (((changed(X, 0, -0.001), Y), TEST), "pixels from -0.001", "clamp"),
-    (((HWC, Y), (HWC[:3], Y[:3])), r"\(8, 8, 3\).*looks like height", r"permute\(0, 3, 1, 2\)"),
-    (((HWC.numpy(), Y), (HWC[:3].numpy(), Y[:3])), "looks like height", r"transpose\(0, 3, 1, 2\)"),
+    (
+        ((HWC, Y), (HWC[:3], Y[:3])),
+        r"\(8, 8, 3\).*looks like height",
+        r"permute\(0, 3, 1, 2\)",
+    ),
+    (
+        ((HWC.numpy(), Y), (HWC[:3].numpy(), Y[:3])),
+        "looks like height",
+        r"transpose\(0, 3, 1, 2\)",
+    ),
     (((X, Y + 1), (X[:3], Y[:3] + 1)), "labels are 1, 2, 3", "^subtract 1: y - 1"),
     ((Dataset(X, Y + 1, 3), PLAIN[1]), "label 3 in row 2.*from 1 to 3", "subtract 1"),
-    ((Dataset(X, Y - 1, 3), PLAIN[1]), "label -1 in row 0.*2 of 6 rows", "return_inverse"),
+    (
+        (Dataset(X, Y - 1, 3), PLAIN[1]),
+        "label -1 in row 0.*2 of 6 rows",
+        "return_inverse",
+    ),
     (((X, 5 * Y), (X[:3], 5 * Y[:3])), "labels are 0, 5, 10", "return_inverse"),
-    (((X, Y), (X[:3], Y[:3] + 1000)), r"labels are 0, 1, 2, 1000", "Dataset\\(x, y, classes\\)"),
+    (
+        ((X, Y), (X[:3], Y[:3] + 1000)),
+        r"labels are 0, 1, 2, 1000",
+        "Dataset\\(x, y, classes\\)",
+    ),
     (
         ((X, NAMES), (X[:3], NAMES[:3])),
         "y of the training set holds texts, such as 'cat'",
         "inverse",
     ),
-    (((X, Y), (X[:3], NAMES[:3].tolist())), "y of the test set holds texts", "return_inverse"),
+    (
+        ((X, Y), (X[:3], NAMES[:3].tolist())),
+        "y of the test set holds texts",
+        "return_inverse",
+    ),
     (((X, Y.float()), TEST), "y of the training set is torch.float32", r"y\.long\(\)"),
     (((X, torch.eye(3)[Y]), TEST), r"y of .* has shape \(6, 3\)", r"y\.argmax\(1\)"),
     (((X, Y[:, None]), TEST), r"y of .* has shape \(6, 1\)", r"reshape\(-1\)"),
-    (((X.flatten(1).byte(), Y), TEST), "x of the training set is torch.uint8", r"x\.float\(\)"),
+    (
+        ((X.flatten(1).byte(), Y), TEST),
+        "x of the training set is torch.uint8",
+        r"x\.float\(\)",
+    ),
     (((BYTES[:, 0], Y), TEST), r"uint8 of shape \(6, 8, 8\)", r"x\[:, None\]"),
-    (((BYTES.long(), Y), TEST), "x of the training set is torch.int64", "the value of white"),
+    (
+        ((BYTES.long(), Y), TEST),
+        "x of the training set is torch.int64",
+        "the value of white",
+    ),
     (((X > 0.5, Y), TEST), "x of the training set is torch.bool", r"x\.float\(\)"),
-    (((X.numpy() + 1j, Y), TEST), "x of the training set is .* of type complex", "give numbers"),
+    (
+        ((X.numpy() + 1j, Y), TEST),
+        "x of the training set is .* of type complex",
+        "give numbers",
+    ),
     (
         ((X, Y), (X[:3].double(), Y[:3])),
         "float64 in the test set and torch.float32",
         "convert both",
     ),
-    (((X, Y), (X[:3, :, :7], Y[:3])), r"test instances have shape \(3, 7, 8\)", "resizing"),
-    ((PLAIN[0], Dataset(X[:3], Y[:3], 4)), "test set has 4 classes, the training set 3", "same"),
+    (
+        ((X, Y), (X[:3, :, :7], Y[:3])),
+        r"test instances have shape \(3, 7, 8\)",
+        "resizing",
+    ),
+    (
+        (PLAIN[0], Dataset(X[:3], Y[:3], 4)),
+        "test set has 4 classes, the training set 3",
+        "same",
+    ),
     (((X, Y[:5]), TEST), "x has 6 rows, y has 5", "one label per instance"),
     (((X[:, 0, 0, 0], Y), TEST), "got shape", "one row per instance"),
     (((X[:0], Y[:0]), TEST), "training set has no rows", "at least one"),
@@ -340,14 +443,26 @@ WRONG = [  # what the function returns, words of the fault, words of the way out
     ((Rows([]), Rows([])), "training set has no rows", "at least one"),
     (((X, Y * 0), (X[:3], Y[:3] * 0)), "one class alone", "two classes"),
     (((X[:, :, :0], Y), (X[:3, :, :0], Y[:3])), "without a value", "give each"),
-    ((X, Y), r"training set is Tensor of shape \(6, 3, 8, 8\)", r"return \(train, test\)"),
-    ((X, Y, X[:3], Y[:3]), r"a tuple of 4 \(Tensor, Tensor, Tensor, Tensor\)", "return"),
+    (
+        (X, Y),
+        r"training set is Tensor of shape \(6, 3, 8, 8\)",
+        r"return \(train, test\)",
+    ),
+    (
+        (X, Y, X[:3], Y[:3]),
+        r"a tuple of 4 \(Tensor, Tensor, Tensor, Tensor\)",
+        "return",
+    ),
     (TensorDataset(X, Y), "it gave TensorDataset, not a pair", "return"),
     (None, "it gave NoneType, not a pair", "return"),
     (((X, Y, Y), TEST), r"training set is a tuple of 3", "return"),
     ((Endless(), Endless()), "Endless without a length", "read it"),
     ((Rows([{"x": X[0]}]), TEST), "row 0 of the training set is dict", "return"),
-    ((Rows([(X[0], 0), (X[1, :, :7], 1)]), TEST), "row 1 .* shape .* row 0", "one shape"),
+    (
+        (Rows([(X[0], 0), (X[1, :, :7], 1)]), TEST),
+        "row 1 .* shape .* row 0",
+        "one shape",
+    ),
     ((([[0.1, 0.2], [0.3]], [0, 1]), TEST), "no array of one shape", "bring all rows"),
     (lambda size: PLAIN, "must be called with size", "give the others a default"),
     (lambda a, b, c: PLAIN, "must be called with a, b, c", "give the others a default"),
@@ -357,7 +472,9 @@ WRONG = [  # what the function returns, words of the fault, words of the way out
 
 
 @pytest.mark.parametrize(("found", "fault", "way"), WRONG, ids=range(len(WRONG)))
-def test_a_wrong_data_set_is_blamed_by_name_with_the_way_out(found, fault: str, way: str, own):
+def test_a_wrong_data_set_is_blamed_by_name_with_the_way_out(
+    found, fault: str, way: str, own
+):
     with pytest.raises(DataError, match=fault) as caught:
         own(found)
     assert caught.value.message.startswith("data set 'own_data:make': ")

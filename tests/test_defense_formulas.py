@@ -60,7 +60,9 @@ def doubles(*values: float) -> Tensor:
 
 def as_they_are(x: Tensor, y: Tensor, classes: int) -> Trace:
     """A run whose features are the instances themselves."""
-    return train(Dataset(x, y, classes), Recipe("linear", epochs=1, checkpoints=1), seed=0)
+    return train(
+        Dataset(x, y, classes), Recipe("linear", epochs=1, checkpoints=1), seed=0
+    )
 
 
 # scales, counted by hand
@@ -86,13 +88,23 @@ def test_mad_and_qn_of_a_few_values_by_hand() -> None:
 def test_surprise_beyond_the_quantile_is_an_exponential_tail_by_hand() -> None:
     """Of 0..99 the 80 % quantile is 79; the 20 above exceed it by 1..20, 10.5 on the mean."""
     clean = torch.arange(100, dtype=torch.float64)
-    assert float(surprise(doubles(100), clean)) == pytest.approx(math.log(5) + 21 / 10.5)
-    assert float(surprise(doubles(79.5), clean)) == pytest.approx(math.log(5) + 0.5 / 10.5)
-    assert float(surprise(doubles(78.5), clean)) == pytest.approx(-math.log(21.5 / 101), rel=1e-6)
-    assert float(surprise(doubles(-1), clean)) == pytest.approx(-math.log(100.5 / 101), rel=1e-4)
+    assert float(surprise(doubles(100), clean)) == pytest.approx(
+        math.log(5) + 21 / 10.5
+    )
+    assert float(surprise(doubles(79.5), clean)) == pytest.approx(
+        math.log(5) + 0.5 / 10.5
+    )
+    assert float(surprise(doubles(78.5), clean)) == pytest.approx(
+        -math.log(21.5 / 101), rel=1e-6
+    )
+    assert float(surprise(doubles(-1), clean)) == pytest.approx(
+        -math.log(100.5 / 101), rel=1e-4
+    )
 
 
-def test_three_surprises_together_are_their_sum_less_the_orders_they_could_come_in() -> None:
+def test_three_surprises_together_are_their_sum_less_the_orders_they_could_come_in() -> (
+    None
+):
     one, two, three = 0.5, 1.5, 2.0
     s = one + two + three
     stacked = torch.stack([doubles(one), doubles(two), doubles(three)])
@@ -122,13 +134,18 @@ def test_the_rows_that_sum_to_a_lead_are_counted_with_a_share_of_the_last() -> N
 
 
 @pytest.mark.parametrize("units", ["loss", "margin"])
-def test_removal_support_by_the_sum_is_its_definition_in_loops(units, vectors: Evidence) -> None:
+def test_removal_support_by_the_sum_is_its_definition_in_loops(
+    units, vectors: Evidence
+) -> None:
     assert vectors.influence is not None
     scaled = replace(vectors, influence=0.05 * vectors.influence)
     logits = predict(vectors.trace.model(), vectors.test.x).tolist()
     expected = []
     for row, label, values in zip(
-        logits, vectors.test.y.tolist(), (0.05 * vectors.influence).tolist(), strict=True
+        logits,
+        vectors.test.y.tolist(),
+        (0.05 * vectors.influence).tolist(),
+        strict=True,
     ):
         others = [v for c, v in enumerate(row) if c != label]
         margin = row[label] - math.log(sum(math.exp(v) for v in others))
@@ -150,7 +167,9 @@ def test_only_the_first_rows_are_looked_at_where_few_may_leave() -> None:
         assert float(many[:10].min()) > -0.5, order
 
 
-def test_the_pool_of_the_adaptive_order_is_four_candidates_for_each_row_that_may_leave() -> None:
+def test_the_pool_of_the_adaptive_order_is_four_candidates_for_each_row_that_may_leave() -> (
+    None
+):
     """With one row to leave, the best of the four most influential of the label goes."""
     evidence = planted()
     assert evidence.influence is not None
@@ -184,7 +203,9 @@ def test_the_deep_knn_detector_is_its_definition_in_loops(
     assert close(DeepKNN(k)(vectors), expected)
 
 
-def test_a_row_leans_by_its_distances_to_both_centres_times_the_difference_in_size() -> None:
+def test_a_row_leans_by_its_distances_to_both_centres_times_the_difference_in_size() -> (
+    None
+):
     line = [0.0, 0.1, 0.2, 0.3, 0.5, 4.0, 4.4]
     x = torch.zeros(7, 2, dtype=torch.float64)
     x[:, 0] = doubles(*line)
@@ -209,7 +230,9 @@ def test_activation_clustering_keeps_the_first_principal_components_alone() -> N
     assert scores[4:].tolist() == pytest.approx([-1 / 3] * 8)
 
 
-def test_spectre_scores_the_whitened_first_components_of_each_class(vectors: Evidence) -> None:
+def test_spectre_scores_the_whitened_first_components_of_each_class(
+    vectors: Evidence,
+) -> None:
     """Components by numpy; a quarter of the rows caps them, and .65 of the rows are central."""
     trace = vectors.trace
     rows = features_of(trace, "penultimate", trace.train).numpy()
@@ -224,7 +247,9 @@ def test_spectre_scores_the_whitened_first_components_of_each_class(vectors: Evi
             parts = torch.from_numpy(apart @ axes[:, ::-1][:, :k].copy())
             white = whitened(parts, max(int(0.65 * len(own)), k + 2))
             scores = que(white, 4.0)
-            assert torch.allclose(found[trace.train.y == label], scores, rtol=1e-5, atol=1e-8)
+            assert torch.allclose(
+                found[trace.train.y == label], scores, rtol=1e-5, atol=1e-8
+            )
 
 
 # influence
@@ -258,7 +283,9 @@ def test_concentration_within_the_label_does_not_see_the_other_rows(
     assert not torch.equal(everything(moved), everything(vectors))
 
 
-def test_tail_heaviness_needs_two_trusted_points_with_finite_influence(vectors: Evidence) -> None:
+def test_tail_heaviness_needs_two_trusted_points_with_finite_influence(
+    vectors: Evidence,
+) -> None:
     assert vectors.influence is not None
     assert vectors.trusted is not None
     influence = vectors.influence.clone()
@@ -268,7 +295,9 @@ def test_tail_heaviness_needs_two_trusted_points_with_finite_influence(vectors: 
     detector = TailHeaviness(standardise="reference")
     with (
         pytest.warns(UserWarning, match="not finite"),
-        pytest.raises(ValueError, match="at least 2 trusted points need finite influence, got 1"),
+        pytest.raises(
+            ValueError, match="at least 2 trusted points need finite influence, got 1"
+        ),
     ):
         detector(broken)
 
@@ -276,7 +305,9 @@ def test_tail_heaviness_needs_two_trusted_points_with_finite_influence(vectors: 
 def test_an_eighth_is_cropped_from_every_side_and_the_rest_enlarged() -> None:
     x = torch.zeros(1, 1, 16, 24, dtype=torch.float64)
     x[..., 2:14, 3:21] = 1.0
-    assert bool((crop(x) == 1).all()), "2 of 16 pixels from above and below, 3 of 24 from the sides"
+    assert bool((crop(x) == 1).all()), (
+        "2 of 16 pixels from above and below, 3 of 24 from the sides"
+    )
     x[..., 2, :] = 0.0
     assert not bool((crop(x) == 1).all()), "the third row stays"
 
@@ -323,12 +354,16 @@ def test_filter_retrain_removes_the_top_share_and_never_all(
 
 def test_filter_retrain_keeps_rows_without_a_score(vectors: Evidence) -> None:
     few = replace(vectors, trace=replace(vectors.trace, train=random_data(4, (8,), 3)))
-    with pytest.warns(UserWarning, match="2 of 4 rows have a score that is not finite: they stay"):
+    with pytest.warns(
+        UserWarning, match="2 of 4 rows have a score that is not finite: they stay"
+    ):
         done = filtered(0.9, doubles(1, torch.nan, torch.inf, 2), few)
     assert done.keep.tolist() == [False, True, True, False]
 
 
-def driven_in_loops(detector: TargetDriven, evidence: Evidence, label: int) -> list[set[int]]:
+def driven_in_loops(
+    detector: TargetDriven, evidence: Evidence, label: int
+) -> list[set[int]]:
     """Rows gone after each round, for points that keep their label: influence does not change."""
     assert evidence.influence is not None
     flagged = [j for j, y in enumerate(evidence.test.y.tolist()) if y == label]
@@ -362,7 +397,11 @@ def driven(
     flags[(evidence.test.y != label).nonzero()[:2]] = True
 
     def by_row(run: Trace, points: Dataset) -> Tensor:
-        kept = masks[-1] if masks else torch.ones(len(evidence.trace.train), dtype=torch.bool)
+        kept = (
+            masks[-1]
+            if masks
+            else torch.ones(len(evidence.trace.train), dtype=torch.bool)
+        )
         assert len(run.train) == int(kept.sum())
         rows = [int((evidence.test.x == x).all(1).nonzero()[0]) for x in points.x]
         return influence[rows][:, kept]
@@ -392,7 +431,9 @@ def test_target_driven_stops_before_it_removes_more_than_its_share_of_the_label(
     assert set((~done.keep).nonzero().squeeze(1).tolist()) == set(range(120, 132))
 
 
-def test_target_driven_is_content_where_few_enough_points_stay(vectors: Evidence) -> None:
+def test_target_driven_is_content_where_few_enough_points_stay(
+    vectors: Evidence,
+) -> None:
     """All 15 points stay: more than .9 of them, so one round follows another, up to `rounds`."""
     done, _ = driven(TargetDriven(50.0, 0.9, rounds=2, stay=0.9, most=0.9), vectors, 2)
     assert done.retrainings == 2
@@ -401,7 +442,9 @@ def test_target_driven_is_content_where_few_enough_points_stay(vectors: Evidence
         assert done.retrainings == rounds, "15 points are flagged"
 
 
-def test_target_driven_leaves_points_without_finite_influence_out(vectors: Evidence) -> None:
+def test_target_driven_leaves_points_without_finite_influence_out(
+    vectors: Evidence,
+) -> None:
     assert vectors.influence is not None
     influence = vectors.influence.clone()
     influence[0, 5] = torch.nan
@@ -409,7 +452,9 @@ def test_target_driven_leaves_points_without_finite_influence_out(vectors: Evide
     rest = torch.arange(len(influence)) > 0
     without = replace(vectors, test=vectors.test.take(rest), influence=influence[rest])
     detector = TargetDriven(2.0, 1.0, rounds=1, most=0.9)
-    with pytest.warns(UserWarning, match="1 of 10 points have an influence that is not finite"):
+    with pytest.warns(
+        UserWarning, match="1 of 10 points have an influence that is not finite"
+    ):
         done, _ = driven(detector, broken, 0)
     assert torch.equal(done.keep, driven(detector, without, 0)[0].keep)
     nothing = replace(vectors, influence=torch.full_like(influence, torch.nan))
@@ -418,7 +463,8 @@ def test_target_driven_leaves_points_without_finite_influence_out(vectors: Evide
 
 
 @pytest.mark.parametrize(
-    ("share", "kept"), [(0.0, [1, 2]), (0.5, [1, 2]), (0.75, [2]), (0.9, [2]), (1.0, [])]
+    ("share", "kept"),
+    [(0.0, [1, 2]), (0.5, [1, 2]), (0.75, [2]), (0.9, [2]), (1.0, [])],
 )
 def test_kept_labels_are_those_that_more_than_a_share_of_their_points_have(
     share: float, kept: list[int], vectors: Evidence
@@ -478,7 +524,9 @@ def test_a_trace_in_the_place_of_the_evidence_is_refused_in_one_line(
     name: str, vectors: Evidence
 ) -> None:
     for wrong in (vectors.trace, vectors.trace.model(), None):
-        with pytest.raises(TypeError, match=r"evidence must be an Evidence\(trace, test\)") as told:
+        with pytest.raises(
+            TypeError, match=r"evidence must be an Evidence\(trace, test\)"
+        ) as told:
             JUDGES[name]()(wrong)
         assert "\n" not in str(told.value)
 
@@ -531,7 +579,9 @@ def test_a_certifier_refuses_data_sets_without_rows_and_what_is_none(name: str) 
         certifier(data, data.x, recipe, 0)
 
 
-def test_strip_needs_two_trusted_points_as_none_is_laid_over_itself(images: Evidence) -> None:
+def test_strip_needs_two_trusted_points_as_none_is_laid_over_itself(
+    images: Evidence,
+) -> None:
     one = torch.zeros(len(images.test), dtype=torch.bool)
     one[20] = True
     with pytest.raises(ValueError, match="at least 2 trusted probe points, got 1"):

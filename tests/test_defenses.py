@@ -24,7 +24,13 @@ from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
 from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
-from defenses.detectors.influence_collapse import InfluenceCollapse, blur, crop, falls, flip
+from defenses.detectors.influence_collapse import (
+    InfluenceCollapse,
+    blur,
+    crop,
+    falls,
+    flip,
+)
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
@@ -123,9 +129,15 @@ def images() -> Evidence:
 
 
 @pytest.fixture
-def evidence(request: pytest.FixtureRequest, vectors: Evidence, images: Evidence) -> Evidence:
+def evidence(
+    request: pytest.FixtureRequest, vectors: Evidence, images: Evidence
+) -> Evidence:
     """The example that the test's row works on."""
-    row = request.node.callspec.params.get("row") if hasattr(request.node, "callspec") else None
+    row = (
+        request.node.callspec.params.get("row")
+        if hasattr(request.node, "callspec")
+        else None
+    )
     return images if row is not None and row.images else vectors
 
 
@@ -133,7 +145,9 @@ def at(evidence: Evidence, index: Tensor) -> Evidence:
     """The same with these probe points alone, in this order."""
     influence = None if evidence.influence is None else evidence.influence[index]
     trusted = None if evidence.trusted is None else evidence.trusted[index]
-    return replace(evidence, test=evidence.test.take(index), influence=influence, trusted=trusted)
+    return replace(
+        evidence, test=evidence.test.take(index), influence=influence, trusted=trusted
+    )
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -162,7 +176,10 @@ def test_contract(row: Row, evidence: Evidence) -> None:
     }
     hidden = {"influence": "influence", "reference": "trusted", "oracle": "role"}
     seen = replace(
-        evidence, **{field: None for use, field in hidden.items() if use not in row.detector.uses}
+        evidence,
+        **{
+            field: None for use, field in hidden.items() if use not in row.detector.uses
+        },
     )
     before = None if evidence.influence is None else evidence.influence.clone()
     state = torch.random.get_rng_state()
@@ -175,7 +192,9 @@ def test_contract(row: Row, evidence: Evidence) -> None:
     assert before is None or torch.equal(before, influence_of(evidence)), (
         "the influence was changed in place"
     )
-    assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
+    assert torch.equal(state, torch.random.get_rng_state()), (
+        "the global generator was used"
+    )
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.sees], ids=name)
@@ -185,7 +204,9 @@ def test_larger_scores_mean_more_suspicious(row: Row, evidence: Evidence) -> Non
 
 
 @pytest.mark.parametrize("row", ORDERLY, ids=name)
-def test_the_order_of_the_training_rows_does_not_matter(row: Row, evidence: Evidence) -> None:
+def test_the_order_of_the_training_rows_does_not_matter(
+    row: Row, evidence: Evidence
+) -> None:
     order = torch.randperm(len(evidence.trace.train), generator=generator(2, "order"))
     trace = replace(evidence.trace, train=evidence.trace.train.take(order))
     influence = None if evidence.influence is None else evidence.influence[:, order]
@@ -194,7 +215,9 @@ def test_the_order_of_the_training_rows_does_not_matter(row: Row, evidence: Evid
 
 
 @pytest.mark.parametrize("row", ORDERLY, ids=name)
-def test_the_order_of_the_probe_points_does_not_matter(row: Row, evidence: Evidence) -> None:
+def test_the_order_of_the_probe_points_does_not_matter(
+    row: Row, evidence: Evidence
+) -> None:
     order = torch.randperm(len(evidence.test), generator=generator(3, "order"))
     assert close(row.detector(at(evidence, order)), row.detector(evidence)[order])
 
@@ -204,22 +227,39 @@ def test_the_other_probe_points_matter_only_where_uses_says_so(
     row: Row, evidence: Evidence
 ) -> None:
     assert evidence.trusted is not None
-    part = ((torch.arange(len(evidence.test)) % 3 == 0) | evidence.trusted).nonzero().squeeze(1)
+    part = (
+        ((torch.arange(len(evidence.test)) % 3 == 0) | evidence.trusted)
+        .nonzero()
+        .squeeze(1)
+    )
     alone = row.detector(at(evidence, part))
     assert (
-        close(alone, row.detector(evidence)[part]) == row.each == ("probe" not in row.detector.uses)
+        close(alone, row.detector(evidence)[part])
+        == row.each
+        == ("probe" not in row.detector.uses)
     )
 
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in BY_INFLUENCE if row.each and row.free and "reference" not in row.detector.uses],
+    [
+        row
+        for row in BY_INFLUENCE
+        if row.each and row.free and "reference" not in row.detector.uses
+    ],
     ids=name,
 )
-def test_units_of_a_points_influence_do_not_matter(row: Row, evidence: Evidence) -> None:
+def test_units_of_a_points_influence_do_not_matter(
+    row: Row, evidence: Evidence
+) -> None:
     g = generator(4, "affine")
-    a, b = (torch.rand((len(evidence.test), 1), generator=g, dtype=torch.float64) for _ in range(2))
-    moved = replace(evidence, influence=(0.1 + 9 * a) * influence_of(evidence) + 10 * row.shift * b)
+    a, b = (
+        torch.rand((len(evidence.test), 1), generator=g, dtype=torch.float64)
+        for _ in range(2)
+    )
+    moved = replace(
+        evidence, influence=(0.1 + 9 * a) * influence_of(evidence) + 10 * row.shift * b
+    )
     assert close(row.detector(moved), row.detector(evidence))
 
 
@@ -240,7 +280,9 @@ def test_influence_that_is_not_finite_gives_no_score_and_a_warning(
     assert close(scores[rest], without)
     with pytest.warns(UserWarning, match="40 of 40"):
         assert (
-            row.detector(replace(evidence, influence=torch.full_like(influence, bad))).isnan().all()
+            row.detector(replace(evidence, influence=torch.full_like(influence, bad)))
+            .isnan()
+            .all()
         )
 
 
@@ -249,7 +291,9 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
     with pytest.raises(ValueError, match="needs the influence"):
         row.detector(replace(evidence, influence=None))
     m, n = influence_of(evidence).shape
-    with pytest.raises(ValueError, match=rf"shape \(m, n\) = \({m}, {n}\), got \({m}, {n - 1}\)"):
+    with pytest.raises(
+        ValueError, match=rf"shape \(m, n\) = \({m}, {n}\), got \({m}, {n - 1}\)"
+    ):
         row.detector(replace(evidence, influence=influence_of(evidence)[:, 1:]))
 
 
@@ -258,20 +302,29 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
     [
         (lambda: TailHeaviness(0), "k must be at least 1, got 0"),
         (lambda: TailHeaviness(scale="iqr"), "scale must be one of qn, mad, got 'iqr'"),
-        (lambda: TailHeaviness(scope="class"), "scope must be one of label, all, got 'class'"),
+        (
+            lambda: TailHeaviness(scope="class"),
+            "scope must be one of label, all, got 'class'",
+        ),
         (
             lambda: TailHeaviness(standardise="both"),
             "standardise must be one of row, two-way, reference, got 'both'",
         ),
         (lambda: SupportWithoutTheFew(few=0), "few must be at least 1, got 0"),
-        (lambda: SupportWithoutTheFew(neighbours=-1), "neighbours must be at least 1, got -1"),
+        (
+            lambda: SupportWithoutTheFew(neighbours=-1),
+            "neighbours must be at least 1, got -1",
+        ),
         (
             lambda: SupportWithoutTheFew(layer="first"),
             "layer must be one of inner, penultimate, got 'first'",
         ),
         (lambda: TopMass(k=0), "k must be at least 1, got 0"),
         (lambda: Gini("class"), "scope must be one of label, all, got 'class'"),
-        (lambda: ClassSimilarity("first"), "layer must be one of inner, penultimate, got 'first'"),
+        (
+            lambda: ClassSimilarity("first"),
+            "layer must be one of inner, penultimate, got 'first'",
+        ),
         (lambda: DeepKNN(0), "neighbours must be at least 1, got 0"),
         (lambda: ForeignOrFragile(1.5), r"foreign must lie in \[0, 1\], got 1.5"),
         (lambda: InfluenceCollapse(0), "k must be at least 1, got 0"),
@@ -318,10 +371,14 @@ def tail_in_loops(detector: TailHeaviness, evidence: Evidence) -> list[float]:
     scores = []
     for row, label in zip(rows, evidence.test.y.tolist(), strict=True):
         values = [
-            v for v, y in zip(row, labels, strict=True) if detector.scope == "all" or y == label
+            v
+            for v, y in zip(row, labels, strict=True)
+            if detector.scope == "all" or y == label
         ]
         middle, width = statistics.median(values), scale_of(values, detector.scale)
-        scores.append(sorted(((v - middle) / width for v in values), reverse=True)[detector.k - 1])
+        scores.append(
+            sorted(((v - middle) / width for v in values), reverse=True)[detector.k - 1]
+        )
     return scores
 
 
@@ -334,7 +391,9 @@ def test_tail_heaviness_is_its_definition_in_loops(
 ) -> None:
     detector = TailHeaviness(k, scale, scope, standardise)
     part = at(evidence, torch.arange(2, len(evidence.test), 4))
-    assert close(detector(part), torch.tensor(tail_in_loops(detector, part), dtype=torch.float64))
+    assert close(
+        detector(part), torch.tensor(tail_in_loops(detector, part), dtype=torch.float64)
+    )
 
 
 def test_tail_heaviness_gives_no_score_to_a_label_with_fewer_than_k_rows(
@@ -343,22 +402,29 @@ def test_tail_heaviness_gives_no_score_to_a_label_with_fewer_than_k_rows(
     labels = evidence.trace.train.y.clone()
     labels[(labels == 2).nonzero()[4:]] = 1  # four rows of label 2 are left
     moved = replace(
-        evidence, trace=replace(evidence.trace, train=evidence.trace.train.relabel(labels))
+        evidence,
+        trace=replace(evidence.trace, train=evidence.trace.train.relabel(labels)),
     )
-    with pytest.warns(UserWarning, match="a tail of k = 5 needs 5 training rows, there are 4"):
+    with pytest.warns(
+        UserWarning, match="a tail of k = 5 needs 5 training rows, there are 4"
+    ):
         scores = TailHeaviness(5)(moved)
     assert torch.equal(scores.isnan(), evidence.test.y == 2)
     assert TailHeaviness(4)(moved).isfinite().all()
 
 
 @pytest.mark.parametrize("scale", ["qn", "mad"])
-def test_tail_heaviness_floors_a_scale_of_zero_with_a_warning(scale, evidence: Evidence) -> None:
+def test_tail_heaviness_floors_a_scale_of_zero_with_a_warning(
+    scale, evidence: Evidence
+) -> None:
     influence = influence_of(evidence).clone()
     influence[0] = 0
     influence[0, -POISONED:] = 5.0  # all but 12 of the rows tie
     influence[1] = 2.5  # constant
     tied = replace(evidence, influence=influence)
-    with pytest.warns(UserWarning, match="more than half of the values tie in 2 of 10 rows"):
+    with pytest.warns(
+        UserWarning, match="more than half of the values tie in 2 of 10 rows"
+    ):
         scores = TailHeaviness(5, scale)(tied)
     assert scores.isfinite().all()
     assert scores[0] > scores[2:].max()
@@ -377,23 +443,33 @@ def test_support_without_the_few_is_its_definition_in_loops(
 ) -> None:
     data, test = random_data(60, classes=3), random_data(9, classes=3, seed=1)
     trace = train(data, Recipe(epochs=1, batch_size=20, checkpoints=1), seed=0)
-    influence = torch.randn(9, 60, generator=generator(0, "influence"), dtype=torch.float64)
+    influence = torch.randn(
+        9, 60, generator=generator(0, "influence"), dtype=torch.float64
+    )
     monkeypatch.setattr(
         "defenses.detectors.support_without_the_few._BLOCK", 200
     )  # three points a block
-    encode = trace.model().features if layer == "penultimate" else trace.model().features[:-2]
+    encode = (
+        trace.model().features
+        if layer == "penultimate"
+        else trace.model().features[:-2]
+    )
     expected = []
     with torch.no_grad():
         a, b = encode(test.x).flatten(1), encode(data.x).flatten(1)
     for j, label in enumerate(test.y.tolist()):
         own = [i for i in range(60) if int(data.y[i]) == label]
-        dropped = sorted(own, key=lambda i, j=j: -float(influence[j, i]))[: min(few, len(own) // 2)]
-        rest = [i for i in range(60) if i not in dropped]
-        near = sorted(rest, key=lambda i, j=j: -float(torch.cosine_similarity(a[j], b[i], dim=0)))[
-            :neighbours
+        dropped = sorted(own, key=lambda i, j=j: -float(influence[j, i]))[
+            : min(few, len(own) // 2)
         ]
+        rest = [i for i in range(60) if i not in dropped]
+        near = sorted(
+            rest, key=lambda i, j=j: -float(torch.cosine_similarity(a[j], b[i], dim=0))
+        )[:neighbours]
         expected.append(sum(int(data.y[i]) != label for i in near) / neighbours)
-    scores = SupportWithoutTheFew(few, neighbours, layer)(Evidence(trace, test, influence))
+    scores = SupportWithoutTheFew(few, neighbours, layer)(
+        Evidence(trace, test, influence)
+    )
     assert close(scores, torch.tensor(expected, dtype=torch.float64))
     assert 0 < scores.mean() < 1
 
@@ -409,11 +485,15 @@ def test_inner_features_are_what_enters_the_last_layer_with_parameters() -> None
     x = torch.rand(2, *shape, generator=generator(0, "x"))
     assert torch.equal(encoder(net, "penultimate")(x), features(x))
     assert torch.equal(features[4:](encoder(net, "inner")(x)), features(x))
-    net.features = nn.ModuleDict({"x": nn.Identity()})  # no nn.Sequential: nothing to cut
+    net.features = nn.ModuleDict(
+        {"x": nn.Identity()}
+    )  # no nn.Sequential: nothing to cut
     assert encoder(net, "inner") is net.features
 
 
-def test_support_without_the_few_leaves_half_of_a_small_class(evidence: Evidence) -> None:
+def test_support_without_the_few_leaves_half_of_a_small_class(
+    evidence: Evidence,
+) -> None:
     scores = SupportWithoutTheFew(45, 5)(
         evidence
     )  # classes 1 and 2 have 40 rows, and nothing but its own lies near class 2
@@ -421,7 +501,9 @@ def test_support_without_the_few_leaves_half_of_a_small_class(evidence: Evidence
     assert bool((scores[evidence.test.y == 2] == 0).all())
 
 
-def test_support_without_the_few_gives_no_score_without_neighbours(evidence: Evidence) -> None:
+def test_support_without_the_few_gives_no_score_without_neighbours(
+    evidence: Evidence,
+) -> None:
     with pytest.warns(UserWarning, match="more than the 132 training rows"):
         assert SupportWithoutTheFew(30, 103)(evidence).isnan().all()
 
@@ -448,11 +530,17 @@ def test_concentration_of_known_cases(
         data.take(torch.tensor([0])),
         torch.tensor([values], dtype=torch.float64),
     )
-    for detector, expected in ((TopMass(k=2), top), (EffectiveCount(), -count), (Gini(), gini)):
+    for detector, expected in (
+        (TopMass(k=2), top),
+        (EffectiveCount(), -count),
+        (Gini(), gini),
+    ):
         assert float(detector(one)) == pytest.approx(expected)
 
 
-def test_a_point_without_positive_influence_has_no_concentration(vectors: Evidence) -> None:
+def test_a_point_without_positive_influence_has_no_concentration(
+    vectors: Evidence,
+) -> None:
     influence = influence_of(vectors).clone()
     influence[5] = -1.0
     with pytest.warns(UserWarning, match="1 probe points have no positive influence"):
@@ -477,7 +565,9 @@ def entropy_in_loops(p: list[float]) -> float:
     return -sum(q * math.log(q) for q in p)
 
 
-def strip_in_loops(evidence: Evidence, drawn: list[int], most: int, mode: str) -> list[float]:
+def strip_in_loops(
+    evidence: Evidence, drawn: list[int], most: int, mode: str
+) -> list[float]:
     """Minus the mean entropy under the first `most` of the drawn points that are not the point."""
     model, x = evidence.trace.model(), evidence.test.x
     scores = []
@@ -486,7 +576,9 @@ def strip_in_loops(evidence: Evidence, drawn: list[int], most: int, mode: str) -
         for overlay in [other for other in drawn if other != point][:most]:
             total = x[point] + x[overlay]
             mixed = total.clamp(max=1) if mode == "add" else 0.5 * total
-            entropies.append(entropy_in_loops(predict(model, mixed[None]).softmax(1)[0].tolist()))
+            entropies.append(
+                entropy_in_loops(predict(model, mixed[None]).softmax(1)[0].tolist())
+            )
         scores.append(-statistics.mean(entropies))
     return scores
 
@@ -501,7 +593,9 @@ def test_strip_is_its_definition_and_lays_no_trusted_point_over_itself(
     scores = Strip(mode=mode)(images)
     assert close(scores, torch.tensor(expected, dtype=torch.float64))
     other = replace(images, trace=replace(images.trace, seed=1))
-    assert close(scores, Strip(mode=mode)(other)), "there are no more trusted points than N"
+    assert close(scores, Strip(mode=mode)(other)), (
+        "there are no more trusted points than N"
+    )
 
 
 def test_strip_draws_its_overlays_by_the_seed_and_replaces_the_point_itself(
@@ -517,7 +611,9 @@ def test_strip_draws_its_overlays_by_the_seed_and_replaces_the_point_itself(
     assert not close(Strip(5)(images), Strip(5)(other))
 
 
-def test_a_trusted_point_is_not_scored_higher_by_strip_for_being_trusted(images: Evidence) -> None:
+def test_a_trusted_point_is_not_scored_higher_by_strip_for_being_trusted(
+    images: Evidence,
+) -> None:
     """Its own image over itself, clipped, is as sure as ever: that is no evidence of a trigger."""
     trusted = torch.zeros(len(images.test), dtype=torch.bool)
     trusted[[20, 21, 22]] = True
@@ -532,24 +628,32 @@ def test_scale_up_counts_the_factors_that_keep_the_label(images: Evidence) -> No
     model, test = images.trace.model(), images.test
     factors = (1.5, 4.0)
     kept = [
-        sum(int(model((f * x).clamp(0, 1)[None]).argmax()) == int(y) for f in factors) / 2
+        sum(int(model((f * x).clamp(0, 1)[None]).argmax()) == int(y) for f in factors)
+        / 2
         for x, y in zip(test.x, test.y, strict=True)
     ]
     assert ScaleUp(factors)(images).tolist() == kept
 
 
 def test_scale_up_cuts_amplified_pixels_at_1() -> None:
-    trace = train(random_data(40, classes=3), Recipe("linear", epochs=1, checkpoints=1), seed=0)
+    trace = train(
+        random_data(40, classes=3), Recipe("linear", epochs=1, checkpoints=1), seed=0
+    )
     test = random_data(60, classes=3, seed=1)
     model = trace.model()
-    cut = [predict(model, (f * test.x).clamp(max=1)).argmax(1) == test.y for f in (2.0, 6.0)]
+    cut = [
+        predict(model, (f * test.x).clamp(max=1)).argmax(1) == test.y
+        for f in (2.0, 6.0)
+    ]
     raw = [predict(model, f * test.x).argmax(1) == test.y for f in (2.0, 6.0)]
     scores = ScaleUp((2.0, 6.0))(Evidence(trace, test))
     assert torch.equal(scores, torch.stack(cut).double().mean(0))
     assert not torch.equal(scores, torch.stack(raw).double().mean(0))
 
 
-def test_confidence_is_minus_the_log_odds_of_the_predicted_label(vectors: Evidence) -> None:
+def test_confidence_is_minus_the_log_odds_of_the_predicted_label(
+    vectors: Evidence,
+) -> None:
     p = (
         predict(vectors.trace.model(), vectors.test.x)
         .softmax(1)
@@ -559,7 +663,9 @@ def test_confidence_is_minus_the_log_odds_of_the_predicted_label(vectors: Eviden
     assert torch.allclose(Confidence()(vectors), ((1 - p) / p).log(), rtol=1e-6)
 
 
-def test_class_similarity_is_its_definition_in_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_similarity_is_its_definition_in_loops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("defenses.baselines.class_similarity._BLOCK", 100)
     points, rows = (
         random_data(7, shape=(5,), classes=3),
@@ -576,7 +682,9 @@ def test_class_similarity_is_its_definition_in_loops(monkeypatch: pytest.MonkeyP
             ]
             middle.append(statistics.median(near))
         label = int(points.y[j])
-        expected.append(max(v for c, v in enumerate(middle) if c != label) - middle[label])
+        expected.append(
+            max(v for c, v in enumerate(middle) if c != label) - middle[label]
+        )
     scores = foreignness(points.x, points.y, rows.x, rows.y)
     assert close(scores, torch.tensor(expected, dtype=torch.float64))
     absent = foreignness(points.x, points.y, rows.x, rows.y.clamp(min=1))
@@ -613,9 +721,13 @@ def test_influence_collapse_is_its_definition_in_loops(images: Evidence) -> None
     top = sorted(own, key=lambda i: -before[i])[:5]
     lost = []
     for change in (blur, flip, crop):
-        after = dot_products(model, data, replace(one, x=change(one.x)), form)[0].tolist()
+        after = dot_products(model, data, replace(one, x=change(one.x)), form)[
+            0
+        ].tolist()
         lost += [before[i] - after[i] for i in top]
-    assert float(InfluenceCollapse(5)(images)[1]) == pytest.approx(statistics.mean(lost))
+    assert float(InfluenceCollapse(5)(images)[1]) == pytest.approx(
+        statistics.mean(lost)
+    )
 
 
 @pytest.mark.parametrize("detector", [InfluenceCollapse(), Strip()], ids=repr)
@@ -623,14 +735,20 @@ def test_a_detector_of_images_refuses_what_is_no_image(
     detector: Detector, vectors: Evidence
 ) -> None:
     with pytest.raises(
-        ConfigError, match=r"images.* \(channels, height, width\), got instances of shape"
+        ConfigError,
+        match=r"images.* \(channels, height, width\), got instances of shape",
     ):
         detector(vectors)
 
 
 @pytest.mark.parametrize(
     "detector",
-    [Strip(), TailHeaviness(standardise="reference"), ForeignSupport(), ForeignOrFragile()],
+    [
+        Strip(),
+        TailHeaviness(standardise="reference"),
+        ForeignSupport(),
+        ForeignOrFragile(),
+    ],
     ids=repr,
 )
 def test_a_detector_with_a_reference_refuses_to_do_without(
@@ -638,7 +756,9 @@ def test_a_detector_with_a_reference_refuses_to_do_without(
 ) -> None:
     with pytest.raises(ValueError, match="needs probe points known to be clean"):
         detector(replace(vectors, trusted=None))
-    with pytest.raises(ValueError, match=r"trusted must be a bool mask of shape \(40,\)"):
+    with pytest.raises(
+        ValueError, match=r"trusted must be a bool mask of shape \(40,\)"
+    ):
         detector(replace(vectors, trusted=torch.ones(39, dtype=torch.bool)))
     with pytest.raises(ValueError, match="needs at least"):
         detector(replace(vectors, trusted=torch.zeros(40, dtype=torch.bool)))
@@ -654,24 +774,35 @@ def test_foreign_proponents_are_their_definition_in_loops(vectors: Evidence) -> 
     def foreign(i: int) -> float:
         cosines = [float(torch.cosine_similarity(rows[i], row, dim=0)) for row in rows]
         middle = [
-            statistics.median(c for c, y in zip(cosines, data.y.tolist(), strict=True) if y == k)
+            statistics.median(
+                c for c, y in zip(cosines, data.y.tolist(), strict=True) if y == k
+            )
             for k in range(3)
         ]
         own = middle.pop(int(data.y[i]))
         return max(middle) - own
 
     expected = []
-    for v, label in zip(influence_of(vectors).tolist(), vectors.test.y.tolist(), strict=True):
+    for v, label in zip(
+        influence_of(vectors).tolist(), vectors.test.y.tolist(), strict=True
+    ):
         few = sorted(
-            (i for i in range(len(v)) if int(data.y[i]) == label), key=lambda i, v=v: -v[i]
+            (i for i in range(len(v)) if int(data.y[i]) == label),
+            key=lambda i, v=v: -v[i],
         )[:4]
         expected.append(statistics.mean(foreign(i) for i in few))
-    assert close(ForeignProponents(4)(vectors), torch.tensor(expected, dtype=torch.float64))
+    assert close(
+        ForeignProponents(4)(vectors), torch.tensor(expected, dtype=torch.float64)
+    )
 
 
-def test_a_label_with_fewer_rows_than_proponents_gets_no_score(vectors: Evidence) -> None:
+def test_a_label_with_fewer_rows_than_proponents_gets_no_score(
+    vectors: Evidence,
+) -> None:
     scores = ForeignProponents(50)(vectors)
-    assert torch.equal(scores.isnan(), vectors.test.y != 0)  # 52 rows bear label 0, 40 each other
+    assert torch.equal(
+        scores.isnan(), vectors.test.y != 0
+    )  # 52 rows bear label 0, 40 each other
     assert torch.equal(
         ForeignSupport(50)(vectors).isnan(), torch.ones(40, dtype=torch.bool)
     )  # no trusted point has one
@@ -681,20 +812,27 @@ def test_foreign_support_needs_ten_trusted_points(vectors: Evidence) -> None:
     assert vectors.trusted is not None
     few = vectors.trusted & (vectors.trusted.cumsum(0) <= 9)
     with pytest.raises(
-        ValueError, match="at least 10 trusted probe points, got 9: a larger calibration"
+        ValueError,
+        match="at least 10 trusted probe points, got 9: a larger calibration",
     ):
         ForeignSupport()(replace(vectors, trusted=few))
 
 
-def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(vectors: Evidence) -> None:
+def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(
+    vectors: Evidence,
+) -> None:
     point, proponents = ClassSimilarity()(vectors), ForeignProponents()(vectors)
     known = vectors.trusted
     assert known is not None
     s = surprise(point, point[known]) + surprise(proponents, proponents[known])
-    assert close(ForeignSupport()(vectors), -torch.from_numpy(chi2.logsf(2 * s.numpy(), 4)))
+    assert close(
+        ForeignSupport()(vectors), -torch.from_numpy(chi2.logsf(2 * s.numpy(), 4))
+    )
     for a, b in ((1e-3, 5.0), (1e3, -5.0)):  # units do not matter
         assert torch.allclose(
-            surprise(a * point + b, a * point[known] + b), surprise(point, point[known]), rtol=1e-6
+            surprise(a * point + b, a * point[known] + b),
+            surprise(point, point[known]),
+            rtol=1e-6,
         )
 
 
@@ -716,11 +854,13 @@ def test_foreign_or_fragile_asks_for_fragility_where_clean_points_look_foreign(
     )
 
 
-def test_surprise_is_the_log_of_the_share_of_clean_scores_as_high_and_goes_on_beyond_them() -> None:
+def test_surprise_is_the_log_of_the_share_of_clean_scores_as_high_and_goes_on_beyond_them() -> (
+    None
+):
     clean = torch.arange(100, dtype=torch.float64)
-    assert float(surprise(torch.tensor([49.5], dtype=torch.float64), clean)) == pytest.approx(
-        -math.log(50.5 / 101)
-    )
+    assert float(
+        surprise(torch.tensor([49.5], dtype=torch.float64), clean)
+    ) == pytest.approx(-math.log(50.5 / 101))
     exponential = -torch.rand(
         200_000, generator=generator(0, "exponential"), dtype=torch.float64
     ).log()
@@ -754,26 +894,41 @@ def test_random_scores_are_uniform_and_know_nothing_but_the_seed_and_the_probe(
     many = replace(evidence, test=test, influence=None)
     scores = RandomScores()(many)
     assert kstest(scores.numpy(), "uniform").pvalue > 0.01
-    assert torch.equal(scores, RandomScores()(replace(many, influence=torch.zeros(4000, 132))))
-    assert torch.equal(scores, RandomScores()(replace(many, test=test.relabel(test.y.flip(0)))))
+    assert torch.equal(
+        scores, RandomScores()(replace(many, influence=torch.zeros(4000, 132)))
+    )
+    assert torch.equal(
+        scores, RandomScores()(replace(many, test=test.relabel(test.y.flip(0))))
+    )
     others = [
         replace(many, trace=replace(evidence.trace, seed=2)),
         replace(many, test=replace(test, x=test.x.flip(0))),
     ]
     for other in others:
-        assert abs(float(torch.corrcoef(torch.stack([scores, RandomScores()(other)]))[0, 1])) < 0.06
+        assert (
+            abs(
+                float(
+                    torch.corrcoef(torch.stack([scores, RandomScores()(other)]))[0, 1]
+                )
+            )
+            < 0.06
+        )
 
 
-def test_norm_only_is_the_tail_of_the_norms_and_constant_in_a_label(evidence: Evidence) -> None:
+def test_norm_only_is_the_tail_of_the_norms_and_constant_in_a_label(
+    evidence: Evidence,
+) -> None:
     trace, labels = evidence.trace, evidence.test.y
     scores = NormOnly(5)(evidence)
     assert all(len(scores[labels == c].unique()) == 1 for c in labels.unique())
     assert len(scores.unique()) == len(labels.unique())
     norms = sum(
-        c.lr * gradient_norms(trace.model(k), trace.train) for k, c in enumerate(trace.checkpoints)
+        c.lr * gradient_norms(trace.model(k), trace.train)
+        for k, c in enumerate(trace.checkpoints)
     )
     assert isinstance(norms, Tensor)
     rows = replace(
-        evidence, influence=norms.repeat(len(labels), 1) / sum(c.lr for c in trace.checkpoints)
+        evidence,
+        influence=norms.repeat(len(labels), 1) / sum(c.lr for c in trace.checkpoints),
     )
     assert close(scores, TailHeaviness(5)(rows))

@@ -44,7 +44,11 @@ def autograd(model: nn.Module, data: Dataset, form: Form) -> Tensor:
     for i in range(len(data)):
         logits = model(data.x[i : i + 1])
         y = data.y[i : i + 1]
-        value = F.cross_entropy(logits, y) if form.objective == "loss" else margins(logits, y).sum()
+        value = (
+            F.cross_entropy(logits, y)
+            if form.objective == "loss"
+            else margins(logits, y).sum()
+        )
         found = torch.autograd.grad(value, parameters, materialize_grads=True)
         rows.append(torch.cat([g.to_dense().flatten() for g in found]))
     return torch.stack(rows)
@@ -60,15 +64,25 @@ def products(model: nn.Module, train: Dataset, test: Dataset, form: Form) -> Ten
 
 def assert_equal(found: Tensor, wanted: Tensor, tolerance: float = 1e-9) -> None:
     torch.testing.assert_close(
-        found, wanted, rtol=0, atol=tolerance * float(wanted.abs().max().clamp(min=1e-30))
+        found,
+        wanted,
+        rtol=0,
+        atol=tolerance * float(wanted.abs().max().clamp(min=1e-30)),
     )
 
 
 def sides(row: Row) -> tuple[Dataset, Dataset]:
-    return random_data(5, IMAGE, row.classes, seed=1), random_data(3, IMAGE, row.classes, seed=2)
+    return random_data(5, IMAGE, row.classes, seed=1), random_data(
+        3, IMAGE, row.classes, seed=2
+    )
 
 
-FORMS = [Form(), Form("margin", "all"), Form(layers="last"), Form("margin", "all", "last")]
+FORMS = [
+    Form(),
+    Form("margin", "all"),
+    Form(layers="last"),
+    Form("margin", "all", "last"),
+]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=repr)
@@ -76,7 +90,9 @@ FORMS = [Form(), Form("margin", "all"), Form(layers="last"), Form("margin", "all
 def test_products_of_gradients_are_those_of_autograd(name: str, form: Form):
     model = MODELS[name].model()
     train, test = sides(MODELS[name])
-    assert_equal(dot_products(model, train, test, form), products(model, train, test, form))
+    assert_equal(
+        dot_products(model, train, test, form), products(model, train, test, form)
+    )
 
 
 def layer_of(name: str) -> str:
@@ -89,8 +105,13 @@ def test_cosines_of_layers_are_summed_over_layers_with_a_rule_and_without(name: 
     model = MODELS[name].model()
     train, test = sides(MODELS[name])
     trained = [(key, p) for key, p in model.named_parameters() if p.requires_grad]
-    owners = torch.cat([torch.full((p.numel(),), hash(layer_of(key))) for key, p in trained])
-    rows, columns = autograd(model, train, Form("margin")), autograd(model, test, Form("margin"))
+    owners = torch.cat(
+        [torch.full((p.numel(),), hash(layer_of(key))) for key, p in trained]
+    )
+    rows, columns = (
+        autograd(model, train, Form("margin")),
+        autograd(model, test, Form("margin")),
+    )
     wanted = torch.zeros(len(test), len(train), dtype=torch.float64)
     for owner in owners.unique():
         own = owners == owner
@@ -131,7 +152,10 @@ def state(model: nn.Module) -> dict[str, object]:
     for name, module in model.named_modules(remove_duplicate=False):
         for part in (module.__dict__, module._parameters, module._buffers):
             held |= {f"{name}.{key}": item for key, item in part.items()}
-        held[f"{name} hooks"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
+        held[f"{name} hooks"] = (
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+        )
     return held
 
 
@@ -145,8 +169,12 @@ def test_the_model_keeps_every_object_and_every_number(name: str):
     gradient_vectors(model, sides(MODELS[name])[1], "loss")
     after = state(model)
     assert after.keys() == objects.keys()
-    assert all(after[key] is item or after[key] == item for key, item in objects.items())
-    assert all(torch.equal(value, numbers[key]) for key, value in model.state_dict().items())
+    assert all(
+        after[key] is item or after[key] == item for key, item in objects.items()
+    )
+    assert all(
+        torch.equal(value, numbers[key]) for key, value in model.state_dict().items()
+    )
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -164,13 +192,20 @@ def test_what_cannot_be_right_is_refused_by_name(name: str):
 
 
 def assert_right(model: nn.Module, shape: tuple[int, ...], forms: list[Form]) -> None:
-    train, test = random_data(2, shape, CLASSES, seed=1), random_data(1, shape, CLASSES, seed=2)
+    train, test = (
+        random_data(2, shape, CLASSES, seed=1),
+        random_data(1, shape, CLASSES, seed=2),
+    )
     for form in forms:
-        assert_equal(dot_products(model, train, test, form), products(model, train, test, form))
+        assert_equal(
+            dot_products(model, train, test, form), products(model, train, test, form)
+        )
 
 
 @pytest.mark.parametrize("name", TORCHVISION_SMALL)
-def test_the_kinds_of_models_of_torchvision_are_differentiated_as_by_autograd(name: str):
+def test_the_kinds_of_models_of_torchvision_are_differentiated_as_by_autograd(
+    name: str,
+):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = running(Net(TORCHVISION_SMALL[name](), nn.Identity())).double().eval()
@@ -200,7 +235,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Returns a list that grows by one with every check."""
     done: list[object] = []
     judge = planning._judge
-    monkeypatch.setattr(planning, "_judge", lambda *args: (done.append(args), judge(*args))[1])
+    monkeypatch.setattr(
+        planning, "_judge", lambda *args: (done.append(args), judge(*args))[1]
+    )
     return done
 
 
@@ -210,13 +247,17 @@ def net(seed: int = 0) -> Net:
         return dense(nn.LayerNorm(12), nn.Linear(12, 12), nn.Tanh()).double().eval()
 
 
-def test_the_check_is_paid_once_for_all_checkpoints_and_blocks(monkeypatch: pytest.MonkeyPatch):
+def test_the_check_is_paid_once_for_all_checkpoints_and_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+):
     planning._verdicts.clear()
     done = checks(monkeypatch)
     for seed in range(3):
         for part in range(2):
             dot_products(
-                net(seed), random_data(7, IMAGE, CLASSES), random_data(3 + part, IMAGE, CLASSES)
+                net(seed),
+                random_data(7, IMAGE, CLASSES),
+                random_data(3 + part, IMAGE, CLASSES),
             )
     assert len(done) == 1
 
@@ -279,8 +320,13 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_changed_model_is_checked_again_and_right(change, monkeypatch: pytest.MonkeyPatch):
-    train, test = random_data(5, IMAGE, CLASSES, seed=1), random_data(3, IMAGE, CLASSES, seed=2)
+def test_a_changed_model_is_checked_again_and_right(
+    change, monkeypatch: pytest.MonkeyPatch
+):
+    train, test = (
+        random_data(5, IMAGE, CLASSES, seed=1),
+        random_data(3, IMAGE, CLASSES, seed=2),
+    )
     model = net()
     dot_products(model, train, test)
     change(model)
@@ -293,7 +339,10 @@ def test_a_class_that_is_given_another_forward_function_is_checked_again():
     class Layer(nn.Linear):
         pass
 
-    train, test = random_data(5, IMAGE, CLASSES, seed=1), random_data(3, IMAGE, CLASSES, seed=2)
+    train, test = (
+        random_data(5, IMAGE, CLASSES, seed=1),
+        random_data(3, IMAGE, CLASSES, seed=2),
+    )
     model = dense(Layer(12, 12)).double().eval()
     dot_products(model, train, test)
     Layer.forward = lambda self, x: F.linear(x, self.weight**3, self.bias)
@@ -317,5 +366,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
     planning._verdicts.clear()
     for width in (3, 4, 5):
         model = dense(width=width).double().eval()
-        dot_products(model, random_data(3, IMAGE, CLASSES), random_data(2, IMAGE, CLASSES))
+        dot_products(
+            model, random_data(3, IMAGE, CLASSES), random_data(2, IMAGE, CLASSES)
+        )
     assert len(planning._verdicts) == 2

@@ -28,7 +28,15 @@ def trace() -> Trace:
     return train(DATA, RECIPE, 0)
 
 
-NO_TRACES = [nn.Linear(6, 3), build("mlp", (6,), 3, 0), DATA, RECIPE, None, "run/trace.h5", Trace]
+NO_TRACES = [
+    nn.Linear(6, 3),
+    build("mlp", (6,), 3, 0),
+    DATA,
+    RECIPE,
+    None,
+    "run/trace.h5",
+    Trace,
+]
 
 
 @pytest.mark.parametrize("given", NO_TRACES, ids=lambda given: type(given).__name__)
@@ -58,12 +66,22 @@ NO_POINTS = [
     (DATA.x, TypeError, "points must be a .*Dataset, got a value of type Tensor"),
     (None, TypeError, "points must be a .*Dataset, got None"),
     ((DATA.x, DATA.y), TypeError, "got a value of type tuple"),
-    (random_data(3, (5,), 3), ValueError, r"shape \(6,\) in 3 classes.*got shape \(5,\)"),
-    (random_data(3, (6,), 4), ValueError, r"in 3 classes.*got shape \(6,\) in 4 classes"),
+    (
+        random_data(3, (5,), 3),
+        ValueError,
+        r"shape \(6,\) in 3 classes.*got shape \(5,\)",
+    ),
+    (
+        random_data(3, (6,), 4),
+        ValueError,
+        r"in 3 classes.*got shape \(6,\) in 4 classes",
+    ),
 ]
 
 
-@pytest.mark.parametrize("estimator", [r for r in ROWS if "models=" not in repr(r)], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [r for r in ROWS if "models=" not in repr(r)], ids=repr
+)
 def test_a_scorer_asks_for_points_like_those_of_the_training_set(
     estimator: Estimator, trace: Trace, recwarn
 ):
@@ -74,22 +92,66 @@ def test_a_scorer_asks_for_points_like_those_of_the_training_set(
 
 
 RUNS: list[tuple[Callable[[], object], type[Exception], str]] = [
-    (lambda: train(DATA.x, RECIPE, 0), TypeError, "data must be a .*Dataset, got .*Tensor"),
-    (lambda: train(RECIPE, DATA, 0), TypeError, "data must be a .*Dataset, got .*Recipe"),
-    (lambda: train(DATA, "mlp", 0), TypeError, "recipe must be a .*Recipe, got str 'mlp'"),
-    (lambda: train(DATA, build("mlp", (6,), 3, 0), 0), TypeError, "recipe must .* Classifier"),
-    (lambda: train(DATA, RECIPE, 0.5), TypeError, r"seed must be a whole number, got float 0\.5"),
-    (lambda: train(DATA, RECIPE, None), TypeError, "seed must be a whole number, got None"),
-    (lambda: train(NONE, RECIPE, 0), ValueError, "at least 1 instance, got a data set of 0 rows"),
+    (
+        lambda: train(DATA.x, RECIPE, 0),
+        TypeError,
+        "data must be a .*Dataset, got .*Tensor",
+    ),
+    (
+        lambda: train(RECIPE, DATA, 0),
+        TypeError,
+        "data must be a .*Dataset, got .*Recipe",
+    ),
+    (
+        lambda: train(DATA, "mlp", 0),
+        TypeError,
+        "recipe must be a .*Recipe, got str 'mlp'",
+    ),
+    (
+        lambda: train(DATA, build("mlp", (6,), 3, 0), 0),
+        TypeError,
+        "recipe must .* Classifier",
+    ),
+    (
+        lambda: train(DATA, RECIPE, 0.5),
+        TypeError,
+        r"seed must be a whole number, got float 0\.5",
+    ),
+    (
+        lambda: train(DATA, RECIPE, None),
+        TypeError,
+        "seed must be a whole number, got None",
+    ),
+    (
+        lambda: train(NONE, RECIPE, 0),
+        ValueError,
+        "at least 1 instance, got a data set of 0 rows",
+    ),
     (
         lambda: train_many(NONE, torch.ones(2, 0, dtype=torch.bool), RECIPE, [0, 1]),
         ValueError,
         "at least 1 instance, got a data set of 0 rows",
     ),
-    (lambda: train_many(DATA, np.ones((2, 12)), RECIPE, [0, 1]), TypeError, "masks must be a .*K"),
-    (lambda: train_many(DATA.x, GROUPS, RECIPE, [0]), TypeError, "data must be a .*Dataset"),
-    (lambda: train_many(DATA, GROUPS, None, [0]), TypeError, "recipe must be a .*Recipe"),
-    (lambda: train_many(DATA, GROUPS, RECIPE, 0), TypeError, "seeds must be K whole numbers"),
+    (
+        lambda: train_many(DATA, np.ones((2, 12)), RECIPE, [0, 1]),
+        TypeError,
+        "masks must be a .*K",
+    ),
+    (
+        lambda: train_many(DATA.x, GROUPS, RECIPE, [0]),
+        TypeError,
+        "data must be a .*Dataset",
+    ),
+    (
+        lambda: train_many(DATA, GROUPS, None, [0]),
+        TypeError,
+        "recipe must be a .*Recipe",
+    ),
+    (
+        lambda: train_many(DATA, GROUPS, RECIPE, 0),
+        TypeError,
+        "seeds must be K whole numbers",
+    ),
     (lambda: train_many(DATA, GROUPS, RECIPE, ["a"]), TypeError, "seeds.* got str 'a'"),
     (
         lambda: train_many(DATA, GROUPS, RECIPE, [0], points=DATA.x),

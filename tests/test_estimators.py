@@ -48,7 +48,13 @@ rows = pytest.mark.parametrize("estimator", ROWS, ids=repr)
 @pytest.fixture(scope="module")
 def trace() -> Trace:
     recipe = Recipe(
-        model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3
+        model="mlp",
+        epochs=3,
+        batch_size=8,
+        lr=0.02,
+        momentum=0.5,
+        weight_decay=0.01,
+        checkpoints=3,
     )
     return train(random_data(30, (6,), 3), recipe, 0)
 
@@ -58,7 +64,9 @@ def test_every_estimator_of_the_table_has_a_row():
 
 
 @rows
-def test_scores_are_m_by_n_deterministic_and_a_test_point_each(estimator: Estimator, trace: Trace):
+def test_scores_are_m_by_n_deterministic_and_a_test_point_each(
+    estimator: Estimator, trace: Trace
+):
     test = random_data(5, (6,), 3, seed=1)
     scorer = estimator.fit(trace)
     scores = scorer(test)
@@ -67,12 +75,16 @@ def test_scores_are_m_by_n_deterministic_and_a_test_point_each(estimator: Estima
     assert bool(scores.isfinite().all())
     assert torch.equal(estimator.fit(trace)(test), scores)
     order = torch.tensor([3, 0, 4])
-    torch.testing.assert_close(scorer(test.take(order)), scores[order], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(
+        scorer(test.take(order)), scores[order], rtol=1e-8, atol=1e-10
+    )
     assert scorer(test.take(order[:0])).shape == (0, 30)
 
 
 @rows
-def test_an_instance_helps_a_test_point_that_is_its_copy(estimator: Estimator, trace: Trace):
+def test_an_instance_helps_a_test_point_that_is_its_copy(
+    estimator: Estimator, trace: Trace
+):
     """The sign: positive = helped. On average over instances; a single one may do without its copy."""
     scores = estimator.fit(trace)(trace.train)
     assert float(scores.diag().mean()) > float(scores.mean())
@@ -86,7 +98,9 @@ def test_self_influence_is_the_diagonal(estimator: Estimator, trace: Trace):
             estimator.self_influence(trace)
         return
     want = estimator.fit(trace)(trace.train).diag()
-    torch.testing.assert_close(estimator.self_influence(trace), want, rtol=1e-7, atol=1e-10)
+    torch.testing.assert_close(
+        estimator.self_influence(trace), want, rtol=1e-7, atol=1e-10
+    )
 
 
 @rows
@@ -97,4 +111,6 @@ def test_fitting_leaves_the_global_generator_and_the_trace_alone(
     before = {k: v.clone() for k, v in trace.checkpoints[-1].state.items()}
     estimator.fit(trace)(random_data(2, (6,), 3, seed=1))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(v, before[k]) for k, v in trace.checkpoints[-1].state.items())
+    assert all(
+        torch.equal(v, before[k]) for k, v in trace.checkpoints[-1].state.items()
+    )

@@ -23,7 +23,9 @@ from poisonbench.errors import ConfigError
 GROUPS = [0] * 4 + [1] * 3 + [2] * 3 + [3] * 5  # attacked, matched, random, calibration
 
 
-def scene_config(attack: dict[str, Any], seed: int = 0, dataset: str = "digits") -> dict[str, Any]:
+def scene_config(
+    attack: dict[str, Any], seed: int = 0, dataset: str = "digits"
+) -> dict[str, Any]:
     data = {"name": dataset, "train": None, "test": None}
     probe = {"attacked": 4, "controls": 6, "calibration": 5}
     return {
@@ -70,12 +72,14 @@ def write_scene(
         "poison/role": np.array(role, np.uint8),
         "poison/origin": np.arange(len(role)),
     }
-    name = (
-        f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
-    )
+    name = f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
     place = folder / "scenes" / name
     log.write(
-        place / "scene.h5", "scene", config=config, data=data, attributes={"seconds_train": 1.0}
+        place / "scene.h5",
+        "scene",
+        config=config,
+        data=data,
+        attributes={"seconds_train": 1.0},
     )
     return place
 
@@ -96,7 +100,10 @@ def write_detect(
         "estimator": estimator and {"name": estimator},
         "detector": {"name": detector, **fields},
     }
-    path = place / f"detect-{estimator or 'none'}-{detector}-{len(list(place.iterdir()))}.h5"
+    path = (
+        place
+        / f"detect-{estimator or 'none'}-{detector}-{len(list(place.iterdir()))}.h5"
+    )
     attributes = {"threshold": 2.0, "alarm": 0.05, "seconds": 0.1, "uses": uses}
     log.write(
         path,
@@ -110,8 +117,16 @@ def write_detect(
 
 def write_influence(place: Path, estimator="tracin", **attributes) -> Path:
     path = place / f"influence-{estimator}.h5"
-    config = {"scene": log.read(place / "scene.h5").config, "estimator": {"name": estimator}}
-    about = {"fit_seconds": 2.0, "score_seconds": 0.5, "peak_bytes": 3 * 2**20, **attributes}
+    config = {
+        "scene": log.read(place / "scene.h5").config,
+        "estimator": {"name": estimator},
+    }
+    about = {
+        "fit_seconds": 2.0,
+        "score_seconds": 0.5,
+        "peak_bytes": 3 * 2**20,
+        **attributes,
+    }
     log.write(
         path,
         "influence",
@@ -131,7 +146,9 @@ def write_failure(place: Path, stage: str, reason: str) -> Path:
 
 def sample(attacked, controls, matched=None, failed=0) -> Sample:
     controls = np.asarray(controls, float)
-    matched = np.zeros(len(controls), bool) if matched is None else np.asarray(matched, bool)
+    matched = (
+        np.zeros(len(controls), bool) if matched is None else np.asarray(matched, bool)
+    )
     return Sample(np.asarray(attacked, float), controls, matched, failed)
 
 
@@ -148,7 +165,11 @@ def test_the_metrics_of_a_case_counted_by_hand() -> None:
     m = ranking(sample([9, 6, 5, 2], [7, 4, 3, 1]))
     assert m["auroc"].value == 11 / 16
     assert m["auprc"].value == pytest.approx((1 / 1 + 2 / 3 + 3 / 4 + 4 / 7) / 4)
-    assert [m[f"tpr_at_{level}"].value for level in (0.001, 0.01, 0.05)] == [0.25, 0.25, 0.25]
+    assert [m[f"tpr_at_{level}"].value for level in (0.001, 0.01, 0.05)] == [
+        0.25,
+        0.25,
+        0.25,
+    ]
 
 
 def test_tpr_is_the_largest_whose_fpr_does_not_exceed_the_level() -> None:
@@ -156,7 +177,11 @@ def test_tpr_is_the_largest_whose_fpr_does_not_exceed_the_level() -> None:
     m = ranking(
         sample([1000, 98.5, 94.5, 93.5], controls)
     )  # above them lie 0, 1, 5 and 6 of 100 controls
-    assert [m[f"tpr_at_{level}"].value for level in (0.001, 0.01, 0.05)] == [0.25, 0.5, 0.75]
+    assert [m[f"tpr_at_{level}"].value for level in (0.001, 0.01, 0.05)] == [
+        0.25,
+        0.5,
+        0.75,
+    ]
 
 
 def test_a_tie_at_the_top_gives_no_true_positives_without_false_ones() -> None:
@@ -179,13 +204,20 @@ def test_auroc_is_the_share_of_pairs_won_where_a_tie_is_half_a_win(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=12, unique=True)
+    st.lists(
+        st.floats(allow_nan=False, allow_infinity=False),
+        min_size=4,
+        max_size=12,
+        unique=True,
+    )
 )
 def test_no_metric_changes_under_a_monotone_change_of_the_scores_however_large(
     scores: list[float],
 ) -> None:
     ranks = np.argsort(np.argsort(scores))
-    assert ranking(sample(scores[:2], scores[2:])) == ranking(sample(ranks[:2], ranks[2:]))
+    assert ranking(sample(scores[:2], scores[2:])) == ranking(
+        sample(ranks[:2], ranks[2:])
+    )
 
 
 def test_the_matched_metrics_look_at_matched_controls_alone() -> None:
@@ -231,7 +263,9 @@ def test_a_nan_among_random_controls_leaves_the_matched_metrics_defined() -> Non
 
 def test_perfect_separation_has_an_interval_of_no_width() -> None:
     pair = (np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0]))
-    assert auroc_interval([[pair]]) == auroc_interval([[pair, pair, pair]]) == (1.0, 1.0)
+    assert (
+        auroc_interval([[pair]]) == auroc_interval([[pair, pair, pair]]) == (1.0, 1.0)
+    )
     assert auroc_interval([[(pair[1], pair[0])]]) == (0.0, 0.0)
 
 
@@ -254,12 +288,16 @@ def test_the_interval_covers_the_true_auroc_about_as_often_as_it_says() -> None:
     )  # normal distribution function at 1 / sqrt(2)
     hits = 0
     for _ in range(200):
-        low, high = auroc_interval([[(rng.normal(1, 1, 40), rng.normal(0, 1, 80))]], draws=400)
+        low, high = auroc_interval(
+            [[(rng.normal(1, 1, 40), rng.normal(0, 1, 80))]], draws=400
+        )
         hits += low <= truth <= high
     assert 180 <= hits <= 199
 
 
-def test_seeds_that_disagree_widen_the_interval_and_a_single_seed_is_not_resampled() -> None:
+def test_seeds_that_disagree_widen_the_interval_and_a_single_seed_is_not_resampled() -> (
+    None
+):
     good, bad = (np.full(5, 2.0), np.ones(5)), (np.ones(5), np.full(5, 2.0))
     assert auroc_interval([[good, bad]]) == (
         0.0,
@@ -275,7 +313,9 @@ def test_resampling_agrees_with_the_variance_of_the_hierarchical_scheme() -> Non
     low, high = auroc_interval([[(w, np.zeros(1)) for w in wins]], draws=20000)
     pick = rng.integers(2, size=(20000, 2))
     brute = rng.binomial(10, np.array([0.8, 0.4])[pick]).mean(1) / 10
-    assert (low, high) == pytest.approx(tuple(np.quantile(brute, (0.025, 0.975))), abs=0.051)
+    assert (low, high) == pytest.approx(
+        tuple(np.quantile(brute, (0.025, 0.975))), abs=0.051
+    )
 
 
 def test_a_bootstrap_of_usual_size_takes_milliseconds() -> None:
@@ -283,7 +323,9 @@ def test_a_bootstrap_of_usual_size_takes_milliseconds() -> None:
     scenes = [(rng.normal(1, 1, 40), rng.normal(0, 1, 100)) for _ in range(3)]
     start = time.perf_counter()
     auroc_interval([scenes])
-    assert time.perf_counter() - start < 1.0  # about .02 s; the bound is for a busy machine
+    assert (
+        time.perf_counter() - start < 1.0
+    )  # about .02 s; the bound is for a busy machine
 
 
 def test_a_bootstrap_leaves_the_threads_of_the_process_as_they_were() -> None:
@@ -291,7 +333,9 @@ def test_a_bootstrap_leaves_the_threads_of_the_process_as_they_were() -> None:
 
     before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
     auroc_interval([[(np.arange(9.0), np.arange(5.0))]])
-    assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == before
+    assert [
+        (pool["filepath"], pool["num_threads"]) for pool in threadpool_info()
+    ] == before
 
 
 def test_wilson_interval_against_the_published_formula_and_for_extreme_rates() -> None:
@@ -301,7 +345,9 @@ def test_wilson_interval_against_the_published_formula_and_for_extreme_rates() -
     assert wilson([0.0], 40) == pytest.approx((1 - high, 1 - low))
 
 
-def test_seeds_that_agree_count_all_their_points_and_seeds_that_disagree_count_as_few() -> None:
+def test_seeds_that_agree_count_all_their_points_and_seeds_that_disagree_count_as_few() -> (
+    None
+):
     assert wilson([0.5, 0.5], 200) == wilson([0.5], 200)
     assert wilson([0.0, 1.0], 200) == wilson([0.5], 1)
 
@@ -309,17 +355,26 @@ def test_seeds_that_agree_count_all_their_points_and_seeds_that_disagree_count_a
 # ---- rows from logs
 
 
-def test_a_row_from_logs_counts_failed_attacks_and_ignores_calibration(tmp_path: Path) -> None:
-    place = write_scene(tmp_path, scene_config({"name": "patch"}), won=[True, True, True, False])
+def test_a_row_from_logs_counts_failed_attacks_and_ignores_calibration(
+    tmp_path: Path,
+) -> None:
+    place = write_scene(
+        tmp_path, scene_config({"name": "patch"}), won=[True, True, True, False]
+    )
     scores = [9, 8, 2.5, 100, 1, 2, 3, 0, 0, 8.5]
     for calibration in ([-1e9] * 5, [np.nan] * 5):
         path = write_detect(
-            place, scores + calibration, flags=[1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+            place,
+            scores + calibration,
+            flags=[1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1],
         )
         row = one_row(tmp_path)
         assert row.metrics["auroc"].value == (6 + 5 + 4) / 18
         assert row.metrics["auroc_matched"].value == pytest.approx((3 + 3 + 2) / 9)
-        assert (row.metrics["flag_tpr"].value, row.metrics["flag_fpr"].value) == (2 / 3, 1 / 6)
+        assert (row.metrics["flag_tpr"].value, row.metrics["flag_fpr"].value) == (
+            2 / 3,
+            1 / 6,
+        )
         assert row.metrics["flag_fpr_matched"].value == 1 / 3
         assert row.counts == {
             "successful": 3,
@@ -331,19 +386,25 @@ def test_a_row_from_logs_counts_failed_attacks_and_ignores_calibration(tmp_path:
         path.unlink()
 
 
-def test_flags_are_undefined_if_a_score_is_not_finite_and_the_count_is_kept(tmp_path: Path) -> None:
+def test_flags_are_undefined_if_a_score_is_not_finite_and_the_count_is_kept(
+    tmp_path: Path,
+) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch"}))
     write_detect(place, [np.nan] + [1.0] * 9 + [0.0] * 5)
     row = one_row(tmp_path)
     assert row.counts["nonfinite"] == 1
     assert {
-        row.metrics[key].reason for key in ("auroc", "auprc", "flag_tpr", "flag_fpr", "ties")
+        row.metrics[key].reason
+        for key in ("auroc", "auprc", "flag_tpr", "flag_fpr", "ties")
     } == {"1 non-finite scores"}
 
 
 def test_a_scene_without_attacked_points_still_has_false_alarms(tmp_path: Path) -> None:
     place = write_scene(
-        tmp_path, scene_config({"name": "none"}), groups=[1] * 2 + [2] * 2, targets=(0, 0)
+        tmp_path,
+        scene_config({"name": "none"}),
+        groups=[1] * 2 + [2] * 2,
+        targets=(0, 0),
     )
     write_detect(place, [1, 3, 1, 1])
     row = one_row(tmp_path)
@@ -369,7 +430,9 @@ def test_uses_beyond_the_victim_are_carried_into_the_row(tmp_path: Path) -> None
 def test_seeds_are_averaged_and_all_else_is_kept_apart(tmp_path: Path) -> None:
     for budget in (0.01, 0.05):
         for seed in (0, 1):
-            place = write_scene(tmp_path, scene_config({"name": "patch", "budget": budget}, seed))
+            place = write_scene(
+                tmp_path, scene_config({"name": "patch", "budget": budget}, seed)
+            )
             attacked = [9, 9, 9, 9] if seed else [0, 0, 9, 9]
             write_detect(place, attacked + [1] * 11)
     merged = aggregate(rows_of(load_results(tmp_path), "detect"))
@@ -382,16 +445,22 @@ def test_seeds_are_averaged_and_all_else_is_kept_apart(tmp_path: Path) -> None:
 
 def test_a_mean_says_which_part_of_it_is_undefined(tmp_path: Path) -> None:
     for seed in (0, 1):
-        place = write_scene(tmp_path, scene_config({"name": "patch"}, seed), won=[seed == 0] * 4)
+        place = write_scene(
+            tmp_path, scene_config({"name": "patch"}, seed), won=[seed == 0] * 4
+        )
         write_detect(place, [9] * 4 + [1] * 11)
     [row] = aggregate(rows_of(load_results(tmp_path), "detect"))
     assert row.metrics["auroc"].value == 1.0
     assert row.metrics["auroc"].defined == 1
-    assert row.metrics["auroc"].reason == "over 1 of 2 scenes: none of 4 attacks succeeded"
+    assert (
+        row.metrics["auroc"].reason == "over 1 of 2 scenes: none of 4 attacks succeeded"
+    )
     assert row.counts["failed"] == 4
 
 
-def test_the_mean_over_attacks_takes_each_alike_and_shows_the_worst(tmp_path: Path) -> None:
+def test_the_mean_over_attacks_takes_each_alike_and_shows_the_worst(
+    tmp_path: Path,
+) -> None:
     for name, attacked, seeds in (
         ("patch", [9] * 4, 1),
         ("blend", [0, 0, 9, 9], 2),
@@ -399,10 +468,16 @@ def test_the_mean_over_attacks_takes_each_alike_and_shows_the_worst(tmp_path: Pa
     ):
         for seed in range(seeds):
             write_detect(
-                write_scene(tmp_path, scene_config({"name": name}, seed)), attacked + [1] * 11
+                write_scene(tmp_path, scene_config({"name": name}, seed)),
+                attacked + [1] * 11,
             )
-    [mean] = mean_over(aggregate(rows_of(load_results(tmp_path), "detect")), ["patch", "blend"])
-    assert (mean.metrics["auroc"].value, mean.metrics["auroc_worst"].value) == (0.75, 0.5)
+    [mean] = mean_over(
+        aggregate(rows_of(load_results(tmp_path), "detect")), ["patch", "blend"]
+    )
+    assert (mean.metrics["auroc"].value, mean.metrics["auroc_worst"].value) == (
+        0.75,
+        0.5,
+    )
     assert mean.settings["attack"]["name"] == "mean of 2 attacks"
     assert mean.scenes == 3
 
@@ -422,9 +497,13 @@ def test_costs_are_means_with_the_largest_peak_and_unmeasured_memory_is_undefine
         "score_seconds": 0.5,
         "peak_bytes": 7,
     }
-    write_influence(write_scene(tmp_path / "b", scene_config({"name": "patch"})), peak_bytes=-1)
+    write_influence(
+        write_scene(tmp_path / "b", scene_config({"name": "patch"})), peak_bytes=-1
+    )
     assert (
-        rows_of(load_results(tmp_path / "b"), "influence")[0].metrics["peak_bytes"].reason
+        rows_of(load_results(tmp_path / "b"), "influence")[0]
+        .metrics["peak_bytes"]
+        .reason
         == "peak_bytes was not measured"
     )
 
@@ -491,7 +570,12 @@ def test_a_configuration_of_the_wrong_form_is_damage(
 ) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch"}))
     record = log.read(place / "scene.h5")
-    log.write(place / "scene.h5", "scene", config={**record.config, **change}, data=record.data)
+    log.write(
+        place / "scene.h5",
+        "scene",
+        config={**record.config, **change},
+        data=record.data,
+    )
     assert [e.path.name for e in load_results(tmp_path).damaged] == ["scene.h5"]
 
 
@@ -504,7 +588,9 @@ DATA = {
 
 
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
-def test_data_of_the_wrong_form_are_damage(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_data_of_the_wrong_form_are_damage(
+    tmp_path: Path, data: dict[str, Any]
+) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch"}))
     path = write_detect(place, np.arange(15))
     log.write(path, "detect", config=log.read(path).config, data=data)
@@ -512,11 +598,16 @@ def test_data_of_the_wrong_form_are_damage(tmp_path: Path, data: dict[str, Any])
 
 
 def test_a_detection_of_another_scene_is_damage(tmp_path: Path) -> None:
-    one, two = (write_scene(tmp_path, scene_config({"name": "patch"}, seed)) for seed in (0, 1))
+    one, two = (
+        write_scene(tmp_path, scene_config({"name": "patch"}, seed)) for seed in (0, 1)
+    )
     path = write_detect(one, np.arange(15))
     moved = path.rename(two / path.name)
     [error] = load_results(tmp_path).damaged
-    assert (error.path, error.reason) == (moved, "belongs to another scene than scene.h5 beside it")
+    assert (error.path, error.reason) == (
+        moved,
+        "belongs to another scene than scene.h5 beside it",
+    )
 
 
 def test_a_folder_without_results_is_a_mistake_with_a_hint(tmp_path: Path) -> None:

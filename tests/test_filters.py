@@ -82,9 +82,18 @@ def test_every_filter_of_the_table_has_a_row() -> None:
 def test_contract(row: Row, evidence: Evidence) -> None:
     uses = row.filter.uses
     assert isinstance(row.filter, Filter)
-    assert set(uses) <= {"influence", "probe", "reference", "features", "gradients", "oracle"}
+    assert set(uses) <= {
+        "influence",
+        "probe",
+        "reference",
+        "features",
+        "gradients",
+        "oracle",
+    }
     hidden = {"influence": "influence", "reference": "trusted", "oracle": "role"}
-    seen = replace(evidence, **{field: None for use, field in hidden.items() if use not in uses})
+    seen = replace(
+        evidence, **{field: None for use, field in hidden.items() if use not in uses}
+    )
     state = torch.random.get_rng_state()
     scores = row.filter(seen)
     assert scores.shape == (len(evidence.trace.train),)
@@ -93,7 +102,9 @@ def test_contract(row: Row, evidence: Evidence) -> None:
     assert torch.equal(scores.nan_to_num(), row.filter(evidence).nan_to_num()), (
         "not deterministic, or reads what it does not declare"
     )
-    assert torch.equal(state, torch.random.get_rng_state()), "the global generator was used"
+    assert torch.equal(state, torch.random.get_rng_state()), (
+        "the global generator was used"
+    )
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.sees], ids=name)
@@ -103,29 +114,41 @@ def test_larger_scores_mean_more_suspicious(row: Row, evidence: Evidence) -> Non
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.sees], ids=name)
-def test_the_order_of_the_training_rows_does_not_matter(row: Row, evidence: Evidence) -> None:
+def test_the_order_of_the_training_rows_does_not_matter(
+    row: Row, evidence: Evidence
+) -> None:
     order = torch.randperm(len(evidence.trace.train), generator=generator(2, "order"))
     trace = replace(evidence.trace, train=evidence.trace.train.take(order))
     assert evidence.influence is not None
     assert evidence.role is not None
     moved = replace(
-        evidence, trace=trace, influence=evidence.influence[:, order], role=evidence.role[order]
+        evidence,
+        trace=trace,
+        influence=evidence.influence[:, order],
+        role=evidence.role[order],
     )
     assert close(row.filter(moved), row.filter(evidence)[order])
 
 
 @pytest.mark.parametrize("row", ROWS, ids=name)
-def test_the_probe_matters_only_where_uses_says_so(row: Row, evidence: Evidence) -> None:
+def test_the_probe_matters_only_where_uses_says_so(
+    row: Row, evidence: Evidence
+) -> None:
     if {"probe", "influence"} & set(row.filter.uses):
         return
     other = replace(
-        evidence, test=random_data(3, shape=(8,), classes=3), influence=None, trusted=None
+        evidence,
+        test=random_data(3, shape=(8,), classes=3),
+        influence=None,
+        trusted=None,
     )
     assert torch.equal(row.filter(other), row.filter(evidence))
 
 
 @pytest.mark.parametrize(
-    "row", [Row(f) for f in (ActivationClustering(3), SpectralSignatures(), Spectre(2))], ids=name
+    "row",
+    [Row(f) for f in (ActivationClustering(3), SpectralSignatures(), Spectre(2))],
+    ids=name,
 )
 def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(
     row: Row, evidence: Evidence
@@ -135,7 +158,9 @@ def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(
     x[80:120] = x[80]
     labels[-1] = 1
     labels[labels == 1] = torch.where(torch.arange(int((labels == 1).sum())) == 0, 1, 0)
-    odd = replace(evidence, trace=replace(evidence.trace, train=replace(data, x=x, y=labels)))
+    odd = replace(
+        evidence, trace=replace(evidence.trace, train=replace(data, x=x, y=labels))
+    )
     scores = row.filter(odd)
     assert scores.isfinite().all()
     assert scores[labels == 1].tolist() == [0]
@@ -158,7 +183,10 @@ def test_a_class_of_one_row_and_a_class_of_equal_rows_score_zero(
         (lambda: InfluenceRank(points=0), "points must be at least 1, got 0"),
         (lambda: Isolation(-1), "checkpoint must be at least 0, got -1"),
         (lambda: SpectralSignatures("last"), "layer must be"),
-        (lambda: Spectre(contamination=0.5), r"contamination must lie in \(0, 0.5\), got 0.5"),
+        (
+            lambda: Spectre(contamination=0.5),
+            r"contamination must lie in \(0, 0.5\), got 0.5",
+        ),
         (lambda: Spectre(alpha=-1), "alpha must be at least 0, got -1"),
         (lambda: Spectre(0), "dimensions must be at least 1, got 0"),
     ],
@@ -186,7 +214,9 @@ def test_spectral_signatures_are_those_of_a_direct_decomposition_a_class(
         assert close(scores[data.y == label], expected)
 
 
-def test_spectral_signatures_centre_by_class_and_the_uncentred_form_is_another() -> None:
+def test_spectral_signatures_centre_by_class_and_the_uncentred_form_is_another() -> (
+    None
+):
     g = generator(0, "offset")
     rows = torch.randn(50, 4, generator=g, dtype=torch.float64) * torch.tensor(
         [1, 3, 1, 1]
@@ -196,13 +226,20 @@ def test_spectral_signatures_centre_by_class_and_the_uncentred_form_is_another()
     )  # a shift of all rows changes nothing
     v = torch.linalg.svd(rows, full_matrices=False).Vh[0]
     uncentred = (rows @ v).square()
-    assert abs(float(torch.corrcoef(torch.stack([top_projection(rows), uncentred]))[0, 1])) < 0.5
+    assert (
+        abs(float(torch.corrcoef(torch.stack([top_projection(rows), uncentred]))[0, 1]))
+        < 0.5
+    )
     assert abs(float(v[0])) > 0.99  # the uncentred direction is that of the mean
 
 
-def test_spectre_whitens_by_the_clean_rows_as_the_minimum_covariance_determinant_does() -> None:
+def test_spectre_whitens_by_the_clean_rows_as_the_minimum_covariance_determinant_does() -> (
+    None
+):
     g = generator(1, "whiten")
-    clean = torch.randn(300, 3, generator=g, dtype=torch.float64) * torch.tensor([5.0, 1.0, 0.2])
+    clean = torch.randn(300, 3, generator=g, dtype=torch.float64) * torch.tensor(
+        [5.0, 1.0, 0.2]
+    )
     rows = torch.cat(
         [
             clean,
@@ -215,7 +252,9 @@ def test_spectre_whitens_by_the_clean_rows_as_the_minimum_covariance_determinant
     raw = rows[torch.as_tensor(reference.raw_support_)]
     expected = torch.cov(raw.T).inverse()
     centred = rows - raw.mean(0)
-    assert torch.allclose(white.square().sum(1), ((centred @ expected) * centred).sum(1), rtol=0.05)
+    assert torch.allclose(
+        white.square().sum(1), ((centred @ expected) * centred).sum(1), rtol=0.05
+    )
     scores = que(white, 4.0)
     assert scores[300:].min() > scores[:300].max()
     plain = top_projection(rows)  # the direction of the clean variance hides them
@@ -224,13 +263,17 @@ def test_spectre_whitens_by_the_clean_rows_as_the_minimum_covariance_determinant
 
 def test_quantum_entropy_scores_are_their_definition() -> None:
     g = generator(2, "que")
-    z = torch.randn(40, 3, generator=g, dtype=torch.float64) * torch.tensor([2.0, 1.0, 0.5])
+    z = torch.randn(40, 3, generator=g, dtype=torch.float64) * torch.tensor(
+        [2.0, 1.0, 0.5]
+    )
     moment = z.T @ z / 40
     norm = torch.linalg.matrix_norm(moment, 2)
     q = torch.linalg.matrix_exp(4.0 * (moment - torch.eye(3)) / (norm - 1))
     expected = torch.stack([row @ q @ row / q.trace() for row in z])
     assert close(que(z, 4.0), expected)
-    assert close(que(z, 0.0), z.square().mean(1))  # alpha 0: the squared norm over the dimensions
+    assert close(
+        que(z, 0.0), z.square().mean(1)
+    )  # alpha 0: the squared norm over the dimensions
 
 
 # clustering and neighbours
@@ -242,7 +285,9 @@ def test_activation_clustering_tells_a_lopsided_class_from_an_even_one() -> None
     x[:50, 0] += 3  # class 0: 50 against 50
     x[100:110, 0] += 3  # class 1: 10 against 90
     data = replace(
-        random_data(200, shape=(8,), classes=2), x=x, y=torch.arange(2).repeat_interleave(100)
+        random_data(200, shape=(8,), classes=2),
+        x=x,
+        y=torch.arange(2).repeat_interleave(100),
     )
     trace = train(
         data, Recipe(model="linear", epochs=1, checkpoints=1), seed=0
@@ -291,7 +336,9 @@ def test_loss_rank_and_isolation_are_the_loss_at_the_last_and_at_an_early_checkp
             predict(trace.model(k), trace.train.x), trace.train.y, reduction="none"
         )
         assert torch.equal(scores, expected)
-    with pytest.raises(ValueError, match="must be below the 2 that the recipe keeps, got 2"):
+    with pytest.raises(
+        ValueError, match="must be below the 2 that the recipe keeps, got 2"
+    ):
         Isolation(2)(evidence)
 
 
@@ -307,7 +354,9 @@ def test_self_influence_is_the_diagonal_of_the_influence_of_the_training_set_on_
     assert close(SelfInfluence()(evidence), full.diagonal())
 
 
-def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(evidence: Evidence) -> None:
+def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(
+    evidence: Evidence,
+) -> None:
     assert evidence.influence is not None
     influence = evidence.influence.clone()
     influence[0, 0] = torch.nan
@@ -318,14 +367,19 @@ def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(evidence
         scores = inner(replace(evidence, influence=influence))
     rest = torch.arange(40) > 0
     assert close(
-        scores, inner(replace(evidence, test=evidence.test.take(rest), influence=influence[rest]))
+        scores,
+        inner(
+            replace(evidence, test=evidence.test.take(rest), influence=influence[rest])
+        ),
     )
     with (
         pytest.warns(UserWarning, match="scores none of the 40 probe points"),
         pytest.warns(UserWarning, match="40 of 40"),
     ):
         assert (
-            inner(replace(evidence, influence=torch.full_like(influence, torch.nan))).isnan().all()
+            inner(replace(evidence, influence=torch.full_like(influence, torch.nan)))
+            .isnan()
+            .all()
         )
     with pytest.raises(ValueError, match="needs the influence"):
         inner(replace(evidence, influence=None))
@@ -340,12 +394,16 @@ def test_the_perfect_filter_names_poison_and_not_cover_and_refuses_to_guess(
     assert evidence.role is not None
     role = evidence.role.clone()
     role[0] = COVER
-    assert torch.equal(PerfectFilter()(replace(evidence, role=role)), (evidence.role == 1).double())
+    assert torch.equal(
+        PerfectFilter()(replace(evidence, role=role)), (evidence.role == 1).double()
+    )
     with pytest.raises(ValueError, match="needs the role"):
         PerfectFilter()(replace(evidence, role=None))
 
 
-def test_the_random_filter_is_uniform_and_knows_nothing_but_the_seed(evidence: Evidence) -> None:
+def test_the_random_filter_is_uniform_and_knows_nothing_but_the_seed(
+    evidence: Evidence,
+) -> None:
     data = random_data(4000, shape=(8,), classes=3)
     many = replace(evidence, trace=replace(evidence.trace, train=data))
     scores = RandomFilter()(many)

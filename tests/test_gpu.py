@@ -25,7 +25,9 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-RECIPE = Recipe(model="cnn", epochs=3, batch_size=16, lr=0.02, momentum=0.5, checkpoints=3)
+RECIPE = Recipe(
+    model="cnn", epochs=3, batch_size=16, lr=0.02, momentum=0.5, checkpoints=3
+)
 ESTIMATORS: list[Estimator] = [
     TracIn(),
     TracIn(mode="steps"),
@@ -77,11 +79,15 @@ def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimato
     want = estimator.fit(trace)(test)
     got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
     assert got.is_cuda
-    torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max()))
+    torch.testing.assert_close(
+        got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max())
+    )
 
 
 @pytest.mark.parametrize(
-    "estimator", [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)], ids=repr
+    "estimator",
+    [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)],
+    ids=repr,
 )
 def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_float64(
     estimator: Estimator,
@@ -98,12 +104,18 @@ def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_fl
 def test_models_trained_together_on_the_device_are_those_trained_one_by_one(model: str):
     """In float64: products with patches, and grouped convolutions by `vmap`, against one convolution after another."""
     data = random_data(24).to("cuda")
-    masks = torch.rand((3, 24), generator=torch.Generator().manual_seed(0)).argsort(1) < 16
+    masks = (
+        torch.rand((3, 24), generator=torch.Generator().manual_seed(0)).argsort(1) < 16
+    )
     recipe = Recipe(model=model, epochs=2, batch_size=8, lr=0.02, checkpoints=1)
     ensemble = train_many(data, masks, recipe, [1, 2, 3])
     for k, mask in enumerate(masks):
-        for name, value in train(data.take(mask), recipe, k + 1).checkpoints[-1].state.items():
-            torch.testing.assert_close(ensemble.state(k)[name], value.cpu(), rtol=1e-8, atol=1e-9)
+        for name, value in (
+            train(data.take(mask), recipe, k + 1).checkpoints[-1].state.items()
+        ):
+            torch.testing.assert_close(
+                ensemble.state(k)[name], value.cpu(), rtol=1e-8, atol=1e-9
+            )
     assert ensemble.logits(data).is_cuda
 
 
@@ -123,12 +135,18 @@ def test_when_memory_runs_out_blocks_are_halved_and_the_result_is_the_same():
     train_set, test = (
         random_data(n, (3, 32, 32), dtype=torch.float32).to("cuda") for n in (512, 64)
     )
-    want = dot_products(model, train_set, test, Form("margin", "all"), Budget(1 << 28, 8))
+    want = dot_products(
+        model, train_set, test, Form("margin", "all"), Budget(1 << 28, 8)
+    )
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (6 << 30)) / total)
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved() + (6 << 30)) / total
+    )
     try:
-        got = dot_products(model, train_set, test, Form("margin", "all"), Budget(1 << 40, 4096))
+        got = dot_products(
+            model, train_set, test, Form("margin", "all"), Budget(1 << 40, 4096)
+        )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)

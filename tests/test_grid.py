@@ -33,13 +33,19 @@ def test_lists_are_axes_and_scenes_their_product():
     )
     assert len(grid.scenes) == 3 * 2 * 2 * 3
     assert len({scene.id for scene in grid.scenes}) == len(grid.scenes)
-    assert {s.attack.value.budget for s in grid.scenes if s.attack.name == "patch"} == {0.01, 0.05}
+    assert {s.attack.value.budget for s in grid.scenes if s.attack.name == "patch"} == {
+        0.01,
+        0.05,
+    }
 
 
 def test_the_same_configuration_written_twice_is_one_scene():
     grid = parse(
         {
-            "attack": [{"name": "patch"}, {"name": "patch", "budget": ATTACKS["patch"]().budget}],
+            "attack": [
+                {"name": "patch"},
+                {"name": "patch", "budget": ATTACKS["patch"]().budget},
+            ],
             "seeds": [1, 1],
         }
     )
@@ -47,7 +53,9 @@ def test_the_same_configuration_written_twice_is_one_scene():
 
 
 def test_whole_numbers_stand_for_floats_and_strings_for_neither():
-    assert parse({**BASE, "recipe": {"lr": 1}}) == parse({**BASE, "recipe": {"lr": 1.0}})
+    assert parse({**BASE, "recipe": {"lr": 1}}) == parse(
+        {**BASE, "recipe": {"lr": 1.0}}
+    )
     assert (
         parse({**BASE, "recipe": {"lr": 1}}).scenes[0].id
         == parse({**BASE, "recipe": {"lr": 1.0}}).scenes[0].id
@@ -103,7 +111,10 @@ def test_all_faults_are_told_at_once_with_path_value_and_nearest_name():
         ({**BASE, "probe": {"attacked": 0}}, "attacked must be at least 1"),
         ({**BASE, "dataset": 3}, "dataset"),
         ({**BASE, "seeds": [-1]}, "at least 0, got -1"),
-        ({**BASE, "detector": [{"name": "tail-heaviness"}]}, "at least one [[estimator]]"),
+        (
+            {**BASE, "detector": [{"name": "tail-heaviness"}]},
+            "at least one [[estimator]]",
+        ),
         ({"attack": [{"name": "no_such_module:Attack"}]}, "cannot import"),
         ({"attack": [{"name": "toy_attack:generator"}]}, "is no frozen dataclass"),
         ({"attack": [{"name": "test_contracts:Broken"}]}, "is no frozen dataclass"),
@@ -112,7 +123,10 @@ def test_all_faults_are_told_at_once_with_path_value_and_nearest_name():
             {"attack": [{"name": "toy_attack:Unreadable"}]},
             "annotations of Unreadable cannot be read: NameError",
         ),
-        ({"attack": [{"name": "toy_attack:Unsettable", "image": 1}]}, "cannot set a field of type"),
+        (
+            {"attack": [{"name": "toy_attack:Unsettable", "image": 1}]},
+            "cannot set a field of type",
+        ),
         ({"attack": [{"name": "toy_attack:Asserts"}]}, "AssertionError: only one"),
     ],
     ids=str,
@@ -150,14 +164,22 @@ def test_none_is_written_where_a_field_may_hold_it_and_read_back_from_the_resolv
     assert [s.attack.value.source for s in grid.scenes[1:]] == [None, 3]
     (tmp_path / "grid.toml").write_text(resolved(grid))
     assert parse(read(tmp_path / "grid.toml")) == grid
-    assert "valid number" in faults({"attack": [{"name": "patch", "budget": "none"}]})[0]
+    assert (
+        "valid number" in faults({"attack": [{"name": "patch", "budget": "none"}]})[0]
+    )
 
 
 def test_overrides(tmp_path: Path):
     path = tmp_path / "g.toml"
     path.write_text('[[attack]]\nname = "patch"\n')
     raw = read(
-        path, ("recipe.epochs=3", "attack.0.budget=[0.1, 0.2]", "dataset=digits", "seeds=[4]")
+        path,
+        (
+            "recipe.epochs=3",
+            "attack.0.budget=[0.1, 0.2]",
+            "dataset=digits",
+            "seeds=[4]",
+        ),
     )
     grid = parse(raw)
     assert [s.attack.value.budget for s in grid.scenes] == [0.1, 0.2]

@@ -65,7 +65,9 @@ DAMAGES = [truncate, flip, empty, lose_head]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_broken_stage_of_a_run_is_to_be_deleted(damage: Callable[[Path], None], stage: Path):
+def test_a_broken_stage_of_a_run_is_to_be_deleted(
+    damage: Callable[[Path], None], stage: Path
+):
     damage(stage)
     with pytest.raises(LogError) as caught:
         log.read(stage)
@@ -75,7 +77,12 @@ def test_a_broken_stage_of_a_run_is_to_be_deleted(damage: Callable[[Path], None]
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
     "place",
-    ["detect-gas.h5", "run/poison.h5", "elsewhere/scenes/patch-1/detect-gas.h5", "run/scenes/a.h5"],
+    [
+        "detect-gas.h5",
+        "run/poison.h5",
+        "elsewhere/scenes/patch-1/detect-gas.h5",
+        "run/scenes/a.h5",
+    ],
 )
 def test_a_broken_file_elsewhere_is_not(
     damage: Callable[[Path], None], place: str, stage: Path, tmp_path: Path
@@ -134,7 +141,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("make", OTHERS)
-def test_what_is_no_broken_stage_is_never_to_be_deleted(make: Callable[[Path], Path], stage: Path):
+def test_what_is_no_broken_stage_is_never_to_be_deleted(
+    make: Callable[[Path], Path], stage: Path
+):
     with pytest.raises(LogError) as caught:
         log.read(make(stage.parent))
     assert OTHERS[make] in caught.value.hint
@@ -143,7 +152,9 @@ def test_what_is_no_broken_stage_is_never_to_be_deleted(make: Callable[[Path], P
 
 @pytest.mark.parametrize("mode", ["r", "r+", "a"])
 @pytest.mark.parametrize("locking", [True, False, None])
-def test_a_log_that_this_process_has_open_is_read(mode: str, locking: bool | None, stage: Path):
+def test_a_log_that_this_process_has_open_is_read(
+    mode: str, locking: bool | None, stage: Path
+):
     with h5py.File(stage, mode, locking=locking):
         assert np.array_equal(log.read(stage).data["score"], VALUES)
 
@@ -196,7 +207,9 @@ def texts(path: Path) -> list[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             docs.add(node.value)
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    return [node.value for node in found if isinstance(node.value, str) and node not in docs]
+    return [
+        node.value for node in found if isinstance(node.value, str) and node not in docs
+    ]
 
 
 def test_one_text_alone_advises_to_delete_something():

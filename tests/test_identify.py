@@ -14,7 +14,12 @@ from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.kinds.filters import FilterSample, FilterScene
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate
-from experiments.evaluation.ranking import Counts, auroc, average_precision, recall_at_size
+from experiments.evaluation.ranking import (
+    Counts,
+    auroc,
+    average_precision,
+    recall_at_size,
+)
 from experiments.evaluation.rows import Row
 from experiments.plan.paths import Place
 from experiments.plan.stages import jobs
@@ -76,9 +81,13 @@ def test_recall_is_its_mean_over_the_orders_of_tied_rows(
     poison: list[int], clean: list[int]
 ) -> None:
     rng, size = np.random.default_rng(0), len(poison)
-    truth, scores = np.array([1] * size + [0] * len(clean)), np.array(poison + clean, float)
+    truth, scores = (
+        np.array([1] * size + [0] * len(clean)),
+        np.array(poison + clean, float),
+    )
     drawn = [
-        truth[np.lexsort((rng.random(len(scores)), -scores))[:size]].mean() for _ in range(600)
+        truth[np.lexsort((rng.random(len(scores)), -scores))[:size]].mean()
+        for _ in range(600)
     ]
     assert metrics(poison, clean)["recall"] == pytest.approx(np.mean(drawn), abs=0.12)
 
@@ -96,7 +105,10 @@ def test_resampling_counts_is_resampling_rows() -> None:
     rng = np.random.default_rng(0)
     poison, clean = rng.normal(1, 1, 12).round(1), rng.normal(0, 1, 60).round(1)
     fast = FilterScene(Counts.of(poison, clean)).resampled(3000, rng)[1]
-    slow = [metrics(rng.choice(poison, 12), rng.choice(clean, 60))["auprc"] for _ in range(3000)]
+    slow = [
+        metrics(rng.choice(poison, 12), rng.choice(clean, 60))["auprc"]
+        for _ in range(3000)
+    ]
     assert fast.mean() == pytest.approx(np.mean(slow), abs=0.015)
     assert fast.std() == pytest.approx(np.std(slow), rel=0.1)
 
@@ -107,7 +119,9 @@ def test_intervals_hold_the_mean_over_scenes_and_shrink_with_rows() -> None:
     def scenes(rows: int) -> list[FilterSample]:
         return [
             FilterSample(
-                rng.normal(1, 1, rows), rng.normal(0, 1, 5 * rows), np.zeros(5 * rows, bool)
+                rng.normal(1, 1, rows),
+                rng.normal(0, 1, 5 * rows),
+                np.zeros(5 * rows, bool),
             )
             for _ in range(3)
         ]
@@ -119,15 +133,25 @@ def test_intervals_hold_the_mean_over_scenes_and_shrink_with_rows() -> None:
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
     assert narrow[0] < 0.76 < narrow[1], "two unit normals, one apart: .760"
     assert (
-        FilterSample.intervals([[FilterSample(np.array([]), np.ones(3), np.zeros(3, bool))]]) == {}
+        FilterSample.intervals(
+            [[FilterSample(np.array([]), np.ones(3), np.zeros(3, bool))]]
+        )
+        == {}
     )
 
 
 @pytest.mark.parametrize("cover", [99, -99], ids=["highest", "lowest"])
 def test_cover_rows_enter_no_metric_and_are_counted(tmp_path: Path, cover: int) -> None:
-    write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), [3, 2, 1, 1, 0, 0, cover])
+    write_filter(
+        write_scene(tmp_path, scene_config({"name": "patch"})),
+        [3, 2, 1, 1, 0, 0, cover],
+    )
     row = one(tmp_path)
-    assert [row.metrics[name].value for name in ("auprc", "auroc", "recall")] == [1, 1, 1]
+    assert [row.metrics[name].value for name in ("auprc", "auroc", "recall")] == [
+        1,
+        1,
+        1,
+    ]
     assert row.counts == {"poison": 2, "clean": 4, "cover": 1, "nonfinite": 0}
 
 
@@ -146,7 +170,8 @@ def test_what_cannot_be_ranked_is_undefined_with_its_reason(
     write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), scores)
     row = one(tmp_path)
     assert {
-        (row.metrics[name].value, row.metrics[name].reason) for name in ("auprc", "auroc", "recall")
+        (row.metrics[name].value, row.metrics[name].reason)
+        for name in ("auprc", "auroc", "recall")
     } == {(None, reason)}
 
 
@@ -193,21 +218,29 @@ def test_seeds_are_averaged_and_the_table_marks_ground_truth(tmp_path: Path) -> 
 def test_a_filter_log_that_does_not_fit_is_listed_as_damaged(
     tmp_path: Path, data: dict, part: str
 ) -> None:
-    path = write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), range(7))
+    path = write_filter(
+        write_scene(tmp_path, scene_config({"name": "patch"})), range(7)
+    )
     log.write(path, "filter", config=log.read(path).config, data=data)
     [error] = load_results(tmp_path).damaged
     assert part in error.reason
 
 
 def test_a_log_that_names_no_filter_is_damaged(tmp_path: Path) -> None:
-    path = write_filter(write_scene(tmp_path, scene_config({"name": "patch"})), range(7))
+    path = write_filter(
+        write_scene(tmp_path, scene_config({"name": "patch"})), range(7)
+    )
     record = log.read(path)
-    log.write(path, "filter", config={"scene": record.config["scene"]}, data=record.data)
+    log.write(
+        path, "filter", config={"scene": record.config["scene"]}, data=record.data
+    )
     [error] = load_results(tmp_path).damaged
     assert "names no filter" in error.reason
 
 
-def test_filters_run_in_a_grid_and_those_that_misbehave_fail_alone(tmp_path: Path) -> None:
+def test_filters_run_in_a_grid_and_those_that_misbehave_fail_alone(
+    tmp_path: Path,
+) -> None:
     names = ("ByLabel", "ByTruth", "ByInfluence", "Raises", "Short")
     filters = [{"name": f"toy_defense:{name}"} for name in names]
     bad = grid(PATCH, filter=filters, detector=[], estimator=[{"name": "gas"}])
@@ -216,7 +249,8 @@ def test_filters_run_in_a_grid_and_those_that_misbehave_fail_alone(tmp_path: Pat
     assert "this filter always breaks" in "".join(summary.failed)
     assert "returned scores of shape (3,), not (n,) = (200,)" in "".join(summary.failed)
     rows = {
-        row.settings["filter"]["name"]: row for row in rows_of(load_results(tmp_path), "filter")
+        row.settings["filter"]["name"]: row
+        for row in rows_of(load_results(tmp_path), "filter")
     }
     assert rows["toy_defense:ByTruth"].metrics["recall"].value == 1
     assert rows["toy_defense:ByTruth"].uses == "oracle"
@@ -228,9 +262,16 @@ def test_filters_run_in_a_grid_and_those_that_misbehave_fail_alone(tmp_path: Pat
     assert log.same_results(log.read(path), again[str(path.relative_to(tmp_path))])
 
 
-def test_a_failed_estimator_keeps_its_filters_waiting_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_estimator_keeps_its_filters_waiting_and_no_other(
+    tmp_path: Path,
+) -> None:
     filters = [{"name": "toy_defense:ByInfluence"}, {"name": "toy_defense:ByLabel"}]
-    bad = grid(PATCH, filter=filters, detector=[], estimator=[{"name": "toy_estimator:Transposed"}])
+    bad = grid(
+        PATCH,
+        filter=filters,
+        detector=[],
+        estimator=[{"name": "toy_estimator:Transposed"}],
+    )
     summary = run(bad, Place(tmp_path), Options(workers=0))
     assert (summary.done, len(summary.failed)) == (2, 1)
     [job] = jobs(bad, Place(tmp_path), 1)

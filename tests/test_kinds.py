@@ -74,7 +74,9 @@ def test_a_kind_touches_four_files_at_most(name: str):
     """No other file of the packages names one of the newer kinds, its methods or its functions."""
     kind = kind_named(name)
     files = {"experiments.plan.kinds"}
-    files |= {target.partition(":")[0] for target in (kind.methods, kind.do, kind.evaluate)}
+    files |= {
+        target.partition(":")[0] for target in (kind.methods, kind.do, kind.evaluate)
+    }
     assert len(files) == 4
     allowed = {ROOT / f"{file.replace('.', '/')}.py" for file in files}
     words = [f'"{name}"', *files - {"experiments.plan.kinds"}]
@@ -97,7 +99,9 @@ def test_the_files_of_a_scene_are_named_by_kind_estimator_and_method(tmp_path: P
     }
     [job] = jobs(parse(raw), Place(tmp_path), 1)
     heads = [stage.path.name.rpartition("-")[0] for stage in job.stages]
-    words = ["-".join(part for part in head.split("-") if len(part) != 8) for head in heads]
+    words = [
+        "-".join(part for part in head.split("-") if len(part) != 8) for head in heads
+    ]
     assert sorted(words) == [
         "",
         "group-gas-top",
@@ -107,8 +111,13 @@ def test_the_files_of_a_scene_are_named_by_kind_estimator_and_method(tmp_path: P
         "memorisation-gas-self-influence",
         "memorisation-tracin-self-influence",
     ]
-    needs = {stage.kind: [path.stem.split("-")[0] for path in stage.needs] for stage in job.stages}
-    assert needs["memorisation"] == ["scene"], "self-influence does not read the influence matrix"
+    needs = {
+        stage.kind: [path.stem.split("-")[0] for path in stage.needs]
+        for stage in job.stages
+    }
+    assert needs["memorisation"] == ["scene"], (
+        "self-influence does not read the influence matrix"
+    )
     top = next(stage for stage in job.stages if "-top-" in stage.path.name)
     assert [path.stem.split("-")[0] for path in top.needs] == ["scene", "influence"]
 
@@ -120,7 +129,10 @@ def test_each_kind_is_done_after_what_it_needs(tmp_path: Path):
     for stage in job.stages:
         assert set(stage.needs) <= seen
         seen.add(stage.path)
-    assert {stage.kind for stage in job.stages} <= {"scene", *(kind.name for kind in DONE)}
+    assert {stage.kind for stage in job.stages} <= {
+        "scene",
+        *(kind.name for kind in DONE),
+    }
     assert "influence" not in {kind.name for kind in APPLIED}
 
 
@@ -128,10 +140,16 @@ def test_each_kind_is_done_after_what_it_needs(tmp_path: Path):
     ("change", "part"),
     [
         ({"group": [{"name": "top", "k": 0}]}, "group[0]: k must be at least 1, got 0"),
-        ({"group": [{"name": "random", "draws": 0}]}, "draws must be at least 1, got 0"),
+        (
+            {"group": [{"name": "random", "draws": 0}]},
+            "draws must be at least 1, got 0",
+        ),
         ({"group": [{"name": "poisn"}]}, "did you mean 'poison'?"),
         ({"group": [{"name": "top", "estimator": "gass"}]}, "did you mean 'gas'"),
-        ({"estimator": [], "group": [{"name": "top"}]}, "a group of the grid reads influence"),
+        (
+            {"estimator": [], "group": [{"name": "top"}]},
+            "a group of the grid reads influence",
+        ),
         (
             {"estimator": [], "memorisation": [{"name": "self-influence"}]},
             "a memorisation of the grid reads influence",
@@ -151,7 +169,9 @@ def test_a_fault_of_a_table_is_told(change: dict, part: str):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Victim]:
     folder = tmp_path_factory.mktemp("groups")
-    grid = parse({**BASE, "group": GROUPS, "memorisation": [{"name": "self-influence"}]})
+    grid = parse(
+        {**BASE, "group": GROUPS, "memorisation": [{"name": "self-influence"}]}
+    )
     assert run(grid, Place(folder), Options(workers=0)).failed == []
     return folder, make_victim(only(grid), Place(folder))
 
@@ -166,7 +186,9 @@ def logs_of(folder: Path, kind: str) -> dict[str, log.Record]:
 
 
 def loss(trace, test) -> torch.Tensor:
-    return torch.nn.functional.cross_entropy(trace.model()(test.x), test.y, reduction="none")
+    return torch.nn.functional.cross_entropy(
+        trace.model()(test.x), test.y, reduction="none"
+    )
 
 
 def test_the_effect_of_a_group_is_the_loss_of_a_model_trained_without_it_less_the_victims(
@@ -182,15 +204,23 @@ def test_the_effect_of_a_group_is_the_loss_of_a_model_trained_without_it_less_th
         after = []
         for group in rows:
             rest = victim.trace.train.take(~group)
-            after.append(loss(train(rest, victim.trace.recipe, victim.trace.seed), test))
+            after.append(
+                loss(train(rest, victim.trace.recipe, victim.trace.seed), test)
+            )
         gains = torch.stack(after) - before
-        want = gains[record.data["pair/group"], record.data["pair/point"]].detach().double()
+        want = (
+            gains[record.data["pair/group"], record.data["pair/point"]]
+            .detach()
+            .double()
+        )
         found = torch.as_tensor(record.data["effect/retraining"])
         assert torch.allclose(found, want, atol=2e-5)
         assert want.abs().max() > 1e-3
 
 
-def test_the_groups_in_the_log_are_those_that_were_asked_for(measured: tuple[Path, Victim]):
+def test_the_groups_in_the_log_are_those_that_were_asked_for(
+    measured: tuple[Path, Victim],
+):
     folder, victim = measured
     records = logs_of(folder, "group")
     influence = log.read(next(folder.rglob("influence-gas-*.h5"))).data["influence"]
@@ -206,7 +236,9 @@ def test_the_groups_in_the_log_are_those_that_were_asked_for(measured: tuple[Pat
     assert poison["pair/point"].tolist() == [0, 1, 2, 3]
     assert poison["pair/group"].tolist() == [0, 0, 0, 0]
     assert records["random 9"].data["group/size"].tolist() == [9, 9]
-    assert records["random None"].data["group/size"].tolist() == [int((victim.role == 1).sum())]
+    assert records["random None"].data["group/size"].tolist() == [
+        int((victim.role == 1).sum())
+    ]
     assert records["poison None"].attributes["uses"] == "oracle"
     assert records["random None"].attributes["uses"] == "oracle"
     assert records["random 9"].attributes["uses"] == ""
@@ -220,7 +252,9 @@ def test_the_estimates_are_those_of_the_group_estimator(measured: tuple[Path, Vi
     rows = torch.as_tensor(data["group/rows"])
     points = victim.test.take(torch.arange(4))
     for order in ("first", "second"):
-        want = GroupInfluence(order=order).fit(victim.trace, rows)(points)[:, 0].double()
+        want = (
+            GroupInfluence(order=order).fit(victim.trace, rows)(points)[:, 0].double()
+        )
         assert torch.allclose(torch.as_tensor(data[f"effect/{order}"]), want.detach())
     assert not np.allclose(data["effect/first"], data["effect/second"])
 
@@ -243,7 +277,9 @@ def test_top_rows_are_the_most_helpful_ones_and_of_tied_rows_the_first():
     assert groups.rows[0].nonzero().squeeze(1).tolist() == [0, 1, 5]
     assert groups.rows[1].nonzero().squeeze(1).tolist() == [0, 8, 9]
     assert torch.equal(groups.pairs, torch.eye(2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="k must be below 12, the training rows, got 12"):
+    with pytest.raises(
+        ValueError, match="k must be below 12, the training rows, got 12"
+    ):
         TopRows(k=12).choose(evidence(influence), 2, 0)
 
 
@@ -260,21 +296,30 @@ def test_random_groups_are_of_the_size_asked_and_follow_their_seed():
     one = RandomRows(k=5, draws=4).choose(evidence(), 3, 0)
     assert one.rows.sum(1).tolist() == [5] * 4
     assert tuple(one.pairs.shape) == (4, 3)
-    assert len({tuple(row.tolist()) for row in one.rows}) > 1, "every draw is another group"
+    assert len({tuple(row.tolist()) for row in one.rows}) > 1, (
+        "every draw is another group"
+    )
     assert torch.equal(one.rows, RandomRows(k=5, draws=4).choose(evidence(), 3, 0).rows)
-    assert not torch.equal(one.rows, RandomRows(k=5, draws=4).choose(evidence(), 3, 1).rows)
+    assert not torch.equal(
+        one.rows, RandomRows(k=5, draws=4).choose(evidence(), 3, 1).rows
+    )
     as_poison = RandomRows(k=None, draws=2).choose(evidence(poison=4), 3, 0)
     assert as_poison.rows.sum(1).tolist() == [4, 4]
     assert len(RandomRows(k=None).choose(evidence(), 3, 0).rows) == 0
 
 
 def test_a_scene_without_poison_has_a_row_that_says_so(tmp_path: Path):
-    raw = {**BASE, "attack": [{"name": "none"}], "estimator": [], "group": [{"name": "poison"}]}
+    raw = {
+        **BASE,
+        "attack": [{"name": "none"}],
+        "estimator": [],
+        "group": [{"name": "poison"}],
+    }
     assert run(parse(raw), Place(tmp_path), Options(workers=0)).failed == []
     [row] = rows_of(load_results(tmp_path), "group")
-    assert {row.metrics[key].reason for key in ("size", "retraining", "rank_first")} == {
-        "no groups"
-    }
+    assert {
+        row.metrics[key].reason for key in ("size", "retraining", "rank_first")
+    } == {"no groups"}
     assert row.counts == {"groups": 0, "pairs": 0}
     assert "no groups" in render(load_results(tmp_path))
 
@@ -339,7 +384,9 @@ def test_the_rank_correlation_is_that_of_scipy_also_with_ties(seed: int):
         ([1, np.nan, 3], [1, 2, 3], "effects that are not finite"),
     ],
 )
-def test_a_correlation_that_is_not_defined_says_why(estimate: list, truth: list, reason: str):
+def test_a_correlation_that_is_not_defined_says_why(
+    estimate: list, truth: list, reason: str
+):
     found = rank_correlation(np.array(estimate, float), np.array(truth, float))
     assert (found.value, found.reason) == (None, reason)
 
@@ -347,7 +394,9 @@ def test_a_correlation_that_is_not_defined_says_why(estimate: list, truth: list,
 # ---- memorisation
 
 
-def test_memorisation_is_the_self_influence_of_the_estimator(measured: tuple[Path, Victim]):
+def test_memorisation_is_the_self_influence_of_the_estimator(
+    measured: tuple[Path, Victim],
+):
     folder, victim = measured
     [record] = logs_of(folder, "memorisation").values()
     want = ESTIMATORS["gas"]().self_influence(victim.trace).double()
@@ -369,9 +418,15 @@ def test_every_estimator_of_the_table_tells_what_the_model_memorises(tmp_path: P
     assert torch.equal(torch.as_tensor(log.read(path).data["score"]), want)
 
 
-def test_an_estimator_without_self_influence_fails_alone_and_says_the_way_out(tmp_path: Path):
+def test_an_estimator_without_self_influence_fails_alone_and_says_the_way_out(
+    tmp_path: Path,
+):
     estimators = [{"name": "toy_estimator:Flat"}, {"name": "gas"}]
-    raw = {**BASE, "estimator": estimators, "memorisation": [{"name": "self-influence"}]}
+    raw = {
+        **BASE,
+        "estimator": estimators,
+        "memorisation": [{"name": "self-influence"}],
+    }
     summary = run(parse(raw), Place(tmp_path), Options(workers=0))
     [failure] = summary.failed
     assert "estimator toy_estimator:Flat has no method self_influence(trace)" in failure
@@ -381,15 +436,21 @@ def test_an_estimator_without_self_influence_fails_alone_and_says_the_way_out(tm
 
 
 def test_the_row_of_memorisation_counted_by_hand(tmp_path: Path):
-    place = write_scene(tmp_path, scene_config({"name": "patch"}))  # two poison rows, four clean
+    place = write_scene(
+        tmp_path, scene_config({"name": "patch"})
+    )  # two poison rows, four clean
     config = {
         "scene": log.read(place / "scene.h5").config,
         "estimator": {"name": "toy"},
         "memorisation": {"name": "self-influence"},
     }
-    data = {"score": np.array([4.0, 2.0, 3.0, 1.0, 1.0, 0.0, 10.0])}  # the last one is cover
+    data = {
+        "score": np.array([4.0, 2.0, 3.0, 1.0, 1.0, 0.0, 10.0])
+    }  # the last one is cover
     path = place / "memorisation-toy-self-influence.h5"
-    log.write(path, "memorisation", config=config, data=data, attributes={"seconds": 1.0})
+    log.write(
+        path, "memorisation", config=config, data=data, attributes={"seconds": 1.0}
+    )
     [row] = rows_of(load_results(tmp_path), "memorisation")
     assert row.metrics["auroc"].value == 7 / 8
     assert row.metrics["median_poison"].value == pytest.approx(0.3)
@@ -403,11 +464,16 @@ def test_the_row_of_memorisation_counted_by_hand(tmp_path: Path):
 
 def test_a_median_that_is_not_defined_says_why():
     assert median_share(np.zeros(0), np.ones(3), "poison").reason == "no poison rows"
-    assert "2 non-finite" in median_share(np.ones(1), np.array([1, np.nan, np.inf]), "x").reason
+    assert (
+        "2 non-finite"
+        in median_share(np.ones(1), np.array([1, np.nan, np.inf]), "x").reason
+    )
     assert "no positive" in median_share(-np.ones(1), np.array([-1.0, 0.0]), "x").reason
 
 
-def test_both_kinds_are_shown_and_come_out_the_same_again(measured: tuple[Path, Victim]):
+def test_both_kinds_are_shown_and_come_out_the_same_again(
+    measured: tuple[Path, Victim],
+):
     folder, _ = measured
     text = render(load_results(folder))
     for part in ("GROUPS", "MEMORISATION", "top", "poison [oracle]", "self-influence"):
@@ -415,6 +481,8 @@ def test_both_kinds_are_shown_and_come_out_the_same_again(measured: tuple[Path, 
     before = results(folder)
     for path in [*folder.rglob("group-*.h5"), *folder.rglob("memorisation-*.h5")]:
         path.unlink()
-    grid = parse({**BASE, "group": GROUPS, "memorisation": [{"name": "self-influence"}]})
+    grid = parse(
+        {**BASE, "group": GROUPS, "memorisation": [{"name": "self-influence"}]}
+    )
     run(grid, Place(folder), Options(workers=0))
     assert_same(results(folder), before)

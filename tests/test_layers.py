@@ -74,13 +74,18 @@ def test_a_package_imports_only_what_lies_below_it(path: Path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_hdf5_is_read_and_written_in_one_place(path: Path):
-    assert "h5py" not in packages_imported(path) or path.parent == ROOT / "poisonbench" / "log"
+    assert (
+        "h5py" not in packages_imported(path)
+        or path.parent == ROOT / "poisonbench" / "log"
+    )
 
 
 def test_no_files_import_each_other_in_a_circle():
     imports = {}
     for name, path in MODULES.items():
-        imports[name] = {other for other in modules_imported(path) if other in MODULES} - {name}
+        imports[name] = {
+            other for other in modules_imported(path) if other in MODULES
+        } - {name}
     check_no_circle(imports)
 
 

@@ -30,7 +30,12 @@ from poisonbench.log.fault import DamageError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"recipe": {"lr": 0.1, "model": "cnn"}, "seed": 0, "name": "naïve"}
-PACKED = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+PACKED = {
+    "compression": "gzip",
+    "compression_opts": 4,
+    "shuffle": True,
+    "fletcher32": True,
+}
 
 
 def sample(seed=0):
@@ -123,7 +128,9 @@ def test_a_tensor_comes_back_as_its_array(tmp_path, tensor):
 def test_bfloat16_becomes_the_same_numbers_in_float32(tmp_path):
     tensor = torch.randn(100, generator=torch.Generator().manual_seed(0)).bfloat16()
     log.write(tmp_path / "a.h5", "trace", config={}, data={"x": tensor})
-    assert torch.equal(torch.from_numpy(log.read(tmp_path / "a.h5").data["x"]), tensor.float())
+    assert torch.equal(
+        torch.from_numpy(log.read(tmp_path / "a.h5").data["x"]), tensor.float()
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +181,10 @@ def test_attributes_and_provenance_come_back_as_python_values(tmp_path):
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
 def test_the_commit_is_that_of_the_checkout():
     head = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ["git", "-C", ROOT, "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     assert log.provenance()["commit"].removesuffix("-dirty") == head
 
@@ -200,7 +210,9 @@ def test_keys_load_only_what_they_name(path):
 def test_chunks_are_rows_neither_tiny_nor_huge(shape, itemsize):
     chunks = image.chunks_of(shape, itemsize)
     size = itemsize * np.prod(chunks)
-    assert all(1 <= chunk <= length for chunk, length in zip(chunks, shape, strict=True))
+    assert all(
+        1 <= chunk <= length for chunk, length in zip(chunks, shape, strict=True)
+    )
     assert size <= image.CHUNK_BYTES
     assert chunks == shape or size > image.CHUNK_BYTES / 2
 
@@ -213,7 +225,10 @@ def test_a_scalar_an_array_and_an_empty_one_lie_under_a_checksum(path, tmp_path)
         data={"scalar": np.array(1.0), "empty": np.zeros((0, 3)), "row": np.ones(3)},
     )
     with h5py.File(tmp_path / "a.h5", "r") as file:
-        layouts = {key: file[key].id.get_create_plist().get_layout() for key in ("scalar", "empty")}
+        layouts = {
+            key: file[key].id.get_create_plist().get_layout()
+            for key in ("scalar", "empty")
+        }
         assert set(layouts.values()) == {h5py.h5d.COMPACT}
         assert file["row"].fletcher32
         assert file.attrs.get_id("kind").get_type().is_variable_str() is False
@@ -238,14 +253,21 @@ def test_same_results_ignores_attributes_and_order_but_nothing_else(tmp_path):
 
     def record(kind="k", config=CONFIG, data=base, seconds=1.0):
         log.write(
-            tmp_path / "r.h5", kind, config=config, data=data, attributes={"seconds": seconds}
+            tmp_path / "r.h5",
+            kind,
+            config=config,
+            data=data,
+            attributes={"seconds": seconds},
         )
         return log.read(tmp_path / "r.h5")
 
     first = record()
     assert log.same_results(first, record(seconds=2.0))
     assert log.same_results(
-        first, record(config=dict(reversed(CONFIG.items())), data=dict(reversed(base.items())))
+        first,
+        record(
+            config=dict(reversed(CONFIG.items())), data=dict(reversed(base.items()))
+        ),
     )
     other_nan = np.array([0, 0x7FF8_0000_0000_0001], dtype="u8").view("f8")
     assert log.same_results(first, record(data={**base, "x": other_nan}))
@@ -320,14 +342,23 @@ def test_a_refused_value_is_named_by_its_key(tmp_path, value):
 )
 def test_a_refused_key_is_named(tmp_path, key):
     with pytest.raises(ValueError, match=re.escape(repr(key))):
-        log.write(tmp_path / "a.h5", "x", config={}, data={"fine": np.ones(2), key: np.ones(2)})
+        log.write(
+            tmp_path / "a.h5",
+            "x",
+            config={},
+            data={"fine": np.ones(2), key: np.ones(2)},
+        )
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("value", [None, [1], 1j, np.ones(2), "a\0", "a" * 70_000, 2**63])
+@pytest.mark.parametrize(
+    "value", [None, [1], 1j, np.ones(2), "a\0", "a" * 70_000, 2**63]
+)
 def test_a_refused_attribute_is_named(tmp_path, value):
     with pytest.raises((TypeError, ValueError), match="culprit"):
-        log.write(tmp_path / "a.h5", "x", config={}, data={}, attributes={"culprit": value})
+        log.write(
+            tmp_path / "a.h5", "x", config={}, data={}, attributes={"culprit": value}
+        )
     assert files(tmp_path) == []
 
 
@@ -422,7 +453,9 @@ def test_sweep_takes_what_the_dead_left_and_nothing_else(tmp_path):
 def test_sweep_leaves_a_living_writer_alone(tmp_path, monkeypatch):
     swept, fsync = [], os.fsync
     monkeypatch.setattr(
-        os, "fsync", lambda descriptor: (swept.append(log.sweep(tmp_path)), fsync(descriptor))
+        os,
+        "fsync",
+        lambda descriptor: (swept.append(log.sweep(tmp_path)), fsync(descriptor)),
     )
     log.write(tmp_path / "a.h5", "k", config={}, data={})
     assert swept == [0, 0]  # file and folder
@@ -442,7 +475,9 @@ def refuse(number):
     ids=lambda place: place[1],
 )
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_full_disk_is_one_error_and_the_old_log_stays(path, monkeypatch, place, number):
+def test_a_full_disk_is_one_error_and_the_old_log_stays(
+    path, monkeypatch, place, number
+):
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(*place, lambda *_, **__: refuse(number)())
@@ -473,7 +508,9 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(
         os,
         "fsync",
-        lambda d: refuse(errno.EINVAL)() if Path(f"/proc/self/fd/{d}").is_dir() else fsync(d),
+        lambda d: (
+            refuse(errno.EINVAL)() if Path(f"/proc/self/fd/{d}").is_dir() else fsync(d)
+        ),
     )
     log.write(tmp_path / "a.h5", "k", config={}, data={})
     assert log.read(tmp_path / "a.h5").kind == "k"
@@ -502,7 +539,12 @@ def test_a_log_has_the_rights_that_the_user_gives_new_files(path):
 
 def test_threads_write_at_the_same_time(tmp_path):
     def work(i):
-        log.write(tmp_path / f"{i % 3}.h5", "k", config={"i": i}, data={"x": np.full((50, 50), i)})
+        log.write(
+            tmp_path / f"{i % 3}.h5",
+            "k",
+            config={"i": i},
+            data={"x": np.full((50, 50), i)},
+        )
         return log.read(tmp_path / f"{i % 3}.h5")
 
     with ThreadPoolExecutor(4) as pool:
@@ -517,7 +559,9 @@ def test_threads_write_at_the_same_time(tmp_path):
 @pytest.mark.parametrize("share", [0, 1, 7, 0.1, 0.5, 0.9, -1], ids=str)
 def test_a_truncated_log_is_a_log_error(path, share):
     raw = path.read_bytes()
-    path.write_bytes(raw[: int(share * len(raw)) if isinstance(share, float) else share])
+    path.write_bytes(
+        raw[: int(share * len(raw)) if isinstance(share, float) else share]
+    )
     with pytest.raises(LogError) as caught:
         log.read(path)
     assert caught.value.hint
@@ -588,7 +632,10 @@ def config(text):
 FAULTS = {
     "newer schema": (lambda file: file.attrs.modify("schema", 2), "upgrade"),
     "older schema": (lambda file: file.attrs.modify("schema", 0), "older"),
-    "schema no number": (lambda file: file.attrs.create("schema", np.bytes_("1")), "schema"),
+    "schema no number": (
+        lambda file: file.attrs.create("schema", np.bytes_("1")),
+        "schema",
+    ),
     "no schema": (lambda file: file.attrs.pop("schema"), "schema"),
     "not complete": (lambda file: file.attrs.modify("complete", False), "not complete"),
     "no complete": (lambda file: file.attrs.pop("complete"), "not complete"),
@@ -670,17 +717,23 @@ def no_boolean(file):
 
 HOSTILE = {
     "soft link": lambda file: file.update({"bad": h5py.SoftLink("/influence")}),
-    "external link": lambda file: file.update({"bad": h5py.ExternalLink("/proc/version", "/x")}),
+    "external link": lambda file: file.update(
+        {"bad": h5py.ExternalLink("/proc/version", "/x")}
+    ),
     "virtual": virtual,
     "external storage": lambda file: file.create_dataset(
         "bad", (10,), "u1", external=[("/proc/version", 0, 10)]
     ),
     "variable text": lambda file: file.create_dataset("bad", data=["a", "b"]),
-    "variable arrays": lambda file: file.create_dataset("bad", (2,), h5py.vlen_dtype(np.float32)),
+    "variable arrays": lambda file: file.create_dataset(
+        "bad", (2,), h5py.vlen_dtype(np.float32)
+    ),
     "reference": lambda file: file.create_dataset(
         "bad", data=file["influence"].ref, dtype=h5py.ref_dtype
     ),
-    "compound": lambda file: file.create_dataset("bad", (2,), np.dtype([("a", "f4")]), chunks=(2,)),
+    "compound": lambda file: file.create_dataset(
+        "bad", (2,), np.dtype([("a", "f4")]), chunks=(2,)
+    ),
     "committed type": lambda file: file.update({"bad": np.dtype("f4")}),
     "null": lambda file: file.create_dataset("bad", data=h5py.Empty("f4")),
     "terabytes": lambda file: file.create_dataset(
@@ -707,13 +760,17 @@ HOSTILE = {
     "chunk that inflates to a little more": chunk_of(bytes(4097)),
     "chunk that inflates to less": chunk_of(bytes(10)),
     "chunk without its filters": unfiltered,
-    "second name": lambda file: file.require_group("bad").update({"a": file.create_group("bad/b")}),
+    "second name": lambda file: file.require_group("bad").update(
+        {"a": file.create_group("bad/b")}
+    ),
     "cycle": cycle,
     "cycle to the root": lambda file: file.update({"bad": file["/"]}),
     "deep": deep,
     "many": many,
     "no boolean": no_boolean,
-    "bad name": lambda file: file.create_dataset("bad\n", data=np.ones(1), chunks=(1,), **PACKED),
+    "bad name": lambda file: file.create_dataset(
+        "bad\n", data=np.ones(1), chunks=(1,), **PACKED
+    ),
     "variable attribute": lambda file: file.attrs.create("bad", "text"),
     "array attribute": lambda file: file.attrs.create("bad", np.ones(3)),
     "object attribute": lambda file: file["attributes"].attrs.create(
@@ -758,11 +815,16 @@ def test_a_log_is_readable_without_this_module(path):
         assert file["config"][()].tobytes().decode() == json.dumps(
             CONFIG, sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )
-        assert np.array_equal(file["influence"][()], sample()["influence"], equal_nan=True)
+        assert np.array_equal(
+            file["influence"][()], sample()["influence"], equal_nan=True
+        )
         assert file.attrs["schema"] == log.SCHEMA
         assert list(file["attributes"].attrs) == ["seconds"]
 
 
 def test_reading_logs_does_not_import_torch():
     code = "import sys; import poisonbench.log; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode
+        == 0
+    )

@@ -48,7 +48,9 @@ def counts(positive, negative) -> Counts:
 
 @settings(max_examples=100, deadline=None)
 @given(SCORES, SCORES)
-def test_auroc_is_the_share_of_pairs_won_with_half_a_win_for_a_tie(positive, negative) -> None:
+def test_auroc_is_the_share_of_pairs_won_with_half_a_win_for_a_tie(
+    positive, negative
+) -> None:
     won = sum((p > n) + (p == n) / 2 for p in positive for n in negative)
     expected = won / (len(positive) * len(negative))
     assert auroc(counts(positive, negative)) == pytest.approx(expected, abs=1e-12)
@@ -65,7 +67,9 @@ def test_average_precision_is_the_mean_precision_at_the_score_of_each_positive(
     for score in positive:
         found = sum(p >= score for p in positive)
         precisions.append(found / (found + sum(n >= score for n in negative)))
-    assert average_precision(counts(positive, negative)) == pytest.approx(np.mean(precisions))
+    assert average_precision(counts(positive, negative)) == pytest.approx(
+        np.mean(precisions)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,11 +77,15 @@ def test_average_precision_is_the_mean_precision_at_the_score_of_each_positive(
     st.lists(st.integers(0, 2), min_size=1, max_size=3),
     st.lists(st.integers(0, 2), min_size=1, max_size=3),
 )
-def test_recall_is_its_mean_over_all_orders_of_the_tied_rows(positive, negative) -> None:
+def test_recall_is_its_mean_over_all_orders_of_the_tied_rows(
+    positive, negative
+) -> None:
     rows = [(score, 1) for score in positive] + [(score, 0) for score in negative]
     recalls = []
     for order in itertools.permutations(rows):
-        ranked = sorted(order, key=lambda row: -row[0])  # stable: every order of ties occurs
+        ranked = sorted(
+            order, key=lambda row: -row[0]
+        )  # stable: every order of ties occurs
         top = ranked[: len(positive)]
         recalls.append(sum(is_positive for _, is_positive in top) / len(positive))
     assert recall_at_size(counts(positive, negative)) == pytest.approx(np.mean(recalls))
@@ -98,7 +106,9 @@ def test_the_true_positive_rate_is_the_best_of_all_thresholds_within_the_level(
 
 @settings(max_examples=100, deadline=None)
 @given(SCORES, SCORES)
-def test_the_roc_curve_passes_every_threshold_and_its_area_is_the_auroc(positive, negative) -> None:
+def test_the_roc_curve_passes_every_threshold_and_its_area_is_the_auroc(
+    positive, negative
+) -> None:
     found = counts(positive, negative)
     false, true = roc_curve(found)
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
@@ -116,7 +126,9 @@ def test_the_roc_curve_passes_every_threshold_and_its_area_is_the_auroc(positive
 
 def test_levels_are_the_false_positive_rates_that_the_names_tell() -> None:
     negative = np.arange(1000.0)
-    positive = np.array([2000, 998.5, 990.5, 950.5, 940.5])  # behind 0, 1, 9, 49 and 59 of them
+    positive = np.array(
+        [2000, 998.5, 990.5, 950.5, 940.5]
+    )  # behind 0, 1, 9, 49 and 59 of them
     found = ranking(Sample(positive, negative, np.zeros(1000, bool)))
     assert found["tpr_at_0.001"].value == pytest.approx(0.4)
     assert found["tpr_at_0.01"].value == pytest.approx(0.6)
@@ -129,7 +141,10 @@ def test_levels_are_the_false_positive_rates_that_the_names_tell() -> None:
 def test_the_interval_of_auroc_counts_a_tie_as_half_a_win() -> None:
     tied = (np.ones(4), np.ones(6))
     assert auroc_interval([[tied]]) == (0.5, 0.5)
-    half = (np.array([1.0, 1.0]), np.array([1.0, 0.0]))  # .75 if both are drawn, .5 or 1 otherwise
+    half = (
+        np.array([1.0, 1.0]),
+        np.array([1.0, 0.0]),
+    )  # .75 if both are drawn, .5 or 1 otherwise
     assert auroc_interval([[half]]) == (0.5, 1.0)
 
 
@@ -143,7 +158,9 @@ def test_the_interval_holds_the_middle_95_percent_of_the_resamples() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_a_resample_has_as_many_points_as_there_are(rows: int, columns: int, seed: int) -> None:
+def test_a_resample_has_as_many_points_as_there_are(
+    rows: int, columns: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     constant = Wins(np.full((rows, columns), 0.25)).resampled(20, rng)
     assert constant.shape == (1, 20)
@@ -188,7 +205,9 @@ def test_scenes_are_drawn_with_replacement_as_many_as_there_are() -> None:
     assert (low, high) == pytest.approx(tuple(expected), abs=0.011)
 
 
-def test_the_interval_of_auroc_is_of_all_controls_and_that_of_the_matched_of_those_alone() -> None:
+def test_the_interval_of_auroc_is_of_all_controls_and_that_of_the_matched_of_those_alone() -> (
+    None
+):
     rng = np.random.default_rng(0)
     matched = np.arange(20) < 10
     positive, negative = rng.normal(1, 1, 8), rng.normal(0, 1, 20)
@@ -225,8 +244,12 @@ def test_wilson_counts_fewer_points_the_more_the_seeds_disagree() -> None:
     # standard error of the mean of .4 and .6: .1, so that .5 x .5 / .1^2 = 25 points
     assert wilson([0.4, 0.6], 200) == pytest.approx(wilson([0.5], 25))
     assert wilson([0.4, 0.6], 20) == pytest.approx(wilson([0.5], 20))
-    low, high = wilson([0.5], 100)  # centre .5, half width z sqrt(n + z^2) / (2 (n + z^2))
-    assert (high - low) / 2 == pytest.approx(1.959964 / (2 * np.sqrt(100 + 1.959964**2)))
+    low, high = wilson(
+        [0.5], 100
+    )  # centre .5, half width z sqrt(n + z^2) / (2 (n + z^2))
+    assert (high - low) / 2 == pytest.approx(
+        1.959964 / (2 * np.sqrt(100 + 1.959964**2))
+    )
 
 
 # ---- single metrics and their means
@@ -251,7 +274,9 @@ def test_a_mean_leaves_out_what_is_undefined_and_counts_it() -> None:
     ids=["nan", "text"],
 )
 def test_what_was_not_measured_is_no_number(tmp_path: Path, value, reason: str) -> None:
-    write_influence(write_scene(tmp_path, scene_config({"name": "patch"})), fit_seconds=value)
+    write_influence(
+        write_scene(tmp_path, scene_config({"name": "patch"})), fit_seconds=value
+    )
     [row] = rows_of(load_results(tmp_path), "influence")
     assert row.metrics["fit_seconds"] == undefined(reason)
     assert row.metrics["score_seconds"].value == 0.5
@@ -260,20 +285,30 @@ def test_what_was_not_measured_is_no_number(tmp_path: Path, value, reason: str) 
 def test_each_group_of_probe_points_enters_its_metrics_alone(tmp_path: Path) -> None:
     # attacked, attacked but failed, matched, random, calibration
     place = write_scene(
-        tmp_path, scene_config({"name": "patch"}), groups=[0, 0, 1, 2, 3], won=[True, False]
+        tmp_path,
+        scene_config({"name": "patch"}),
+        groups=[0, 0, 1, 2, 3],
+        won=[True, False],
     )
     write_detect(place, [2, 9, 1, 3, 8], flags=[1, 0, 0, 1, 0])
     [row] = rows_of(load_results(tmp_path), "detect")
     values = {key: metric.value for key, metric in row.metrics.items()}
     assert (values["auroc"], values["auroc_matched"]) == (0.5, 1.0)
-    assert (values["flag_tpr"], values["flag_fpr"], values["flag_fpr_matched"]) == (1.0, 0.5, 0.0)
+    assert (values["flag_tpr"], values["flag_fpr"], values["flag_fpr_matched"]) == (
+        1.0,
+        0.5,
+        0.0,
+    )
     assert (values["threshold"], values["alarm"], values["seconds"]) == (2.0, 0.05, 0.1)
 
 
 def test_clean_accuracy_and_attack_success_are_counted(tmp_path: Path) -> None:
     write_scene(tmp_path, scene_config({"name": "patch"}), targets=(3, 12))
     [row] = rows_of(load_results(tmp_path), "scene")
-    assert (row.metrics["clean_accuracy"].value, row.metrics["asr"].value) == (0.9, 0.25)
+    assert (row.metrics["clean_accuracy"].value, row.metrics["asr"].value) == (
+        0.9,
+        0.25,
+    )
     assert row.metrics["asr"].interval == wilson([0.25], 12)
     assert row.metrics["clean_accuracy"].interval == wilson([0.9], 100)
     assert row.counts == {"clean": 100, "targets": 12, "successful": 3}
@@ -312,7 +347,9 @@ def test_a_budget_is_missed_by_a_row_or_more(asked, poison: int, missed: bool) -
     assert Poisoning(asked, poison, 0, 1297, 1297).missed == missed
 
 
-def test_the_text_of_a_budget_is_short_where_it_was_met_and_tells_all_where_it_was_not() -> None:
+def test_the_text_of_a_budget_is_short_where_it_was_met_and_tells_all_where_it_was_not() -> (
+    None
+):
     met = Poisoning(0.05, 3, 0, 60, 60)
     missed = Poisoning(0.5, 12, 0, 60, 60)
     other = Poisoning(0.5, 15, 0, 60, 60)
@@ -326,7 +363,9 @@ def test_the_text_of_a_budget_is_short_where_it_was_met_and_tells_all_where_it_w
 
 def test_a_mean_over_seeds_keeps_what_each_scene_poisoned(tmp_path: Path) -> None:
     for seed, role in ((0, [1, 0, 0, 0]), (1, [1, 1, 0, 0])):
-        write_scene(tmp_path, scene_config({"name": "patch", "budget": 0.5}, seed), role=role)
+        write_scene(
+            tmp_path, scene_config({"name": "patch", "budget": 0.5}, seed), role=role
+        )
     [row] = aggregate(rows_of(load_results(tmp_path), "scene"))
     assert [scene.poison for scene in row.poisoned] == [1, 2]
     assert [scene.missed for scene in row.poisoned] == [True, False]

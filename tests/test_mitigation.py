@@ -54,7 +54,9 @@ def evidence() -> Evidence:
     true = torch.cat(
         [torch.arange(3).repeat_interleave(40), torch.ones(POISONED, dtype=torch.int64)]
     )
-    cluster = torch.cat([torch.ones(ATTACKED, dtype=torch.int64), torch.arange(3).repeat(10)])
+    cluster = torch.cat(
+        [torch.ones(ATTACKED, dtype=torch.int64), torch.arange(3).repeat(10)]
+    )
 
     def draw(of: Tensor, triggered: Tensor) -> Tensor:
         x = 2 * torch.eye(3, 8, dtype=torch.float64)[of] + 0.3 * torch.randn(
@@ -66,14 +68,18 @@ def evidence() -> Evidence:
     bad = torch.arange(len(true)) >= 120
     data = Dataset(draw(true, bad), true.masked_fill(bad, 0), 3)
     trace = train(
-        data, Recipe(model="mlp", epochs=20, lr=0.05, batch_size=16, checkpoints=4), seed=1
+        data,
+        Recipe(model="mlp", epochs=20, lr=0.05, batch_size=16, checkpoints=4),
+        seed=1,
     )
     points = draw(cluster, torch.arange(len(cluster)) < ATTACKED)
     test = Dataset(points, predict(trace.model(), points).argmax(1), 3)
     return Evidence(trace, test, role=bad.to(torch.uint8) * POISON)
 
 
-def means(evidence: Evidence, flagged: int = ATTACKED, scores: Tensor | None = None) -> Means:
+def means(
+    evidence: Evidence, flagged: int = ATTACKED, scores: Tensor | None = None
+) -> Means:
     """Real training and a real estimator; the first `flagged` probe points are flagged, all of which are attacked."""
     trace = evidence.trace
     flags = torch.arange(len(evidence.test)) < flagged
@@ -101,7 +107,9 @@ ROWS = [
 
 
 @pytest.mark.parametrize("mitigation", ROWS, ids=repr)
-def test_a_mitigation_keeps_its_contract(mitigation: Mitigation, evidence: Evidence) -> None:
+def test_a_mitigation_keeps_its_contract(
+    mitigation: Mitigation, evidence: Evidence
+) -> None:
     assert {type(row) for row in ROWS} == set(MITIGATIONS.values())
     assert isinstance(mitigation, Mitigation)
     assert set(mitigation.uses) <= {
@@ -117,7 +125,9 @@ def test_a_mitigation_keeps_its_contract(mitigation: Mitigation, evidence: Evide
     assert done.keep.dtype == torch.bool
     assert len(done.trace.train) == int(done.keep.sum())
     assert torch.equal(done.trace.train.x, evidence.trace.train.x[done.keep])
-    again = train(evidence.trace.train.take(done.keep), evidence.trace.recipe, evidence.trace.seed)
+    again = train(
+        evidence.trace.train.take(done.keep), evidence.trace.recipe, evidence.trace.seed
+    )
     for name, value in again.checkpoints[-1].state.items():
         assert torch.equal(done.trace.checkpoints[-1].state[name], value), (
             "the new victim is the run on the rows kept"
@@ -125,16 +135,22 @@ def test_a_mitigation_keeps_its_contract(mitigation: Mitigation, evidence: Evide
     assert torch.equal(evidence.trace.train.x, before)
 
 
-def test_filter_retrain_removes_the_top_rows_and_ties_by_position(evidence: Evidence) -> None:
+def test_filter_retrain_removes_the_top_rows_and_ties_by_position(
+    evidence: Evidence,
+) -> None:
     n = len(evidence.trace.train)
     scores = torch.zeros(n)
     scores[[5, 9, 7]] = torch.tensor([1.0, 3.0, 1.0])
     gone = (
-        (~FilterRetrain(2 / n)(evidence, means(evidence, scores=scores)).keep).nonzero().squeeze(1)
+        (~FilterRetrain(2 / n)(evidence, means(evidence, scores=scores)).keep)
+        .nonzero()
+        .squeeze(1)
     )
     assert gone.tolist() == [5, 9]
     scores[20] = torch.nan
-    with pytest.warns(UserWarning, match="1 of 132 rows have a score that is not finite"):
+    with pytest.warns(
+        UserWarning, match="1 of 132 rows have a score that is not finite"
+    ):
         kept = FilterRetrain(2 / n)(evidence, means(evidence, scores=scores)).keep
     assert (~kept).nonzero().squeeze(1).tolist() == [5, 9]
 
@@ -142,9 +158,9 @@ def test_filter_retrain_removes_the_top_rows_and_ties_by_position(evidence: Evid
 def test_target_driven_takes_the_poison_out_and_the_points_leave_the_label(
     evidence: Evidence,
 ) -> None:
-    assert (predict(evidence.trace.model(), evidence.test.x[:ATTACKED]).argmax(1) == 0).all(), (
-        "the attack works at first"
-    )
+    assert (
+        predict(evidence.trace.model(), evidence.test.x[:ATTACKED]).argmax(1) == 0
+    ).all(), "the attack works at first"
     done = TargetDriven(1.5)(evidence, means(evidence))
     gone, bad = ~done.keep, poison(evidence)
     assert int((gone & bad).sum()) >= POISONED - 2
@@ -160,7 +176,9 @@ def test_a_round_removes_the_rows_of_the_label_above_the_cutoff_and_no_other(
     """Written out: mean influence on the flagged points, its median and Qn by sorting all pairs, rows above the cutoff."""
     done = TargetDriven(1.2, rounds=1)(evidence, means(evidence))
     influence = (
-        ESTIMATORS["gas"]().fit(evidence.trace)(evidence.test.take(torch.arange(ATTACKED))).mean(0)
+        ESTIMATORS["gas"]()
+        .fit(evidence.trace)(evidence.test.take(torch.arange(ATTACKED)))
+        .mean(0)
     )
     own = [i for i, y in enumerate(evidence.trace.train.y.tolist()) if y == 0]
     values = [float(influence[i]) for i in own]
@@ -188,7 +206,10 @@ def test_a_cutoff_that_no_row_passes_is_lowered_or_given_up(evidence: Evidence) 
 
 def test_rounds_and_the_share_of_the_label_are_caps(evidence: Evidence) -> None:
     assert (
-        TargetDriven(1e6, lower=0.9, rounds=2, stay=0.0)(evidence, means(evidence)).retrainings <= 2
+        TargetDriven(1e6, lower=0.9, rounds=2, stay=0.0)(
+            evidence, means(evidence)
+        ).retrainings
+        <= 2
     )
     with pytest.warns(UserWarning, match="no more is removed"):
         done = TargetDriven(0.1, most=0.01)(evidence, means(evidence))
@@ -230,13 +251,22 @@ def grid(*mitigations: dict, **more: object) -> Grid:
         "detector": [SUPPORT, {"name": "random"}],
     }
     return parse(
-        {**base, "filter": [{"name": "perfect-filter"}], "mitigation": list(mitigations), **more}
+        {
+            **base,
+            "filter": [{"name": "perfect-filter"}],
+            "mitigation": list(mitigations),
+            **more,
+        }
     )
 
 
-def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(tmp_path: Path) -> None:
+def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(
+    tmp_path: Path,
+) -> None:
     summary = run(
-        grid({**TARGET, "detector": "random"}, FILTER), Place(tmp_path), Options(workers=0)
+        grid({**TARGET, "detector": "random"}, FILTER),
+        Place(tmp_path),
+        Options(workers=0),
     )
     assert summary.failed == []
     rows = {
@@ -254,16 +284,22 @@ def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(tmp_path
     assert rows["target-driven"].settings["detector"]["name"] == "random"
     scene = log.read(next(tmp_path.rglob("scene.h5")))
     for row in rows.values():
-        asr = float((scene.data["targets/predicted"] == scene.data["targets/wanted"]).mean())
+        asr = float(
+            (scene.data["targets/predicted"] == scene.data["targets/wanted"]).mean()
+        )
         assert row.metrics["asr_before"].value == pytest.approx(asr), (
             "before is the victim of the scene"
         )
         right = int(scene.data["clean/correct"]) / int(scene.data["clean/size"])
         assert row.metrics["accuracy_before"].value == pytest.approx(right)
-    assert not list(tmp_path.rglob("run-*.h5")), "restart files go when the stage is done"
+    assert not list(tmp_path.rglob("run-*.h5")), (
+        "restart files go when the stage is done"
+    )
     text = render(load_results(tmp_path))
     assert "MITIGATION" in text
-    assert rows["filter-retrain"].uses == "oracle", "a mitigation takes what its filter takes"
+    assert rows["filter-retrain"].uses == "oracle", (
+        "a mitigation takes what its filter takes"
+    )
 
 
 def test_a_victim_read_back_gives_the_same_log(tmp_path: Path) -> None:
@@ -278,7 +314,9 @@ def test_a_victim_read_back_gives_the_same_log(tmp_path: Path) -> None:
     assert log.read(path).attributes["all_targets"] is True
 
 
-def test_those_that_misbehave_fail_alone_and_wait_for_what_failed(tmp_path: Path) -> None:
+def test_those_that_misbehave_fail_alone_and_wait_for_what_failed(
+    tmp_path: Path,
+) -> None:
     names = ("KeepsAll", "Lies")
     bad = grid(
         *({"name": f"toy_defense:{name}"} for name in names),
@@ -286,7 +324,9 @@ def test_those_that_misbehave_fail_alone_and_wait_for_what_failed(tmp_path: Path
         filter=[{"name": "toy_defense:Raises"}],
     )
     summary = run(bad, Place(tmp_path), Options(workers=0))
-    assert sorted(reason.split(": ", 1)[1].split(" ")[0] for reason in summary.failed) == [
+    assert sorted(
+        reason.split(": ", 1)[1].split(" ")[0] for reason in summary.failed
+    ) == [
         "RuntimeError:",
         "ValueError:",
     ]
@@ -307,21 +347,26 @@ def test_a_mitigation_names_whose_verdicts_it_works_on(tmp_path: Path) -> None:
     assert count == [2, 1]
     for stage in jobs(everything, Place(tmp_path), 1)[0].stages:
         if stage.kind == "mitigate":
-            assert dict(stage.methods)["estimator"] is not None, "it reads influence itself"
+            assert dict(stage.methods)["estimator"] is not None, (
+                "it reads influence itself"
+            )
     with pytest.raises(
         ConfigError,
         match=r"mitigation\[0\].detector: the grid has no \[\[detector\]\] 'randm'; did you mean 'random'",
     ):
         grid({**TARGET, "detector": "randm"})
     with pytest.raises(
-        ConfigError, match=r"works on the verdict of a filter: name at least one \[\[filter\]\]"
+        ConfigError,
+        match=r"works on the verdict of a filter: name at least one \[\[filter\]\]",
     ):
         grid(FILTER, filter=[])
     with pytest.raises(ConfigError, match="a mitigation of the grid reads influence"):
         grid(TARGET, estimator=[], detector=[{"name": "random"}])
 
 
-def killed_and_whole(tmp_path: Path, defense: str, blocks: str, output: str) -> tuple[Path, Path]:
+def killed_and_whole(
+    tmp_path: Path, defense: str, blocks: str, output: str
+) -> tuple[Path, Path]:
     """Runs a grid twice: killed once the first restart file is there and run again, and without a break; returns both folders."""
     text = (
         'dataset = {name = "digits", train = 300, test = 150}\n[recipe]\nmodel = "cnn"\nepochs = 12\n'
@@ -339,7 +384,11 @@ def killed_and_whole(tmp_path: Path, defense: str, blocks: str, output: str) -> 
         == 0
     )
     process, end = start(killed, "--workers", "0"), time.monotonic() + 120
-    while not list(killed.rglob(blocks)) and process.poll() is None and time.monotonic() < end:
+    while (
+        not list(killed.rglob(blocks))
+        and process.poll() is None
+        and time.monotonic() < end
+    ):
         time.sleep(0.005)
     process.kill()
     process.communicate()
@@ -355,7 +404,9 @@ def killed_and_whole(tmp_path: Path, defense: str, blocks: str, output: str) -> 
 
 
 @pytest.mark.slow
-def test_killed_between_its_trainings_a_mitigation_goes_on_to_the_same_log(tmp_path: Path) -> None:
+def test_killed_between_its_trainings_a_mitigation_goes_on_to_the_same_log(
+    tmp_path: Path,
+) -> None:
     mitigation = '[[mitigation]]\nname = "toy_defense:RetrainsOnHalves"'
     killed, whole = killed_and_whole(tmp_path, mitigation, "run-*.h5", "mitigate-*.h5")
     assert_same(results(killed), results(whole))
@@ -400,7 +451,11 @@ def test_the_row_of_a_mitigation_counted_by_hand(tmp_path: Path) -> None:
     values = {name: metric.value for name, metric in row.metrics.items()}
     assert (values["asr_before"], values["asr_after"]) == (1, pytest.approx(1 / 3))
     assert (values["accuracy_before"], values["accuracy_after"]) == (1, 0.75)
-    assert (values["poison_removed"], values["clean_removed"], values["cover_removed"]) == (
+    assert (
+        values["poison_removed"],
+        values["clean_removed"],
+        values["cover_removed"],
+    ) == (
         0.5,
         0.25,
         1,
@@ -417,7 +472,9 @@ def test_the_row_of_a_mitigation_counted_by_hand(tmp_path: Path) -> None:
     ],
     ids=["rows", "targets", "matrix"],
 )
-def test_a_log_that_does_not_fit_is_damaged(tmp_path: Path, changes: dict, part: str) -> None:
+def test_a_log_that_does_not_fit_is_damaged(
+    tmp_path: Path, changes: dict, part: str
+) -> None:
     write_mitigation(write_scene(tmp_path, scene_config({"name": "patch"})), **changes)
     [error] = load_results(tmp_path).damaged
     assert part in error.reason

@@ -15,9 +15,13 @@ SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 9)]
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
     model = build(name, shape, 5, 0)
-    x = torch.rand((24, *shape), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.rand(
+        (24, *shape), generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     (g,) = torch.autograd.grad(model(x).square().sum(), x)
-    assert bool((g.abs().sum(0) > 0).all()), "a trigger on an unseen pixel could never work"
+    assert bool((g.abs().sum(0) > 0).all()), (
+        "a trigger on an unseen pixel could never work"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -47,7 +51,10 @@ def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
 class Skewed(nn.Module):
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
-        self.features, self.head = nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes)
+        self.features, self.head = (
+            nn.Flatten(),
+            nn.Linear(torch.Size(shape).numel(), classes),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x)) + 1
@@ -75,7 +82,12 @@ def test_image_models_refuse_vectors():
 
 
 def test_pixels_are_mapped_to_two_on_either_side_of_zero():
-    assert Normalize()(torch.tensor([0.0, 0.25, 0.5, 1.0])).tolist() == [-2.0, -1.0, 0.0, 2.0]
+    assert Normalize()(torch.tensor([0.0, 0.25, 0.5, 1.0])).tolist() == [
+        -2.0,
+        -1.0,
+        0.0,
+        2.0,
+    ]
 
 
 def test_a_residual_block_adds_what_it_computes_and_the_mean_is_over_the_pixels():
@@ -89,7 +101,19 @@ def test_a_residual_block_adds_what_it_computes_and_the_mean_is_over_the_pixels(
     [
         ("linear", [(10, 64), (10,)]),
         ("mlp", [(64, 64), (64,), (64, 64), (64,), (10, 64), (10,)]),
-        ("cnn", [(16, 1, 3, 3), (16,), (32, 16, 3, 3), (32,), (64, 128), (64,), (10, 64), (10,)]),
+        (
+            "cnn",
+            [
+                (16, 1, 3, 3),
+                (16,),
+                (32, 16, 3, 3),
+                (32,),
+                (64, 128),
+                (64,),
+                (10, 64),
+                (10,),
+            ],
+        ),
     ],
 )
 def test_a_model_has_the_layers_that_it_names(name: str, sizes: list[tuple[int, ...]]):
@@ -100,7 +124,16 @@ def test_resnet9_has_eight_convolutions_a_head_and_groups_of_sixteen_channels():
     model = build("resnet9", (3, 32, 32), 10, 0)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in model.modules() if isinstance(m, nn.GroupNorm)]
-    assert [m.out_channels for m in convolutions] == [64, 128, 128, 128, 256, 512, 512, 512]
+    assert [m.out_channels for m in convolutions] == [
+        64,
+        128,
+        128,
+        128,
+        256,
+        512,
+        512,
+        512,
+    ]
     assert [(m.num_channels, m.num_channels // m.num_groups) for m in norms] == [
         (m.out_channels, 16) for m in convolutions
     ]

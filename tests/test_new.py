@@ -30,7 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_method_passes_lint_keeps_every_rule_and_fits_in_40_lines(kind: str, folder: Path):
+def test_a_new_method_passes_lint_keeps_every_rule_and_fits_in_40_lines(
+    kind: str, folder: Path
+):
     result = call("new", kind, f"corner-{kind}")
     assert result.exit_code == 0, result.output
     files = [f"corner_{kind}.py", f"test_corner_{kind}.py", f"corner_{kind}.toml"]
@@ -71,7 +73,9 @@ def test_a_new_attack_runs_in_its_grid_at_once_and_its_test_passes(folder: Path)
         "recipe.epochs=2",
     ]
     (folder / "corner_glow.toml").write_text(
-        (folder / "corner_glow.toml").read_text().replace('"digits"', '{name = "digits"}')
+        (folder / "corner_glow.toml")
+        .read_text()
+        .replace('"digits"', '{name = "digits"}')
     )
     words = [word for text in small for word in ("--set", text)]
     result = call("run", "corner_glow.toml", "-o", "logs", "--workers", 0, *words)

@@ -12,7 +12,13 @@ from attacks import Patch
 from experiments.cli import main
 from experiments.plan import spec
 from experiments.plan.identity import marks_of, unmarked
-from experiments.plan.outside import FIRST_VERSION, code_of, joined, released_version, version_mark
+from experiments.plan.outside import (
+    FIRST_VERSION,
+    code_of,
+    joined,
+    released_version,
+    version_mark,
+)
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import DataSpec
@@ -91,7 +97,13 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def ran(folder: Path, **change: object) -> Summary:
-    raw = {**SMALL, "attack": [PATCH], "estimator": [], "detector": [{"name": "random"}], **change}
+    raw = {
+        **SMALL,
+        "attack": [PATCH],
+        "estimator": [],
+        "detector": [{"name": "random"}],
+        **change,
+    }
     return run(parse(raw), Place(folder / "logs"), Options(workers=0))
 
 
@@ -110,11 +122,20 @@ GRIDS = {
         ]
     },
 }
-CELLS = {"attack": 2, "detector": 1, "model": 2, "surrogate": 2}  # cells of the code that is edited
+CELLS = {
+    "attack": 2,
+    "detector": 1,
+    "model": 2,
+    "surrogate": 2,
+}  # cells of the code that is edited
 EDITS = {
     "module": ("mine_attack.py", "import torch\n", "import torch  # edited\n"),
     "helper": ("mine_helper.py", "1.0", "0.5"),
-    "helper of a helper": ("other_helper.py", "import mine_helper", "import mine_helper  # edited"),
+    "helper of a helper": (
+        "other_helper.py",
+        "import mine_helper",
+        "import mine_helper  # edited",
+    ),
 }
 
 
@@ -157,7 +178,9 @@ def test_the_line_names_what_was_edited(folder: Path):
     ran(folder, attack=OURS)
     edit(folder / "mine_helper.py", "1.0", "0.5")
     summary = ran(folder, attack=OURS)
-    assert summary.older == ["2 cells of mine_attack:Mine are of older code or data: kept beside"]
+    assert summary.older == [
+        "2 cells of mine_attack:Mine are of older code or data: kept beside"
+    ]
     status = CliRunner().invoke(main, ["status", str(folder / "logs")])
     assert summary.older[0] in status.output
     assert "1 scenes, 2 cells, 2 done" in status.output
@@ -179,7 +202,9 @@ def test_a_data_set_whose_tensors_change_is_a_new_cell_and_one_whose_code_alone_
     edit(folder / "mine_helper.py", "1.0", "0.5")
     summary = ran(folder, dataset=data)
     assert summary.done == 2
-    assert summary.older == ["2 cells of mine_attack:data are of older code or data: kept beside"]
+    assert summary.older == [
+        "2 cells of mine_attack:data are of older code or data: kept beside"
+    ]
     path = next((folder / "logs").rglob("scene.h5"))
     assert len(log.read(path).config["dataset"]["sha256"]) == 64
 
@@ -203,7 +228,9 @@ def test_built_in_names_have_no_marks_and_keep_their_identity():
     assert set(scene.config["dataset"]) == {"name", "train", "test"}
     assert scene.config["attack"] == {"name": "patch", **Patch(budget=0.05).__dict__}
     assert code_of(Patch, "patch") == code_of(Patch, "attacks.patch:Patch") == ""
-    assert with_data_digests(parse({"attack": [PATCH]}), Place(Path())).scenes[0] == scene
+    assert (
+        with_data_digests(parse({"attack": [PATCH]}), Place(Path())).scenes[0] == scene
+    )
 
 
 def test_another_released_version_is_another_cell_and_a_commit_is_not(
@@ -211,7 +238,9 @@ def test_another_released_version_is_another_cell_and_a_commit_is_not(
 ):
     [scene] = parse({"attack": [PATCH]}).scenes
     first = scene.id
-    assert version_mark() == ({} if released_version() == FIRST_VERSION else version_mark())
+    assert version_mark() == (
+        {} if released_version() == FIRST_VERSION else version_mark()
+    )
     monkeypatch.setattr(spec, "version_mark", lambda: {"version": "0.2.0"})
     assert scene.id != first
     assert marks_of(scene.config) == {"version": "0.2.0"}
@@ -252,7 +281,14 @@ def test_marks_are_found_wherever_a_configuration_holds_them():
         "detector": {"name": "b:B", "code": "6"},
         "estimator": None,
     }
-    marks = {"a:A": "1", "m:m": "2", "d:d": "3", "transfer.state": "4", "version": "5", "b:B": "6"}
+    marks = {
+        "a:A": "1",
+        "m:m": "2",
+        "d:d": "3",
+        "transfer.state": "4",
+        "version": "5",
+        "b:B": "6",
+    }
     assert marks_of(config) == marks
     assert marks_of(unmarked(config)) == {}
     assert changed_names(marks, {**marks, "a:A": "9"}) == "a:A"

@@ -23,7 +23,9 @@ CLASSES = 3
 
 def run() -> Trace:
     """Three checkpoints that have nothing to do with each other, each with a rate of its own."""
-    recipe = Recipe("mlp", epochs=1, batch_size=4, momentum=0.0, weight_decay=0.0, checkpoints=3)
+    recipe = Recipe(
+        "mlp", epochs=1, batch_size=4, momentum=0.0, weight_decay=0.0, checkpoints=3
+    )
     trace = train(random_data(11, SHAPE, CLASSES), recipe, 0)
     checkpoints = []
     for k, rate in enumerate(RATES):
@@ -93,7 +95,9 @@ def test_scores_are_the_products_at_each_checkpoint_times_its_own_rate(
         want += rate * dots(points, train_rows, cosine)
     torch.testing.assert_close(estimator.fit(trace)(test), want, rtol=1e-8, atol=1e-12)
     own = estimator.fit(trace)(trace.train).diag()
-    torch.testing.assert_close(estimator.self_influence(trace), own, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(
+        estimator.self_influence(trace), own, rtol=1e-8, atol=1e-12
+    )
 
 
 def linear_run() -> Trace:
@@ -135,7 +139,9 @@ def test_every_step_counts_with_its_rate_over_the_rows_of_its_batch(renormalize:
     estimator = TracIn(mode="steps", renormalize=renormalize)
     torch.testing.assert_close(estimator.fit(trace)(test), want, rtol=1e-8, atol=1e-12)
     own = estimator.fit(trace)(trace.train).diag()
-    torch.testing.assert_close(estimator.self_influence(trace), own, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(
+        estimator.self_influence(trace), own, rtol=1e-8, atol=1e-12
+    )
 
 
 def test_projections_keep_the_scores_on_the_mean():

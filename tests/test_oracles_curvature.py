@@ -32,7 +32,9 @@ class Standardised(nn.Conv2d):
 
 class CosineHead(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
-        return 4 * F.linear(F.normalize(x, dim=1), F.normalize(self.weight, dim=1), self.bias)
+        return 4 * F.linear(
+            F.normalize(x, dim=1), F.normalize(self.weight, dim=1), self.bias
+        )
 
 
 class LowRank(nn.Linear):
@@ -175,14 +177,25 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         IMAGES,
     ),
-    "weight norm": (lambda: mlp(parametrizations.weight_norm(nn.Linear(6, 5))), VECTORS),
-    "spectral norm": (lambda: mlp(parametrizations.spectral_norm(nn.Linear(6, 5))), VECTORS),
+    "weight norm": (
+        lambda: mlp(parametrizations.weight_norm(nn.Linear(6, 5))),
+        VECTORS,
+    ),
+    "spectral norm": (
+        lambda: mlp(parametrizations.spectral_norm(nn.Linear(6, 5))),
+        VECTORS,
+    ),
     "pruned": (pruned, VECTORS),
     "weight standardisation": (
-        lambda: nn.Sequential(Standardised(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3)),
+        lambda: nn.Sequential(
+            Standardised(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3)
+        ),
         IMAGES,
     ),
-    "cosine head": (lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), CosineHead(5, 3)), VECTORS),
+    "cosine head": (
+        lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), CosineHead(5, 3)),
+        VECTORS,
+    ),
     "low rank": (lambda: mlp(LowRank(6, 5)), VECTORS),
     "module run twice": (Twice, VECTORS),
     "module of two names": (TwoNames, VECTORS),
@@ -247,7 +260,9 @@ def test_gauss_newton_products_equal_autograd_one_row_at_a_time(name: str):
     eye = torch.eye(len(want), dtype=torch.float64)
     for rows in (eye, eye[:1]):  # the number of vectors decides the form of a layer
         got = gauss_newton_product(model, data, rows, 0.5)
-        torch.testing.assert_close(got, want[: len(rows)] + 0.5 * rows, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(
+            got, want[: len(rows)] + 0.5 * rows, rtol=1e-8, atol=1e-10
+        )
 
 
 @each
@@ -266,7 +281,9 @@ def test_ekfac_keeps_the_trace_of_every_block_and_covers_all_parameters(name: st
     found = ekfac.blocks(model, data)
     for block in found:
         want = diagonal[block.index]
-        torch.testing.assert_close(block.values.sum(), want.sum(), rtol=1e-8, atol=1e-12)
+        torch.testing.assert_close(
+            block.values.sum(), want.sum(), rtol=1e-8, atol=1e-12
+        )
         if block.bases is None:
             torch.testing.assert_close(block.values, want, rtol=1e-8, atol=1e-12)
     covered = torch.cat([block.index for block in found]).sort().values

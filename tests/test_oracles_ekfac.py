@@ -50,14 +50,18 @@ def net() -> tuple[nn.Module, Dataset]:
 def places(module: nn.Module, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs (L, i), with a 1 where there is a bias, and output gradients (L, o) of one instance."""
     if isinstance(module, nn.Conv2d):
-        a = F.unfold(a, module.kernel_size, padding=module.padding, stride=module.stride)[0].T
+        a = F.unfold(
+            a, module.kernel_size, padding=module.padding, stride=module.stride
+        )[0].T
         d = d[0].flatten(1).T
     if module.bias is not None:
         a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
     return a, d
 
 
-def dense_ekfac(model: nn.Module, data: Dataset, shift: float, relative: float) -> Tensor:
+def dense_ekfac(
+    model: nn.Module, data: Dataset, shift: float, relative: float
+) -> Tensor:
     """The damped matrix (p, p): a loop over instances and classes, by autograd and nothing of ours."""
     parameters = dict(model.named_parameters())
     size = sum(p.numel() for p in parameters.values())
@@ -66,7 +70,9 @@ def dense_ekfac(model: nn.Module, data: Dataset, shift: float, relative: float) 
     for name, p in parameters.items():
         position[name] = torch.arange(start, start + p.numel()).view(p.shape)
         start += p.numel()
-    modules = {k: m for k, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    modules = {
+        k: m for k, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)
+    }
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     for name, module in modules.items():
         module.register_forward_hook(
@@ -81,7 +87,9 @@ def dense_ekfac(model: nn.Module, data: Dataset, shift: float, relative: float) 
         for c in range(data.classes):
             loss = F.cross_entropy(logits, torch.tensor([c]))
             weight = p[c] / len(data)
-            found = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
+            found = torch.autograd.grad(
+                loss, list(parameters.values()), retain_graph=True
+            )
             gradients.append(weight.sqrt() * torch.cat([g.flatten() for g in found]))
             for name, module in modules.items():
                 a, out = seen[name]
@@ -124,7 +132,9 @@ def test_the_solve_is_the_inverse_of_the_matrix_built_from_the_definition(
     model, data = net()  # without the hooks
     eye = torch.eye(len(want), dtype=torch.float64)
     got = ekfac.solve(ekfac.blocks(model, data), eye, shift, relative)
-    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8 * float(want.abs().max()))
+    torch.testing.assert_close(
+        got, want, rtol=1e-8, atol=1e-8 * float(want.abs().max())
+    )
 
 
 def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch):
@@ -146,7 +156,9 @@ def test_relative_damping_is_a_part_of_the_mean_eigenvalue_of_each_block():
     added = (more - damped).diag()
     for block in found:
         mean = diagonal[block.index].mean()  # the trace is the sum of the eigenvalues
-        torch.testing.assert_close(added[block.index], (0.5 * mean).expand(len(block.index)))
+        torch.testing.assert_close(
+            added[block.index], (0.5 * mean).expand(len(block.index))
+        )
 
 
 def test_scale_of_a_layer_does_not_change_what_relative_damping_leaves_of_it():
@@ -155,16 +167,22 @@ def test_scale_of_a_layer_does_not_change_what_relative_damping_leaves_of_it():
     found = ekfac.blocks(model, data)
     twice = [ekfac.Block(b.index, b.bases, 2 * b.values) for b in found]
     v = torch.randn(3, sum(len(b.index) for b in found), dtype=torch.float64)
-    torch.testing.assert_close(ekfac.solve(twice, v, 0.0, 0.1), ekfac.solve(found, v, 0.0, 0.1) / 2)
+    torch.testing.assert_close(
+        ekfac.solve(twice, v, 0.0, 0.1), ekfac.solve(found, v, 0.0, 0.1) / 2
+    )
 
 
-def estimator_scores(trace: Trace, test: Dataset, shift: float, relative: float) -> Tensor:
+def estimator_scores(
+    trace: Trace, test: Dataset, shift: float, relative: float
+) -> Tensor:
     model = trace.model()
     vectors = gradient_vectors(model, test, "loss")
-    solved = ekfac.solve(ekfac.blocks(model, trace.train), flatten(vectors), shift, relative)
-    return project(model, trace.train, unflatten(model, tuple(vectors), solved), RAW) / len(
-        trace.train
+    solved = ekfac.solve(
+        ekfac.blocks(model, trace.train), flatten(vectors), shift, relative
     )
+    return project(
+        model, trace.train, unflatten(model, tuple(vectors), solved), RAW
+    ) / len(trace.train)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +242,9 @@ def test_labels_of_the_data_do_not_matter_and_a_seed_repeats_itself(samples: int
     model, data = net()
     other = data.relabel((data.y + 1) % 3)
     for a, b in zip(
-        ekfac.blocks(model, data, samples, 5), ekfac.blocks(model, other, samples, 5), strict=True
+        ekfac.blocks(model, data, samples, 5),
+        ekfac.blocks(model, other, samples, 5),
+        strict=True,
     ):
         assert torch.equal(a.values, b.values)
 
@@ -315,8 +335,14 @@ def trained() -> tuple[Trace, Dataset]:
 
 
 @pytest.mark.parametrize("samples", [0, 1])
-def test_ekfac_ranks_as_the_exact_solve_does(trained: tuple[Trace, Dataset], samples: int):
+def test_ekfac_ranks_as_the_exact_solve_does(
+    trained: tuple[Trace, Dataset], samples: int
+):
     trace, test = trained
     want = InfluenceFunctions("cg", damping=0.1).fit(trace)(test)
     got = InfluenceFunctions("ekfac", damping=0.1, samples=samples).fit(trace)(test)
-    assert sum(spearmanr(a, b).statistic for a, b in zip(got, want, strict=True)) / len(test) > 0.7
+    assert (
+        sum(spearmanr(a, b).statistic for a, b in zip(got, want, strict=True))
+        / len(test)
+        > 0.7
+    )

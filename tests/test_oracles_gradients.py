@@ -23,7 +23,9 @@ from poisonbench.training import Recipe, train
 def brute_force(model: nn.Module, data: Dataset, form: Form) -> list[list[Tensor]]:
     """Per instance, the gradients of each layer (weight and bias together), by plain autograd on one instance at a time."""
     modules = [
-        m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))
+        m
+        for m in model.modules()
+        if any(p.requires_grad for p in m.parameters(recurse=False))
     ]
     if form.layers == "last":
         modules = [m for m in modules if m is model.head]
@@ -35,7 +37,9 @@ def brute_force(model: nn.Module, data: Dataset, form: Form) -> list[list[Tensor
             if form.objective == "loss"
             else margins(logits, data.y[i : i + 1]).sum()
         )
-        params = [[p for p in m.parameters(recurse=False) if p.requires_grad] for m in modules]
+        params = [
+            [p for p in m.parameters(recurse=False) if p.requires_grad] for m in modules
+        ]
         flat = torch.autograd.grad(value, [p for ps in params for p in ps])
         it = iter(flat)
         rows.append([torch.cat([next(it).flatten() for _ in ps]) for ps in params])
@@ -147,7 +151,10 @@ def test_engine_equals_autograd_on_unusual_layers(form: Form):
 
 
 def test_engine_equals_autograd_on_large_images():
-    train_set, test = random_data(3, (3, 28, 24), seed=1), random_data(2, (3, 28, 24), seed=2)
+    train_set, test = (
+        random_data(3, (3, 28, 24), seed=1),
+        random_data(2, (3, 28, 24), seed=2),
+    )
     model = build("cnn", (3, 28, 24), 10, 0).double()
     for form in (Form(), Form("margin", "all")):
         torch.testing.assert_close(
@@ -160,18 +167,26 @@ def test_engine_equals_autograd_on_large_images():
 
 @pytest.mark.parametrize("objective", ["loss", "margin"])
 @pytest.mark.parametrize("large", [False, True])
-def test_projecting_on_the_test_gradients_gives_the_dot_products(objective: str, large: bool):
+def test_projecting_on_the_test_gradients_gives_the_dot_products(
+    objective: str, large: bool
+):
     model, shape, classes = (
         (build("cnn", (1, 28, 24), 10, 0).double(), (1, 28, 24), 10)
         if large
         else (zoo(), (3, 9, 13), 7)
     )
-    train_set, test = random_data(5, shape, classes, seed=1), random_data(4, shape, classes, seed=2)
+    train_set, test = (
+        random_data(5, shape, classes, seed=1),
+        random_data(4, shape, classes, seed=2),
+    )
     vectors = gradient_vectors(model, test, objective)
     assert vectors.keys() == dict(model.named_parameters()).keys()
     got = project(model, train_set, vectors, Form(objective))
     torch.testing.assert_close(
-        got, dot_products(model, train_set, test, Form(objective)), rtol=1e-10, atol=1e-10
+        got,
+        dot_products(model, train_set, test, Form(objective)),
+        rtol=1e-10,
+        atol=1e-10,
     )
 
 
@@ -188,7 +203,9 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("gathered", [1, 8 << 20], ids=["an image at a time", "all images"])
+@pytest.mark.parametrize(
+    "gathered", [1, 8 << 20], ids=["an image at a time", "all images"]
+)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("pixelwise", [False, True])
 @pytest.mark.parametrize("module", CONVOLUTIONS, ids=repr)
@@ -197,12 +214,21 @@ def test_weight_gradients_of_convolutions_are_those_of_autograd(
 ):
     monkeypatch.setitem(GATHERED, "cpu", gathered)
     g = torch.Generator().manual_seed(0)
-    a = torch.rand((3, 2, 9, 11), generator=g, dtype=torch.float64).contiguous(memory_format=layout)
-    weight = torch.rand(module.weight.shape, generator=g, dtype=torch.float64, requires_grad=True)
+    a = torch.rand((3, 2, 9, 11), generator=g, dtype=torch.float64).contiguous(
+        memory_format=layout
+    )
+    weight = torch.rand(
+        module.weight.shape, generator=g, dtype=torch.float64, requires_grad=True
+    )
     out = F.conv2d(a, weight, None, module.stride, module.padding, module.dilation)
-    d = torch.rand(out.shape, generator=g, dtype=torch.float64).contiguous(memory_format=layout)
+    d = torch.rand(out.shape, generator=g, dtype=torch.float64).contiguous(
+        memory_format=layout
+    )
     want = torch.stack(
-        [torch.autograd.grad(out[i], weight, d[i], retain_graph=True)[0] for i in range(3)]
+        [
+            torch.autograd.grad(out[i], weight, d[i], retain_graph=True)[0]
+            for i in range(3)
+        ]
     )
     torch.testing.assert_close(
         weight_gradient(module, a, d, pixelwise),
@@ -298,7 +324,9 @@ def test_out_of_memory_halves_the_block_and_goes_on():
 def test_training_mode_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"):
         dot_products(
-            build("cnn", (1, 8, 8), 10, 0).double().train(), random_data(2), random_data(2)
+            build("cnn", (1, 8, 8), 10, 0).double().train(),
+            random_data(2),
+            random_data(2),
         )
 
 
@@ -324,7 +352,9 @@ def test_cross_entropy_is_softplus_of_minus_margin():
     )
     z = logits.clone().requires_grad_()
     (g,) = torch.autograd.grad(F.cross_entropy(z, data.y, reduction="sum"), z)
-    torch.testing.assert_close(logit_gradient(logits, data.y, "loss"), g, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        logit_gradient(logits, data.y, "loss"), g, rtol=1e-10, atol=1e-12
+    )
 
 
 # ---- TracIn and GAS ----
@@ -345,7 +375,8 @@ def test_tracin_at_checkpoints_is_the_weighted_sum_of_brute_force_products():
     data, test = random_data(20), random_data(3, seed=5)
     trace = train(data, SMALL, 0)
     want = sum(
-        c.lr * expected(trace.model(k), data, test, Form()) for k, c in enumerate(trace.checkpoints)
+        c.lr * expected(trace.model(k), data, test, Form())
+        for k, c in enumerate(trace.checkpoints)
     )
     torch.testing.assert_close(TracIn().fit(trace)(test), want, rtol=1e-9, atol=1e-12)
 
@@ -398,7 +429,9 @@ def test_steps_mode_weighs_by_the_batch():
     )
     trace = train(data, recipe, 0)
     want = 0.1 / 10 * expected(trace.initial(), data, test, Form())
-    torch.testing.assert_close(TracIn(mode="steps").fit(trace)(test), want, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(
+        TracIn(mode="steps").fit(trace)(test), want, rtol=1e-10, atol=1e-14
+    )
 
 
 SELF = [
@@ -429,16 +462,24 @@ def test_projected_scores_are_unbiased_with_the_stated_standard_error(layers: st
     trace = train(data, SMALL, 0)
     exact = TracIn(layers=layers).fit(trace)(test)
     draws = torch.stack(
-        [TracIn(layers=layers, projection=d, seed=s).fit(trace)(test) for s in range(30)]
+        [
+            TracIn(layers=layers, projection=d, seed=s).fit(trace)(test)
+            for s in range(30)
+        ]
     )
     spread = torch.zeros_like(exact)
     for k, c in enumerate(trace.checkpoints):
-        norms = [gradient_norms(trace.model(k), part, Form(layers=layers)) for part in (test, data)]
+        norms = [
+            gradient_norms(trace.model(k), part, Form(layers=layers))
+            for part in (test, data)
+        ]
         spread += (c.lr * norms[0][:, None] * norms[1]) ** 2 * 2 / d
     z = (draws.mean(0) - exact) / (spread / 30).sqrt()
     assert float(z.abs().max()) < 4.5
     assert float(((draws - exact) ** 2).mean() / spread.mean()) < 1.1
-    assert torch.equal(TracIn(projection=d).fit(trace)(test), TracIn(projection=d).fit(trace)(test))
+    assert torch.equal(
+        TracIn(projection=d).fit(trace)(test), TracIn(projection=d).fit(trace)(test)
+    )
 
 
 @pytest.mark.parametrize("layerwise", [False, True])
@@ -448,7 +489,9 @@ def test_gas_of_an_instance_with_itself_is_the_sum_of_the_weights_and_nothing_ex
     data = random_data(20)
     trace = train(data, SMALL, 0)
     scores = GAS(layerwise).fit(trace)(data)
-    top = sum(c.lr for c in trace.checkpoints) * (3 if layerwise else 1)  # three layers of the mlp
+    top = sum(c.lr for c in trace.checkpoints) * (
+        3 if layerwise else 1
+    )  # three layers of the mlp
     torch.testing.assert_close(
         scores.diag(), torch.full((20,), top, dtype=torch.float64), rtol=1e-12, atol=0
     )
@@ -456,14 +499,18 @@ def test_gas_of_an_instance_with_itself_is_the_sum_of_the_weights_and_nothing_ex
 
 
 @pytest.mark.parametrize("renormalize", ["all", "layer"])
-def test_renormalised_scores_are_blind_to_the_scale_of_every_single_loss(renormalize: str):
+def test_renormalised_scores_are_blind_to_the_scale_of_every_single_loss(
+    renormalize: str,
+):
     data, test, model = (
         random_data(10),
         random_data(4, seed=6),
         build("cnn", (1, 8, 8), 10, 0).double(),
     )
     constants = (
-        torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100 + 0.01
+        torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * 100
+        + 0.01
     )
     got = dot_products(model, data, test, Form("margin", renormalize))
     # the same cosines from losses, each multiplied by a constant of its own
@@ -472,7 +519,9 @@ def test_renormalised_scores_are_blind_to_the_scale_of_every_single_loss(renorma
         for j in range(4):
             u, v = a[j], [constants[i] * g for g in b[i]]
             pairs = (
-                zip(u, v, strict=True) if renormalize == "layer" else [(torch.cat(u), torch.cat(v))]
+                zip(u, v, strict=True)
+                if renormalize == "layer"
+                else [(torch.cat(u), torch.cat(v))]
             )
             want = sum((p @ q) / (p.norm() * q.norm()) for p, q in pairs)
             assert float(abs(got[j, i] - want)) < 1e-12
@@ -535,7 +584,9 @@ def test_renormalised_scores_survive_tiny_and_huge_gradients_in_float32(factor: 
 
 def test_empty_sides_give_empty_products():
     model, data = build("cnn", (1, 8, 8), 10, 0).double(), random_data(3)
-    assert dot_products(model, data, data.take(torch.tensor([], dtype=torch.int64))).shape == (0, 3)
+    assert dot_products(
+        model, data, data.take(torch.tensor([], dtype=torch.int64))
+    ).shape == (0, 3)
     assert checkpoint_sum(
         train(data, SMALL, 0), data.take(torch.tensor([], dtype=torch.int64)), Form()
     ).shape == (0, 3)
@@ -544,9 +595,18 @@ def test_empty_sides_give_empty_products():
 def test_room_is_what_fits_into_the_budget_and_a_pass_is_no_larger_than_any_limit():
     data = random_data(2)  # 8 bytes a number
     assert room(data, 10, Budget(memory=800, batch=256, gradients=1 << 30)) == (10, 10)
-    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=1 << 30)) == (1000, 256)
-    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=80 * 40)) == (1000, 40)
-    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=80)) == (1000, SMALLEST)
+    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=1 << 30)) == (
+        1000,
+        256,
+    )
+    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=80 * 40)) == (
+        1000,
+        40,
+    )
+    assert room(data, 10, Budget(memory=80_000, batch=256, gradients=80)) == (
+        1000,
+        SMALLEST,
+    )
     assert room(data, 10, Budget(memory=1, batch=256)) == (1, 1)
     assert room(data, 1) == room(data, 1, CPU)
 
@@ -562,9 +622,13 @@ def test_utility_is_each_measure_by_its_definition_and_nan_where_a_model_diverge
         "correct": torch.tensor([[1.0, 0.0]], dtype=torch.float64),
     }
     for measure, values in wanted.items():
-        torch.testing.assert_close(utility(logits, y, measure), values, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            utility(logits, y, measure), values, rtol=1e-12, atol=1e-12
+        )
     assert bool(utility(torch.full_like(logits, torch.nan), y, "correct").isnan().all())
-    with pytest.raises(ValueError, match="measure must be one of loss, margin, correct"):
+    with pytest.raises(
+        ValueError, match="measure must be one of loss, margin, correct"
+    ):
         utility(logits, y, "accuracy")
 
 

@@ -37,7 +37,9 @@ def ridge(n: int = 30, d: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Design (n, d), residuals (n,) at the optimum, H = (X^T X + l I) / n, and the parameters."""
     g = generator(0, "ridge")
     x = torch.randn(n, d, generator=g, dtype=torch.float64)
-    y = x @ torch.ones(d, dtype=torch.float64) + torch.randn(n, generator=g, dtype=torch.float64)
+    y = x @ torch.ones(d, dtype=torch.float64) + torch.randn(
+        n, generator=g, dtype=torch.float64
+    )
     h = (x.T @ x + 2 * torch.eye(d, dtype=torch.float64)) / n
     theta = torch.linalg.solve(h * n, x.T @ y)
     return x, y - x @ theta, h, theta
@@ -47,19 +49,25 @@ def moved(order: str, groups: list[list[int]]) -> Tensor:
     x, r, h, _ = ridge()
     n = len(x)
     own = [lambda v, s=s: v @ (x[s].T @ x[s]) / n for s in groups]
-    pull = torch.stack([-(x[s].T @ r[s]) / n for s in groups])  # gradient of the squared errors / 2
+    pull = torch.stack(
+        [-(x[s].T @ r[s]) / n for s in groups]
+    )  # gradient of the squared errors / 2
     return displacement(order, lambda v: v @ h, own, pull, dense)
 
 
 @pytest.mark.parametrize("size", [1, 2, 8, 20])
-def test_the_newton_step_of_ridge_is_the_closed_form_with_the_hat_matrix(size: int) -> None:
+def test_the_newton_step_of_ridge_is_the_closed_form_with_the_hat_matrix(
+    size: int,
+) -> None:
     """theta_-S - theta = -(X^T X + l I)^-1 X_S^T (I - H_SS)^-1 r_S, and the refit without the group."""
     x, r, h, theta = ridge()
     s = list(range(size))
     inverse = torch.linalg.inv(h * len(x))
     hat = x[s] @ inverse @ x[s].T
     closed = (
-        -inverse @ x[s].T @ torch.linalg.solve(torch.eye(size, dtype=torch.float64) - hat, r[s])
+        -inverse
+        @ x[s].T
+        @ torch.linalg.solve(torch.eye(size, dtype=torch.float64) - hat, r[s])
     )
     assert torch.allclose(moved("newton", [s])[0], closed, rtol=0, atol=1e-10)
     rest = slice(size, None)
@@ -70,11 +78,17 @@ def test_the_newton_step_of_ridge_is_the_closed_form_with_the_hat_matrix(size: i
     assert torch.allclose(theta + moved("newton", [s])[0], refitted, rtol=0, atol=1e-10)
 
 
-def test_second_order_is_nearer_than_first_at_every_size_and_the_first_is_additive() -> None:
+def test_second_order_is_nearer_than_first_at_every_size_and_the_first_is_additive() -> (
+    None
+):
     groups = [list(range(size)) for size in (1, 3, 6, 9, 12)]
-    exact, first, second = (moved(order, groups) for order in ("newton", "first", "second"))
+    exact, first, second = (
+        moved(order, groups) for order in ("newton", "first", "second")
+    )
     errors = [(a - exact).norm(dim=1) for a in (first, second)]
-    assert (errors[1] < errors[0]).all(), "the next term of a series whose ratio is below 1"
+    assert (errors[1] < errors[0]).all(), (
+        "the next term of a series whose ratio is below 1"
+    )
     assert (errors[0].diff() > 0).all(), "the larger the group, the worse the sum"
     singles = moved("first", [[i] for i in range(12)])
     assert torch.allclose(singles.sum(0), first[-1], rtol=0, atol=1e-12)
@@ -93,14 +107,20 @@ def refitted(data: Dataset, groups: Tensor, test: Dataset) -> Tensor:
     full = torch.full((len(data),), 1 / len(data), dtype=torch.float64)
     base = losses(refit(data, full), test)
     return torch.stack(
-        [losses(refit(data, full.masked_fill(group, 0.0)), test) - base for group in groups], 1
+        [
+            losses(refit(data, full.masked_fill(group, 0.0)), test) - base
+            for group in groups
+        ],
+        1,
     )
 
 
 def test_second_order_beats_first_on_growing_groups_of_a_logistic_regression() -> None:
     data, test = problem(80), problem(12, 1)
     trace = logistic(data)
-    order = data.y.argsort(stable=True)  # groups of one class: their rows pull the same way
+    order = data.y.argsort(
+        stable=True
+    )  # groups of one class: their rows pull the same way
     groups = masks([order[:size].tolist() for size in (4, 8, 16)], 80)
     want = refitted(data, groups, test)
     error = {
@@ -124,13 +144,18 @@ def test_copies_matter_little_each_and_much_together_which_a_sum_cannot_see() ->
     one, everyone = refitted(data, groups, row)[0].tolist()
     assert everyone > 1.5 * 8 * one, "super-modular"
     first, second = (
-        GroupInfluence(o, **HESSIAN).fit(trace, groups)(row)[0] for o in ("first", "second")
+        GroupInfluence(o, **HESSIAN).fit(trace, groups)(row)[0]
+        for o in ("first", "second")
     )
-    assert first[1] == pytest.approx(8 * float(first[0]), rel=1e-6), "the first order is a sum"
+    assert first[1] == pytest.approx(8 * float(first[0]), rel=1e-6), (
+        "the first order is a sum"
+    )
     assert first[1] < second[1] < everyone, "the second order sees a part of it"
 
 
-def test_retraining_without_a_group_sees_the_copies_too_and_one_row_is_leave_one_out() -> None:
+def test_retraining_without_a_group_sees_the_copies_too_and_one_row_is_leave_one_out() -> (
+    None
+):
     data, row = copies()
     trace = train(
         data,
@@ -157,7 +182,9 @@ def test_the_error_over_repeats_is_that_of_the_mean_of_paired_runs() -> None:
     gains, errors = retrained(trace, groups, test, "margin", repeats=3)
     singles = []
     for seed in (3, derive(3, "group", 1), derive(3, "group", 2)):
-        one, _ = retrained(dataclasses.replace(trace, seed=seed), groups, test, "margin")
+        one, _ = retrained(
+            dataclasses.replace(trace, seed=seed), groups, test, "margin"
+        )
         singles.append(one)
     each = torch.stack(singles)
     torch.testing.assert_close(gains, each.mean(0), rtol=1e-9, atol=1e-12)
@@ -167,7 +194,9 @@ def test_the_error_over_repeats_is_that_of_the_mean_of_paired_runs() -> None:
 def test_a_group_without_which_the_test_point_is_lost_has_a_positive_gain() -> None:
     """The sign: what helps is what is missed when it is gone."""
     data = problem(40)
-    trace = train(data, Recipe("linear", epochs=10, batch_size=8, lr=0.2, checkpoints=1), seed=0)
+    trace = train(
+        data, Recipe("linear", epochs=10, batch_size=8, lr=0.2, checkpoints=1), seed=0
+    )
     test = problem(12, 1).relabel(torch.zeros(12, dtype=torch.int64))
     groups = (data.y == 0)[None]
     gains, _ = retrained(trace, groups, test, "margin")
@@ -177,21 +206,27 @@ def test_a_group_without_which_the_test_point_is_lost_has_a_positive_gain() -> N
 def test_a_net_takes_gauss_newton_of_all_parameters_and_a_small_group() -> None:
     data = problem(40)
     trace = train(data, Recipe("mlp", epochs=3, batch_size=8, checkpoints=1), seed=0)
-    scores = GroupInfluence(damping=0.1).fit(trace, masks([[0, 1, 2], [7]], 40))(problem(4, 1))
+    scores = GroupInfluence(damping=0.1).fit(trace, masks([[0, 1, 2], [7]], 40))(
+        problem(4, 1)
+    )
     assert scores.shape == (4, 2)
     assert scores.isfinite().all()
 
 
 @pytest.mark.parametrize("order", ["first", "second", "newton"])
-def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(order) -> None:
+def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(
+    order,
+) -> None:
     data, test = problem(40), problem(4, 1)
     trace = train(data, Recipe("mlp", epochs=3, batch_size=8, checkpoints=1), seed=0)
     groups = masks([[0, 1, 2, 9], [7]], 40)
-    scores = GroupInfluence(order, damping=0.05, layers="last", tolerance=1e-12).fit(trace, groups)(
-        test
-    )
+    scores = GroupInfluence(order, damping=0.05, layers="last", tolerance=1e-12).fit(
+        trace, groups
+    )(test)
     model = trace.model()
-    features, points = (predict(model.get_submodule("features"), part.x) for part in (data, test))
+    features, points = (
+        predict(model.get_submodule("features"), part.x) for part in (data, test)
+    )
     jacobians, logits = [], predict(model, data.x)
     for f in features:  # of the logits in (weight, bias)
         eye = torch.eye(3, dtype=f.dtype)
@@ -201,8 +236,12 @@ def test_the_head_alone_moves_as_a_dense_solve_of_its_gauss_newton_matrix(order)
         j.T @ (torch.diag(q) - torch.outer(q, q)) @ j / 40
         for j, q in zip(jacobians, p, strict=True)
     ]
-    g = [j.T @ (q - onehot[y]) / 40 for j, q, y in zip(jacobians, p, data.y, strict=True)]
-    whole = sum(h) + (0.05 + trace.recipe.weight_decay) * torch.eye(len(g[0]), dtype=logits.dtype)
+    g = [
+        j.T @ (q - onehot[y]) / 40 for j, q, y in zip(jacobians, p, data.y, strict=True)
+    ]
+    whole = sum(h) + (0.05 + trace.recipe.weight_decay) * torch.eye(
+        len(g[0]), dtype=logits.dtype
+    )
     for s, group in enumerate(groups):
         rows = group.nonzero().squeeze(1).tolist()
         pull, part = sum(g[i] for i in rows), sum(h[i] for i in rows)
@@ -249,7 +288,9 @@ def test_groups_that_are_none_are_refused(groups: Tensor, part: str) -> None:
         ([1.0, 2, 0], 0.0, 0.0),
     ],
 )
-def test_the_rows_needed_counted_by_hand(helps: list[float], lead: float, want: float) -> None:
+def test_the_rows_needed_counted_by_hand(
+    helps: list[float], lead: float, want: float
+) -> None:
     assert float(needed(torch.tensor([helps]), torch.tensor([lead]))) == pytest.approx(
         want, rel=1e-5
     )
@@ -289,5 +330,7 @@ def test_loss_and_margin_give_the_same_support_where_they_mean_the_same() -> Non
     a = RemovalSupport("sum", units="margin")(Evidence(trace, test, influence))
     b = RemovalSupport("sum", units="loss")(Evidence(trace, test, influence * (1 - p)))
     assert torch.allclose(a, b, rtol=1e-9, atol=0)
-    half = RemovalSupport("sum", units="margin", scale=0.5)(Evidence(trace, test, influence))
+    half = RemovalSupport("sum", units="margin", scale=0.5)(
+        Evidence(trace, test, influence)
+    )
     assert (half <= a).all(), "weaker influence needs more rows"

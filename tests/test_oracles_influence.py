@@ -17,7 +17,12 @@ from estimators.kit.conjugate_gradients import conjugate_gradients
 from estimators.kit.solvers import cholesky, largest_eigenvalue, richardson
 from poisonbench.data import Dataset
 from poisonbench.gradients import gradient_vectors
-from poisonbench.gradients.curvature import ekfac, flatten, gauss_newton_product, hessian_product
+from poisonbench.gradients.curvature import (
+    ekfac,
+    flatten,
+    gauss_newton_product,
+    hessian_product,
+)
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.seeding import generator
@@ -48,7 +53,9 @@ def problem(n: int, seed: int = 0, d: int = 4, classes: int = 3) -> Dataset:
     x = torch.randn((n, d), generator=g, dtype=torch.float64)
     w = torch.randn((d, classes), generator=generator(0, "rule"), dtype=torch.float64)
     return Dataset(
-        x, (x @ w + torch.randn((n, classes), generator=g, dtype=torch.float64)).argmax(1), classes
+        x,
+        (x @ w + torch.randn((n, classes), generator=g, dtype=torch.float64)).argmax(1),
+        classes,
     )
 
 
@@ -58,7 +65,9 @@ def refit(data: Dataset, weights: Tensor, decay: float = DECAY) -> Tensor:
     theta = torch.zeros(data.classes * x.shape[1], dtype=torch.float64)
 
     def objective(t: Tensor) -> Tensor:
-        losses = F.cross_entropy(x @ t.view(data.classes, -1).T, data.y, reduction="none")
+        losses = F.cross_entropy(
+            x @ t.view(data.classes, -1).T, data.y, reduction="none"
+        )
         return weights @ losses + decay / 2 * t @ t
 
     for _ in range(50):
@@ -73,13 +82,17 @@ def refit(data: Dataset, weights: Tensor, decay: float = DECAY) -> Tensor:
 
 
 def losses(theta: Tensor, data: Dataset) -> Tensor:
-    return F.cross_entropy(data.x @ theta[:, :-1].T + theta[:, -1], data.y, reduction="none")
+    return F.cross_entropy(
+        data.x @ theta[:, :-1].T + theta[:, -1], data.y, reduction="none"
+    )
 
 
 def logistic(data: Dataset, decay: float = DECAY) -> Trace:
     """The regularised logistic regression at its optimum."""
     model = build("linear", data.shape, data.classes, 0).double()
-    theta = refit(data, torch.full((len(data),), 1 / len(data), dtype=torch.float64), decay)
+    theta = refit(
+        data, torch.full((len(data),), 1 / len(data), dtype=torch.float64), decay
+    )
     with torch.no_grad():
         model.head.weight.copy_(theta[:, :-1])
         model.head.bias.copy_(theta[:, -1])
@@ -92,7 +105,9 @@ EXACT = InfluenceFunctions("explicit", "hessian", damping=0.0)
 @pytest.mark.parametrize(
     "curvature", ["hessian", "gauss-newton"]
 )  # equal for logits linear in the parameters
-def test_scores_are_the_derivative_of_the_test_loss_by_the_weight_of_an_instance(curvature: str):
+def test_scores_are_the_derivative_of_the_test_loss_by_the_weight_of_an_instance(
+    curvature: str,
+):
     data, test, eps = problem(40), problem(5, seed=1), 1e-5
     got = dataclasses.replace(EXACT, curvature=curvature).fit(logistic(data))(test)
     for i in (0, 7, 31):
@@ -102,7 +117,9 @@ def test_scores_are_the_derivative_of_the_test_loss_by_the_weight_of_an_instance
             )
             for sign in (1, -1)
         )
-        derivative = (losses(refit(data, up), test) - losses(refit(data, down), test)) / (2 * eps)
+        derivative = (
+            losses(refit(data, up), test) - losses(refit(data, down), test)
+        ) / (2 * eps)
         torch.testing.assert_close(got[:, i], -derivative / 40, rtol=1e-5, atol=1e-9)
 
 
@@ -111,9 +128,13 @@ def leave_one_out(
 ) -> Tensor:
     """L(without i) - L(with i), (m, len(rows))."""
     n, out = len(data), []
-    base = losses(refit(data, torch.full((n,), 1 / n, dtype=torch.float64), decay), test)
+    base = losses(
+        refit(data, torch.full((n,), 1 / n, dtype=torch.float64), decay), test
+    )
     for i in rows:
-        weights = torch.full((n,), 1 / (n if convention == "A" else n - 1), dtype=torch.float64)
+        weights = torch.full(
+            (n,), 1 / (n if convention == "A" else n - 1), dtype=torch.float64
+        )
         weights[i] = 0
         out.append(losses(refit(data, weights, decay), test) - base)
     return torch.stack(out, 1)
@@ -126,11 +147,17 @@ def test_scores_correlate_with_leaving_out_of_either_convention_and_not_with_the
     data, test = problem(200), problem(5, seed=1)
     actual = leave_one_out(data, test, range(0, 200, 4), convention, 0.1)
     got = {
-        c: dataclasses.replace(EXACT, convention=c).fit(logistic(data, 0.1))(test)[:, ::4]
+        c: dataclasses.replace(EXACT, convention=c).fit(logistic(data, 0.1))(test)[
+            :, ::4
+        ]
         for c in ("A", "B")
     }
-    assert all(pearsonr(got[convention][j], actual[j]).statistic > 0.99 for j in range(5))
-    error = {c: float((scores - actual).norm() / actual.norm()) for c, scores in got.items()}
+    assert all(
+        pearsonr(got[convention][j], actual[j]).statistic > 0.99 for j in range(5)
+    )
+    error = {
+        c: float((scores - actual).norm() / actual.norm()) for c, scores in got.items()
+    }
     assert error[convention] < 0.1
     assert error[convention] < error["B" if convention == "A" else "A"] / 2
 
@@ -140,21 +167,23 @@ def test_relative_error_to_leaving_out_shrinks_as_one_over_n(convention: str):
     errors = []
     for n in (50, 100, 200, 400):
         data, test = problem(n), problem(20, seed=1)
-        got = dataclasses.replace(EXACT, convention=convention).fit(logistic(data))(test)[:, :20]
+        got = dataclasses.replace(EXACT, convention=convention).fit(logistic(data))(
+            test
+        )[:, :20]
         actual = leave_one_out(data, test, range(20), convention)
         errors.append(float((got - actual).norm() / actual.norm()))
-    slope = (torch.tensor(errors).log()[-1] - torch.tensor(errors).log()[0]) / torch.log(
-        torch.tensor(8.0)
-    )
+    slope = (
+        torch.tensor(errors).log()[-1] - torch.tensor(errors).log()[0]
+    ) / torch.log(torch.tensor(8.0))
     assert -1.6 < float(slope) < -0.7, errors
 
 
 def test_scores_of_convention_b_sum_to_zero_at_the_optimum():
     data, test = problem(60), problem(7, seed=1)
     for damping in (0.0, 0.3):
-        scores = dataclasses.replace(EXACT, convention="B", damping=damping).fit(logistic(data))(
-            test
-        )
+        scores = dataclasses.replace(EXACT, convention="B", damping=damping).fit(
+            logistic(data)
+        )(test)
         assert float(scores.sum(1).abs().max()) < 1e-11
         assert float(scores.abs().max()) > 1e-4
 
@@ -167,11 +196,15 @@ TIGHT = {"damping": 0.05, "tolerance": 1e-10, "max_steps": 20_000}
 @pytest.mark.parametrize("convention", ["A", "B"])
 @pytest.mark.parametrize("curvature", ["hessian", "gauss-newton"])
 @pytest.mark.parametrize("solver", ["cg", "lissa"])
-def test_iterative_solvers_equal_the_explicit_one(solver: str, curvature: str, convention: str):
+def test_iterative_solvers_equal_the_explicit_one(
+    solver: str, curvature: str, convention: str
+):
     data, test = problem(80), problem(6, seed=1)
     trace = logistic(data)
     want = InfluenceFunctions("explicit", curvature, 0.05, convention).fit(trace)(test)
-    got = InfluenceFunctions(solver, curvature, convention=convention, **TIGHT).fit(trace)(test)
+    got = InfluenceFunctions(solver, curvature, convention=convention, **TIGHT).fit(
+        trace
+    )(test)
     torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-12)
 
 
@@ -204,7 +237,9 @@ def test_solving_many_points_at_once_is_one_solve_a_point():
     b *= torch.tensor([1.0, 1e-200, 0.0, 1e3], dtype=torch.float64)[:, None]
     h = root.T @ root / 30 + 0.1 * torch.eye(30, dtype=torch.float64)
     got = conjugate_gradients(lambda v: v @ h, b, 1e-12, 500)
-    alone = torch.cat([conjugate_gradients(lambda v: v @ h, row[None], 1e-12, 500) for row in b])
+    alone = torch.cat(
+        [conjugate_gradients(lambda v: v @ h, row[None], 1e-12, 500) for row in b]
+    )
     torch.testing.assert_close(got, alone, rtol=1e-9, atol=0)
     for k, size in ((0, 1.0), (1, 1e-200), (3, 1e3)):
         torch.testing.assert_close(
@@ -217,7 +252,9 @@ def test_the_largest_eigenvalue_is_come_near_to_from_below():
     h = torch.diag(torch.tensor([5.0, 2.0, 1.0, 0.5], dtype=torch.float64))
     found = largest_eigenvalue(lambda v: v @ h, torch.zeros(4, dtype=torch.float64))
     assert 4.999 < found <= 5.0 + 1e-9
-    few = largest_eigenvalue(lambda v: v @ h, torch.zeros(4, dtype=torch.float64), steps=1)
+    few = largest_eigenvalue(
+        lambda v: v @ h, torch.zeros(4, dtype=torch.float64), steps=1
+    )
     assert few < 4.5
 
 
@@ -234,7 +271,9 @@ def test_cholesky_factors_are_those_of_the_matrix_in_any_blocks():
 
 
 @pytest.mark.parametrize("tolerance", [0.1, 1e-4])
-def test_a_recursion_takes_the_steps_of_its_definition_up_to_its_tolerance(tolerance: float):
+def test_a_recursion_takes_the_steps_of_its_definition_up_to_its_tolerance(
+    tolerance: float,
+):
     h = torch.diag(torch.linspace(0.2, 1.0, 6, dtype=torch.float64))
     b = torch.ones(1, 6, dtype=torch.float64)
     x = b / 2
@@ -258,10 +297,16 @@ def test_points_that_are_solved_together_take_fewer_steps():
         return v @ h
 
     counts = []
-    for rows in (b[:1], b, torch.cat([b, b, b[:16]])):  # the last are dependent, and more than p
+    for rows in (
+        b[:1],
+        b,
+        torch.cat([b, b, b[:16]]),
+    ):  # the last are dependent, and more than p
         steps.clear()
         got = conjugate_gradients(product, rows, 1e-9, 500)
-        torch.testing.assert_close(got, torch.linalg.solve(h, rows.T).T, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            got, torch.linalg.solve(h, rows.T).T, rtol=1e-6, atol=1e-6
+        )
         counts.append(len(steps))
     assert counts[1] <= 5 < 20 < counts[0]
     assert counts[2] <= 5
@@ -271,9 +316,12 @@ def test_points_that_are_solved_together_take_fewer_steps():
 def test_only_points_whose_own_space_meets_negative_curvature_are_lost():
     h = torch.diag(torch.tensor([-1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
     b = torch.tensor(
-        [[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]], dtype=torch.float64
+        [[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]],
+        dtype=torch.float64,
     )
-    with pytest.warns(RuntimeWarning, match="cg met non-positive curvature at 1 of 3 points"):
+    with pytest.warns(
+        RuntimeWarning, match="cg met non-positive curvature at 1 of 3 points"
+    ):
         got = conjugate_gradients(lambda v: v @ h, b, 1e-9, 50)
     torch.testing.assert_close(got[[0, 2]], (b / h.diagonal())[[0, 2]])
     assert bool(got[1].isnan().all())
@@ -286,7 +334,9 @@ def test_too_few_steps_are_said_with_the_worst_residual():
             RuntimeWarning,
             match=rf"after 2 steps {solver} left 3 of 3 points .* worst at .*raise max_steps",
         ):
-            scores = InfluenceFunctions(solver, max_steps=2, tolerance=1e-8).fit(trace)(test)
+            scores = InfluenceFunctions(solver, max_steps=2, tolerance=1e-8).fit(trace)(
+                test
+            )
         assert bool(scores.isfinite().all())
 
 
@@ -301,7 +351,9 @@ def test_a_diverging_recursion_gives_nan_and_a_warning():
 def test_negative_curvature_is_said_and_never_used():
     data, test = random_data(20, (6,), 4), random_data(3, (6,), 4, seed=1)
     trace = trace_of(build("mlp", (6,), 4, 0).double(), data, "mlp", decay=0.0)
-    with pytest.warns(RuntimeWarning, match="cg met non-positive curvature at 3 of 3 points"):
+    with pytest.warns(
+        RuntimeWarning, match="cg met non-positive curvature at 3 of 3 points"
+    ):
         scores = InfluenceFunctions("cg", "hessian", damping=0.0).fit(trace)(test)
     assert bool(scores.isnan().all())
     with pytest.raises(ValueError, match="not positive definite: raise damping"):
@@ -329,12 +381,15 @@ def dense_curvature(model: nn.Module, data: Dataset, kind: str) -> Tensor:
 
     def logits(t: Tensor) -> Tensor:
         parts = {
-            k: v.view(p.shape) for (k, p), v in zip(names.items(), t.split(sizes), strict=True)
+            k: v.view(p.shape)
+            for (k, p), v in zip(names.items(), t.split(sizes), strict=True)
         }
         return functional_call(model, parts, (data.x,))
 
     if kind == "hessian":
-        return torch.autograd.functional.hessian(lambda t: F.cross_entropy(logits(t), data.y), flat)
+        return torch.autograd.functional.hessian(
+            lambda t: F.cross_entropy(logits(t), data.y), flat
+        )
     jacobian = torch.autograd.functional.jacobian(logits, flat)  # (n, C, p)
     s = logits(flat).softmax(1)
     middle = s.diag_embed() - s[:, :, None] * s[:, None]
@@ -374,7 +429,9 @@ def small(name: str) -> tuple[nn.Module, Dataset]:
         if name.startswith("narrow"):
             side = int(name[6:])
             return Narrow(side).double().eval(), random_data(9, (1, side, side), 3)
-    return build(name, (5,), 3, 0).double(), random_data(70, (5,), 3)  # more than a batch
+    return build(name, (5,), 3, 0).double(), random_data(
+        70, (5,), 3
+    )  # more than a batch
 
 
 @pytest.mark.parametrize("name", ["linear", "narrow9", "narrow24"])
@@ -382,11 +439,19 @@ def small(name: str) -> tuple[nn.Module, Dataset]:
 def test_products_equal_the_matrices_of_autograd(name: str, kind: str):
     model, data = small(name)
     want = dense_curvature(model, data, kind)
-    v = torch.randn((7, len(want)), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    v = torch.randn(
+        (7, len(want)), generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     product = hessian_product if kind == "hessian" else gauss_newton_product
-    for some in (v, v[:1]):  # the number of vectors decides the form of a layer's gradients
+    for some in (
+        v,
+        v[:1],
+    ):  # the number of vectors decides the form of a layer's gradients
         torch.testing.assert_close(
-            product(model, data, some, 0.3), some @ want + 0.3 * some, rtol=1e-8, atol=1e-10
+            product(model, data, some, 0.3),
+            some @ want + 0.3 * some,
+            rtol=1e-8,
+            atol=1e-10,
         )
 
 
@@ -397,7 +462,10 @@ def test_products_of_large_models_equal_double_backward(name: str, kind: str):
     data = random_data(3, (3, 9, 13), 7) if name == "zoo" else random_data(3)
     names = dict(model.named_parameters())
     g = torch.Generator().manual_seed(1)
-    v = {k: torch.randn((2, *p.shape), generator=g, dtype=torch.float64) for k, p in names.items()}
+    v = {
+        k: torch.randn((2, *p.shape), generator=g, dtype=torch.float64)
+        for k, p in names.items()
+    }
     product = hessian_product if kind == "hessian" else gauss_newton_product
     got = product(model, data, flatten(v))
     for j in range(2):
@@ -411,10 +479,14 @@ def test_products_of_large_models_equal_double_backward(name: str, kind: str):
         else:
             u = torch.zeros_like(logits, requires_grad=True)
             back = torch.autograd.grad(logits, names.values(), u, create_graph=True)
-            (jv,) = torch.autograd.grad(back, u, [v[k][j] for k in names], retain_graph=True)
+            (jv,) = torch.autograd.grad(
+                back, u, [v[k][j] for k in names], retain_graph=True
+            )
             s = logits.detach().softmax(1)
             want = torch.autograd.grad(
-                logits, names.values(), s * (jv - (s * jv).sum(1, keepdim=True)) / len(data)
+                logits,
+                names.values(),
+                s * (jv - (s * jv).sum(1, keepdim=True)) / len(data),
             )
         torch.testing.assert_close(
             got[j], torch.cat([w.flatten() for w in want]), rtol=1e-8, atol=1e-10
@@ -432,7 +504,10 @@ def test_gauss_newton_matrix_is_symmetric_and_positive_semi_definite_where_the_h
 
 def test_head_alone_is_the_corner_of_the_whole_matrix():
     model, data = small("narrow9")
-    for kind, product in (("hessian", hessian_product), ("gauss-newton", gauss_newton_product)):
+    for kind, product in (
+        ("hessian", hessian_product),
+        ("gauss-newton", gauss_newton_product),
+    ):
         names = [k for k, p in model.named_parameters() for _ in range(p.numel())]
         rows = torch.tensor([k.startswith("head") for k in names])
         corner = dense_curvature(model, data, kind)[rows][:, rows]
@@ -456,7 +531,9 @@ def trained() -> tuple[Trace, Dataset]:
 
 @pytest.mark.parametrize("renormalize", [False, True])
 @pytest.mark.parametrize("solver", ["explicit", "cg", "ekfac"])
-def test_self_influence_is_the_diagonal_and_not_negative(solver: str, renormalize: bool):
+def test_self_influence_is_the_diagonal_and_not_negative(
+    solver: str, renormalize: bool
+):
     model, data = small("mlp")
     data = data.take(torch.arange(12))
     estimator = InfluenceFunctions(
@@ -464,7 +541,9 @@ def test_self_influence_is_the_diagonal_and_not_negative(solver: str, renormaliz
     )
     trace = trace_of(model, data, "mlp")
     own = estimator.self_influence(trace)
-    torch.testing.assert_close(own, estimator.fit(trace)(data).diag(), rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        own, estimator.fit(trace)(data).diag(), rtol=1e-8, atol=0
+    )
     assert float(own.min()) > 0
 
 
@@ -476,7 +555,9 @@ def test_self_influence_of_convention_b_is_the_diagonal():
     )
 
 
-def test_renormalised_scores_are_those_of_unit_gradients(trained: tuple[Trace, Dataset]):
+def test_renormalised_scores_are_those_of_unit_gradients(
+    trained: tuple[Trace, Dataset],
+):
     trace, test = trained
     model = trace.model()
     estimator = InfluenceFunctions("ekfac", renormalize=True)
@@ -484,15 +565,23 @@ def test_renormalised_scores_are_those_of_unit_gradients(trained: tuple[Trace, D
         F.normalize(flatten(gradient_vectors(model, part, "loss")), dim=1)
         for part in (test, trace.train)
     ]
-    solved = ekfac.solve(ekfac.blocks(model, trace.train), unit[0], 0.0, estimator.relative_damping)
+    solved = ekfac.solve(
+        ekfac.blocks(model, trace.train), unit[0], 0.0, estimator.relative_damping
+    )
     torch.testing.assert_close(
-        estimator.fit(trace)(test), solved @ unit[1].T / len(trace.train), rtol=1e-6, atol=1e-9
+        estimator.fit(trace)(test),
+        solved @ unit[1].T / len(trace.train),
+        rtol=1e-6,
+        atol=1e-9,
     )
 
 
 def test_huge_damping_leaves_the_dot_product(trained: tuple[Trace, Dataset]):
     trace, test = trained
-    rows = [flatten(gradient_vectors(trace.model(), part, "loss")) for part in (test, trace.train)]
+    rows = [
+        flatten(gradient_vectors(trace.model(), part, "loss"))
+        for part in (test, trace.train)
+    ]
     got = (
         InfluenceFunctions("cg", damping=1e8, tolerance=1e-9).fit(trace)(test)
         * 1e8
@@ -504,21 +593,30 @@ def test_huge_damping_leaves_the_dot_product(trained: tuple[Trace, Dataset]):
 @pytest.mark.parametrize("solver", ["cg", "ekfac", "lissa"])
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])
 def test_every_solver_works_in_float32(name: str, solver: str):
-    data, test = (random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (6, 2))
+    data, test = (
+        random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (6, 2)
+    )
     trace = trace_of(build(name, (1, 8, 8), 3, 0), data, name)
     wide = dataclasses.replace(
-        trace_of(build(name, (1, 8, 8), 3, 0).double(), data.to(dtype=torch.float64), name)
+        trace_of(
+            build(name, (1, 8, 8), 3, 0).double(), data.to(dtype=torch.float64), name
+        )
     )
     estimator = InfluenceFunctions(solver, damping=1.0, samples=0, tolerance=1e-4)
     got = estimator.fit(trace)(test)
     assert got.dtype == torch.float32
     torch.testing.assert_close(
-        got.double(), estimator.fit(wide)(test.to(dtype=torch.float64)), rtol=5e-3, atol=1e-5
+        got.double(),
+        estimator.fit(wide)(test.to(dtype=torch.float64)),
+        rtol=5e-3,
+        atol=1e-5,
     )
 
 
 def test_the_largest_model_works_in_float32():
-    data, test = (random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (3, 2))
+    data, test = (
+        random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (3, 2)
+    )
     trace = trace_of(build("resnet9", (1, 8, 8), 3, 0), data, "resnet9")
     scores = InfluenceFunctions(damping=1.0, tolerance=1e-2).fit(trace)(test)
     assert scores.shape == (2, 3)
@@ -545,7 +643,9 @@ def test_confident_points_of_vanishing_loss_keep_their_scores_in_float32():
 
 def test_blocks_of_test_points_and_no_test_points(monkeypatch: pytest.MonkeyPatch):
     trace, test = logistic(problem(30)), problem(5, seed=1)
-    scorer = InfluenceFunctions(tolerance=1e-10).fit(trace)  # within it points depend on each other
+    scorer = InfluenceFunctions(tolerance=1e-10).fit(
+        trace
+    )  # within it points depend on each other
     whole = scorer(test)
     assert scorer(test.take(torch.tensor([], dtype=torch.int64))).shape == (0, 30)
     monkeypatch.setattr("estimators.kit.final_model.room", lambda data, size: (2, 2))
@@ -553,13 +653,19 @@ def test_blocks_of_test_points_and_no_test_points(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("solver", ["cg", "explicit", "lissa"])
-def test_the_damping_of_solvers_of_the_whole_matrix_is_a_hundredth_by_default(solver: str):
+def test_the_damping_of_solvers_of_the_whole_matrix_is_a_hundredth_by_default(
+    solver: str,
+):
     trace, test = logistic(problem(30)), problem(3, seed=1)
     got = InfluenceFunctions(solver).fit(trace)(test)
-    torch.testing.assert_close(got, InfluenceFunctions(solver, damping=0.01).fit(trace)(test))
+    torch.testing.assert_close(
+        got, InfluenceFunctions(solver, damping=0.01).fit(trace)(test)
+    )
 
 
-def test_the_default_needs_no_warning_on_a_trained_model(trained: tuple[Trace, Dataset]):
+def test_the_default_needs_no_warning_on_a_trained_model(
+    trained: tuple[Trace, Dataset],
+):
     trace, test = trained
     with warnings.catch_warnings():
         warnings.simplefilter("error")

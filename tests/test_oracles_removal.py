@@ -25,7 +25,9 @@ L2, N = 1e-2, 40
 @pytest.fixture(scope="module")
 def trace() -> Trace:
     return train(
-        random_data(N, classes=3), Recipe("mlp", epochs=2, batch_size=10, checkpoints=1), seed=0
+        random_data(N, classes=3),
+        Recipe("mlp", epochs=2, batch_size=10, checkpoints=1),
+        seed=0,
     )
 
 
@@ -34,7 +36,9 @@ def test() -> Dataset:
     return random_data(6, classes=3, seed=1)
 
 
-def design(trace: Trace, test: Dataset, layer: Layer = "inner") -> tuple[Tensor, Tensor, Tensor]:
+def design(
+    trace: Trace, test: Dataset, layer: Layer = "inner"
+) -> tuple[Tensor, Tensor, Tensor]:
     """The head's inputs of the training rows (n, D) and of the test points, and the one-hot labels."""
     rows = features_of(trace, layer, trace.train).double()
     points = features_of(trace, layer, test).double()
@@ -46,7 +50,9 @@ def design(trace: Trace, test: Dataset, layer: Layer = "inner") -> tuple[Tensor,
     return a, t, torch.eye(trace.train.classes, dtype=torch.float64)[trace.train.y]
 
 
-def votes_without(gone: list[int], trace: Trace, test: Dataset, layer: Layer = "inner") -> Tensor:
+def votes_without(
+    gone: list[int], trace: Trace, test: Dataset, layer: Layer = "inner"
+) -> Tensor:
     """Votes of the head refitted without the terms of some rows, (m, C): the least-squares problem solved anew."""
     a, t, labels = design(trace, test, layer)
     keep = [i for i in range(len(a)) if i not in gone]
@@ -59,7 +65,9 @@ def votes_without(gone: list[int], trace: Trace, test: Dataset, layer: Layer = "
 
 
 def problem(trace: Trace, test: Dataset, q: int = 12) -> tuple[Candidates, Tensor]:
-    rows = torch.rand(len(test), N, generator=generator(0, "candidates")).argsort(1)[:, :q]
+    rows = torch.rand(len(test), N, generator=generator(0, "candidates")).argsort(1)[
+        :, :q
+    ]
     return candidates(
         fit_head(trace, test, "inner", L2), torch.arange(len(test)), test.y, rows
     ), rows
@@ -102,12 +110,18 @@ def test_every_order_is_the_displacement_of_the_heads_parameters(
         )
 
 
-def test_a_block_of_points_is_the_points_one_by_one(trace: Trace, test: Dataset) -> None:
-    influence = torch.rand(len(test), N, generator=generator(1, "influence"), dtype=torch.float64)
+def test_a_block_of_points_is_the_points_one_by_one(
+    trace: Trace, test: Dataset
+) -> None:
+    influence = torch.rand(
+        len(test), N, generator=generator(1, "influence"), dtype=torch.float64
+    )
     whole = RemovalSupport()(Evidence(trace, test, influence))
     alone = torch.cat(
         [
-            RemovalSupport()(Evidence(trace, test.take(torch.tensor([j])), influence[[j]]))
+            RemovalSupport()(
+                Evidence(trace, test.take(torch.tensor([j])), influence[[j]])
+            )
             for j in range(len(test))
         ]
     )
@@ -119,7 +133,10 @@ def test_adaptive_takes_what_brute_force_finds_best_by_refitting_without_each_ro
     alike: bool, trace: Trace, test: Dataset
 ) -> None:
     case, rows = problem(trace, test, 8)
-    weight = torch.rand(len(test), 8, generator=generator(2, "weight"), dtype=torch.float64) - 0.2
+    weight = (
+        torch.rand(len(test), 8, generator=generator(2, "weight"), dtype=torch.float64)
+        - 0.2
+    )
     if alike:
         weight = torch.ones_like(weight)
     leads = adaptive(case, weight, 8)
@@ -167,7 +184,9 @@ def held_up(copies: int) -> tuple[Evidence, list[int]]:
     data = join([Dataset(x, y, 2), *[point] * copies])
     trace = train(data, Recipe("linear", epochs=1, checkpoints=1), seed=0)
     head = fit_head(trace, point, "penultimate", L2)
-    influence = (head.points @ head.rows.T) * (head.residual[:, 0] - head.residual[:, 1])
+    influence = (head.points @ head.rows.T) * (
+        head.residual[:, 0] - head.residual[:, 1]
+    )
     return Evidence(trace, point, influence), list(range(60, 60 + copies))
 
 
@@ -198,7 +217,9 @@ def test_copies_that_hold_a_point_up_are_counted_by_the_group_and_overcounted_by
 def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(
     trace: Trace, test: Dataset
 ) -> None:
-    influence = torch.rand(len(test), N, generator=generator(3, "influence"), dtype=torch.float64)
+    influence = torch.rand(
+        len(test), N, generator=generator(3, "influence"), dtype=torch.float64
+    )
     labels = trace.train.y.clone()
     other = labels != test.y[:, None]
     for order in ("first", "second", "newton", "adaptive"):
@@ -207,7 +228,9 @@ def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(
             detector(Evidence(trace, test, influence)),
             detector(Evidence(trace, test, influence + 9 * other)),
         )
-        few = replace(trace, train=trace.train.relabel(labels.masked_fill(labels == 2, 1)))
+        few = replace(
+            trace, train=trace.train.relabel(labels.masked_fill(labels == 2, 1))
+        )
         assert detector(Evidence(few, test, influence)).isfinite().all()
 
 
@@ -220,8 +243,14 @@ def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(
         ),
         (lambda: RemovalSupport(most=0), "most must be at least 1, got 0"),
         (lambda: RemovalSupport(l2=0.0), "l2 must be positive and finite, got 0.0"),
-        (lambda: RemovalSupport(layer="first"), "layer must be one of inner, penultimate"),
-        (lambda: RemovalSupport(units="nats"), "units must be one of loss, margin, got 'nats'"),
+        (
+            lambda: RemovalSupport(layer="first"),
+            "layer must be one of inner, penultimate",
+        ),
+        (
+            lambda: RemovalSupport(units="nats"),
+            "units must be one of loss, margin, got 'nats'",
+        ),
     ],
 )
 def test_a_field_out_of_range_is_refused(make, message: str) -> None:

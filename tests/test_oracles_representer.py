@@ -41,7 +41,9 @@ class Crooked(Unbiased):
         self.head = nn.Sequential(self.head, nn.Tanh())
 
 
-def problem(n: int = 40, width: int = 6, classes: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def problem(
+    n: int = 40, width: int = 6, classes: int = 4
+) -> tuple[Tensor, Tensor, Tensor]:
     """A random head, features and labels."""
     g = generator(0, "problem")
     weight, inputs = (
@@ -56,13 +58,15 @@ def objective(weight: Tensor, inputs: Tensor, y: Tensor, l2: float) -> Tensor:
 
 
 def run(model: str = "mlp") -> tuple[Trace, Dataset]:
-    return train(random_data(30), Recipe(**{**SMALL.__dict__, "model": model}), 1), random_data(
-        9, seed=4
-    )
+    return train(
+        random_data(30), Recipe(**{**SMALL.__dict__, "model": model}), 1
+    ), random_data(9, seed=4)
 
 
 @pytest.mark.parametrize("l2", [1e-4, 1e-2, 1.0])
-def test_at_any_head_the_sum_misses_it_by_the_gradient_over_twice_the_regulariser(l2: float):
+def test_at_any_head_the_sum_misses_it_by_the_gradient_over_twice_the_regulariser(
+    l2: float,
+):
     weight, inputs, y = problem()
     got = decomposition(weight, inputs, y, l2)
     free = weight.clone().requires_grad_()
@@ -80,16 +84,23 @@ def test_alpha_is_the_gradient_of_the_loss_by_the_logits():
     logits = (inputs @ weight.T).requires_grad_()
     (g,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), logits)
     got = decomposition(weight, inputs, y, 0.01)
-    torch.testing.assert_close(got.alpha, -g / (2 * 0.01 * len(y)), rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(
+        got.alpha, -g / (2 * 0.01 * len(y)), rtol=1e-10, atol=1e-14
+    )
     torch.testing.assert_close(
         got.alpha.sum(1), torch.zeros(len(y), dtype=torch.float64), rtol=0, atol=1e-14
     )
     torch.testing.assert_close(
-        got.directions.sum(1), torch.zeros(len(y), dtype=torch.float64), rtol=0, atol=1e-14
+        got.directions.sum(1),
+        torch.zeros(len(y), dtype=torch.float64),
+        rtol=0,
+        atol=1e-14,
     )
 
 
-@pytest.mark.parametrize("explicit", [0, 10_000], ids=["conjugate gradients", "Cholesky"])
+@pytest.mark.parametrize(
+    "explicit", [0, 10_000], ids=["conjugate gradients", "Cholesky"]
+)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
 @pytest.mark.parametrize("l2", [1e-5, 1e-2])
 def test_the_refitted_head_is_the_minimum_from_any_start(
@@ -99,9 +110,9 @@ def test_the_refitted_head_is_the_minimum_from_any_start(
     weight, inputs, y = problem()
     got = refit(weight * scale, inputs, y, l2)
     free = got.clone().requires_grad_()
-    assert float(torch.autograd.grad(objective(free, inputs, y, l2), free)[0].norm()) / (
-        2 * l2
-    ) < 1e-8 * float(got.norm())
+    assert float(
+        torch.autograd.grad(objective(free, inputs, y, l2), free)[0].norm()
+    ) / (2 * l2) < 1e-8 * float(got.norm())
     best = torch.optim.LBFGS(
         [other := weight.clone().requires_grad_()],
         max_iter=2000,
@@ -114,7 +125,11 @@ def test_the_refitted_head_is_the_minimum_from_any_start(
 
 
 def backward(
-    weight: Tensor, inputs: Tensor, y: Tensor, l2: float, optimiser: torch.optim.Optimizer
+    weight: Tensor,
+    inputs: Tensor,
+    y: Tensor,
+    l2: float,
+    optimiser: torch.optim.Optimizer,
 ) -> Tensor:
     optimiser.zero_grad()
     loss = objective(weight, inputs, y, l2)
@@ -122,11 +137,19 @@ def backward(
     return loss
 
 
-@pytest.mark.parametrize("explicit", [0, 10_000], ids=["conjugate gradients", "Cholesky"])
-def test_a_newton_step_is_the_gradient_over_the_hessian_of_autograd(explicit: int, monkeypatch):
+@pytest.mark.parametrize(
+    "explicit", [0, 10_000], ids=["conjugate gradients", "Cholesky"]
+)
+def test_a_newton_step_is_the_gradient_over_the_hessian_of_autograd(
+    explicit: int, monkeypatch
+):
     monkeypatch.setattr(stationary_head, "EXPLICIT", explicit)
-    weight, inputs, y = problem(n=1100)  # more rows than the explicit Hessian takes at once
-    hessian = jacrev(jacrev(lambda w: objective(w, inputs, y, 0.01)))(weight).view(24, 24)
+    weight, inputs, y = problem(
+        n=1100
+    )  # more rows than the explicit Hessian takes at once
+    hessian = jacrev(jacrev(lambda w: objective(w, inputs, y, 0.01)))(weight).view(
+        24, 24
+    )
     gradient = decomposition(weight, inputs, y, 0.01).gradient
     got = stationary_head.newton_step(weight, inputs, gradient, 0.01)
     missed = hessian @ got.flatten() - gradient.flatten()
@@ -149,12 +172,17 @@ def test_the_scores_of_a_test_point_sum_to_its_logit(model: str):
     got = method.decompose(trace)
     features = predict(trace.model().features, test.x)
     biased = trace.model().head.bias is not None
-    logits = features @ got.weight[:, : features.shape[1]].T + (got.weight[:, -1] if biased else 0)
+    logits = features @ got.weight[:, : features.shape[1]].T + (
+        got.weight[:, -1] if biased else 0
+    )
     assert got.inputs.shape == (30, features.shape[1] + biased)
     assert got.error < 1e-9
     scores = method.fit(trace)(test)
     torch.testing.assert_close(
-        scores.sum(1), logits.gather(1, test.y[:, None]).squeeze(1), rtol=1e-8, atol=1e-8
+        scores.sum(1),
+        logits.gather(1, test.y[:, None]).squeeze(1),
+        rtol=1e-8,
+        atol=1e-8,
     )
 
 
@@ -183,14 +211,19 @@ def test_self_influence_is_the_diagonal_and_not_negative():
     trace, _ = run()
     method = RepresenterPoint(1e-3)
     got = method.self_influence(trace)
-    torch.testing.assert_close(got, method.fit(trace)(trace.train).diag(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        got, method.fit(trace)(trace.train).diag(), rtol=1e-10, atol=0
+    )
     assert bool((got >= 0).all())
 
 
 def test_renormalised_shares_are_blind_to_the_scale_of_every_single_loss():
     weight, inputs, y = problem()
     constants = (
-        torch.rand(len(y), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
+        torch.rand(
+            len(y), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
+        * 100
         + 0.01
     )
     logits = (inputs @ weight.T).requires_grad_()
@@ -198,7 +231,9 @@ def test_renormalised_shares_are_blind_to_the_scale_of_every_single_loss():
         (constants * F.cross_entropy(logits, y, reduction="none")).sum(), logits
     )
     got = decomposition(weight, inputs, y, 0.01).directions
-    torch.testing.assert_close(got, -g / g.norm(dim=1, keepdim=True), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        got, -g / g.norm(dim=1, keepdim=True), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_renormalised_shares_survive_any_confidence():
@@ -211,7 +246,10 @@ def test_renormalised_shares_survive_any_confidence():
     want = (F.one_hot(y, 4) - F.one_hot(runner_up, 4)) / 2**0.5
     assert float((got.directions - want).norm(dim=1).median()) < 1e-6
     torch.testing.assert_close(
-        got.directions.norm(dim=1), torch.ones(len(y), dtype=torch.float64), rtol=1e-12, atol=0
+        got.directions.norm(dim=1),
+        torch.ones(len(y), dtype=torch.float64),
+        rtol=1e-12,
+        atol=0,
     )
 
 
@@ -256,4 +294,6 @@ def test_fitting_leaves_no_test_points_and_no_trace_changed():
     scorer = RepresenterPoint().fit(trace)
     assert torch.equal(scorer(test), scorer(test))
     assert scorer(test.take(torch.tensor([], dtype=torch.int64))).shape == (0, 30)
-    assert all(torch.equal(v, before[k]) for k, v in trace.checkpoints[-1].state.items())
+    assert all(
+        torch.equal(v, before[k]) for k, v in trace.checkpoints[-1].state.items()
+    )

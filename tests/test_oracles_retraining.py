@@ -35,14 +35,23 @@ def blobs(n: int, seed: int, dimension: int = 4, classes: int = 3) -> Dataset:
         (classes, dimension), generator=generator(0, "centers"), dtype=torch.float64
     )
     return Dataset(
-        centers[y] + torch.randn((n, dimension), generator=g, dtype=torch.float64), y, classes
+        centers[y] + torch.randn((n, dimension), generator=g, dtype=torch.float64),
+        y,
+        classes,
     )
 
 
 def converged(n: int, epochs: int = 500) -> Recipe:
     """Full-batch descent on the convex problem, to machine precision."""
     return Recipe(
-        "linear", epochs, n, 0.6, 0.9, weight_decay=DECAY, schedule="constant", checkpoints=1
+        "linear",
+        epochs,
+        n,
+        0.6,
+        0.9,
+        weight_decay=DECAY,
+        schedule="constant",
+        checkpoints=1,
     )
 
 
@@ -52,7 +61,9 @@ def refit(data: Dataset, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     theta = torch.zeros(data.classes, x.shape[1], dtype=x.dtype)
 
     def objective(theta: torch.Tensor) -> torch.Tensor:
-        losses = F.cross_entropy(x @ theta.view(data.classes, -1).T, data.y, reduction="none")
+        losses = F.cross_entropy(
+            x @ theta.view(data.classes, -1).T, data.y, reduction="none"
+        )
         return (weights * losses).sum() + DECAY / 2 * theta.square().sum()
 
     for _ in range(12):
@@ -67,10 +78,14 @@ def refit(data: Dataset, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 @pytest.mark.parametrize("convention", ["A", "B"])
-def test_leave_one_out_of_a_convex_problem_is_refitting_without_the_instance(convention: str):
+def test_leave_one_out_of_a_convex_problem_is_refitting_without_the_instance(
+    convention: str,
+):
     data, test = blobs(30, 0), blobs(7, 1)
     trace = train(data, converged(30), 0)
-    got = LeaveOneOut(repeats=1, convention=convention, measure="margin").fit(trace)(test)
+    got = LeaveOneOut(repeats=1, convention=convention, measure="margin").fit(trace)(
+        test
+    )
 
     def margins(mask: torch.Tensor) -> torch.Tensor:
         weight, bias = refit(data, mask / (30 if convention == "A" else mask.sum()))
@@ -92,15 +107,27 @@ def test_leaving_a_group_out_is_refitting_without_it(convention: str):
         data, masks, converged(30), [0] * 4, batches="full", convention=convention
     )
     for mask, logits in zip(masks, ensemble.logits(test), strict=True):
-        weight, bias = refit(data, mask.double() / (30 if convention == "A" else mask.sum()))
-        torch.testing.assert_close(logits, test.x @ weight.T + bias, rtol=1e-8, atol=1e-10)
+        weight, bias = refit(
+            data, mask.double() / (30 if convention == "A" else mask.sum())
+        )
+        torch.testing.assert_close(
+            logits, test.x @ weight.T + bias, rtol=1e-8, atol=1e-10
+        )
 
 
 def test_one_full_step_without_an_instance_lacks_its_gradient_and_nothing_else():
     """theta_1 without i = theta_1 + (lr / n) g_i (convention A), with momentum, decay and any model."""
     data, test = random_data(12), random_data(3, seed=1)
     recipe = Recipe(
-        "mlp", 1, 12, 0.1, 0.9, nesterov=True, weight_decay=0.01, schedule="constant", checkpoints=1
+        "mlp",
+        1,
+        12,
+        0.1,
+        0.9,
+        nesterov=True,
+        weight_decay=0.01,
+        schedule="constant",
+        checkpoints=1,
     )
     trace = train(data, recipe, 0)
     got = LeaveOneOut(repeats=1, convention="A").fit(trace)(test)
@@ -108,7 +135,8 @@ def test_one_full_step_without_an_instance_lacks_its_gradient_and_nothing_else()
     full = -F.cross_entropy(predict(final, test.x), test.y, reduction="none")
     for i in range(12):
         grads = torch.autograd.grad(
-            F.cross_entropy(start(data.x[i : i + 1]), data.y[i : i + 1]), list(start.parameters())
+            F.cross_entropy(start(data.x[i : i + 1]), data.y[i : i + 1]),
+            list(start.parameters()),
         )
         moved = trace.model()
         with torch.no_grad():
@@ -143,7 +171,10 @@ def test_differences_of_ridge_predictions_are_those_of_the_hat_matrix():
     inverse = torch.linalg.inv(x.T @ x + 0.3 * torch.eye(3, dtype=x.dtype))
     leverage, residual = (x @ inverse * x).sum(1), y - x @ solve(x, y, everything)
     torch.testing.assert_close(
-        scores, test @ inverse @ x.T * (residual / (1 - leverage)), rtol=1e-10, atol=1e-10
+        scores,
+        test @ inverse @ x.T * (residual / (1 - leverage)),
+        rtol=1e-10,
+        atol=1e-10,
     )
     assert bool(errors.isnan().all())
     twice, error = LeaveOneOut(repeats=2).differences(torch.cat([values, values * 3]))
@@ -158,7 +189,9 @@ def test_a_group_of_ridge_instances_left_out_is_that_of_the_hat_matrix():
     x, y, test = ridge(1)
     group = torch.tensor([1, 4, 7])
     rest = torch.ones(12, dtype=torch.bool).index_fill_(0, group, False)
-    values = torch.stack([test @ solve(x, y, torch.arange(12)), test @ solve(x, y, rest)])
+    values = torch.stack(
+        [test @ solve(x, y, torch.arange(12)), test @ solve(x, y, rest)]
+    )
     inverse = torch.linalg.inv(x.T @ x + 0.3 * torch.eye(3, dtype=x.dtype))
     hat = x[group] @ inverse @ x[group].T
     residual = y[group] - x[group] @ solve(x, y, torch.arange(12))
@@ -169,12 +202,17 @@ def test_a_group_of_ridge_instances_left_out_is_that_of_the_hat_matrix():
         @ torch.linalg.solve(torch.eye(3, dtype=x.dtype) - hat, residual)
     )
     torch.testing.assert_close(
-        LeaveOneOut(repeats=1).differences(values)[0][:, 0], want, rtol=1e-10, atol=1e-10
+        LeaveOneOut(repeats=1).differences(values)[0][:, 0],
+        want,
+        rtol=1e-10,
+        atol=1e-10,
     )
 
 
 def test_the_standard_error_of_three_repeats_is_the_sample_deviation_over_the_root_of_three():
-    values = torch.tensor([[5.0], [4.0], [7.0], [5.0], [9.0], [3.0]], dtype=torch.float64)
+    values = torch.tensor(
+        [[5.0], [4.0], [7.0], [5.0], [9.0], [3.0]], dtype=torch.float64
+    )
     scores, errors = LeaveOneOut(repeats=3).differences(values)  # gains 1, 2, 6
     assert scores.tolist() == [[3.0]]
     assert errors.tolist() == [[pytest.approx(math.sqrt(7) / math.sqrt(3))]]
@@ -204,7 +242,9 @@ def test_the_first_repeat_is_the_run_itself_and_every_other_model_has_a_seed_of_
     assert [len(set(pairs[k : k + 7])) for k in (0, 7, 14)] == [1, 1, 1]
     assert len(set(pairs)) == 3
     drawn = [
-        asked(Downsampling(models=8, seed=seed), run) for seed in (0, 1) for run in (trace, other)
+        asked(Downsampling(models=8, seed=seed), run)
+        for seed in (0, 1)
+        for run in (trace, other)
     ]
     assert len({seed for row in drawn for seed in row}) == 32
 
@@ -221,7 +261,9 @@ def test_an_instance_of_weight_0_has_no_influence_at_all():
     data, test = random_data(20), random_data(4, seed=1)
     present = torch.ones(2, 20, dtype=torch.bool)
     present[:, 11] = False
-    unseen = train_many(data, present, Recipe("mlp", 2, 8), [0, 0], batches="full").logits(test)
+    unseen = train_many(
+        data, present, Recipe("mlp", 2, 8), [0, 0], batches="full"
+    ).logits(test)
     assert torch.equal(unseen[0], unseen[1])
 
 
@@ -230,12 +272,20 @@ def test_candidates_alone_are_left_out_and_their_scores_stay_the_same():
         train(random_data(20), Recipe("mlp", 2, 8, checkpoints=1), 0),
         random_data(4, seed=1),
     )
-    every, some = (LeaveOneOut(repeats=2, candidates=c).fit(trace)(test) for c in (None, (13, 2)))
-    torch.testing.assert_close(some[:, [13, 2]], every[:, [13, 2]], rtol=1e-9, atol=1e-12)
+    every, some = (
+        LeaveOneOut(repeats=2, candidates=c).fit(trace)(test) for c in (None, (13, 2))
+    )
+    torch.testing.assert_close(
+        some[:, [13, 2]], every[:, [13, 2]], rtol=1e-9, atol=1e-12
+    )
     assert int(some.isnan().sum()) == 4 * 18
     own = LeaveOneOut(repeats=2, candidates=(13, 2)).self_influence(trace)
-    assert own.isnan().nonzero().squeeze(1).tolist() == [i for i in range(20) if i not in (2, 13)]
-    with pytest.raises(ValueError, match=r"rows of the training set, in \[0, 20\), got \(20,\)"):
+    assert own.isnan().nonzero().squeeze(1).tolist() == [
+        i for i in range(20) if i not in (2, 13)
+    ]
+    with pytest.raises(
+        ValueError, match=r"rows of the training set, in \[0, 20\), got \(20,\)"
+    ):
         LeaveOneOut(candidates=(20,)).fit(trace)
 
 
@@ -293,14 +343,18 @@ def test_over_all_subsets_of_a_size_the_score_is_the_mean_effect_of_taking_anoth
     for i in range(n):
         swaps = []
         for j in (j for j in range(n) if j != i):
-            for base in itertools.combinations([k for k in range(n) if k not in (i, j)], size - 1):
+            for base in itertools.combinations(
+                [k for k in range(n) if k not in (i, j)], size - 1
+            ):
                 pair = torch.zeros(2, n, dtype=torch.float64)
                 pair[:, list(base)] = 1
                 pair[0, i] = pair[1, j] = 1
                 swaps.append(game(pair)[0] - game(pair)[1])
         want[:, i] = torch.stack(swaps).mean(0)
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(got.sum(1), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        got.sum(1), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12
+    )
 
 
 def test_subsets_that_lack_one_instance_give_centred_leave_one_out():
@@ -308,7 +362,9 @@ def test_subsets_that_lack_one_instance_give_centred_leave_one_out():
     masks = ~torch.eye(n, dtype=torch.bool)
     got, _ = with_and_without(game(masks.double()), masks)
     loo = game(torch.ones(1, n, dtype=torch.float64)) - game(masks.double())  # (n, m)
-    torch.testing.assert_close(got.T, (loo - loo.mean(0)) * n / (n - 1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        got.T, (loo - loo.mean(0)) * n / (n - 1), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_over_all_subsets_bernoulli_sampling_is_the_banzhaf_value():
@@ -325,7 +381,9 @@ def test_over_all_subsets_bernoulli_sampling_is_the_banzhaf_value():
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.3])
-def test_balanced_subsets_have_their_size_and_hold_everyone_equally_often(fraction: float):
+def test_balanced_subsets_have_their_size_and_hold_everyone_equally_often(
+    fraction: float,
+):
     masks = Downsampling(models=40, fraction=fraction).masks(20, 0)
     assert bool((masks.sum(1) == 20 * fraction).all())
     assert bool((masks.sum(0) == 40 * fraction).all())
@@ -359,12 +417,14 @@ def test_complementary_pairs_would_double_the_variance_of_an_additive_game():
 
     def variance(draw: Callable[[torch.Generator], torch.Tensor]) -> float:
         designs = [draw(generator(r, "design")) for r in range(300)]
-        scores = torch.stack([with_and_without(game(d.double()), d)[0] for d in designs])
+        scores = torch.stack(
+            [with_and_without(game(d.double()), d)[0] for d in designs]
+        )
         return float(scores.var(0).mean())
 
-    assert variance(pairs) / variance(lambda g: balanced(K, n, n // 2, g)) == pytest.approx(
-        2.0, rel=0.15
-    )
+    assert variance(pairs) / variance(
+        lambda g: balanced(K, n, n // 2, g)
+    ) == pytest.approx(2.0, rel=0.15)
 
 
 @pytest.mark.parametrize("sampling", ["fixed", "bernoulli"])
@@ -382,7 +442,9 @@ def test_standard_errors_cover_the_true_value_as_often_as_they_say(
         masks = Downsampling(models=60, sampling=sampling, seed=seed).masks(n, 0)
         drawn = values(masks.double())
         score, error = with_and_without(
-            drawn + 0.3 * torch.randn(drawn.shape, generator=noise, dtype=torch.float64), masks
+            drawn
+            + 0.3 * torch.randn(drawn.shape, generator=noise, dtype=torch.float64),
+            masks,
         )
         scores.append(score)
         errors.append(error)
@@ -395,9 +457,12 @@ def test_standard_errors_cover_the_true_value_as_often_as_they_say(
 
 def test_an_instance_in_no_model_or_in_all_and_a_model_that_diverged_are_left_out():
     masks = torch.tensor(
-        [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool
+        [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]],
+        dtype=torch.bool,
     )
-    values = torch.tensor([[1.0], [2.0], [4.0], [torch.nan], [9.0]], dtype=torch.float64)
+    values = torch.tensor(
+        [[1.0], [2.0], [4.0], [torch.nan], [9.0]], dtype=torch.float64
+    )
     scores, errors = with_and_without(values, masks)
     assert scores[0].isnan().tolist() == [True, False, False, True]
     assert scores[0, 1:3].tolist() == pytest.approx([5 - 3, 5.5 - 2.5])
@@ -409,14 +474,20 @@ def test_an_instance_in_no_model_or_in_all_and_a_model_that_diverged_are_left_ou
 def test_downsampling_says_which_instances_it_cannot_score():
     trace = train(random_data(10), Recipe("linear", 1, 8, checkpoints=1), 0)
     with pytest.warns(UserWarning, match="instances are in none or in all of 2 models"):
-        scores = Downsampling(models=2, sampling="bernoulli").fit(trace)(random_data(3, seed=1))
+        scores = Downsampling(models=2, sampling="bernoulli").fit(trace)(
+            random_data(3, seed=1)
+        )
     lacking = scores.isnan().all(0)
     assert 0 < int(lacking.sum()) < 10
     assert torch.equal(scores.isnan().any(0), lacking)
 
 
-@pytest.mark.parametrize("estimator", [LeaveOneOut(repeats=2), Downsampling(models=20)], ids=repr)
-def test_standard_errors_and_their_share_reach_the_log(estimator: LeaveOneOut | Downsampling):
+@pytest.mark.parametrize(
+    "estimator", [LeaveOneOut(repeats=2), Downsampling(models=20)], ids=repr
+)
+def test_standard_errors_and_their_share_reach_the_log(
+    estimator: LeaveOneOut | Downsampling,
+):
     trace, test = (
         train(random_data(20), Recipe("mlp", 2, 8, checkpoints=1), 0),
         random_data(4, seed=1),
@@ -427,7 +498,9 @@ def test_standard_errors_and_their_share_reach_the_log(estimator: LeaveOneOut | 
     assert errors.shape == scores.shape
     assert bool((errors > 0).all())
     share = float((scores.abs() < 2 * errors).double().mean())
-    assert notes.figures["share_below_two_standard_errors"] == pytest.approx(share, abs=0.02)
+    assert notes.figures["share_below_two_standard_errors"] == pytest.approx(
+        share, abs=0.02
+    )
 
 
 @pytest.mark.slow
@@ -444,7 +517,9 @@ def test_memorisation_finds_planted_label_flips(digits: tuple[Dataset, Dataset])
     flips = flipped.numpy()
     ranks = stats.rankdata(scores)
     positives = int(flips.sum())
-    auroc = (ranks[flips].sum() - positives * (positives + 1) / 2) / (positives * (600 - positives))
+    auroc = (ranks[flips].sum() - positives * (positives + 1) / 2) / (
+        positives * (600 - positives)
+    )
     assert np.isfinite(scores).all()
     assert auroc > 0.95
 
@@ -457,7 +532,10 @@ def test_memorisation_finds_planted_label_flips(digits: tuple[Dataset, Dataset])
             "measure must be one of loss, margin, correct, got 'accuracy'",
         ),
         (lambda: LeaveOneOut(repeats=0), "repeats must be at least 1, got 0"),
-        (lambda: LeaveOneOut(convention="C"), "convention must be one of A, B, got 'C'"),
+        (
+            lambda: LeaveOneOut(convention="C"),
+            "convention must be one of A, B, got 'C'",
+        ),
         (lambda: LeaveOneOut(candidates=(1, 1)), "candidates must be different rows"),
         (lambda: Downsampling(models=1), "models must be at least 2, got 1"),
         (lambda: Downsampling(fraction=1.0), r"fraction must lie in \(0, 1\), got 1.0"),
@@ -471,6 +549,8 @@ def test_memorisation_finds_planted_label_flips(digits: tuple[Dataset, Dataset])
         ),
     ],
 )
-def test_a_value_out_of_range_is_named_with_its_rule(make: Callable[[], object], match: str):
+def test_a_value_out_of_range_is_named_with_its_rule(
+    make: Callable[[], object], match: str
+):
     with pytest.raises(ValueError, match=match):
         make()

@@ -42,7 +42,9 @@ def test_qn_is_the_order_statistic_of_all_differences(values: list[float]) -> No
 
 @given(values32)
 @settings(deadline=None)
-def test_qn_in_single_precision_is_the_order_statistic_as_it_rounds(values: list[float]) -> None:
+def test_qn_in_single_precision_is_the_order_statistic_as_it_rounds(
+    values: list[float],
+) -> None:
     x = torch.tensor(values, dtype=torch.float32)
     assert torch.equal(qn(x), brute_force(x))
 
@@ -56,13 +58,21 @@ def test_qn_with_ties_is_the_order_statistic(values: list[int]) -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 10, 101, 1000, 2001])
 def test_qn_is_that_of_statsmodels(n: int) -> None:
-    for x in (normal(n, seed=n), normal(n, seed=n).exp(), normal(n, seed=n).mul(4).round()):
+    for x in (
+        normal(n, seed=n),
+        normal(n, seed=n).exp(),
+        normal(n, seed=n).mul(4).round(),
+    ):
         assert float(qn(x)) == pytest.approx(qn_scale(x.numpy()), rel=1e-12)
 
 
-@given(tied, st.integers(-20, 20), st.sampled_from([1.0, -1.0]), st.integers(-1000, 1000))
+@given(
+    tied, st.integers(-20, 20), st.sampled_from([1.0, -1.0]), st.integers(-1000, 1000)
+)
 @settings(deadline=None)
-def test_qn_is_affine_equivariant(values: list[int], power: int, sign: float, shift: int) -> None:
+def test_qn_is_affine_equivariant(
+    values: list[int], power: int, sign: float, shift: int
+) -> None:
     x = torch.tensor(values, dtype=torch.float64)
     a = sign * 2.0**power  # exact in floating point
     assert torch.equal(qn(a * x + shift), abs(a) * qn(x))
@@ -73,18 +83,28 @@ def test_qn_is_affine_equivariant(values: list[int], power: int, sign: float, sh
 def test_qn_stands_nearly_half_of_the_values_anywhere(n: int) -> None:
     good = normal(n // 2 + 1)
     bad = 1e12 * (1 + torch.arange(n - len(good), dtype=torch.float64))
-    assert float(qn(torch.cat([good, bad]))) <= QN_FACTOR * float(good.max() - good.min())
+    assert float(qn(torch.cat([good, bad]))) <= QN_FACTOR * float(
+        good.max() - good.min()
+    )
 
 
-def test_qn_at_50000_is_one_for_the_normal_distribution_and_the_right_order_statistic() -> None:
+def test_qn_at_50000_is_one_for_the_normal_distribution_and_the_right_order_statistic() -> (
+    None
+):
     n = 50_000
     x = normal(n).sort().values
     result = float(qn(x[torch.randperm(n, generator=generator(1, "order"))]))
-    assert result == pytest.approx(1, abs=0.02)  # the standard error is 1 / sqrt(2 * .82 n) = .0035
+    assert result == pytest.approx(
+        1, abs=0.02
+    )  # the standard error is 1 / sqrt(2 * .82 n) = .0035
     a, d = x.numpy(), result / QN_FACTOR
 
     def pairs(t: float, side: str) -> int:
-        return int((np.searchsorted(a, a + t, side=side).astype(np.int64) - 1 - np.arange(n)).sum())
+        return int(
+            (
+                np.searchsorted(a, a + t, side=side).astype(np.int64) - 1 - np.arange(n)
+            ).sum()
+        )
 
     assert pairs(d * (1 + 1e-12), "right") >= rank(n) > pairs(d * (1 - 1e-12), "left")
 
@@ -95,7 +115,9 @@ def test_a_batch_of_rows_is_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = torch.stack([torch.stack([function(r) for r in part]) for part in x])
         assert torch.equal(function(x), rows)
     monkeypatch.setattr(scale, "_BLOCK", {"cpu": 100})
-    assert torch.equal(qn(x), torch.stack([torch.stack([qn(r) for r in part]) for part in x]))
+    assert torch.equal(
+        qn(x), torch.stack([torch.stack([qn(r) for r in part]) for part in x])
+    )
 
 
 def test_qn_leaves_its_argument_alone() -> None:

@@ -55,7 +55,9 @@ def lookup(table: Tensor) -> Game:
 
 
 def random_table(n: int, m: int = 3, seed: int = 0) -> Tensor:
-    return torch.randn((2**n, m), generator=generator(seed, "table"), dtype=torch.float64)
+    return torch.randn(
+        (2**n, m), generator=generator(seed, "table"), dtype=torch.float64
+    )
 
 
 def enumerated(table: Tensor, weight: Callable[[int, int], float]) -> Tensor:
@@ -87,7 +89,9 @@ def all_orders(n: int) -> Walk:
     """Every permutation, each followed by its reverse, at stride 1."""
     ranks = torch.tensor(list(itertools.permutations(range(n))))
     both = torch.stack([ranks, n - 1 - ranks], 1).flatten(0, 1)
-    return Walk(both, torch.arange(n + 1).expand(len(both), -1).contiguous(), frequencies(n, 1))
+    return Walk(
+        both, torch.arange(n + 1).expand(len(both), -1).contiguous(), frequencies(n, 1)
+    )
 
 
 def test_all_permutations_give_the_subset_formula():
@@ -95,16 +99,23 @@ def test_all_permutations_give_the_subset_formula():
     tally = Tally.of(table[0], 7)
     walk = all_orders(7)
     tally.add(walk, walked(walk, table))
-    torch.testing.assert_close(tally.mean, enumerated(table, shapley_weight), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        tally.mean, enumerated(table, shapley_weight), rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5, 7, 20, None])
-def test_strides_add_no_bias_over_all_permutations_and_places_of_the_cuts(stride: int | None):
+def test_strides_add_no_bias_over_all_permutations_and_places_of_the_cuts(
+    stride: int | None,
+):
     """Exact, not statistical: the mean over every order and all u is the Shapley value."""
     n = 5
     table, orders, p = random_table(n), all_orders(n), frequencies(n, stride)
     breaks = (
-        torch.cat([torch.zeros(1), p.cumsum(0) % 1, torch.ones(1)]).double().sort().values
+        torch.cat([torch.zeros(1), p.cumsum(0) % 1, torch.ones(1)])
+        .double()
+        .sort()
+        .values
     )  # the cuts are constant between
     total = torch.zeros(3, n, dtype=torch.float64)
     for low, high in itertools.pairwise(breaks.tolist()):
@@ -116,7 +127,9 @@ def test_strides_add_no_bias_over_all_permutations_and_places_of_the_cuts(stride
                 walk, tally = Walk(ranks, cuts.contiguous(), p), Tally.of(table[0], n)
                 tally.add(walk, walked(walk, table))
                 total += tally.mean * (high - low) / (len(orders.ranks) // 2)
-    torch.testing.assert_close(total, enumerated(table, shapley_weight), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        total, enumerated(table, shapley_weight), rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("pairs", [1, 20])
@@ -130,7 +143,9 @@ def test_every_permutation_shares_out_the_whole_gain(
     values = contributions(walk, walked(walk, table, tolerance))
     lengths = walk.cuts.diff(dim=1).double()
     gain = (table[-1] - table[0]).expand(2 * pairs, -1)
-    torch.testing.assert_close((values * lengths[:, :, None]).sum(1), gain, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        (values * lengths[:, :, None]).sum(1), gain, rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5, 8, 20, None])
@@ -143,7 +158,9 @@ def test_a_walk_is_permutations_and_their_reverses(stride: int | None):
     for cuts, inner in zip(walk.cuts, walk.inner(), strict=True):
         sizes = cuts[inner].tolist()
         assert sizes == sorted(set(sizes))
-        assert stride is None or all(b - a == stride for a, b in itertools.pairwise(sizes))
+        assert stride is None or all(
+            b - a == stride for a, b in itertools.pairwise(sizes)
+        )
     if stride == 1:
         assert torch.equal(walk.cuts, torch.arange(9).expand(100, -1))
 
@@ -152,20 +169,28 @@ def test_a_walk_is_permutations_and_their_reverses(stride: int | None):
 def test_every_size_is_asked_as_often_as_its_weight_says(stride: int | None):
     p = frequencies(11, stride)
     walk = draw(20_000, p, generator(0, "walk"))
-    asked = torch.bincount(walk.cuts[walk.inner()], minlength=11)[1:11].double() / 40_000
+    asked = (
+        torch.bincount(walk.cuts[walk.inner()], minlength=11)[1:11].double() / 40_000
+    )
     assert bool(((asked - p).abs() <= 4 * (p * (1 - p) / 20_000).sqrt() + 1e-12).all())
 
 
 def test_growing_strides_ask_a_permutation_as_often_as_the_logarithm_of_its_length():
     walk = draw(10, frequencies(1297, None), generator(0, "walk"))
-    assert 8 <= float(walk.inner().sum(1).double().mean()) <= 9  # the sum of 1/k up to 1296 is 7.7
+    assert (
+        8 <= float(walk.inner().sum(1).double().mean()) <= 9
+    )  # the sum of 1/k up to 1296 is 7.7
 
 
 @pytest.mark.parametrize("stride", [1, 3, None])
-def test_additive_games_give_each_player_its_own_worth_and_null_players_nothing(stride: int | None):
+def test_additive_games_give_each_player_its_own_worth_and_null_players_nothing(
+    stride: int | None,
+):
     worth = torch.tensor([[1.0, -2.0, 0.0, 3.0, 0.5, 0.0]], dtype=torch.float64)
     table = subsets(6).double() @ worth.T + 0.7
-    tally = run(table, replace(EXACT, stride=stride, permutations=100 if stride == 1 else 4000))
+    tally = run(
+        table, replace(EXACT, stride=stride, permutations=100 if stride == 1 else 4000)
+    )
     if stride == 1:
         torch.testing.assert_close(tally.mean, worth, rtol=0, atol=1e-12)
         assert float(tally.standard_error.max()) < 1e-12
@@ -188,7 +213,10 @@ def test_symmetric_players_have_equal_values():
     )  # players 0 and 3 count alike, beside a random game of the others
     others = subsets(6)
     others[:, [0, 3]] = False
-    table = lookup(random_table(6))(others) * (1 + sizes[:, None]) + sizes[:, None].double() ** 2
+    table = (
+        lookup(random_table(6))(others) * (1 + sizes[:, None])
+        + sizes[:, None].double() ** 2
+    )
     walk, tally = all_orders(6), Tally.of(table[0], 6)
     tally.add(walk, walked(walk, table))
     torch.testing.assert_close(tally.mean[:, 0], tally.mean[:, 3], rtol=0, atol=1e-10)
@@ -202,11 +230,15 @@ def test_in_a_zero_sum_game_the_values_sum_to_0():
     table[-1] = table[0]
     for stride in (1, 4, None):
         total = run(table, replace(EXACT, stride=stride)).mean.sum(1)
-        torch.testing.assert_close(total, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            total, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7, None])
-def test_sampled_permutations_hit_the_value_within_four_standard_errors(stride: int | None):
+def test_sampled_permutations_hit_the_value_within_four_standard_errors(
+    stride: int | None,
+):
     table = random_table(7)
     tally = run(table, replace(EXACT, permutations=4000, stride=stride))
     z = (tally.mean - enumerated(table, shapley_weight)) / tally.standard_error
@@ -214,7 +246,9 @@ def test_sampled_permutations_hit_the_value_within_four_standard_errors(stride: 
 
 
 @pytest.mark.parametrize("stride", [1, 3, None])
-def test_the_standard_error_of_permutation_sampling_is_the_spread_over_seeds(stride: int | None):
+def test_the_standard_error_of_permutation_sampling_is_the_spread_over_seeds(
+    stride: int | None,
+):
     table = random_table(6)
     tallies = [run(table, replace(EXACT, stride=stride), seed) for seed in range(200)]
     spread = torch.stack([t.mean for t in tallies]).std(0)
@@ -223,14 +257,18 @@ def test_the_standard_error_of_permutation_sampling_is_the_spread_over_seeds(str
 
 
 def test_sampling_stops_when_the_standard_error_is_a_small_part_of_what_is_shared_out():
-    worth = torch.tensor([[1.0, -2.0, 0.0, 3.0, 0.5, 0.0, 1.0, 1.0]], dtype=torch.float64)
+    worth = torch.tensor(
+        [[1.0, -2.0, 0.0, 3.0, 0.5, 0.0, 1.0, 1.0]], dtype=torch.float64
+    )
     table = subsets(8).double() @ worth.T
     table += 0.3 * random_table(8, 1)
     rule = Rule(permutations=10_000, precision=0.01, stride=1)
     got = sample(lookup(table), 8, table[0], table[-1], rule, 0)
     assert got.stopped == "precision"
     assert 100 <= 2 * got.tally.pairs < 10_000
-    assert float(got.tally.standard_error.max()) <= 0.01 * float((table[-1] - table[0]).abs())
+    assert float(got.tally.standard_error.max()) <= 0.01 * float(
+        (table[-1] - table[0]).abs()
+    )
     before = sample(
         lookup(table),
         8,
@@ -241,19 +279,28 @@ def test_sampling_stops_when_the_standard_error_is_a_small_part_of_what_is_share
     )
     assert before.stopped == "permutations"
     never = sample(
-        lookup(table), 8, table[0], table[-1], replace(rule, precision=0.0, permutations=300), 0
+        lookup(table),
+        8,
+        table[0],
+        table[-1],
+        replace(rule, precision=0.0, permutations=300),
+        0,
     )
     assert (never.stopped, 2 * never.tally.pairs) == ("permutations", 300)
 
 
 def saturating(n: int, seed: int = 0) -> Tensor:
     """A monotone game that is nearly D with few players: 1 - exp(-sum of worths)."""
-    worth = torch.rand((n, 2), generator=generator(seed, "worth"), dtype=torch.float64) * 2
+    worth = (
+        torch.rand((n, 2), generator=generator(seed, "worth"), dtype=torch.float64) * 2
+    )
     return 1 - (-(subsets(n).double() @ worth)).exp()
 
 
 @pytest.mark.parametrize("tolerance", [0.3, 0.1, 0.01])
-def test_truncation_saves_values_and_moves_no_marginal_by_more_than_the_tolerance(tolerance: float):
+def test_truncation_saves_values_and_moves_no_marginal_by_more_than_the_tolerance(
+    tolerance: float,
+):
     n, table = 10, saturating(10)
     walk = draw(50, frequencies(n, 1), generator(0, "walk"))
     asked = 0
@@ -264,7 +311,9 @@ def test_truncation_saves_values_and_moves_no_marginal_by_more_than_the_toleranc
         return lookup(table)(masks)
 
     visits, values = follow(walk, ask, table[-1], tolerance)
-    short = contributions(walk, fill(Round(walk, visits), values, table[0], table[-1], tolerance))
+    short = contributions(
+        walk, fill(Round(walk, visits), values, table[0], table[-1], tolerance)
+    )
     whole = contributions(walk, walked(walk, table))
     assert asked == sum(map(len, visits)) < int(walk.inner().sum())
     assert 0 < float((short - whole).abs().max()) <= tolerance  # in a monotone game
@@ -294,7 +343,10 @@ def test_games_of_very_few_players_are_solved(players: int):
     table = random_table(players)
     tally = run(table, replace(EXACT, permutations=2000))
     want = enumerated(table, shapley_weight)
-    assert float((tally.mean - want).abs().max()) <= 4 * float(tally.standard_error.max()) + 1e-12
+    assert (
+        float((tally.mean - want).abs().max())
+        <= 4 * float(tally.standard_error.max()) + 1e-12
+    )
 
 
 def votes(train: Tensor, y: Tensor, test: Tensor, labels: Tensor, K: int) -> Tensor:
@@ -320,7 +372,9 @@ def test_neighbour_values_are_those_of_the_vote_for_every_k_also_above_n(K: int)
     y, labels = torch.randint(2, (n,), generator=g), torch.randint(2, (4,), generator=g)
     table = votes(train, y, test, labels, K)
     got = knn_shapley(train, y, test, labels, K)
-    torch.testing.assert_close(got, enumerated(table, shapley_weight), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        got, enumerated(table, shapley_weight), rtol=0, atol=1e-12
+    )
     torch.testing.assert_close(got.sum(1), table[-1], rtol=0, atol=1e-12)
     torch.testing.assert_close(
         knn_shapley(train, y, test, labels, K, entries=1), got, rtol=0, atol=0
@@ -335,7 +389,10 @@ def test_a_single_instance_has_its_vote():
 
 
 def test_neighbour_values_of_the_estimator_are_those_of_the_penultimate_features():
-    trace, test = train(random_data(40), Recipe(model="mlp", epochs=2), 0), random_data(6, seed=2)
+    trace, test = (
+        train(random_data(40), Recipe(model="mlp", epochs=2), 0),
+        random_data(6, seed=2),
+    )
     model = trace.model()
     features = [predict(model.features, part.x) for part in (trace.train, test)]
     want = knn_shapley(features[0], trace.train.y, features[1], test.y, 3)
@@ -355,7 +412,9 @@ def beta_weight(alpha: float, beta: float) -> Callable[[int, int], float]:
             + math.lgamma(n - 1 - k + alpha)
             - math.lgamma(n - 1 + alpha + beta)
         )
-        return math.exp(log + math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta))
+        return math.exp(
+            log + math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta)
+        )
 
     return weight
 
@@ -363,14 +422,18 @@ def beta_weight(alpha: float, beta: float) -> Callable[[int, int], float]:
 def test_banzhaf_over_all_subsets_is_the_enumeration():
     table = random_table(6)
     values, _ = with_and_without(table, subsets(6))
-    torch.testing.assert_close(values, enumerated(table, banzhaf_weight), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        values, enumerated(table, banzhaf_weight), rtol=0, atol=1e-12
+    )
 
 
 def test_sampled_banzhaf_values_are_within_four_standard_errors():
     table = random_table(6)
     masks = draw_halves(20_000, 6, generator(0, "halves"))
     values, errors = with_and_without(lookup(table)(masks), masks)
-    assert float(((values - enumerated(table, banzhaf_weight)) / errors).abs().max()) < 4
+    assert (
+        float(((values - enumerated(table, banzhaf_weight)) / errors).abs().max()) < 4
+    )
     assert float(errors.max()) < 0.05
 
 
@@ -397,17 +460,31 @@ def test_beta_weights_sum_to_1_and_are_those_of_one_subset_times_their_number(
 
 def test_beta_of_ones_weighs_all_sizes_alike_and_alpha_favours_small_subsets():
     torch.testing.assert_close(
-        beta_weights(9, 1, 1), torch.full((9,), 1 / 9, dtype=torch.float64), rtol=1e-12, atol=0
+        beta_weights(9, 1, 1),
+        torch.full((9,), 1 / 9, dtype=torch.float64),
+        rtol=1e-12,
+        atol=0,
     )
     assert float(beta_weights(100, 16, 1)[:10].sum()) > 0.7
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (4.0, 1.0), (1.0, 4.0), (16.0, 1.0)])
+@pytest.mark.parametrize(
+    ("alpha", "beta"), [(1.0, 1.0), (4.0, 1.0), (1.0, 4.0), (16.0, 1.0)]
+)
 def test_sampled_beta_values_are_within_four_standard_errors(alpha: float, beta: float):
     table, weights = random_table(6) + 5, beta_weights(6, alpha, beta)
     masks = draw_sized(20_000, size_distribution(weights), generator(0, "sized"))
-    values, errors = semivalues(masks, lookup(table)(masks), weights, table[0], table[-1])
-    assert float(((values - enumerated(table, beta_weight(alpha, beta))) / errors).abs().max()) < 4
+    values, errors = semivalues(
+        masks, lookup(table)(masks), weights, table[0], table[-1]
+    )
+    assert (
+        float(
+            ((values - enumerated(table, beta_weight(alpha, beta))) / errors)
+            .abs()
+            .max()
+        )
+        < 4
+    )
     assert float(errors.max()) < 0.1
 
 
@@ -453,7 +530,12 @@ def test_what_a_diverged_model_is_part_of_is_left_out(stride: int | None):
     broken[13] = torch.nan
     walk = draw(300, frequencies(5, stride), generator(0, "walk"))
     struck = (
-        ((walk.masks(torch.arange(walk.cuts.numel())).long() << torch.arange(5)).sum(1) == 13)
+        (
+            (walk.masks(torch.arange(walk.cuts.numel())).long() << torch.arange(5)).sum(
+                1
+            )
+            == 13
+        )
         .view_as(walk.cuts)
         .any(1)
     )
@@ -463,10 +545,16 @@ def test_what_a_diverged_model_is_part_of_is_left_out(stride: int | None):
     got.add(walk, walked(walk, broken))
     clean = Walk(walk.ranks[sound], walk.cuts[sound], walk.p)
     want.add(clean, walked(clean, table))
-    assert (2 * got.pairs, torch.equal(got.values, want.values)) == (int(sound.sum()), True)
+    assert (2 * got.pairs, torch.equal(got.values, want.values)) == (
+        int(sound.sum()),
+        True,
+    )
     broken[-1] = torch.nan
     lost = sample(lookup(broken), 5, broken[0], broken[-1], EXACT, 0)
-    assert (lost.stopped, bool(lost.tally.values.isnan().all())) == ("permutations", True)
+    assert (lost.stopped, bool(lost.tally.values.isnan().all())) == (
+        "permutations",
+        True,
+    )
     weights = beta_weights(5, 1, 1)
     masks = draw_sized(200, size_distribution(weights), generator(0, "sized"))
     values = lookup(broken)(masks)
@@ -547,11 +635,15 @@ def test_a_tally_is_the_mean_of_pairs_and_its_standard_error_in_loops():
 
 
 def test_no_look_at_the_standard_error_is_taken_before_a_hundred_permutations():
-    table = subsets(4).double() @ torch.ones(4, 1, dtype=torch.float64)  # no error from the first
+    table = subsets(4).double() @ torch.ones(
+        4, 1, dtype=torch.float64
+    )  # no error from the first
     rule = Rule(permutations=1000, precision=0.5, stride=1)
     got = sample(lookup(table), 4, table[0], table[-1], rule, 0)
     assert (got.stopped, 2 * got.tally.pairs) == ("precision", 100)
-    few = sample(lookup(table), 4, table[0], table[-1], replace(rule, permutations=98), 0)
+    few = sample(
+        lookup(table), 4, table[0], table[-1], replace(rule, permutations=98), 0
+    )
     assert few.stopped == "permutations"
 
 
@@ -587,13 +679,22 @@ def clusters(n: int, seed: int = 0, classes: int = 3) -> Dataset:
     g = generator(seed, "clusters")
     y = torch.randint(classes, (n,), generator=g)
     centres = (
-        torch.randn((classes, 4), generator=generator(0, "centres"), dtype=torch.float64) * 1.5
+        torch.randn(
+            (classes, 4), generator=generator(0, "centres"), dtype=torch.float64
+        )
+        * 1.5
     )
-    return Dataset(centres[y] + torch.randn((n, 4), generator=g, dtype=torch.float64), y, classes)
+    return Dataset(
+        centres[y] + torch.randn((n, 4), generator=g, dtype=torch.float64), y, classes
+    )
 
 
 def retrained(
-    trace: Trace, test: Dataset, measure: str, empty: Tensor, players: Tensor | None = None
+    trace: Trace,
+    test: Dataset,
+    measure: str,
+    empty: Tensor,
+    players: Tensor | None = None,
 ) -> Tensor:
     """v of every subset, (2^P, m), one model after another; instance i belongs to player players[i]."""
     players = torch.arange(len(trace.train)) if players is None else players
@@ -619,16 +720,20 @@ def test_permutations_of_real_models_agree_with_retraining_on_all_subsets(
     trace, test = train(clusters(5), CONVEX, 3), clusters(4, 1)
     table = retrained(trace, test, measure, chance(measure, 4))
     with collecting() as told:
-        got = Shapley(permutations=600, precision=0.0, stride=stride, measure=measure).fit(trace)(
-            test
-        )
+        got = Shapley(
+            permutations=600, precision=0.0, stride=stride, measure=measure
+        ).fit(trace)(test)
     errors = told.arrays["standard_error"]
     want = enumerated(table, shapley_weight)
     torch.testing.assert_close(got.sum(1), table[-1] - table[0], rtol=0, atol=1e-10)
     assert bool(((got - want).abs() <= 4 * errors + 1e-10).all())
     assert float(errors.max()) < 0.05 * float(want.abs().max())
     assert told.figures["permutations"] == 600
-    assert (told.figures["stopped"], told.figures["truncated"], told.figures["stride"]) == (
+    assert (
+        told.figures["stopped"],
+        told.figures["truncated"],
+        told.figures["stride"],
+    ) == (
         "permutations",
         0.0,
         stride or "growing",
@@ -654,11 +759,15 @@ def test_labels_as_players_have_the_value_of_all_their_instances_together():
     data = clusters(12)
     trace, test = train(data, CONVEX, 3), clusters(4, 1)
     table = retrained(trace, test, "loss", chance("loss", 4), data.y)
-    got = Shapley(permutations=1000, precision=0.0, measure="loss", players="labels").fit(trace)
+    got = Shapley(
+        permutations=1000, precision=0.0, measure="loss", players="labels"
+    ).fit(trace)
     with collecting() as told:
         scores = got(test)
     want = enumerated(table, shapley_weight)[:, data.y]
-    assert bool(((scores - want).abs() <= 4 * told.arrays["standard_error"] + 1e-10).all())
+    assert bool(
+        ((scores - want).abs() <= 4 * told.arrays["standard_error"] + 1e-10).all()
+    )
 
 
 def test_the_log_tells_the_share_of_scores_below_two_standard_errors():
@@ -668,13 +777,19 @@ def test_the_log_tells_the_share_of_scores_below_two_standard_errors():
     errors = told.arrays["standard_error"]
     pairs = list(zip(got.flatten().tolist(), errors.flatten().tolist(), strict=True))
     unclear = sum(abs(score) < 2 * error for score, error in pairs) / len(pairs)
-    assert sum(abs(score) < error for score, error in pairs) < unclear * len(pairs) < len(pairs)
+    assert (
+        sum(abs(score) < error for score, error in pairs)
+        < unclear * len(pairs)
+        < len(pairs)
+    )
     assert told.figures["share_below_two_standard_errors"] == unclear
     assert told.figures["largest_standard_error"] == max(error for _, error in pairs)
 
 
 def test_the_value_of_an_instance_on_itself_is_the_diagonal():
-    trace = train(random_data(70), Recipe(model="mlp", epochs=2), 0)  # more than a block of rows
+    trace = train(
+        random_data(70), Recipe(model="mlp", epochs=2), 0
+    )  # more than a block of rows
     method = Shapley("knn", neighbours=3)
     full = method.fit(trace)(trace.train)
     assert torch.equal(method.self_influence(trace), full.diagonal())
@@ -691,9 +806,9 @@ def test_the_empty_set_predicts_chance_or_the_frequencies_of_the_classes():
     ):
         full = utility(predict(trace.model(), test.x), test.y, measure)
         for empty, v in (("chance", chance(measure, 6)), ("prior", wanted)):
-            scores = Shapley(permutations=2, stride=15, measure=measure, empty=empty).fit(trace)(
-                test
-            )
+            scores = Shapley(
+                permutations=2, stride=15, measure=measure, empty=empty
+            ).fit(trace)(test)
             torch.testing.assert_close(scores.sum(1), full - v, rtol=0, atol=1e-9)
 
 
@@ -705,17 +820,24 @@ def test_leave_one_out_shapley_and_influence_functions_rank_alike_on_a_convex_pr
     )  # one batch: gradient descent, converged
     full = utility(predict(trace.model(), test.x), test.y, "loss")
     without = [
-        predict(train(trace.train.take(torch.arange(n) != i), trace.recipe, 0).model(), test.x)
+        predict(
+            train(trace.train.take(torch.arange(n) != i), trace.recipe, 0).model(),
+            test.x,
+        )
         for i in range(n)
     ]
     loo = torch.stack([full - utility(logits, test.y, "loss") for logits in without], 1)
-    shapley = Shapley(permutations=100, precision=0.0, stride=1, measure="loss").fit(trace)(test)
-    influence = InfluenceFunctions("explicit", "hessian", damping=0.0, convention="B").fit(trace)(
-        test
-    )
+    shapley = Shapley(permutations=100, precision=0.0, stride=1, measure="loss").fit(
+        trace
+    )(test)
+    influence = InfluenceFunctions(
+        "explicit", "hessian", damping=0.0, convention="B"
+    ).fit(trace)(test)
 
     def agreement(a: Tensor, b: Tensor) -> float:
-        return sum(float(spearmanr(x, y).statistic) for x, y in zip(a, b, strict=True)) / len(a)
+        return sum(
+            float(spearmanr(x, y).statistic) for x, y in zip(a, b, strict=True)
+        ) / len(a)
 
     assert agreement(loo, influence) > 0.9
     assert agreement(shapley, loo) > 0.6
@@ -744,7 +866,8 @@ def test_new_test_points_cost_no_training(monkeypatch):
     ]
     fitted = [method.fit(trace) for method in scorers]
     monkeypatch.setattr(
-        "estimators.shapley.game.train_many", lambda *a, **k: pytest.fail("trained again")
+        "estimators.shapley.game.train_many",
+        lambda *a, **k: pytest.fail("trained again"),
     )
     for scorer in fitted:
         a, b = clusters(3, 1), clusters(2, 2)
@@ -780,17 +903,23 @@ def test_a_killed_fit_goes_on_from_its_blocks_to_the_same_result(tmp_path: Path)
     assert start("whole").wait(200) == 0
     blocks = sorted(path.name for path in (tmp_path / "whole").glob("*.h5"))
     killed, deadline = start("killed"), time.monotonic() + 200
-    while len(done := list((tmp_path / "killed").glob("*.h5"))) < 3 and time.monotonic() < deadline:
+    while (
+        len(done := list((tmp_path / "killed").glob("*.h5"))) < 3
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     killed.kill()
     assert killed.wait(20) == -9
     assert 3 <= len(done) < len(blocks)
     stamps = {path: path.stat().st_mtime_ns for path in done}
     assert start("killed").wait(200) == 0
-    assert {path: path.stat().st_mtime_ns for path in done} == stamps  # read, not made again
+    assert {
+        path: path.stat().st_mtime_ns for path in done
+    } == stamps  # read, not made again
     assert sorted(path.name for path in (tmp_path / "killed").glob("*.h5")) == blocks
     got, want = (
-        torch.load(tmp_path / f"{folder}.pt", weights_only=True) for folder in ("killed", "whole")
+        torch.load(tmp_path / f"{folder}.pt", weights_only=True)
+        for folder in ("killed", "whole")
     )
     assert torch.equal(got, want)
 
@@ -798,8 +927,14 @@ def test_a_killed_fit_goes_on_from_its_blocks_to_the_same_result(tmp_path: Path)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"method": "tmc"}, "method must be one of permutation, knn, banzhaf, beta, got 'tmc'"),
-        ({"measure": "accuracy"}, "measure must be one of loss, margin, correct, got 'accuracy'"),
+        (
+            {"method": "tmc"},
+            "method must be one of permutation, knn, banzhaf, beta, got 'tmc'",
+        ),
+        (
+            {"measure": "accuracy"},
+            "measure must be one of loss, margin, correct, got 'accuracy'",
+        ),
         ({"empty": "zero"}, "empty must be one of chance, prior, got 'zero'"),
         ({"players": "pairs"}, "players must be one of instances, labels, got 'pairs'"),
         ({"permutations": 1}, "permutations must be at least 2, got 1"),

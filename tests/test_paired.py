@@ -15,7 +15,23 @@ from experiments.evaluation.paired import differences
 from experiments.report.render import render
 from poisonbench.errors import ConfigError
 
-PERFECT = [9, 8, 7, 6, 1, 2, 3, 1, 2, 3, 0, 0, 0, 0, 0]  # attacked, matched, random, calibration
+PERFECT = [
+    9,
+    8,
+    7,
+    6,
+    1,
+    2,
+    3,
+    1,
+    2,
+    3,
+    0,
+    0,
+    0,
+    0,
+    0,
+]  # attacked, matched, random, calibration
 WORST = [0, 0, 0, 0, 1, 2, 3, 1, 2, 3, 0, 0, 0, 0, 0]
 MIXED = [9, 9, 0, 0, 1, 2, 3, 1, 2, 3, 0, 0, 0, 0, 0]
 
@@ -27,7 +43,9 @@ def pairs(one, other):
     )
 
 
-def test_a_detector_differs_from_itself_by_nothing_and_from_its_opposite_by_one() -> None:
+def test_a_detector_differs_from_itself_by_nothing_and_from_its_opposite_by_one() -> (
+    None
+):
     rng = np.random.default_rng(0)
     scores = list(rng.normal(size=15))
     assert difference_interval([[pairs(scores, scores)]]) == (0.0, 0.0)
@@ -54,7 +72,9 @@ def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
         runs
     ):  # noise of the detector's own on top of what both see; the true difference is 0
         a, c = rng.normal(1, 1, 40), rng.normal(0, 1, 80)
-        scores = [(a + rng.normal(0, 0.5, 40), c + rng.normal(0, 0.5, 80)) for _ in range(2)]
+        scores = [
+            (a + rng.normal(0, 0.5, 40), c + rng.normal(0, 0.5, 80)) for _ in range(2)
+        ]
         low, high = difference_interval([[(scores[0], scores[1])]], draws=400)
         covered += low <= 0 <= high
     assert covered / runs > 0.85  # binomial(60, .95): 4 standard deviations below
@@ -65,7 +85,9 @@ def two_scenes(folder: Path) -> None:
         for attack in ("patch", "blend"):
             place = write_scene(folder, scene_config({"name": attack}, seed))
             write_detect(place, PERFECT, detector="good", estimator="gas")
-            write_detect(place, MIXED if seed else PERFECT, detector="good", estimator="tracin")
+            write_detect(
+                place, MIXED if seed else PERFECT, detector="good", estimator="tracin"
+            )
             write_detect(place, MIXED, detector="rival", estimator=None, uses="")
             write_detect(place, WORST, detector="rival-2", estimator="gas", k=1)
             write_detect(place, PERFECT, detector="rival-2", estimator="gas", k=2)
@@ -93,9 +115,9 @@ def test_a_rival_without_influence_is_held_against_every_row_of_its_scene_and_no
     assert of(rows, "patch", "tracin", "good").metrics["auroc"].value == pytest.approx(
         0.25
     )  # seed 0: 0.5, seed 1: itself
-    assert of(rows, "mean of 2 attacks", "tracin", "good").metrics["auroc"].value == pytest.approx(
-        0.25
-    )
+    assert of(rows, "mean of 2 attacks", "tracin", "good").metrics[
+        "auroc"
+    ].value == pytest.approx(0.25)
     assert of(rows, "mean of 2 attacks", "tracin", "good").scenes == 4
     assert not [row for row in rows if row.settings["detector"]["name"] == "rival"]
     interval = of(rows, "patch", "tracin", "good").metrics["auroc"].interval
@@ -104,25 +126,32 @@ def test_a_rival_without_influence_is_held_against_every_row_of_its_scene_and_no
     assert interval[1] > 0.4
 
 
-def test_a_rival_with_influence_is_held_against_its_own_estimator(tmp_path: Path) -> None:
+def test_a_rival_with_influence_is_held_against_its_own_estimator(
+    tmp_path: Path,
+) -> None:
     two_scenes(tmp_path)
     rows = differences(rows_of(load_results(tmp_path), "detect"), "rival-2 k=1")
     assert {row.settings["estimator"]["name"] for row in rows} == {"gas"}
     assert of(rows, "blend", "gas", "good").metrics["auroc_matched"].value == 1.0
 
 
-def test_an_unknown_or_ambiguous_rival_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+def test_an_unknown_or_ambiguous_rival_is_refused_with_the_names_there_are(
+    tmp_path: Path,
+) -> None:
     two_scenes(tmp_path)
     rows = rows_of(load_results(tmp_path), "detect")
     with pytest.raises(
-        ConfigError, match="'rivel' names no detector of these results; did you mean 'rival'"
+        ConfigError,
+        match="'rivel' names no detector of these results; did you mean 'rival'",
     ):
         differences(rows, "rivel")
     with pytest.raises(ConfigError, match="'rival-2' names several detectors"):
         differences(rows, "rival-2")
 
 
-def test_an_undefined_side_makes_the_difference_undefined_with_its_reason(tmp_path: Path) -> None:
+def test_an_undefined_side_makes_the_difference_undefined_with_its_reason(
+    tmp_path: Path,
+) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch"}))
     write_detect(place, [1.0] * 15, detector="flat", estimator=None, uses="")
     write_detect(place, PERFECT, detector="good", estimator=None, uses="")
@@ -144,5 +173,7 @@ def test_evaluate_prints_the_differences_in_every_format(tmp_path: Path) -> None
     assert '"differences"' in render(load_results(tmp_path), "json", "rival")
     assert "\ndifferences," in render(load_results(tmp_path), "csv", "rival")
     assert "DIFFERENCES" not in render(load_results(tmp_path))
-    result = CliRunner().invoke(main, ["evaluate", str(tmp_path), "--against", "nobody"])
+    result = CliRunner().invoke(
+        main, ["evaluate", str(tmp_path), "--against", "nobody"]
+    )
     assert result.exit_code == 2

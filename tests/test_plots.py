@@ -29,7 +29,9 @@ def run(tmp_path: Path) -> Path:
     """Two attacks that work in both seeds, and one that never does."""
     for seed in (0, 1):
         for name, won in (("patch", True), ("blend", True), ("clean", False)):
-            place = write_scene(tmp_path, scene_config({"name": name}, seed), won=[won] * 4)
+            place = write_scene(
+                tmp_path, scene_config({"name": name}, seed), won=[won] * 4
+            )
             write_detect(place, [9, 8, 2, 1, *range(11)], k=3)
             write_detect(place, [5, 5, 5, 0, *range(11)], k=9)
     return tmp_path
@@ -61,25 +63,36 @@ def test_the_area_under_a_drawn_curve_is_the_auroc() -> None:
     assert np.trapezoid(mean_roc([s]), GRID) == pytest.approx(wins, abs=0.01)
 
 
-def test_a_panel_for_each_attack_with_a_curve_and_one_colour_for_each_method(run: Path) -> None:
+def test_a_panel_for_each_attack_with_a_curve_and_one_colour_for_each_method(
+    run: Path,
+) -> None:
     figure = roc_figure(rows(run))
     assert sorted(panels(figure)) == ["blend", "patch"]
     drawn = [
-        sorted((str(line.get_color()), str(line.get_linestyle())) for line in ax.lines[1:])
+        sorted(
+            (str(line.get_color()), str(line.get_linestyle())) for line in ax.lines[1:]
+        )
         for ax in figure.axes
     ]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == 2
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(legend) == ["tail-heaviness k=3 · tracin", "tail-heaviness k=9 · tracin"]
+    assert sorted(legend) == [
+        "tail-heaviness k=3 · tracin",
+        "tail-heaviness k=9 · tracin",
+    ]
 
 
-def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(run: Path) -> None:
+def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(
+    run: Path,
+) -> None:
     figure = roc_figure(rows(run))
     shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     attack = figure.axes[0].get_title(loc="left")
     values = [
-        row.metrics["auroc"].value for row in rows(run) if row.settings["attack"]["name"] == attack
+        row.metrics["auroc"].value
+        for row in rows(run)
+        if row.settings["attack"]["name"] == attack
     ]
     assert shown == [f"{value:.3f}" for value in sorted(values, reverse=True)]
 
@@ -92,7 +105,9 @@ def many(folder: Path, attacks: int, methods: int) -> list[Row]:
     return rows(folder)
 
 
-@pytest.mark.parametrize(("attacks", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
+@pytest.mark.parametrize(
+    ("attacks", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)]
+)
 def test_panels_fill_their_lines(tmp_path: Path, attacks: int, columns: int) -> None:
     figure = roc_figure(many(tmp_path, attacks, 2))
     assert len(figure.axes) == attacks
@@ -110,7 +125,9 @@ def test_no_legend_lies_over_a_panel(tmp_path: Path, attacks: int) -> None:
     assert all(figure.bbox.count_contains([box.p0, box.p1]) == 2 for box in boxes)
 
 
-def test_colours_follow_the_names_of_the_methods_not_their_auroc(tmp_path: Path) -> None:
+def test_colours_follow_the_names_of_the_methods_not_their_auroc(
+    tmp_path: Path,
+) -> None:
     figure = roc_figure(many(tmp_path, 2, 12), limit=8)
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     numbers = [int(name.split("k=")[1].split()[0]) for name in shown]
@@ -133,7 +150,9 @@ def test_without_a_curve_the_picture_says_so() -> None:
 @pytest.mark.parametrize(
     ("suffix", "head"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")]
 )
-def test_the_suffix_decides_the_format(run: Path, tmp_path: Path, suffix: str, head: bytes) -> None:
+def test_the_suffix_decides_the_format(
+    run: Path, tmp_path: Path, suffix: str, head: bytes
+) -> None:
     path = roc_curves(load_results(run), tmp_path / "deep" / f"roc{suffix}")
     assert path.read_bytes().startswith(head)
 
@@ -149,8 +168,14 @@ def records(
         "probe/group": np.array([0, 2, 1, 3], np.uint8),
         "probe/predicted": np.array([8 if won else 7, 8, 8, 8]),
     }
-    data |= {"probe/wanted": np.array([8, -1, -1, -1]), "probe/y": np.array([1, 8, 8, 8])}
-    data |= {"probe/x": rng.random((4, channels, 8, 8)).astype(np.float32), "poison/role": role}
+    data |= {
+        "probe/wanted": np.array([8, -1, -1, -1]),
+        "probe/y": np.array([1, 8, 8, 8]),
+    }
+    data |= {
+        "probe/x": rng.random((4, channels, 8, 8)).astype(np.float32),
+        "poison/role": role,
+    }
     values = np.tile(np.linspace(1, -1, 12, dtype=np.float32), (4, 1))
     train = (rng.random((12, channels, 8, 8)).astype(np.float32), np.arange(12) % 10)
     return (
@@ -162,9 +187,14 @@ def records(
 
 def test_the_points_are_a_successful_attack_and_the_control_most_like_it() -> None:
     scene, _, _ = records()
-    assert choose_points(scene) == [0, 2]  # 2 is matched, 1 is not, 3 is for calibration
+    assert choose_points(scene) == [
+        0,
+        2,
+    ]  # 2 is matched, 1 is not, 3 is for calibration
     assert choose_points(records(won=False)[0]) == [2]
-    scene.data["probe/predicted"][2] = 5  # wrong now, so no example of a right prediction
+    scene.data["probe/predicted"][2] = (
+        5  # wrong now, so no example of a right prediction
+    )
     assert choose_points(scene) == [0, 1]
 
 
@@ -187,11 +217,15 @@ def test_only_poison_is_framed_red_and_marked_and_only_cover_orange() -> None:
         ]
 
 
-def test_the_images_are_the_most_influential_in_descending_order_with_label_and_value() -> None:
+def test_the_images_are_the_most_influential_in_descending_order_with_label_and_value() -> (
+    None
+):
     scene, influence, train = records()
     influence.data["influence"][0] = influence.data["influence"][0][::-1]
     axes = [
-        ax for ax in influence_figure(scene, influence, train, top=3).subfigs[0].axes if ax.images
+        ax
+        for ax in influence_figure(scene, influence, train, top=3).subfigs[0].axes
+        if ax.images
     ]
     assert axes[0].get_xlabel() == "true 1\npredicted 8"
     assert [ax.get_xlabel() for ax in axes[1:]] == [

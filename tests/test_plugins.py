@@ -65,11 +65,15 @@ Install = Callable[..., Path]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Installs a distribution NAME 1.0 with modules and with entry points of groups, as a wheel would lie on the path."""
 
-    def make(name: str, modules: dict[str, str], points: dict[str, dict[str, str]]) -> Path:
+    def make(
+        name: str, modules: dict[str, str], points: dict[str, dict[str, str]]
+    ) -> Path:
         site = tmp_path / name
         info = site / f"{name}-1.0.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        )
         groups = [
             f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in table.items())
             for group, table in points.items()
@@ -159,11 +163,15 @@ def test_a_grid_that_misspells_a_plug_in_is_told_its_name(good: Path):
         parse({"attack": [{"name": "fake-coner"}]})
 
 
-def test_names_are_those_of_the_path_as_it_is_now(good: Path, monkeypatch: pytest.MonkeyPatch):
+def test_names_are_those_of_the_path_as_it_is_now(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+):
     assert "fake-corner" in TABLES["attack"]
     assert len(TABLES["attack"]) == len(ATTACKS) + 1
     assert list(TABLES["attack"])[: len(ATTACKS)] == list(ATTACKS)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(good)])
+    monkeypatch.setattr(
+        sys, "path", [entry for entry in sys.path if entry != str(good)]
+    )
     assert "fake-corner" not in TABLES["attack"]
 
 
@@ -239,21 +247,31 @@ def test_of_two_plug_ins_with_one_name_the_first_on_the_path_wins_with_a_warning
         {"poisonbench.attacks": {"fake-corner": "fake_second:Corner"}},
     )
     with pytest.warns(
-        PluginWarning, match=r"'fake-corner' of fake_methods 1.0 .* is hidden by fake_second 1.0"
+        PluginWarning,
+        match=r"'fake-corner' of fake_methods 1.0 .* is hidden by fake_second 1.0",
     ):
-        assert lookup(TABLES["attack"], "fake-corner", "attack").__module__ == "fake_second"
+        assert (
+            lookup(TABLES["attack"], "fake-corner", "attack").__module__
+            == "fake_second"
+        )
 
 
-def test_a_package_with_malformed_metadata_hides_no_built_in_name(monkeypatch: pytest.MonkeyPatch):
+def test_a_package_with_malformed_metadata_hides_no_built_in_name(
+    monkeypatch: pytest.MonkeyPatch,
+):
     def refuse(**_: str) -> None:
         raise ValueError("not enough values to unpack")
 
     monkeypatch.setattr("poisonbench.registry.entry_points", refuse)
-    with pytest.warns(PluginWarning, match="cannot be listed: ValueError: not enough values"):
+    with pytest.warns(
+        PluginWarning, match="cannot be listed: ValueError: not enough values"
+    ):
         assert list(Table(ATTACKS, "poisonbench.attacks")) == list(ATTACKS)
 
 
-def test_a_warning_costs_the_user_of_the_command_line_one_line(install: Install, tmp_path: Path):
+def test_a_warning_costs_the_user_of_the_command_line_one_line(
+    install: Install, tmp_path: Path
+):
     site = install(
         "fake_patch",
         {"fake_patch": MODULE},

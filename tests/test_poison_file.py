@@ -46,7 +46,9 @@ class Grown:
     budget = 5 / 60
     cover = 1 / 60
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         keep = torch.arange(57).flip(0)
         new = Dataset(train.x[:2] / 3, torch.tensor([1, 2]), 4)
         role = torch.zeros(59, dtype=torch.uint8)
@@ -55,7 +57,9 @@ class Grown:
         data.x[5] = 1 - data.x[5]
         origin = torch.cat([keep, torch.tensor([-1, -1])])
         targets = Dataset(1 - test.x[:2], test.y[:2], 4)
-        return Poisoned(data, role, origin, targets, (test.y[:2] + 1) % 4, torch.tensor([0, -1]))
+        return Poisoned(
+            data, role, origin, targets, (test.y[:2] + 1) % 4, torch.tensor([0, -1])
+        )
 
 
 def tensors(p: Poisoned) -> list[torch.Tensor]:
@@ -79,7 +83,9 @@ def same(a: Poisoned, b: Poisoned) -> bool:
     )
 
 
-def write(path: Path, attack: object = Patch(budget=0.1), about: dict = ABOUT) -> Poisoned:
+def write(
+    path: Path, attack: object = Patch(budget=0.1), about: dict = ABOUT
+) -> Poisoned:
     poisoned = craft(attack, *CLEAN, QUICK, 3)
     write_poison(path, poisoned, *CLEAN, about)
     return poisoned
@@ -97,11 +103,15 @@ def write(path: Path, attack: object = Patch(budget=0.1), about: dict = ABOUT) -
     ],
     ids=repr,
 )
-def test_what_is_read_is_what_the_attack_returned_bit_for_bit(attack: object, tmp_path: Path):
+def test_what_is_read_is_what_the_attack_returned_bit_for_bit(
+    attack: object, tmp_path: Path
+):
     poisoned = write(tmp_path / "p.h5", attack, {**ABOUT, "claims": {}})
     assert same(read_poison(tmp_path / "p.h5", *CLEAN), poisoned)
     again = craft(File(str(tmp_path / "p.h5")), *CLEAN, Recipe(model="cnn"), 99)
-    assert same(again, poisoned), "the recipe or the seed of the replay moved the poison"
+    assert same(again, poisoned), (
+        "the recipe or the seed of the replay moved the poison"
+    )
 
 
 def test_float64_data_get_the_values_of_a_float32_file_and_never_the_other_way_with_rounding(
@@ -109,7 +119,9 @@ def test_float64_data_get_the_values_of_a_float32_file_and_never_the_other_way_w
 ):
     poisoned = write(tmp_path / "p.h5")
     wide = [part.to(dtype=torch.float64) for part in CLEAN]
-    assert torch.equal(read_poison(tmp_path / "p.h5", *wide).train.x, poisoned.train.x.double())
+    assert torch.equal(
+        read_poison(tmp_path / "p.h5", *wide).train.x, poisoned.train.x.double()
+    )
     write_poison(
         tmp_path / "w.h5",
         craft(Blend(alpha=1 / 3), *wide, QUICK, 0),
@@ -148,10 +160,19 @@ def test_a_fingerprint_tells_values_labels_shape_and_classes_apart_but_not_float
         ("train", lambda train, test: (train.take(torch.arange(59)), test)),
         ("train", lambda train, test: (train.relabel((train.y + 1) % 4), test)),
         ("train", lambda train, test: (Dataset(train.x, train.y, 9), test)),
-        ("train", lambda train, test: (Dataset(train.x, train.y.clamp(max=2), 3), test)),
+        (
+            "train",
+            lambda train, test: (Dataset(train.x, train.y.clamp(max=2), 3), test),
+        ),
         ("test", lambda train, test: (train, test.take(torch.arange(30).flip(0)))),
     ],
-    ids=["fewer rows", "other labels", "more classes", "fewer classes", "another order"],
+    ids=[
+        "fewer rows",
+        "other labels",
+        "more classes",
+        "fewer classes",
+        "another order",
+    ],
 )
 def test_another_data_set_is_refused_with_both_hashes_and_the_way_out(
     name: str, change: Callable, tmp_path: Path
@@ -190,13 +211,28 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
             "label: a label of train is outside",
         ),
         ("poison/y", shifted(0, -9), PoisonError, "label: "),
-        ("poison/y", lambda y: y[:-1], LogError, "changed rows are not those that it names"),
-        ("poison/y", lambda y: y.astype(np.float32), LogError, "'poison/y' is torch.float32"),
+        (
+            "poison/y",
+            lambda y: y[:-1],
+            LogError,
+            "changed rows are not those that it names",
+        ),
+        (
+            "poison/y",
+            lambda y: y.astype(np.float32),
+            LogError,
+            "'poison/y' is torch.float32",
+        ),
         ("poison/x", lambda x: x[:-1], LogError, "changed rows are not those"),
         ("poison/x", lambda x: x[:, :1], LogError, "do not fit the data set"),
         ("poison/x", lambda x: x * 0 + 2, PoisonError, "range: "),
         ("poison/x", lambda x: x * np.nan, PoisonError, "finite: "),
-        ("poison/x", lambda x: x.astype(np.int64), LogError, "'poison/x' is torch.int64"),
+        (
+            "poison/x",
+            lambda x: x.astype(np.int64),
+            LogError,
+            "'poison/x' is torch.int64",
+        ),
         ("poison/rows", shifted(-1, 1000), LogError, "changed rows are not those"),
         ("poison/rows", shifted(0, -1000), LogError, "changed rows are not those"),
         ("poison/rows", lambda rows: rows * 0, LogError, "changed rows are not those"),
@@ -206,20 +242,50 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
             PoisonError,
             "clean: a clean row was changed",
         ),
-        ("poison/origin", shifted(4, 1), PoisonError, "origin: a clean training row is used twice"),
+        (
+            "poison/origin",
+            shifted(4, 1),
+            PoisonError,
+            "origin: a clean training row is used twice",
+        ),
         ("poison/origin", shifted(4, 1000), LogError, "do not fit the data set"),
         ("poison/origin", shifted(4, -1000), LogError, "do not fit the data set"),
-        ("poison/origin", lambda origin: origin[:0], LogError, "do not fit the data set"),
-        ("poison/origin", lambda origin: origin * 0 - 1, LogError, "changed rows are not those"),
+        (
+            "poison/origin",
+            lambda origin: origin[:0],
+            LogError,
+            "do not fit the data set",
+        ),
+        (
+            "poison/origin",
+            lambda origin: origin * 0 - 1,
+            LogError,
+            "changed rows are not those",
+        ),
         ("poison/role", lambda role: role * 0, PoisonError, "clean: "),
-        ("poison/role", lambda role: role * 0 + 1, PoisonError, "budget: 60 poison rows"),
+        (
+            "poison/role",
+            lambda role: role * 0 + 1,
+            PoisonError,
+            "budget: 60 poison rows",
+        ),
         ("poison/role", lambda role: role[:-1], LogError, "changed rows are not those"),
         ("poison/role", None, LogError, "has no data set 'poison/role'"),
-        ("targets/wanted", lambda wanted: wanted * 0 + 5, PoisonError, "label: a wanted label"),
+        (
+            "targets/wanted",
+            lambda wanted: wanted * 0 + 5,
+            PoisonError,
+            "label: a wanted label",
+        ),
         ("targets/wanted", lambda wanted: wanted[:1], PoisonError, "shape: wanted"),
         ("targets/y", shifted(0, 1), PoisonError, "true-label: "),
         ("targets/y", lambda y: y[:-1], LogError, "attacked points and"),
-        ("targets/x", lambda x: x[:, :, :2], PoisonError, "shape: instances of targets"),
+        (
+            "targets/x",
+            lambda x: x[:, :, :2],
+            PoisonError,
+            "shape: instances of targets",
+        ),
         (
             "targets/origin",
             lambda origin: origin + 1000,
@@ -230,7 +296,11 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
     ],
 )
 def test_a_mutated_file_is_refused(
-    key: str, change: Callable | None, error: type[Exception], message: str, tmp_path: Path
+    key: str,
+    change: Callable | None,
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
 ):
     write(tmp_path / "p.h5")
     record = log.read(tmp_path / "p.h5")
@@ -245,7 +315,11 @@ def test_a_mutated_file_is_refused(
 @pytest.mark.parametrize(
     ("claims", "error", "message"),
     [
-        ({"budget": 0.02}, PoisonError, "budget: 6 poison rows, 1 are paid for by budget 0.02"),
+        (
+            {"budget": 0.02},
+            PoisonError,
+            "budget: 6 poison rows, 1 are paid for by budget 0.02",
+        ),
         ({"clean_label": True}, PoisonError, "clean-label: "),
         ({"budget": -1}, LogError, "claim 'budget' is -1"),
         ({"eps": 1.25}, LogError, "claim 'eps' is 1.25"),
@@ -295,13 +369,18 @@ def test_the_configuration_of_a_replay_holds_the_hash_of_its_file(tmp_path: Path
         "budget": None,
     }
     write(path, Blend(), {**ABOUT, "claims": {}})
-    assert parse({"attack": [{"name": "file", "path": str(path)}]}).scenes[0].id != scene.id
+    assert (
+        parse({"attack": [{"name": "file", "path": str(path)}]}).scenes[0].id
+        != scene.id
+    )
     with pytest.raises(
         ConfigError, match=f"another file than the grid names: .*, not {first.sha256}"
     ):
         first(*CLEAN, QUICK, 0)
     path.unlink()
-    assert File(str(path), first.sha256) == first, "status and evaluate do not need the file"
+    assert File(str(path), first.sha256) == first, (
+        "status and evaluate do not need the file"
+    )
     with pytest.raises(ConfigError, match="No such file"):
         first(*CLEAN, QUICK, 0)
 
@@ -312,7 +391,9 @@ def test_a_budget_of_ones_own_is_enforced(tmp_path: Path):
         craft(File(str(tmp_path / "p.h5"), budget=0.1), *CLEAN, QUICK, 0),
         craft(Patch(budget=0.1), *CLEAN, QUICK, 3),
     )
-    with pytest.raises(PoisonError, match=r"budget: 6 poison rows, 3 are paid for by budget 0\.05"):
+    with pytest.raises(
+        PoisonError, match=r"budget: 6 poison rows, 3 are paid for by budget 0\.05"
+    ):
         craft(File(str(tmp_path / "p.h5"), budget=0.05), *CLEAN, QUICK, 0)
 
 
@@ -358,12 +439,17 @@ def call(*words: object) -> Result:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Finished scenes: of attacks of the table, one with a recipe among its fields, and of one from outside the tree."""
-    folder, grid = tmp_path_factory.mktemp("export"), parse({**SCENE, "attack": ATTACKS})
+    folder, grid = (
+        tmp_path_factory.mktemp("export"),
+        parse({**SCENE, "attack": ATTACKS}),
+    )
     assert run(grid, Place(folder), Options(workers=0)).done == len(ATTACKS)
     return [Place(folder).scene(scene) for scene in grid.scenes]
 
 
-@pytest.mark.parametrize("index", range(len(ATTACKS)), ids=[attack["name"] for attack in ATTACKS])
+@pytest.mark.parametrize(
+    "index", range(len(ATTACKS)), ids=[attack["name"] for attack in ATTACKS]
+)
 def test_poison_exported_from_a_run_is_the_same_under_another_recipe(
     index: int, scenes: list[Path], tmp_path: Path
 ):
@@ -386,7 +472,8 @@ def test_poison_exported_from_a_run_is_the_same_under_another_recipe(
     kept = [
         key
         for key in before.data
-        if key.startswith("poison/") or key in ("targets/y", "targets/wanted", "targets/origin")
+        if key.startswith("poison/")
+        or key in ("targets/y", "targets/wanted", "targets/origin")
     ]
     assert len(kept) == 8
     for key in kept:
@@ -412,18 +499,27 @@ def test_poison_exported_from_a_run_is_the_same_under_another_recipe(
         == 0
     )
     again = log.read(tmp_path / "again.h5")
-    assert all(file.data[key].tobytes() == again.data[key].tobytes() for key in file.data)
+    assert all(
+        file.data[key].tobytes() == again.data[key].tobytes() for key in file.data
+    )
 
 
 def test_poison_of_the_transfer_setting_fits_the_rows_left_for_the_victim_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    attack = {"name": "label-flip", "mode": "neighbour", "budget": 0.04, "neighbours": 8}
+    attack = {
+        "name": "label-flip",
+        "mode": "neighbour",
+        "budget": 0.04,
+        "neighbours": 8,
+    }
     grid = parse({**SCENE, "transfer": {"rows": 300, "epochs": 2}, "attack": [attack]})
     assert run(grid, Place(tmp_path), Options(workers=0)).done == 1
     source = Place(tmp_path).scene(grid.scenes[0])
     monkeypatch.setattr(
-        experiments.scene.victim, "make_start", lambda *args: pytest.fail("pretrained again")
+        experiments.scene.victim,
+        "make_start",
+        lambda *args: pytest.fail("pretrained again"),
     )
     result = call("export", source, "-o", tmp_path / "p.h5")
     assert result.exit_code == 0, result.output
@@ -446,10 +542,19 @@ def test_a_mutated_replay_fails_its_cell_before_anything_is_trained(
 ):
     path = tmp_path / "poison.h5"
     assert call("export", scenes[0], "-o", path).exit_code == 0
-    monkeypatch.setattr(experiments.scene.victim, "train", lambda *args: pytest.fail("trained"))
-    for change in ({"dataset": {"name": "digits", "train": 201, "test": 150}}, {"seeds": [1]}):
-        grid = parse({**SCENE, "attack": [{"name": "file", "path": str(path)}], **change})
-        summary = run(grid, Place(tmp_path / f"logs-{len(str(change))}"), Options(workers=0))
+    monkeypatch.setattr(
+        experiments.scene.victim, "train", lambda *args: pytest.fail("trained")
+    )
+    for change in (
+        {"dataset": {"name": "digits", "train": 201, "test": 150}},
+        {"seeds": [1]},
+    ):
+        grid = parse(
+            {**SCENE, "attack": [{"name": "file", "path": str(path)}], **change}
+        )
+        summary = run(
+            grid, Place(tmp_path / f"logs-{len(str(change))}"), Options(workers=0)
+        )
         assert summary.done == 0
         assert "poison fits only the train set" in summary.failed[0]
 
@@ -457,7 +562,11 @@ def test_a_mutated_replay_fails_its_cell_before_anything_is_trained(
 def without_kept_points(scene: Path, folder: Path) -> Path:
     """A scene's log that keeps the attacked points of its probe alone."""
     record = log.read(scene / "scene.h5")
-    data = {k: v for k, v in record.data.items() if k not in ("targets/kept", "targets/bits")}
+    data = {
+        k: v
+        for k, v in record.data.items()
+        if k not in ("targets/kept", "targets/bits")
+    }
     log.write(folder / "s.h5", "scene", config=record.config, data=data)
     return folder / "s.h5"
 
@@ -487,7 +596,9 @@ def test_an_export_never_runs_the_attack(
     targets: str, scenes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(Patch, "__call__", lambda *args: pytest.fail("attacked"))
-    result = call("export", scenes[0] / "scene.h5", "-o", tmp_path / "p.h5", "--targets", targets)
+    result = call(
+        "export", scenes[0] / "scene.h5", "-o", tmp_path / "p.h5", "--targets", targets
+    )
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     assert ("10 of 134 attacked points" in result.stdout) == (targets == "probe")
@@ -497,7 +608,10 @@ def test_an_attack_that_is_gone_costs_no_point(scenes: list[Path], tmp_path: Pat
     record = log.read(scenes[0] / "scene.h5")
     attack = {"name": "gone:Attack", "budget": 0.05}
     log.write(
-        tmp_path / "s.h5", "scene", config={**record.config, "attack": attack}, data=record.data
+        tmp_path / "s.h5",
+        "scene",
+        config={**record.config, "attack": attack},
+        data=record.data,
     )
     result = call("export", tmp_path / "s.h5", "-o", tmp_path / "p.h5")
     assert result.exit_code == 0
@@ -513,13 +627,21 @@ def test_an_attack_that_is_gone_costs_no_point(scenes: list[Path], tmp_path: Pat
         (lambda scene, folder: folder / "absent", 3, "does not exist"),
         (lambda scene, folder: next(scene.glob("trace.h5")), 3, "of kind 'trace'"),
         (
-            lambda scene, folder: changed(scene, folder, config={"dataset": {"name": "digitz"}}),
+            lambda scene, folder: changed(
+                scene, folder, config={"dataset": {"name": "digitz"}}
+            ),
             2,
             "did you mean 'digits'?",
         ),
-        (lambda scene, folder: changed(scene, folder, config={"seed": "x"}), 2, "seeds: "),
         (
-            lambda scene, folder: changed(scene, folder, config={"recipe": {"lr": [0.1, 0.2]}}),
+            lambda scene, folder: changed(scene, folder, config={"seed": "x"}),
+            2,
+            "seeds: ",
+        ),
+        (
+            lambda scene, folder: changed(
+                scene, folder, config={"recipe": {"lr": [0.1, 0.2]}}
+            ),
             2,
             "that of 2 scenes",
         ),
@@ -541,10 +663,14 @@ def test_a_scene_that_cannot_be_exported_is_refused_with_its_reason(
     assert not (tmp_path / "p.h5").exists()
 
 
-def changed(scene: Path, folder: Path, config: dict | None = None, drop: str = "") -> Path:
+def changed(
+    scene: Path, folder: Path, config: dict | None = None, drop: str = ""
+) -> Path:
     record = log.read(scene / "scene.h5")
     data = {key: value for key, value in record.data.items() if key != drop}
-    log.write(folder / "s.h5", "scene", config={**record.config, **(config or {})}, data=data)
+    log.write(
+        folder / "s.h5", "scene", config={**record.config, **(config or {})}, data=data
+    )
     return folder / "s.h5"
 
 

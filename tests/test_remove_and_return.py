@@ -29,7 +29,11 @@ def backdoor(
     g = generator(seed, "backdoor")
 
     def draw(clean: int, each: int) -> tuple[Tensor, Tensor, Tensor]:
-        of = torch.tensor([source for source, _, _ in triggers]).long().repeat_interleave(each)
+        of = (
+            torch.tensor([source for source, _, _ in triggers])
+            .long()
+            .repeat_interleave(each)
+        )
         true = torch.cat([torch.arange(4).repeat_interleave(clean), of])
         x = 2 * torch.eye(4, 10, dtype=torch.float64)[true]
         x = x + 0.3 * torch.randn(x.shape, generator=g, dtype=x.dtype)
@@ -70,7 +74,9 @@ def test_poison_of_any_share_goes_with_the_same_defaults_and_no_clean_row_does(
     triggers: tuple[tuple[int, int, int], ...], poison: int
 ) -> None:
     evidence, bad, attacked = backdoor(*triggers, poison=poison)
-    wanted = torch.tensor([label for _, label, _ in triggers]).repeat_interleave(ATTACKED)
+    wanted = torch.tensor([label for _, label, _ in triggers]).repeat_interleave(
+        ATTACKED
+    )
     fooled = evidence.test.y[attacked] == wanted
     assert fooled.double().mean() > 0.5, "the attack works at first"
     flags = attacked & torch.isin(evidence.test.y, wanted)
@@ -86,10 +92,14 @@ def test_poison_of_any_share_goes_with_the_same_defaults_and_no_clean_row_does(
 def test_the_same_rows_go_in_whatever_order_they_stand() -> None:
     evidence, bad, attacked = backdoor(*ONE, poison=12)
     order = torch.randperm(len(bad), generator=generator(3, "order"))
-    other = replace(evidence, trace=train(evidence.trace.train.take(order), RECIPE, seed=1))
+    other = replace(
+        evidence, trace=train(evidence.trace.train.take(order), RECIPE, seed=1)
+    )
     gone = ~RemoveAndReturn()(evidence, means(evidence, attacked)).keep
     assert torch.equal(gone, bad)
-    assert torch.equal(~RemoveAndReturn()(other, means(other, attacked)).keep, gone[order])
+    assert torch.equal(
+        ~RemoveAndReturn()(other, means(other, attacked)).keep, gone[order]
+    )
 
 
 def test_a_false_alarm_costs_a_run_and_no_row() -> None:
@@ -112,7 +122,9 @@ def test_too_few_flags_change_nothing_and_cost_nothing(flagged: int) -> None:
     assert done.retrainings == 0
 
 
-def test_clean_rows_that_influence_names_come_back_and_planted_poison_does_not() -> None:
+def test_clean_rows_that_influence_names_come_back_and_planted_poison_does_not() -> (
+    None
+):
     """The trial takes half of label 0, 36 rows of 72: the 12 poison rows and 24 clean ones, which are judged."""
     evidence, bad, attacked = backdoor(*ONE, poison=12)
     masks: list[Tensor] = []
@@ -128,7 +140,9 @@ def test_clean_rows_that_influence_names_come_back_and_planted_poison_does_not()
     assert torch.equal(~done.keep, bad)
 
 
-def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row() -> None:
+def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row() -> (
+    None
+):
     """Written out: the mean influence on a label's flagged points, sorted, the first part of its rows."""
     evidence, _, attacked = backdoor(*TWO, poison=12)
     real = means(evidence, attacked)
@@ -137,16 +151,24 @@ def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row(
     influence = real.influence(evidence.trace, evidence.test)
     y, want = evidence.trace.train.y.tolist(), set()
     for label in (0, 3):
-        points = [j for j, p in enumerate(evidence.test.y.tolist()) if p == label and attacked[j]]
+        points = [
+            j
+            for j, p in enumerate(evidence.test.y.tolist())
+            if p == label and attacked[j]
+        ]
         own = [i for i, c in enumerate(y) if c == label]
-        mean = {i: sum(float(influence[j, i]) for j in points) / len(points) for i in own}
+        mean = {
+            i: sum(float(influence[j, i]) for j in points) / len(points) for i in own
+        }
         want |= set(sorted(own, key=lambda i: -mean[i])[: len(own) // 4])
 
     def retrain(keep: Tensor) -> Trace:
         masks.append(keep)
         return real.retrain(keep)
 
-    done = RemoveAndReturn(part=0.25, rounds=1)(evidence, replace(real, retrain=retrain))
+    done = RemoveAndReturn(part=0.25, rounds=1)(
+        evidence, replace(real, retrain=retrain)
+    )
     assert set((~masks[0]).nonzero().squeeze(1).tolist()) == want
     assert set((~done.keep).nonzero().squeeze(1).tolist()) <= want, (
         "one round removes no more than it tried"
@@ -167,14 +189,20 @@ def test_a_label_with_few_flagged_points_beside_another_is_left_alone() -> None:
     assert (evidence.trace.train.y[~masks[0]] == 0).all()
 
 
-def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_them_again() -> None:
+def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_them_again() -> (
+    None
+):
     evidence, _, attacked = backdoor(*ONE, poison=12)
     real, victim = means(evidence, attacked), evidence.trace
     runs: list[Trace] = []
 
     def retrain(keep: Tensor) -> Trace:
         """A trial as it should be; then, as if the rows removed had no part in it, a victim as fooled as the first."""
-        runs.append(replace(victim, train=victim.train.take(keep)) if runs else real.retrain(keep))
+        runs.append(
+            replace(victim, train=victim.train.take(keep))
+            if runs
+            else real.retrain(keep)
+        )
         return runs[-1]
 
     done = RemoveAndReturn(rounds=1)(evidence, replace(real, retrain=retrain))
@@ -211,7 +239,9 @@ def test_influence_that_is_not_finite_is_left_out_with_a_warning() -> None:
 
         return replace(real, influence=influence)
 
-    with pytest.warns(UserWarning, match="1 of 10 points have an influence that is not finite"):
+    with pytest.warns(
+        UserWarning, match="1 of 10 points have an influence that is not finite"
+    ):
         assert torch.equal(~RemoveAndReturn()(evidence, broken(1)).keep, bad)
     with pytest.warns(UserWarning, match="10 of 10 points"):
         assert RemoveAndReturn()(evidence, broken(10)).keep.all()
@@ -224,7 +254,8 @@ def test_without_flags_or_influence_it_says_what_it_needs() -> None:
         replace(means(evidence, attacked), influence=None),
     ):
         with pytest.raises(
-            ValueError, match=r"works on a detector's flags \(m,\) and an estimator's influence"
+            ValueError,
+            match=r"works on a detector's flags \(m,\) and an estimator's influence",
         ):
             RemoveAndReturn()(evidence, bare)
 

@@ -19,13 +19,20 @@ from estimators.hydra import HyDRA
 from estimators.leave_one_out import LeaveOneOut
 from estimators.tracin import TracIn
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError, ReplayError
+from poisonbench.errors import ConfigError, ModelError, ReplayError
 from poisonbench.functional import call, places, whole_state
 from poisonbench.gradients.products import dot_products
 from poisonbench.models import Classifier, build, predict
 from poisonbench.notes import collecting
 from poisonbench.seeding import global_state
-from poisonbench.training import Recipe, batch_order, learning_rates, replay, train, train_many
+from poisonbench.training import (
+    Recipe,
+    batch_order,
+    learning_rates,
+    replay,
+    train,
+    train_many,
+)
 from poisonbench.training.many.chain import Chain
 from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.stacked import Mapped, split
@@ -35,7 +42,9 @@ from poisonbench.training.trace import Trace
 TRAIN = random_data(22, SHAPE, 3)
 TEST = random_data(5, SHAPE, 3, seed=1)
 MASKS = (
-    torch.rand((3, 22), generator=torch.Generator().manual_seed(1)).argsort(1).argsort(1)
+    torch.rand((3, 22), generator=torch.Generator().manual_seed(1))
+    .argsort(1)
+    .argsort(1)
     < torch.tensor([22, 15, 12])[:, None]
 )  # no batch of 5 has one row
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -51,11 +60,15 @@ def recipe_of(make: str | Callable[..., nn.Module], **more: object) -> Recipe:
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name], other[name]) for name in one
+    )
 
 
 @every_kind
-def test_a_replay_passes_the_checkpoints_bit_for_bit_whatever_happens_between_the_steps(kind: str):
+def test_a_replay_passes_the_checkpoints_bit_for_bit_whatever_happens_between_the_steps(
+    kind: str,
+):
     trace = train(TRAIN, recipe_of(kind), 1)
     states = {c.step: c.state for c in trace.checkpoints}
     before = global_state()
@@ -68,7 +81,9 @@ def test_a_replay_passes_the_checkpoints_bit_for_bit_whatever_happens_between_th
         predict(step.model, TEST.x)
     assert states.keys() == {len(trace.lr)}
     assert same(states[len(trace.lr)], step.model.state_dict())
-    assert not global_state().same(before), "the numbers drawn between the steps were put back"
+    assert not global_state().same(before), (
+        "the numbers drawn between the steps were put back"
+    )
     predicted = predict(trace.model(), TEST.x)
     assert torch.equal(predicted, predict(step.model, TEST.x))
 
@@ -119,7 +134,9 @@ def plain_steps(trace: Trace, weights: Tensor):
         weight_decay=recipe.weight_decay,
     )
     order = batch_order(len(data), recipe, trace.seed)
-    for rows, rate in zip(order, learning_rates(len(order), recipe).tolist(), strict=True):
+    for rows, rate in zip(
+        order, learning_rates(len(order), recipe).tolist(), strict=True
+    ):
         rows = rows[rows >= 0]
         yield model, rows, rate
         losses = F.cross_entropy(model(data.x[rows]), data.y[rows], reduction="none")
@@ -143,7 +160,11 @@ def gradients(model: nn.Module, data: Dataset) -> Tensor:
     for x, y in zip(data.x.split(1), data.y.split(1), strict=True):
         model.zero_grad()
         F.cross_entropy(model(x), y).backward()
-        rows.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        rows.append(
+            torch.cat(
+                [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+            )
+        )
     return torch.stack(rows)
 
 
@@ -152,7 +173,13 @@ def check(got: Tensor, want: Tensor, tolerance: float = 1e-6) -> None:
 
 
 REUSED = [
-    *("lazy", "lazy_convolution", "shared_module", "shared_between_rectifiers", "tied_weights"),
+    *(
+        "lazy",
+        "lazy_convolution",
+        "shared_module",
+        "shared_between_rectifiers",
+        "tied_weights",
+    ),
     *("unused_parameter", "hidden_buffer", "numpy_init", "frozen_layer", "hooked"),
 ]
 reused = pytest.mark.parametrize("kind", REUSED)
@@ -192,7 +219,7 @@ def test_products_of_every_step_are_those_of_plain_backward_passes(kind: str):
     check(TracIn(mode="steps").fit(trace)(TEST), want)
 
 
-def test_a_model_that_holds_a_weight_in_a_list_has_its_own_leave_one_out_and_no_exact_hydra():
+def test_a_model_that_holds_a_weight_in_a_list_has_its_own_leave_one_out_and_no_gradients():
     """No call can replace that weight, so that the run cannot be walked on values by name."""
     trace = train(TRAIN, recipe_of("read_twice"), 0)
     got = LeaveOneOut(repeats=1, convention="A", candidates=(7,)).fit(trace)(TEST)
@@ -201,6 +228,10 @@ def test_a_model_that_holds_a_weight_in_a_list_has_its_own_leave_one_out_and_no_
     check(got[:, 7], losses_after(trace, without) - losses_after(trace, ones))
     with pytest.raises(ReplayError, match="layer"):
         HyDRA(hessian=True).fit(trace)
+    with pytest.raises(
+        ModelError, match="'weight' that the model also reads from elsewhere"
+    ):
+        TracIn(mode="steps").fit(trace)(TEST)
 
 
 # --- what cannot be repeated is refused ---
@@ -250,7 +281,9 @@ def relearn(step) -> None:
 @pytest.mark.parametrize(
     ("make", "between"), [(counting, look), (switched, overwrite), (switched, relearn)]
 )
-def test_a_replay_that_ends_elsewhere_names_the_parameter_and_the_way_out(make, between):
+def test_a_replay_that_ends_elsewhere_names_the_parameter_and_the_way_out(
+    make, between
+):
     trace = train(TRAIN, recipe_of(make), 0)
     steps = replay(trace)
     for _ in trace.lr:
@@ -274,7 +307,9 @@ def test_an_off_state_of_the_log_is_refused_by_every_estimator_that_replays():
     last = trace.checkpoints[-1]
     one = torch.tensor([0.0, 1e-12, 0.0], dtype=torch.float64)
     state = {**last.state, "head.bias": last.state["head.bias"] + one}
-    broken = replace(trace, checkpoints=(*trace.checkpoints[:-1], replace(last, state=state)))
+    broken = replace(
+        trace, checkpoints=(*trace.checkpoints[:-1], replace(last, state=state))
+    )
     for score in (
         lambda: TracIn(mode="steps").fit(broken)(TEST),
         lambda: TracIn(mode="steps").self_influence(broken),
@@ -316,7 +351,9 @@ def extra_state(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def batch_statistics(shape: tuple[int, ...], classes: int) -> nn.Module:
-    return network(nn.Linear(INPUTS, WIDTH), nn.BatchNorm1d(WIDTH, track_running_stats=False))
+    return network(
+        nn.Linear(INPUTS, WIDTH), nn.BatchNorm1d(WIDTH, track_running_stats=False)
+    )
 
 
 class Centred(nn.Module):
@@ -330,7 +367,10 @@ def centred(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 def sequence_first(shape: tuple[int, ...], classes: int) -> nn.Module:
     return network(
-        nn.Unflatten(1, (4, 6)), nn.TransformerEncoderLayer(6, 2, 8), nn.Flatten(), width=24
+        nn.Unflatten(1, (4, 6)),
+        nn.TransformerEncoderLayer(6, 2, 8),
+        nn.Flatten(),
+        width=24,
     )
 
 
@@ -361,8 +401,14 @@ def drawn_in_evaluation(shape: tuple[int, ...], classes: int) -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (hidden_statistics, "rebuilt from its checkpoint, gives other outputs .*buffer"),
-        (extra_state, r"keeps 'features\.1\._extra_state', which is no parameter and no buffer"),
+        (
+            hidden_statistics,
+            "rebuilt from its checkpoint, gives other outputs .*buffer",
+        ),
+        (
+            extra_state,
+            r"keeps 'features\.1\._extra_state', which is no parameter and no buffer",
+        ),
         (
             batch_statistics,
             r"depends on the points beside .*features\.2 \(BatchNorm1d\).*GroupNorm",
@@ -371,11 +417,16 @@ def drawn_in_evaluation(shape: tuple[int, ...], classes: int) -> nn.Module:
         (sequence_first, "depends on the points beside it .*batches first"),
         (nothing_to_train, "has no parameter that requires a gradient"),
         (drawn_in_evaluation, "is not head"),
-        (kept_between_calls, "holds the same module as a model built before: 'features.1'.*copy"),
+        (
+            kept_between_calls,
+            "holds the same module as a model built before: 'features.1'.*copy",
+        ),
         (kept_features, "holds the same module as a model built before"),
     ],
 )
-def test_a_model_whose_runs_or_points_are_not_its_own_is_refused_by_name(make, match: str):
+def test_a_model_whose_runs_or_points_are_not_its_own_is_refused_by_name(
+    make, match: str
+):
     if make in (kept_between_calls, kept_features):
         build(recipe_of(make).model, SHAPE, 3, 1)
     with pytest.raises(ConfigError, match=match):
@@ -402,7 +453,12 @@ def test_batch_norm_and_a_batch_of_one_row_is_refused_before_training():
 
 
 def spatial(shape: tuple[int, ...], classes: int) -> nn.Module:
-    layers = [nn.Unflatten(1, SHAPE), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()]
+    layers = [
+        nn.Unflatten(1, SHAPE),
+        nn.Conv2d(1, 2, 3),
+        nn.BatchNorm2d(2),
+        nn.Flatten(),
+    ]
     return network(*layers, width=16)
 
 
@@ -476,12 +532,16 @@ WAYS = {
 @pytest.mark.parametrize("kind", WAYS)
 def test_the_fastest_way_that_agrees_with_plain_training_is_taken(kind: str):
     _, model = split(recipe_of(kind), TRAIN, 0)
-    before = {name: value.detach().clone() for name, value in whole_state(model).items()}
+    before = {
+        name: value.detach().clone() for name, value in whole_state(model).items()
+    }
     state = global_state()
     assert way_of(model, TRAIN.x, 5) is WAYS[kind]
     assert global_state().same(state)
     assert not any(module.training for module in model.modules())
-    assert same(before, {name: value.detach() for name, value in whole_state(model).items()})
+    assert same(
+        before, {name: value.detach() for name, value in whole_state(model).items()}
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -510,10 +570,15 @@ def test_a_way_that_confuses_the_models_is_refused():
         """All models at the first one's values."""
 
         def __init__(self, model: nn.Module, states: dict[str, Tensor]) -> None:
-            first = {name: v.detach()[:1].expand_as(v).clone() for name, v in states.items()}
+            first = {
+                name: v.detach()[:1].expand_as(v).clone() for name, v in states.items()
+            }
             super().__init__(
                 model,
-                {name: v.requires_grad_(states[name].requires_grad) for name, v in first.items()},
+                {
+                    name: v.requires_grad_(states[name].requires_grad)
+                    for name, v in first.items()
+                },
             )
             self.given = states
 
@@ -529,7 +594,10 @@ def test_a_way_that_confuses_the_models_is_refused():
 def test_a_refused_way_is_told_in_the_log_once():
     with collecting() as notes:
         train_many(TRAIN, MASKS, recipe_of("read_twice"), [1, 2, 2])
-    assert notes.figures["trained_one_by_one"] == "the model does not train as Mapped would"
+    assert (
+        notes.figures["trained_one_by_one"]
+        == "the model does not train as Mapped would"
+    )
     with collecting() as notes:
         train_many(TRAIN, MASKS, recipe_of("shared_module"), [1, 2, 2])
     assert "trained_one_by_one" not in notes.figures
@@ -542,7 +610,9 @@ def test_a_refused_way_is_told_in_the_log_once():
 def test_a_call_with_other_values_is_the_model_that_holds_them_and_leaves_the_first_as_it_was(
     kind: str,
 ):
-    one, other = (build(f"kinds_of_models:{kind}", SHAPE, 3, seed).double() for seed in (0, 1))
+    one, other = (
+        build(f"kinds_of_models:{kind}", SHAPE, 3, seed).double() for seed in (0, 1)
+    )
     before = dict(one.named_parameters(remove_duplicate=False))
     got = call(one, whole_state(other), TEST.x)
     torch.testing.assert_close(got, other(TEST.x), rtol=1e-12, atol=1e-12)
@@ -555,7 +625,10 @@ def test_places_name_a_module_once_and_a_tied_parameter_twice():
     shared = build("kinds_of_models:shared_module", SHAPE, 3, 0)
     assert places(shared)["features.3.weight"] == ["features.3.weight"]
     tied = build("kinds_of_models:tied_weights", SHAPE, 3, 0)
-    assert places(tied)["features.3.weight"] == ["features.3.weight", "features.5.weight"]
+    assert places(tied)["features.3.weight"] == [
+        "features.3.weight",
+        "features.5.weight",
+    ]
 
 
 @reused

@@ -39,7 +39,8 @@ def grid(*attacks: dict, **more: object) -> Grid:
 
 def results(folder: Path) -> dict[str, log.Record]:
     return {
-        str(p.relative_to(folder)): log.read(p) for p in sorted((folder / "scenes").rglob("*.h5"))
+        str(p.relative_to(folder)): log.read(p)
+        for p in sorted((folder / "scenes").rglob("*.h5"))
     }
 
 
@@ -49,10 +50,17 @@ def assert_same(a: dict[str, log.Record], b: dict[str, log.Record]) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, log.Record]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, log.Record]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     summary = run(grid(PATCH, {"name": "none"}), Place(folder), Options(workers=0))
-    assert (summary.cells, summary.found, summary.done, summary.failed) == (12, 0, 12, [])
+    assert (summary.cells, summary.found, summary.done, summary.failed) == (
+        12,
+        0,
+        12,
+        [],
+    )
     return folder, results(folder)
 
 
@@ -82,7 +90,9 @@ def test_a_missing_stage_alone_is_done_again(
             if other != name:
                 (tmp_path / other).write_bytes((folder / other).read_bytes())
         (tmp_path / name).unlink(missing_ok=True)
-        summary = run(grid(PATCH, {"name": "none"}), Place(tmp_path), Options(workers=0))
+        summary = run(
+            grid(PATCH, {"name": "none"}), Place(tmp_path), Options(workers=0)
+        )
         assert summary.done == 1, name
         assert_same(results(tmp_path), want)
 
@@ -124,7 +134,10 @@ def write_grid(path: Path, *attacks: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    }
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
@@ -139,7 +152,10 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 def children(pid: int) -> set[int]:
     out = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "pid=", "--ppid", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout
     return {int(p) for p in out.split()}
 
@@ -178,7 +194,10 @@ def test_killed_at_any_time_the_same_command_ends_bit_equal(
             log.read(path)  # whole or absent
     assert (
         subprocess.run(
-            command(folder, "--workers", "2"), env=environment(), check=False, capture_output=True
+            command(folder, "--workers", "2"),
+            env=environment(),
+            check=False,
+            capture_output=True,
         ).returncode
         == 0
     )
@@ -208,9 +227,13 @@ def test_a_killed_worker_costs_a_repeat_and_nothing_else(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
+    ids=["SIGINT", "SIGTERM"],
 )
-def test_a_signal_ends_the_run_and_says_how_to_go_on(tmp_path: Path, number: int, code: int):
+def test_a_signal_ends_the_run_and_says_how_to_go_on(
+    tmp_path: Path, number: int, code: int
+):
     write_grid(tmp_path / "g.toml", 'name = "toy_attack:Hangs"')
     process = start(tmp_path / "logs", "--workers", "1")
     end = time.monotonic() + 60
@@ -229,10 +252,13 @@ def test_a_signal_ends_the_run_and_says_how_to_go_on(tmp_path: Path, number: int
 @pytest.mark.slow
 def test_attacks_that_raise_die_hang_or_cheat_fail_alone(tmp_path: Path):
     names = ("Raises", "Dies", "Hangs", "OverBudget", "Invert")
-    bad = grid(*({"name": f"toy_attack:{name}"} for name in names), estimator=[{"name": "gas"}])
+    bad = grid(
+        *({"name": f"toy_attack:{name}"} for name in names), estimator=[{"name": "gas"}]
+    )
     summary = run(bad, Place(tmp_path), Options(workers=2, timeout=15))
     reasons = {
-        name: next((f for f in summary.failed if f"-{name.lower()}-" in f), "") for name in names
+        name: next((f for f in summary.failed if f"-{name.lower()}-" in f), "")
+        for name in names
     }
     assert "RuntimeError: this attack always breaks" in reasons["Raises"]
     assert "died twice (exit code 9)" in reasons["Dies"]
@@ -263,10 +289,14 @@ def test_attacks_that_raise_die_hang_or_cheat_fail_alone(tmp_path: Path):
 def test_all_estimators_run_in_a_grid_and_their_figures_reach_the_log(tmp_path: Path):
     names = sorted(ESTIMATORS)
     summary = run(
-        grid(estimator=[{"name": name} for name in names]), Place(tmp_path), Options(workers=0)
+        grid(estimator=[{"name": name} for name in names]),
+        Place(tmp_path),
+        Options(workers=0),
     )
     assert summary.failed == []
-    logs = {name: log.read(next(tmp_path.rglob(f"influence-{name}-*.h5"))) for name in names}
+    logs = {
+        name: log.read(next(tmp_path.rglob(f"influence-{name}-*.h5"))) for name in names
+    }
     assert all(record.data["influence"].shape == (50, 200) for record in logs.values())
     assert all(
         {"fit_seconds", "score_seconds", "peak_bytes"} <= record.attributes.keys()
@@ -277,21 +307,30 @@ def test_all_estimators_run_in_a_grid_and_their_figures_reach_the_log(tmp_path: 
 
 def test_diverged_training_is_a_failure_with_its_epoch(tmp_path: Path):
     summary = run(
-        grid(recipe={"model": "mlp", "lr": 1e8, "epochs": 3}), Place(tmp_path), Options(workers=0)
+        grid(recipe={"model": "mlp", "lr": 1e8, "epochs": 3}),
+        Place(tmp_path),
+        Options(workers=0),
     )
     assert "diverged in epoch" in summary.failed[0]
     assert summary.done == 0
 
 
 def test_two_runs_in_one_folder(tmp_path: Path):
-    with exclusive(tmp_path), pytest.raises(BusyError, match=rf"in use by pid {os.getpid()} on"):
+    with (
+        exclusive(tmp_path),
+        pytest.raises(BusyError, match=rf"in use by pid {os.getpid()} on"),
+    ):
         run(grid(), Place(tmp_path), Options(workers=0))
     run(grid(detector=[], estimator=[]), Place(tmp_path), Options(workers=0))
 
 
 def test_an_absent_data_set_is_told_before_anything_is_trained(tmp_path: Path):
     with pytest.raises(DataError, match="was not found"):
-        run(grid(dataset="mnist"), Place(tmp_path / "logs", root=tmp_path), Options(workers=2))
+        run(
+            grid(dataset="mnist"),
+            Place(tmp_path / "logs", root=tmp_path),
+            Options(workers=2),
+        )
     assert not list(tmp_path.rglob("*.h5"))
 
 
@@ -309,7 +348,10 @@ def test_a_full_disk_stops_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run(grid(PATCH, {"name": "none"}), Place(tmp_path), Options(workers=0))
     assert calls.count("influence") == 1
     monkeypatch.undo()
-    assert run(grid(PATCH, {"name": "none"}), Place(tmp_path), Options(workers=0)).failed == []
+    assert (
+        run(grid(PATCH, {"name": "none"}), Place(tmp_path), Options(workers=0)).failed
+        == []
+    )
 
 
 def test_scores_of_the_wrong_shape_and_moved_global_state_do_not_spread(tmp_path: Path):
@@ -320,7 +362,10 @@ def test_scores_of_the_wrong_shape_and_moved_global_state_do_not_spread(tmp_path
         Options(workers=0),
     )
     assert len(summary.failed) == 1
-    assert "returned influence of shape (200, 50), not (m, n) = (50, 200)" in summary.failed[0]
+    assert (
+        "returned influence of shape (200, 50), not (m, n) = (50, 200)"
+        in summary.failed[0]
+    )
     assert summary.done == 4
     assert torch.get_default_dtype() == dtype
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -27,7 +27,13 @@ from experiments.scene.attacked import (
 from experiments.scene.clean import Clean
 from experiments.scene.kinds.cell import Cell
 from experiments.scene.kinds.judge import alarm_threshold, detect
-from experiments.scene.probe import Probe, choose_probe, make_probe, pack_probe, unpack_probe
+from experiments.scene.probe import (
+    Probe,
+    choose_probe,
+    make_probe,
+    pack_probe,
+    unpack_probe,
+)
 from experiments.scene.victim import Victim, budget_reached, make_victim
 from poisonbench import log
 from poisonbench.contracts.values import Evidence, Poisoned
@@ -41,7 +47,9 @@ CLASSES = 4
 SPEC = ProbeSpec(attacked=12, controls=30, calibration=40)
 
 
-def poisoned_with(targets: int, test: Dataset, wanted: int = 1, seed: int = 0) -> Poisoned:
+def poisoned_with(
+    targets: int, test: Dataset, wanted: int = 1, seed: int = 0
+) -> Poisoned:
     """A poisoning of nothing whose attacked points are changed test rows, the last one from elsewhere."""
     train_set = random_data(20, (2, 3, 3), CLASSES)
     rows = torch.randperm(len(test), generator=generator(seed, "rows"))[:targets]
@@ -66,7 +74,9 @@ def test_set() -> Dataset:
 
 
 def drawn(test: Dataset, targets: int = 60, spec: ProbeSpec = SPEC, seed: int = 0):
-    predicted = torch.randint(CLASSES, (len(test),), generator=generator(seed, "predicted"))
+    predicted = torch.randint(
+        CLASSES, (len(test),), generator=generator(seed, "predicted")
+    )
     poisoned = poisoned_with(targets, test)
     return choose_probe(poisoned, test, predicted, spec, seed), poisoned, predicted
 
@@ -105,7 +115,9 @@ def test_the_groups_have_the_sizes_asked(test_set: Dataset):
     assert sizes == {ATTACKED: 12, MATCHED: 15, RANDOM: 15, CALIBRATION: 40}
 
 
-def test_random_controls_take_the_place_of_matched_ones_that_are_not_there(test_set: Dataset):
+def test_random_controls_take_the_place_of_matched_ones_that_are_not_there(
+    test_set: Dataset,
+):
     predicted = torch.full((len(test_set),), 2)
     predicted[:60] = 1
     poisoned = poisoned_with(0, test_set)
@@ -118,10 +130,14 @@ def test_random_controls_take_the_place_of_matched_ones_that_are_not_there(test_
 
 def test_calibration_takes_two_thirds_of_a_small_test_set_at_most():
     small = random_data(30, (2, 3, 3), CLASSES, seed=2)
-    rows, _, _ = drawn(small, targets=0, spec=ProbeSpec(attacked=5, controls=30, calibration=29))
+    rows, _, _ = drawn(
+        small, targets=0, spec=ProbeSpec(attacked=5, controls=30, calibration=29)
+    )
     assert len(rows[CALIBRATION]) == 20
     assert len(rows[RANDOM]) == 10
-    rows, _, _ = drawn(small, targets=0, spec=ProbeSpec(attacked=5, controls=30, calibration=19))
+    rows, _, _ = drawn(
+        small, targets=0, spec=ProbeSpec(attacked=5, controls=30, calibration=19)
+    )
     assert len(rows[CALIBRATION]) == 19
 
 
@@ -139,13 +155,16 @@ def test_the_draw_is_that_of_its_seed_alone(test_set: Dataset):
 def test_calibration_does_not_depend_on_what_the_victim_predicts(test_set: Dataset):
     poisoned = poisoned_with(60, test_set)
     a, b = (
-        choose_probe(poisoned, test_set, torch.full((200,), label), SPEC, 0) for label in (0, 1)
+        choose_probe(poisoned, test_set, torch.full((200,), label), SPEC, 0)
+        for label in (0, 1)
     )
     assert torch.equal(a[CALIBRATION], b[CALIBRATION])
     assert torch.equal(a[ATTACKED], b[ATTACKED])
 
 
-def test_every_point_of_the_probe_stands_beside_its_own_label_origin_and_group(test_set: Dataset):
+def test_every_point_of_the_probe_stands_beside_its_own_label_origin_and_group(
+    test_set: Dataset,
+):
     rows, poisoned, _ = drawn(test_set)
     trace = train(poisoned.train, Recipe(model="linear", epochs=1), 0)
     probe = make_probe(poisoned, test_set, trace, rows)
@@ -167,7 +186,9 @@ def test_every_point_of_the_probe_stands_beside_its_own_label_origin_and_group(t
 # ---- the attacked points that a scene keeps
 
 
-def log_of(poisoned: Poisoned, rows: torch.Tensor, test: Dataset, folder: Path) -> log.Record:
+def log_of(
+    poisoned: Poisoned, rows: torch.Tensor, test: Dataset, folder: Path
+) -> log.Record:
     attacked = keep_attacked(poisoned, rows)
     data = {
         "targets/y": poisoned.targets.y,
@@ -204,7 +225,9 @@ def test_a_trigger_of_few_pixels_is_stored_as_these(test_set: Dataset):
     poisoned = poisoned_with(30, test_set)
     bits = difference_bits(poisoned.targets, poisoned.target_origin, test_set)
     changed = bits != 0
-    assert not changed[:-1].flatten(1)[:, 1:].any(), "pixels beside the trigger are stored"
+    assert not changed[:-1].flatten(1)[:, 1:].any(), (
+        "pixels beside the trigger are stored"
+    )
     assert changed[-1].all(), "a point from elsewhere is not held whole"
 
 
@@ -228,7 +251,9 @@ def test_where_all_points_are_too_much_those_of_the_probe_and_a_stated_number_ar
     assert torch.equal(every, torch.arange(60)), "a point of the probe is drawn again"
     monkeypatch.setattr(attacked_module, "MORE", 7)
     assert not torch.equal(rows, rows_to_keep(poisoned, test_set, probe_rows, 1))
-    back = unpack_attacked(log_of(poisoned, rows, test_set, tmp_path), test_set, no_probe(test_set))
+    back = unpack_attacked(
+        log_of(poisoned, rows, test_set, tmp_path), test_set, no_probe(test_set)
+    )
     assert not back.whole
     assert torch.equal(back.points.x, poisoned.targets.x[rows])
     assert torch.equal(back.origin, poisoned.target_origin[rows])
@@ -318,9 +343,16 @@ def test_the_log_tells_how_many_rows_a_budget_reached_beside_the_one_asked():
     role = torch.zeros(38, dtype=torch.uint8)
     role[:6] = 1
     role[6:8] = 2
-    origin = torch.cat([torch.full((2,), -1), torch.arange(36)])  # two new rows, four deleted
+    origin = torch.cat(
+        [torch.full((2,), -1), torch.arange(36)]
+    )  # two new rows, four deleted
     poisoned = Poisoned(
-        data.take(torch.arange(38)), role, origin, data, torch.zeros(40, dtype=torch.int64), origin
+        data.take(torch.arange(38)),
+        role,
+        origin,
+        data,
+        torch.zeros(40, dtype=torch.int64),
+        origin,
     )
     told = budget_reached(Method("patch", Patch(budget=0.5)), poisoned, 40)
     assert told == {
@@ -373,7 +405,9 @@ class Known:
 
     uses: tuple[str, ...]
     scores: torch.Tensor = field(metadata={"configured": False})
-    saw: list[torch.Tensor | None] = field(default_factory=list, metadata={"configured": False})
+    saw: list[torch.Tensor | None] = field(
+        default_factory=list, metadata={"configured": False}
+    )
 
     def __call__(self, evidence: Evidence) -> torch.Tensor:
         self.saw.append(evidence.trusted)
@@ -382,7 +416,9 @@ class Known:
 
 def detected(detector: Known, calibration: int, folder: Path) -> log.Record:
     """The log of a detector on a probe of two attacked points, two controls and calibration points."""
-    group = torch.tensor([ATTACKED] * 2 + [MATCHED, RANDOM] + [CALIBRATION] * calibration)
+    group = torch.tensor(
+        [ATTACKED] * 2 + [MATCHED, RANDOM] + [CALIBRATION] * calibration
+    )
     test = random_data(len(group), (2, 3, 3), CLASSES)
     labels = torch.zeros(len(group), dtype=torch.int64)
     probe = Probe(test, labels, labels, labels, group.to(torch.uint8))
@@ -398,9 +434,13 @@ def detected(detector: Known, calibration: int, folder: Path) -> log.Record:
     return log.read(stage.path)
 
 
-def test_calibration_points_that_a_fitted_detector_saw_do_not_set_its_threshold(tmp_path: Path):
+def test_calibration_points_that_a_fitted_detector_saw_do_not_set_its_threshold(
+    tmp_path: Path,
+):
     # calibration scores: the first half, which a fitted detector sees, is far below the others
-    scores = torch.tensor([9.0, 5.0, 5.0, 0.0] + [-90.0] * 5 + [1, 2, 3, 4, 6], dtype=torch.float64)
+    scores = torch.tensor(
+        [9.0, 5.0, 5.0, 0.0] + [-90.0] * 5 + [1, 2, 3, 4, 6], dtype=torch.float64
+    )
     detector = Known(("reference",), scores)
     record = detected(detector, 10, tmp_path)
     [saw] = detector.saw
@@ -412,7 +452,9 @@ def test_calibration_points_that_a_fitted_detector_saw_do_not_set_its_threshold(
 def test_all_calibration_points_set_the_threshold_of_a_detector_that_saw_none_and_no_others(
     tmp_path: Path,
 ):
-    scores = torch.tensor([900.0, 900.0, 900.0, 900.0, 1, 2, 3, 4, 6], dtype=torch.float64)
+    scores = torch.tensor(
+        [900.0, 900.0, 900.0, 900.0, 1, 2, 3, 4, 6], dtype=torch.float64
+    )
     detector = Known((), scores)
     assert detected(detector, 5, tmp_path).attributes["threshold"] == 4
     assert detector.saw == [None]

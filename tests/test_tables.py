@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_evaluate import scene_config, write_detect, write_failure, write_influence, write_scene
+from test_evaluate import (
+    scene_config,
+    write_detect,
+    write_failure,
+    write_influence,
+    write_scene,
+)
 from test_identify import write_filter
 from test_mitigation import write_mitigation
 
@@ -45,13 +51,17 @@ def results(tmp_path: Path) -> Results:
             write_influence(place)
             write_detect(place, [3, 1, 2, 0, 0], scope="label", k=3)
             write_detect(place, [3, 3, 2, 0, 0], scope="all", k=3, limit=float("inf"))
-            write_detect(place, [1] * 5, estimator=None, detector="constant", uses="oracle")
+            write_detect(
+                place, [1] * 5, estimator=None, detector="constant", uses="oracle"
+            )
     write_failure(place, "influence-hydra", "out of memory")
     (place / "detect-bad.h5").write_bytes(b"?")
     return load_results(tmp_path)
 
 
-def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_other() -> None:
+def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_other() -> (
+    None
+):
     configs = [
         {"name": "tail", "k": 3, "scope": "label"},
         {"name": "tail", "k": 3, "scope": "all"},
@@ -74,7 +84,9 @@ def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_oth
 
 def test_rows_are_ordered_by_name_with_numbers_by_value(results: Results) -> None:
     summary = summarise(results)
-    assert [row.settings["attack"].get("budget") for row in summary.rows["victims"]] == [
+    assert [
+        row.settings["attack"].get("budget") for row in summary.rows["victims"]
+    ] == [
         None,
         0.01,
         0.05,
@@ -83,7 +95,9 @@ def test_rows_are_ordered_by_name_with_numbers_by_value(results: Results) -> Non
     assert {len(row.seeds) for row in summary.rows["detections"]} == {2}
 
 
-def test_the_mean_over_attacks_takes_those_with_a_defined_auroc(results: Results) -> None:
+def test_the_mean_over_attacks_takes_those_with_a_defined_auroc(
+    results: Results,
+) -> None:
     names = {row.settings["attack"]["name"] for row in summarise(results).means}
     assert names == {"mean of 2 attacks"}
 
@@ -112,11 +126,14 @@ def test_the_terminal_table_is_aligned_narrow_and_names_reasons_faults_and_oracl
     )
 
 
-def test_the_path_of_a_fault_stays_in_one_piece_however_long_its_reason(tmp_path: Path) -> None:
+def test_the_path_of_a_fault_stays_in_one_piece_however_long_its_reason(
+    tmp_path: Path,
+) -> None:
     place = write_scene(tmp_path, scene_config({"name": "patch-of-a-long-name"}))
     reason = "no memory left for this estimator, and this reason is long " * 3
     paths = [
-        write_failure(place, f"influence-with-a-name-of-many-parts-{i}", reason) for i in range(2)
+        write_failure(place, f"influence-with-a-name-of-many-parts-{i}", reason)
+        for i in range(2)
     ]
     text = render(load_results(tmp_path))
     assert all(str(path.relative_to(tmp_path)) in text.splitlines() for path in paths)
@@ -146,7 +163,9 @@ def test_long_names_wrap_between_words_and_lose_nothing() -> None:
         assert word in text
 
 
-def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(results: Results) -> None:
+def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(
+    results: Results,
+) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
@@ -171,7 +190,8 @@ def test_json_is_valid_without_nan_and_keeps_full_precision_and_reasons(results:
     label = [
         r
         for r in data["detections"]
-        if r["settings"]["detector"].get("scope") == "label" and r["counts"]["successful"]
+        if r["settings"]["detector"].get("scope") == "label"
+        and r["counts"]["successful"]
     ]
     assert label[0]["metrics"]["auroc"]["value"] == 5 / 6
     assert "Infinity" in json.dumps(data)
@@ -187,41 +207,58 @@ def test_csv_reads_back_with_every_row_in_full_precision(results: Results) -> No
         assert len(found) == len(rows)
         for line, row in zip(found, rows, strict=True):
             for key, metric in row.metrics.items():
-                assert line.get(key, "") == ("" if metric.value is None else repr(metric.value))
-    assert [line["reason"] for line in lines if line["table"] == "failures"] == ["out of memory"]
+                assert line.get(key, "") == (
+                    "" if metric.value is None else repr(metric.value)
+                )
+    assert [line["reason"] for line in lines if line["table"] == "failures"] == [
+        "out of memory"
+    ]
     assert {line["attack.budget"] for line in lines if line["table"] == "victims"} == {
         "",
         "0.01",
         "0.05",
     }
-    assert {line["uses"] for line in lines if line["detector.name"] == "constant"} == {"oracle"}
+    assert {line["uses"] for line in lines if line["detector.name"] == "constant"} == {
+        "oracle"
+    }
 
 
 def test_markdown_has_cells_of_equal_number_and_escapes_markup() -> None:
-    table = Table("T", "le|gend", ("a", "b"), [("x|y_*z", "<b>&`[link](u)")], 1, ("(1) a|b",))
+    table = Table(
+        "T", "le|gend", ("a", "b"), [("x|y_*z", "<b>&`[link](u)")], 1, ("(1) a|b",)
+    )
     text = to_markdown(table)
     assert r"| x\|y\_\*z | &lt;b&gt;&amp;\`\[link\](u) |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace(r"\|", "").count("|") for line in rows} == {3}
 
 
-def test_latex_escapes_every_special_character_and_no_bracket_follows_a_line_end() -> None:
+def test_latex_escapes_every_special_character_and_no_bracket_follows_a_line_end() -> (
+    None
+):
     special = "\\ & % $ # _ { } ~ ^ < > |"
     table = Table("T", special, ("a", "b"), [("[x]", special)], 1, (special,))
     text = to_latex(table)
     want = r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{} \textless{} \textgreater{} \textbar{}"
     assert text.count(want) == 3
     assert r"{[}x{]} & " in text
-    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+    assert (
+        text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+    )
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "latex"])
-def test_names_cannot_steer_the_terminal_or_break_lines(tmp_path: Path, form: str) -> None:
+def test_names_cannot_steer_the_terminal_or_break_lines(
+    tmp_path: Path, form: str
+) -> None:
     evil = "pa\x1b[31mtch\nDAMAGED\r"
     place = write_scene(tmp_path, scene_config({"name": "x"}))
     record_free = scene_config({"name": evil})
     log.write(
-        place / "scene.h5", "scene", config=record_free, data=log.read(place / "scene.h5").data
+        place / "scene.h5",
+        "scene",
+        config=record_free,
+        data=log.read(place / "scene.h5").data,
     )
     write_failure(place, "x", "a\x1b]0;b\nc")
     text = render(load_results(tmp_path), form)
@@ -231,14 +268,18 @@ def test_names_cannot_steer_the_terminal_or_break_lines(tmp_path: Path, form: st
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_format_renders_a_run_that_has_done_nothing_yet(tmp_path: Path, form: str) -> None:
+def test_every_format_renders_a_run_that_has_done_nothing_yet(
+    tmp_path: Path, form: str
+) -> None:
     (tmp_path / "scenes").mkdir()
     text = render(load_results(tmp_path), form)
     assert text.strip()
 
 
 def test_an_unknown_format_names_those_there_are(results: Results) -> None:
-    with pytest.raises(ValueError, match=r"table, markdown, latex, csv, json, got 'xml'"):
+    with pytest.raises(
+        ValueError, match=r"table, markdown, latex, csv, json, got 'xml'"
+    ):
         render(results, "xml")
 
 
@@ -259,7 +300,10 @@ def missed(tmp_path: Path) -> Results:
     """An attack that was asked for half of 60 rows and poisoned 12 of them, with every defense."""
     role = [1] * 12 + [0] * 48
     place = write_scene(
-        tmp_path, scene_config({"name": "clean-label", "budget": 0.5}), role=role, won=[True] * 4
+        tmp_path,
+        scene_config({"name": "clean-label", "budget": 0.5}),
+        role=role,
+        won=[True] * 4,
     )
     write_detect(place, np.arange(15))
     write_detect(place, np.arange(15)[::-1], detector="rival")
@@ -298,7 +342,9 @@ def test_every_table_shows_a_budget_that_was_missed(missed: Results) -> None:
         assert render(missed, form).count("12 of 60 rows") >= 5
 
 
-def test_exports_have_columns_for_what_was_asked_and_what_was_achieved(missed: Results) -> None:
+def test_exports_have_columns_for_what_was_asked_and_what_was_achieved(
+    missed: Results,
+) -> None:
     want = {
         "asked": 0.5,
         "achieved": 0.2,
@@ -307,7 +353,9 @@ def test_exports_have_columns_for_what_was_asked_and_what_was_achieved(missed: R
         "train_rows": 60.0,
     }
     content = json.loads(render(missed, "json"))
-    rows = [row for name, found in content.items() if name not in FAULTS for row in found]
+    rows = [
+        row for name, found in content.items() if name not in FAULTS for row in found
+    ]
     assert len(rows) >= 10
     assert all(row["budget"] == want for row in rows)
     for line in csv.DictReader(io.StringIO(render(missed, "csv"))):

@@ -55,7 +55,9 @@ def by_hand(data: Dataset, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]
     model = build(recipe.model, data.shape, data.classes, seed).to(data.x.dtype)
     buffers: dict[str, torch.Tensor] = {}
     lr = learning_rates(len(batch_order(len(data), recipe, seed)), recipe)
-    for rows, eta in zip(batch_order(len(data), recipe, seed), lr.tolist(), strict=True):
+    for rows, eta in zip(
+        batch_order(len(data), recipe, seed), lr.tolist(), strict=True
+    ):
         rows = rows[rows >= 0]
         grads = torch.autograd.grad(
             F.cross_entropy(model(data.x[rows]), data.y[rows]), list(model.parameters())
@@ -64,10 +66,14 @@ def by_hand(data: Dataset, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]
             for (name, p), g in zip(model.named_parameters(), grads, strict=True):
                 g = g + recipe.weight_decay * p
                 buffers[name] = (
-                    recipe.momentum * buffers[name] + g if name in buffers else g.clone()
+                    recipe.momentum * buffers[name] + g
+                    if name in buffers
+                    else g.clone()
                 )
                 p -= eta * (
-                    g + recipe.momentum * buffers[name] if recipe.nesterov else buffers[name]
+                    g + recipe.momentum * buffers[name]
+                    if recipe.nesterov
+                    else buffers[name]
                 )
     return {name: p.detach() for name, p in model.named_parameters()}
 
@@ -77,7 +83,9 @@ def test_train_follows_the_update_rules(recipe: Recipe):
     data = random_data(30)
     trace = train(data, recipe, 3)
     for name, want in by_hand(data, recipe, 3).items():
-        torch.testing.assert_close(trace.checkpoints[-1].state[name], want, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(
+            trace.checkpoints[-1].state[name], want, rtol=1e-11, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -85,7 +93,8 @@ def test_equal_seeds_are_bit_equal_and_other_seeds_are_not(dtype: torch.dtype):
     data = random_data(30, dtype=dtype)
     a, b, c = (train(data, SETTINGS[1], seed) for seed in (5, 5, 6))
     assert all(
-        torch.equal(v, b.checkpoints[-1].state[k]) for k, v in a.checkpoints[-1].state.items()
+        torch.equal(v, b.checkpoints[-1].state[k])
+        for k, v in a.checkpoints[-1].state.items()
     )
     assert a.checkpoints[-1].state["head.weight"].dtype == dtype
     assert torch.equal(a.losses, b.losses)
@@ -102,7 +111,11 @@ class DropoutNet(nn.Module):
         super().__init__()
         size = torch.Size(shape).numel()
         self.features = nn.Sequential(
-            nn.Flatten(), nn.Linear(size, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Dropout(0.5)
+            nn.Flatten(),
+            nn.Linear(size, 20),
+            nn.BatchNorm1d(20),
+            nn.ReLU(),
+            nn.Dropout(0.5),
         )
         self.head = nn.Linear(20, classes)
 
@@ -121,7 +134,8 @@ def test_replay_passes_through_every_checkpoint_bit_for_bit(model: str):
         if step.index in states:
             seen += 1
             assert all(
-                torch.equal(v, states[step.index][k]) for k, v in step.model.state_dict().items()
+                torch.equal(v, states[step.index][k])
+                for k, v in step.model.state_dict().items()
             )
     last = step.model.state_dict()
     assert seen == len(states) - 1
@@ -130,11 +144,16 @@ def test_replay_passes_through_every_checkpoint_bit_for_bit(model: str):
 
 def test_layers_draw_in_each_step_from_a_stream_of_the_seed():
     """PyTorch's own SGD, dropout drawn from the stream "step" of the run's seed."""
-    data, recipe = random_data(16), Recipe("test_training:DropoutNet", 2, 8, momentum=0.5)
+    data, recipe = (
+        random_data(16),
+        Recipe("test_training:DropoutNet", 2, 8, momentum=0.5),
+    )
     trace = train(data, recipe, 4)
     model = trace.initial().train()
     sgd = torch.optim.SGD(model.parameters(), lr=1, momentum=0.5, weight_decay=5e-4)
-    for t, (rows, rate) in enumerate(zip(trace.batches, trace.lr.tolist(), strict=True)):
+    for t, (rows, rate) in enumerate(
+        zip(trace.batches, trace.lr.tolist(), strict=True)
+    ):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(4, "step", t))
             loss = F.cross_entropy(model(data.x[rows]), data.y[rows])
@@ -143,7 +162,9 @@ def test_layers_draw_in_each_step_from_a_stream_of_the_seed():
         sgd.param_groups[0]["lr"] = rate
         sgd.step()
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(trace.checkpoints[-1].state[name], value, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            trace.checkpoints[-1].state[name], value, rtol=1e-10, atol=1e-12
+        )
 
 
 def test_checkpoints_rebuild_the_model_and_the_first_step_starts_from_the_seed():
@@ -151,7 +172,8 @@ def test_checkpoints_rebuild_the_model_and_the_first_step_starts_from_the_seed()
     trace = train(data, SETTINGS[1], 1)
     first = next(iter(replay(trace)))
     assert all(
-        torch.equal(v, first.model.state_dict()[k]) for k, v in trace.initial().state_dict().items()
+        torch.equal(v, first.model.state_dict()[k])
+        for k, v in trace.initial().state_dict().items()
     )
     assert [c.step for c in trace.checkpoints] == [4, 7, 10]
     assert [c.lr for c in trace.checkpoints] == [
@@ -164,7 +186,11 @@ def test_checkpoints_rebuild_the_model_and_the_first_step_starts_from_the_seed()
 def test_training_leaves_the_global_generator_alone():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    train(random_data(20), Recipe(model="test_training:DropoutNet", epochs=1, batch_size=8), 0)
+    train(
+        random_data(20),
+        Recipe(model="test_training:DropoutNet", epochs=1, batch_size=8),
+        0,
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -179,7 +205,8 @@ def test_every_epoch_visits_every_instance_once():
 
 def test_schedules():
     constant, cosine, cycle = (
-        learning_rates(100, Recipe(schedule=s, lr=0.2)) for s in ("constant", "cosine", "one-cycle")
+        learning_rates(100, Recipe(schedule=s, lr=0.2))
+        for s in ("constant", "cosine", "one-cycle")
     )
     assert torch.equal(constant, torch.full((100,), 0.2, dtype=torch.float64))
     assert cosine[0] == 0.2
@@ -196,10 +223,12 @@ def test_schedules_in_closed_form():
     up = [0.5 * (t + 1) / 6 for t in range(6)]
     down = [0.5 * (1 + math.cos(math.pi * t / 14)) / 2 for t in range(14)]
     wave = [0.5 * (1 + math.cos(math.pi * t / 20)) / 2 for t in range(20)]
-    assert learning_rates(20, Recipe(schedule="one-cycle", lr=0.5)).tolist() == pytest.approx(
-        up + down
-    )
-    assert learning_rates(20, Recipe(schedule="cosine", lr=0.5)).tolist() == pytest.approx(wave)
+    assert learning_rates(
+        20, Recipe(schedule="one-cycle", lr=0.5)
+    ).tolist() == pytest.approx(up + down)
+    assert learning_rates(
+        20, Recipe(schedule="cosine", lr=0.5)
+    ).tolist() == pytest.approx(wave)
 
 
 def test_the_curve_is_the_mean_of_the_losses_seen_in_each_epoch():
@@ -208,7 +237,9 @@ def test_the_curve_is_the_mean_of_the_losses_seen_in_each_epoch():
     seen = []
     for step in replay(trace):
         with torch.no_grad():
-            seen.append(F.cross_entropy(step.model(data.x[step.rows]), data.y[step.rows]))
+            seen.append(
+                F.cross_entropy(step.model(data.x[step.rows]), data.y[step.rows])
+            )
     torch.testing.assert_close(trace.losses, torch.stack(seen).view(2, 5).mean(1))
 
 

@@ -26,13 +26,25 @@ from poisonbench.training import Recipe, Start, body_of, replay, starting_model,
 from poisonbench.training.trace import Trace
 
 RECIPE = Recipe(
-    model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3
+    model="mlp",
+    epochs=3,
+    batch_size=8,
+    lr=0.02,
+    momentum=0.5,
+    weight_decay=0.01,
+    checkpoints=3,
 )
 DATA = random_data(30, (6,), 3)
 
 
-def pretrained(model: str = "mlp", data: Dataset = DATA, seed: int = 9) -> dict[str, torch.Tensor]:
-    return train(data, dataclasses.replace(RECIPE, model=model), seed).checkpoints[-1].state
+def pretrained(
+    model: str = "mlp", data: Dataset = DATA, seed: int = 9
+) -> dict[str, torch.Tensor]:
+    return (
+        train(data, dataclasses.replace(RECIPE, model=model), seed)
+        .checkpoints[-1]
+        .state
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +56,16 @@ def frozen() -> Trace:
 def linear(frozen: Trace) -> Trace:
     """The same head, trained from the same values (whatever the seed) on the same batches, on the features as instances."""
     start = Start(
-        {k: v for k, v in frozen.initial().state_dict().items() if k.startswith("head.")}, "all"
+        {
+            k: v
+            for k, v in frozen.initial().state_dict().items()
+            if k.startswith("head.")
+        },
+        "all",
     )
-    return train(seen(frozen, DATA), dataclasses.replace(RECIPE, model="linear", start=start), 0)
+    return train(
+        seen(frozen, DATA), dataclasses.replace(RECIPE, model="linear", start=start), 0
+    )
 
 
 def seen(trace: Trace, data: Dataset) -> Dataset:
@@ -58,12 +77,16 @@ def test_a_frozen_victim_keeps_its_features_and_trains_its_head_as_a_linear_mode
 ):
     start = body_of(frozen.recipe.start.state)
     for checkpoint, other in zip(frozen.checkpoints, linear.checkpoints, strict=True):
-        assert all(torch.equal(checkpoint.state[name], value) for name, value in start.items())
+        assert all(
+            torch.equal(checkpoint.state[name], value) for name, value in start.items()
+        )
         for name in ("head.weight", "head.bias"):
             torch.testing.assert_close(
                 checkpoint.state[name], other.state[name], rtol=1e-10, atol=1e-12
             )
-    assert {name for name, p in frozen.model().named_parameters() if p.requires_grad} == {
+    assert {
+        name for name, p in frozen.model().named_parameters() if p.requires_grad
+    } == {
         "head.weight",
         "head.bias",
     }
@@ -89,10 +112,12 @@ def test_fine_tuning_starts_from_the_pretrained_state_and_moves_all_of_it():
     state = pretrained()
     trace = train(DATA, dataclasses.replace(RECIPE, start=Start(state, "all")), 0)
     assert all(
-        torch.equal(value, state[name]) for name, value in trace.initial().state_dict().items()
+        torch.equal(value, state[name])
+        for name, value in trace.initial().state_dict().items()
     )
     assert not any(
-        torch.equal(value, state[name]) for name, value in trace.checkpoints[-1].state.items()
+        torch.equal(value, state[name])
+        for name, value in trace.checkpoints[-1].state.items()
     )
 
 
@@ -101,7 +126,9 @@ def test_a_fresh_head_begins_as_the_seed_gives_it_and_a_kept_one_as_it_was():
     fresh = starting_model(
         dataclasses.replace(RECIPE, start=Start(body_of(state))), DATA, 4
     ).state_dict()
-    kept = starting_model(dataclasses.replace(RECIPE, start=Start(state)), DATA, 4).state_dict()
+    kept = starting_model(
+        dataclasses.replace(RECIPE, start=Start(state)), DATA, 4
+    ).state_dict()
     assert torch.equal(fresh["head.weight"], own["head.weight"])
     assert torch.equal(kept["head.weight"], state["head.weight"])
     assert torch.equal(fresh["features.2.weight"], state["features.2.weight"])
@@ -112,7 +139,8 @@ def test_replay_of_a_frozen_run_is_bit_equal(frozen: Trace):
     for step in replay(frozen):
         want = states.pop(step.index, {})
         assert all(
-            torch.equal(step.model.state_dict()[name], value) for name, value in want.items()
+            torch.equal(step.model.state_dict()[name], value)
+            for name, value in want.items()
         )
     assert not states
 
@@ -142,7 +170,9 @@ def test_frozen_features_compute_in_training_as_in_evaluation():
     assert changing_layers(trace) == []
     assert HyDRA(hessian=True).fit(trace)(DATA).isfinite().all()
     assert (
-        changing_layers(train(DATA, dataclasses.replace(recipe, start=Start(state, "all")), 0))
+        changing_layers(
+            train(DATA, dataclasses.replace(recipe, start=Start(state, "all")), 0)
+        )
         != []
     )
 
@@ -173,13 +203,18 @@ def test_starts_are_equal_when_they_train_alike_and_stay_out_of_the_repr():
             lambda s: {k: v for k, v in s.items() if k != "features.2.bias"},
             "lacks 'features.2.bias'",
         ),
-        (lambda s: {k: v for k, v in s.items() if k != "head.bias"}, "lacks 'head.bias'"),
+        (
+            lambda s: {k: v for k, v in s.items() if k != "head.bias"},
+            "lacks 'head.bias'",
+        ),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         train(DATA, dataclasses.replace(RECIPE, start=Start(change(pretrained()))), 0)
-    with pytest.raises(ValueError, match="trained must be one of head, all, got 'tail'"):
+    with pytest.raises(
+        ValueError, match="trained must be one of head, all, got 'tail'"
+    ):
         Start({}, "tail")
 
 
@@ -201,9 +236,16 @@ def scene_of(raw: dict, **change: object) -> Scene:
 def test_pretraining_rows_are_disjoint_from_those_of_the_victim(tmp_path: Path, digits):
     data = clean_data(scene_of(GRID), Place(tmp_path))
     assert (len(data.pretraining), len(data.train)) == (300, 200)
-    rows = [tuple(x.flatten().tolist()) for part in (data.pretraining, data.train) for x in part.x]
+    rows = [
+        tuple(x.flatten().tolist())
+        for part in (data.pretraining, data.train)
+        for x in part.x
+    ]
     assert len(set(rows)) == len(
-        {tuple(x.flatten().tolist()) for x in torch.cat([data.pretraining.x, data.train.x])}
+        {
+            tuple(x.flatten().tolist())
+            for x in torch.cat([data.pretraining.x, data.train.x])
+        }
     )
     assert not set(rows[:300]) & set(rows[300:])
     whole = clean_data(scene_of({**GRID, "dataset": "digits"}), Place(tmp_path))
@@ -223,7 +265,11 @@ def test_a_scene_in_transfer_is_resumed_from_its_log_and_holds_the_frozen_featur
     assert torch.equal(made.probe.predicted, again.probe.predicted)
     record = log.read(place.scene(scene) / "trace.h5", "trace")
     assert record.text("start/sha256") == made.trace.recipe.start.digest
-    assert not [key for key in record.data if key.startswith("checkpoints/") and "features" in key]
+    assert not [
+        key
+        for key in record.data
+        if key.startswith("checkpoints/") and "features" in key
+    ]
     assert log.read(place.scene(scene) / "scene.h5").config["transfer"]["rows"] == 300
 
 
@@ -243,13 +289,17 @@ def test_a_start_whose_bytes_changed_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["trace.h5", "model.pt"])
 def test_a_given_state_is_the_start(kind: str, tmp_path: Path):
-    first = make_victim(scene_of(GRID, transfer={"rows": 300}), Place(tmp_path / "first"))
+    first = make_victim(
+        scene_of(GRID, transfer={"rows": 300}), Place(tmp_path / "first")
+    )
     final, path = first.trace.checkpoints[-1].state, tmp_path / kind
     if kind == "model.pt":
         torch.save(final, path)
     else:
         next((tmp_path / "first").glob("scenes/*/trace.h5")).rename(path)
-    scene = scene_of(GRID, transfer={"state": str(path), "keep_head": True, "trained": "all"})
+    scene = scene_of(
+        GRID, transfer={"state": str(path), "keep_head": True, "trained": "all"}
+    )
     start = make_victim(scene, Place(tmp_path / "second")).trace.recipe.start
     assert start == Start(final, "all")
     assert "state" not in scene.config["transfer"]
@@ -270,11 +320,15 @@ def test_what_does_not_fit_is_told_before_anything_is_trained(tmp_path: Path):
             check_scene(scene, Place(tmp_path))
     with pytest.raises(DataError, match=r"transfer\.rows must be below 1297"):
         run(
-            parse({**GRID, "transfer": {"rows": 1297}}), Place(tmp_path / "run"), Options(workers=0)
+            parse({**GRID, "transfer": {"rows": 1297}}),
+            Place(tmp_path / "run"),
+            Options(workers=0),
         )
     with pytest.raises(DataError, match="a subset of 200 rows cannot be drawn from 97"):
         run(
-            parse({**GRID, "transfer": {"rows": 1200}}), Place(tmp_path / "run"), Options(workers=0)
+            parse({**GRID, "transfer": {"rows": 1200}}),
+            Place(tmp_path / "run"),
+            Options(workers=0),
         )
     assert not list((tmp_path / "run").glob("scenes/*"))
 
@@ -284,7 +338,10 @@ def test_what_does_not_fit_is_told_before_anything_is_trained(tmp_path: Path):
     [
         ({}, "transfer: needs rows"),
         ({"rows": -1}, "rows must be at least 0, got -1"),
-        ({"rows": 10, "trained": "tail"}, "transfer.trained: input should be 'head' or 'all'"),
+        (
+            {"rows": 10, "trained": "tail"},
+            "transfer.trained: input should be 'head' or 'all'",
+        ),
         ({"rows": 10, "epochs": 0}, "epochs must be at least 1, got 0"),
         ({"rows": 10, "lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"rows": 10, "sha256": "0"}, "transfer.sha256: unknown key"),

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
@@ -31,15 +33,21 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A shell in which `poisonbench` and `python` are those of this test run."""
     shim = tmp_path / "bin" / "poisonbench"
     shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m experiments.cli "$@"\n')
+    shim.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m experiments.cli "$@"\n'
+    )
     shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
-    path = os.pathsep.join([str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_tutorial_of_an_attack_does_what_it_says(tmp_path: Path, environment: dict[str, str]):
+def test_the_tutorial_of_an_attack_does_what_it_says(
+    tmp_path: Path, environment: dict[str, str]
+):
     folder = tmp_path / "tutorial"
     folder.mkdir()
     printed = ""
@@ -60,13 +68,17 @@ def test_the_tutorial_of_an_attack_does_what_it_says(tmp_path: Path, environment
             printed = done.stdout
         elif language == "text":
             shown = shape(printed)
-            missing = [line for line in content.splitlines() if shape(line) not in shown]
+            missing = [
+                line for line in content.splitlines() if shape(line) not in shown
+            ]
             assert not missing, f"not printed: {missing}\n{printed}"
     assert (folder / "replay-logs" / "scenes").is_dir()
 
 
 def test_the_attack_of_the_tutorial_has_at_most_40_lines():
     (attack,) = [
-        content for _, title, content in blocks("tutorial-attack.md") if title == "corner_cross.py"
+        content
+        for _, title, content in blocks("tutorial-attack.md")
+        if title == "corner_cross.py"
     ]
     assert len(attack.splitlines()) <= 40

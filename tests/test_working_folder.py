@@ -89,7 +89,9 @@ def test_no_name_in_the_working_directory_hides_a_package(
     assert words in told
     assert "taken" not in told
     for name in names:
-        assert sum(f"Warning: {name}" in line for line in done.stderr.splitlines()) == 1, told
+        assert (
+            sum(f"Warning: {name}" in line for line in done.stderr.splitlines()) == 1
+        ), told
 
 
 @pytest.mark.parametrize("entry", ["", ".", "{here}", "{here}/"])

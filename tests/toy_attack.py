@@ -17,7 +17,9 @@ class Invert:
     target: int = 0
     budget: float = 0.05
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         others = (train.y != self.target).nonzero().squeeze(1)
         order = torch.randperm(len(others), generator=generator(seed, "rows"))
         rows = others[order[: count(self.budget, len(train))]]
@@ -38,13 +40,17 @@ class Invert:
 
 @dataclass(frozen=True)
 class Raises(Invert):
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         raise RuntimeError("this attack always breaks")
 
 
 @dataclass(frozen=True)
 class Dies(Invert):
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         import os
 
         os._exit(9)
@@ -52,7 +58,9 @@ class Dies(Invert):
 
 @dataclass(frozen=True)
 class Hangs(Invert):
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         import time
 
         time.sleep(600)
@@ -61,7 +69,9 @@ class Hangs(Invert):
 
 @dataclass(frozen=True)
 class OverBudget(Invert):
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         return Invert(self.target, min(0.9, 2 * self.budget))(train, test, recipe, seed)
 
 

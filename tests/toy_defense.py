@@ -14,7 +14,9 @@ class ByLabel:
     label: int = 0
 
     def __call__(self, evidence: Evidence) -> torch.Tensor:
-        assert evidence.role is None, "the ground truth reached a filter that does not declare it"
+        assert evidence.role is None, (
+            "the ground truth reached a filter that does not declare it"
+        )
         return (evidence.trace.train.y == self.label).double()
 
 
@@ -55,7 +57,9 @@ class KeepsAll:
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
         assert evidence.role is None
         assert evidence.influence is None
-        return Mitigated(torch.ones(len(evidence.trace.train), dtype=torch.bool), evidence.trace, 0)
+        return Mitigated(
+            torch.ones(len(evidence.trace.train), dtype=torch.bool), evidence.trace, 0
+        )
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,9 @@ def attackable(
     points = eligible.nonzero().squeeze(1)
     if not len(points):
         what = "no test point to attack: the surrogate classifies none of the class rightly"
-        raise ConfigError([what], "choose another `source`, or a recipe that trains longer")
+        raise ConfigError(
+            [what], "choose another `source`, or a recipe that trains longer"
+        )
     pick = torch.randint(len(points), (1,), generator=generator(seed, "point"))
     return points[pick.to(points.device)]
 

@@ -40,9 +40,7 @@ def check_images(data: Dataset, attack: object) -> None:
     if len(data.shape) != 3:
         works = "works on images (channels, height, width)"
         what = f"{type(attack).__name__} {works}, got instances of shape {data.shape}"
-        way_out = (
-            "choose an image data set, or an attack that only changes labels, such as label-flip"
-        )
+        way_out = "choose an image data set, or an attack that only changes labels, such as label-flip"
         raise ConfigError([what], way_out)
 
 

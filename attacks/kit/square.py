@@ -10,7 +10,13 @@ from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
 
 Place = Literal[
-    "top-left", "top-right", "bottom-left", "bottom-right", "centre", "corners", "random"
+    "top-left",
+    "top-right",
+    "bottom-left",
+    "bottom-right",
+    "centre",
+    "corners",
+    "random",
 ]
 PLACES: tuple[str, ...] = get_args(Place)
 CORNERS: tuple[Place, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")

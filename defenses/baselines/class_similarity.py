@@ -86,7 +86,9 @@ def foreignness(
     return torch.cat(parts)
 
 
-def _best_other_minus_own(similarity: Tensor, labels: Tensor, train_labels: Tensor) -> Tensor:
+def _best_other_minus_own(
+    similarity: Tensor, labels: Tensor, train_labels: Tensor
+) -> Tensor:
     """Returns the same from the similarities (b, n) of points with `labels` (b,), (b,)."""
     classes = train_labels.unique()
     medians = []

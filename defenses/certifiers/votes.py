@@ -49,7 +49,9 @@ def row_hash(x: Tensor) -> Tensor:
     drawn = torch.randint(-(2**62), 2**62, (width,), generator=g)
     odd = drawn * 2 + 1
     number = (bits * odd).sum(1)  # arithmetic modulo 2^64
-    for shift in _SHIFTS:  # high bits into the low ones, which alone a remainder would see
+    for (
+        shift
+    ) in _SHIFTS:  # high bits into the low ones, which alone a remainder would see
         mixed = number ^ (number >> shift)
         number = mixed * int(odd[0])
     return number >> 2 & (2**62 - 1)

@@ -48,7 +48,12 @@ class ForeignOrFragile:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
-    uses: ClassVar[tuple[str, ...]] = ("influence", "features", "gradients", "reference")
+    uses: ClassVar[tuple[str, ...]] = (
+        "influence",
+        "features",
+        "gradients",
+        "reference",
+    )
 
     foreign: float = 0.5
     k: int = 5

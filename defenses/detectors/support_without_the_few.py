@@ -81,7 +81,9 @@ class SupportWithoutTheFew:
             scores[index] = other.to(scores.dtype).mean(1)
         return scores
 
-    def _dropped(self, influence: Tensor, labels: Tensor, train_labels: Tensor) -> Tensor:
+    def _dropped(
+        self, influence: Tensor, labels: Tensor, train_labels: Tensor
+    ) -> Tensor:
         """Returns the rows left out for each of b points, (b, n) bool.
 
         Of a small class at most half may go: with all of its rows gone no point of it could find

@@ -14,7 +14,13 @@ from torch import Tensor
 from defenses.kit.evidence import sound_influence, trusted_points
 from defenses.kit.scale import Scale
 from defenses.kit.scope import Scope, check_scope
-from defenses.kit.tails import check_tail, label_tails, standardised, standardised_by, tails
+from defenses.kit.tails import (
+    check_tail,
+    label_tails,
+    standardised,
+    standardised_by,
+    tails,
+)
 from poisonbench.checks import check_choice
 from poisonbench.contracts.values import Evidence
 
@@ -85,7 +91,9 @@ class TailHeaviness:
         )
         return scores
 
-    def _by_column(self, evidence: Evidence, influence: Tensor, sound: Tensor) -> Tensor:
+    def _by_column(
+        self, evidence: Evidence, influence: Tensor, sound: Tensor
+    ) -> Tensor:
         """Returns the influences of the sound points, standardised over points or not, (r, n)."""
         rows = influence[sound]
         if self.standardise == "row":

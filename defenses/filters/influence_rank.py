@@ -40,7 +40,9 @@ class InfluenceRank:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
-    detector: Literal["tail-heaviness", "support-without-the-few"] = "support-without-the-few"
+    detector: Literal["tail-heaviness", "support-without-the-few"] = (
+        "support-without-the-few"
+    )
     points: int = 20
 
     def __post_init__(self) -> None:

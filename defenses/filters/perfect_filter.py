@@ -29,6 +29,8 @@ class PerfectFilter:
         """
         check_rows(evidence)
         if evidence.role is None:
-            raise ValueError("perfect-filter needs the role (n,) of every training row, got None")
+            raise ValueError(
+                "perfect-filter needs the role (n,) of every training row, got None"
+            )
         poisoned = evidence.role == POISON
         return poisoned.to(evidence.trace.train.x)

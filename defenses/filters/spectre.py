@@ -53,7 +53,9 @@ class Spectre:
     def __post_init__(self) -> None:
         check_at_least("dimensions", self.dimensions, 1)
         if not 0 < self.contamination < 0.5:
-            raise ValueError(f"contamination must lie in (0, 0.5), got {self.contamination}")
+            raise ValueError(
+                f"contamination must lie in (0, 0.5), got {self.contamination}"
+            )
         check_at_least("alpha", self.alpha, 0)
         check_layer(self.layer)
 

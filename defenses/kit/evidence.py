@@ -21,7 +21,9 @@ def check_rows(evidence: Evidence) -> None:
     """
     check_type("evidence", evidence, Evidence, WANTED)
     if not len(evidence.trace.train):
-        raise ValueError("a defense needs at least 1 training row, got 0: train on some")
+        raise ValueError(
+            "a defense needs at least 1 training row, got 0: train on some"
+        )
 
 
 def check_points(evidence: Evidence) -> None:
@@ -33,7 +35,9 @@ def check_points(evidence: Evidence) -> None:
     """
     check_rows(evidence)
     if not len(evidence.test):
-        raise ValueError("a detector needs at least 1 test point, got 0: a larger probe")
+        raise ValueError(
+            "a detector needs at least 1 test point, got 0: a larger probe"
+        )
 
 
 def check_images(evidence: Evidence, what: str) -> None:
@@ -61,7 +65,9 @@ def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
     check_points(evidence)
     influence = evidence.influence
     if influence is None:
-        raise ValueError("this detector needs the influence of the training rows (m, n), got None")
+        raise ValueError(
+            "this detector needs the influence of the training rows (m, n), got None"
+        )
     n = len(evidence.trace.train)
     m = len(evidence.test)
     wanted = (m, n)
@@ -87,7 +93,9 @@ def trusted_points(evidence: Evidence, least: int = 1) -> Tensor:
     mask = evidence.trusted
     m = len(evidence.test)
     if mask is None:
-        raise ValueError("this detector needs probe points known to be clean (m,), got None")
+        raise ValueError(
+            "this detector needs probe points known to be clean (m,), got None"
+        )
     shape = tuple(mask.shape)
     if mask.dtype != torch.bool or shape != (m,):
         told = f"got {mask.dtype} of shape {shape}"
@@ -95,5 +103,7 @@ def trusted_points(evidence: Evidence, least: int = 1) -> Tensor:
     found = mask.nonzero().squeeze(1)
     if len(found) < least:
         told = f"got {len(found)}: a larger calibration"
-        raise ValueError(f"this detector needs at least {least} trusted probe points, {told}")
+        raise ValueError(
+            f"this detector needs at least {least} trusted probe points, {told}"
+        )
     return found

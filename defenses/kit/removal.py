@@ -103,7 +103,9 @@ def adaptive(case: Candidates, weight: Tensor, most: int) -> Tensor:
         weight=weight.clamp(min=0),
     )
     b, q = weight.shape
-    factor = case.hat.new_zeros(b, most, q)  # a Cholesky column for each row that leaves
+    factor = case.hat.new_zeros(
+        b, most, q
+    )  # a Cholesky column for each row that leaves
     leads = []
     for k in range(most):
         ahead, rival = lead(refit.votes, case.y)

@@ -58,7 +58,8 @@ def directions(
 def lengths(vectors: Vectors) -> Tensor:
     """Returns the norms of m vectors, (m,) float64: the squares of small float32 ones underflow."""
     norms = [
-        torch.linalg.vector_norm(v.flatten(1), dim=1, dtype=torch.float64) for v in vectors.values()
+        torch.linalg.vector_norm(v.flatten(1), dim=1, dtype=torch.float64)
+        for v in vectors.values()
     ]
     whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
     return whole

@@ -57,7 +57,9 @@ class FinalModel:
 
     def vectors(self, part: Dataset) -> Tensor:
         """Returns the gradients of the instances, or their unit vectors, (k, p)."""
-        gradients = gradient_vectors(self.model, part, self.form.objective, self.form.layers)
+        gradients = gradient_vectors(
+            self.model, part, self.form.objective, self.form.layers
+        )
         rows = flatten(gradients)
         if not self.unit:
             return rows

@@ -37,9 +37,13 @@ def hvps(
         limit = DIRECTIONS_CUDA
     with exact_arithmetic(), torch.enable_grad():
         loss = batch_loss(model, leaves, batch)
-        gradients = torch.autograd.grad(loss, inputs, create_graph=True, materialize_grads=True)
+        gradients = torch.autograd.grad(
+            loss, inputs, create_graph=True, materialize_grads=True
+        )
         # those that do not depend on the parameters add nothing
-        linked = [name for name, g in zip(leaves, gradients, strict=True) if g.requires_grad]
+        linked = [
+            name for name, g in zip(leaves, gradients, strict=True) if g.requires_grad
+        ]
         outputs = [g for g in gradients if g.requires_grad]
 
         def run(size: int) -> Vectors:
@@ -55,8 +59,12 @@ def hvps(
                     is_grads_batched=True,
                     allow_unused=True,
                 )
-                blocks.append(_with_zeros(part, dict(zip(leaves, products, strict=True))))
-            return {name: torch.cat([block[name] for block in blocks]) for name in leaves}
+                blocks.append(
+                    _with_zeros(part, dict(zip(leaves, products, strict=True)))
+                )
+            return {
+                name: torch.cat([block[name] for block in blocks]) for name in leaves
+            }
 
         return halving(run, limit)
 

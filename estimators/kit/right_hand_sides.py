@@ -42,7 +42,9 @@ def tell_unsolved(
     late = residual[residual > tolerance]
     if not len(late):
         return
-    many = f"{len(late)} of {len(residual)} points above relative residual {tolerance:.1e}"
+    many = (
+        f"{len(late)} of {len(residual)} points above relative residual {tolerance:.1e}"
+    )
     worst = f"the worst at {float(late.max()):.1e}"
     tell(
         f"after {steps} steps {solver} left {many}, {worst}: raise max_steps, damping or tolerance"

@@ -13,7 +13,9 @@ from torch import Tensor
 from estimators.kit.conjugate_gradients import conjugate_gradients
 from poisonbench.objectives import logit_gradient
 
-EXPLICIT = 1500  # entries of the head up to which Newton's equations are solved by Cholesky
+EXPLICIT = (
+    1500  # entries of the head up to which Newton's equations are solved by Cholesky
+)
 REACHED = 1e-10  # |grad J| / (2 l2) relative to 1 + |W| where Newton stops
 RESIDUAL = 1e-3  # relative, of the conjugate gradients above `EXPLICIT`
 HALVINGS = 30  # of a Newton step
@@ -49,7 +51,9 @@ class Decomposition:
         return float(missed.norm() / (1 + self.weight.norm()))
 
 
-def decomposition(weight: Tensor, inputs: Tensor, y: Tensor, l2: float) -> Decomposition:
+def decomposition(
+    weight: Tensor, inputs: Tensor, y: Tensor, l2: float
+) -> Decomposition:
     """Returns what any head W makes of the training instances.
 
     Args:

@@ -102,7 +102,9 @@ def advance(
     with exact_arithmetic(), torch.enable_grad():
         batch = trace.train.take(rows_of(trace, t))
         loss = batch_loss(model, theta, batch)
-        gradients: Gradients = torch.autograd.grad(loss, list(theta.values()), allow_unused=True)
+        gradients: Gradients = torch.autograd.grad(
+            loss, list(theta.values()), allow_unused=True
+        )
     after = {}
     buffers = {}
     for (name, value), gradient in zip(state.theta.items(), gradients, strict=True):

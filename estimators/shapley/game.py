@@ -56,7 +56,9 @@ class Answers:
         if self.ensemble is None:
             return empty.expand(len(self.row), -1)
         of_models = self.ensemble.utility(test, self.measure).double()
-        values = torch.cat([of_models, empty[None]])  # row -1 is that of the empty subset
+        values = torch.cat(
+            [of_models, empty[None]]
+        )  # row -1 is that of the empty subset
         return values[self.row.to(values.device)]
 
 

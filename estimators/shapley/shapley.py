@@ -21,7 +21,12 @@ from estimators.shapley.fits import Fit, fit_banzhaf, fit_beta, fit_permutations
 from estimators.shapley.game import Empty, Game
 from estimators.shapley.nearest_neighbours import knn_shapley
 from estimators.shapley.sampling import Rule
-from poisonbench.checks import check_at_least, check_choice, check_not_negative, check_positive
+from poisonbench.checks import (
+    check_at_least,
+    check_choice,
+    check_not_negative,
+    check_positive,
+)
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.models import predict
@@ -108,7 +113,9 @@ class Shapley:
         check_positive("alpha", self.alpha)
         check_positive("beta", self.beta)
         if self.method == "knn" and self.players == "labels":
-            raise ValueError("players='labels' needs a method that retrains, got method='knn'")
+            raise ValueError(
+                "players='labels' needs a method that retrains, got method='knn'"
+            )
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n).

@@ -45,7 +45,9 @@ def gradients(
 @click.option("--threads", default=2, show_default=True)
 @click.option("--damping", default=0.1, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def influence(m: int, rounds: int, threads: int, damping: float, output: Path | None) -> None:
+def influence(
+    m: int, rounds: int, threads: int, damping: float, output: Path | None
+) -> None:
     """Influence functions: block conjugate gradients against one solve a point and pydvl."""
     import torch
 
@@ -57,15 +59,25 @@ def influence(m: int, rounds: int, threads: int, damping: float, output: Path | 
 
 
 @main.command()
-@click.option("-n", default=128, show_default=True, help="Smallest number of training instances.")
-@click.option("-m", default=8, show_default=True, help="Smallest number of test instances.")
+@click.option(
+    "-n", default=128, show_default=True, help="Smallest number of training instances."
+)
+@click.option(
+    "-m", default=8, show_default=True, help="Smallest number of test instances."
+)
 @click.option("--doublings", default=3, show_default=True)
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def growth(
-    n: int, m: int, doublings: int, rounds: int, threads: int, device: str, output: Path | None
+    n: int,
+    m: int,
+    doublings: int,
+    rounds: int,
+    threads: int,
+    device: str,
+    output: Path | None,
 ) -> None:
     """The gradient-based estimators: seconds and peak memory as n and m double."""
     import torch
@@ -78,8 +90,12 @@ def growth(
 
 
 @main.command()
-@click.option("-k", "models", default=256, show_default=True, help="Models trained together.")
-@click.option("-m", default=100, show_default=True, help="Test instances of the second part.")
+@click.option(
+    "-k", "models", default=256, show_default=True, help="Models trained together."
+)
+@click.option(
+    "-m", default=100, show_default=True, help="Test instances of the second part."
+)
 @click.option("--rounds", default=3, show_default=True)
 @click.option(
     "--part",
@@ -102,13 +118,19 @@ def retraining(
     for part, threads in (("speed", 1), ("whole", 2)):
         if part in parts:
             torch.set_num_threads(threads)
-            texts.append(bench.speeds(models, rounds) if part == "speed" else bench.whole(m))
+            texts.append(
+                bench.speeds(models, rounds) if part == "speed" else bench.whole(m)
+            )
     save("\n".join(texts), output)
 
 
 @main.command()
-@click.option("-n", default=1000, show_default=True, help="Training instances of the neighbours.")
-@click.option("-m", default=500, show_default=True, help="Test instances of the neighbours.")
+@click.option(
+    "-n", default=1000, show_default=True, help="Training instances of the neighbours."
+)
+@click.option(
+    "-m", default=500, show_default=True, help="Test instances of the neighbours."
+)
 @click.option("-d", default=64, show_default=True, help="Features.")
 @click.option("--neighbours", "k", default=5, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
@@ -121,7 +143,14 @@ def retraining(
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def shapley(
-    n: int, m: int, d: int, k: int, rounds: int, threads: int, part: str, output: Path | None
+    n: int,
+    m: int,
+    d: int,
+    k: int,
+    rounds: int,
+    threads: int,
+    part: str,
+    output: Path | None,
 ) -> None:
     """Shapley values: nearest neighbours against peers, and retraining to the stop rule."""
     import torch
@@ -153,7 +182,9 @@ def shapley(
     help="cnn: a second a retraining.",
 )
 @click.option("--points", default=10, show_default=True, help="Attacked points a seed.")
-@click.option("--budget", default=0.05, show_default=True, help="Poison rows, as a fraction.")
+@click.option(
+    "--budget", default=0.05, show_default=True, help="Poison rows, as a fraction."
+)
 @click.option(
     "--newton/--no-newton",
     default=True,
@@ -183,10 +214,19 @@ def group(
 
 @main.command()
 @click.option("--model", "models", multiple=True, type=TRAINED, default=TRAINED.choices)
-@click.option("--seeds", default=2, show_default=True, help="Runs that are judged, from seed 0 on.")
-@click.option("--subsets", default=100, show_default=True, help="Random halves of the digits.")
+@click.option(
+    "--seeds",
+    default=2,
+    show_default=True,
+    help="Runs that are judged, from seed 0 on.",
+)
+@click.option(
+    "--subsets", default=100, show_default=True, help="Random halves of the digits."
+)
 @click.option("--points", default=80, show_default=True, help="Test points per run.")
-@click.option("--repeats", default=10, show_default=True, help="Trainings on each subset.")
+@click.option(
+    "--repeats", default=10, show_default=True, help="Trainings on each subset."
+)
 @click.option(
     "--scratch",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -211,7 +251,9 @@ def lds(
     from experiments.bench.gradients import save
 
     torch.set_num_threads(threads)
-    text = bench.bench(list(models), list(range(seeds)), subsets, points, repeats, scratch)
+    text = bench.bench(
+        list(models), list(range(seeds)), subsets, points, repeats, scratch
+    )
     save(text, output)
 
 

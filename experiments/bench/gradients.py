@@ -25,7 +25,9 @@ WARM = 64  # instances of a first run that is not counted
 
 def ours(p: Problem) -> Tensor:
     """Our engine."""
-    return torch.stack([dot_products(model, p.train, p.test) for model in p.models]).sum(0)
+    return torch.stack(
+        [dot_products(model, p.train, p.test) for model in p.models]
+    ).sum(0)
 
 
 def floor_passes(p: Problem) -> None:
@@ -51,7 +53,9 @@ def autograd_loop(p: Problem) -> Tensor:
     total = torch.zeros(len(p.test), len(p.train), device=p.train.x.device)
     for model in p.models:
         test = _one_by_one(model, p.test)
-        columns = [test @ _one_by_one(model, part).T for part in batches(p.train, FLOOR_BATCH)]
+        columns = [
+            test @ _one_by_one(model, part).T for part in batches(p.train, FLOOR_BATCH)
+        ]
         total += torch.cat(columns, 1)
     return total
 

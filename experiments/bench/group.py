@@ -24,9 +24,7 @@ from poisonbench.training import Recipe, train
 from poisonbench.training.trace import Trace
 
 SIZES = (1, 4, 16, 64)
-REPEATS = (
-    5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
-)
+REPEATS = 5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
 SINGLES = 16  # of the proponents of a point that are also left out one by one
 ESTIMATES: dict[str, tuple[Layers, Order]] = {
     "head, first": ("last", "first"),
@@ -38,7 +36,9 @@ ESTIMATES: dict[str, tuple[Layers, Order]] = {
 }
 
 
-def victim(seed: int, model: str, budget: float, points: int) -> tuple[Trace, Dataset, Tensor]:
+def victim(
+    seed: int, model: str, budget: float, points: int
+) -> tuple[Trace, Dataset, Tensor]:
     """Returns a run on patched digits, attacked points that it loses, and the poison rows (n,).
 
     The points have the labels that the run predicts.
@@ -72,7 +72,9 @@ def own(values: Tensor, m: int) -> Tensor:
     return torch.cat([each[torch.arange(m), torch.arange(m)], values[:, -1:]], 1)
 
 
-def study(seed: int, model: str, budget: float, points: int, names: list[str]) -> dict[str, Tensor]:
+def study(
+    seed: int, model: str, budget: float, points: int, names: list[str]
+) -> dict[str, Tensor]:
     """Returns by what each group raises a point's margin, (m, sizes + 1) by name.
 
     The margin itself is "margin", (m, 1).
@@ -121,7 +123,9 @@ def bench(seeds: int, model: str, points: int, budget: float, newton: bool) -> s
         study(seed, model, budget, points, names)
         for seed in tqdm(range(seeds), desc="victims", disable=None)
     ]
-    found = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    found = {
+        name: torch.cat([part[name] for part in parts]).double() for name in parts[0]
+    }
     margin = found.pop("margin")
     shown = [*names, "sum of single retrainings", "retrained"]
     rows = []
@@ -141,4 +145,6 @@ def bench(seeds: int, model: str, points: int, budget: float, newton: bool) -> s
 def _mean(values: Tensor) -> str:
     if bool(values.isnan().any()):
         return ""
-    return f"{float(values.mean()):.2f} ± {float(values.std() / len(values) ** 0.5):.2f}"
+    return (
+        f"{float(values.mean()):.2f} ± {float(values.std() / len(values) ** 0.5):.2f}"
+    )

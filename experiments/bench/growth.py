@@ -30,7 +30,9 @@ CONTESTANTS: dict[str, Estimator] = {
 }
 
 
-def bench(smallest: int, m: int, doublings: int, rounds: int, device: torch.device) -> str:
+def bench(
+    smallest: int, m: int, doublings: int, rounds: int, device: torch.device
+) -> str:
     """Returns the report for n and for m times 1, 2, 4 and so on."""
     factors = [1 << k for k in range(doublings + 1)]
     _, test, source = images(1, m * factors[-1])
@@ -92,7 +94,9 @@ def axis_table(
     """
     rows = []
     for name, estimator in CONTESTANTS.items():
-        _score(estimator, traces[sizes[0].n], test.take(torch.arange(sizes[0].m)))  # warm
+        _score(
+            estimator, traces[sizes[0].n], test.take(torch.arange(sizes[0].m))
+        )  # warm
         timings: list[Timing] = []
         for size in sizes:
             points = test.take(torch.arange(size.m))

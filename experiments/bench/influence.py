@@ -68,10 +68,14 @@ def contestants(
     few = test.take(torch.arange(SINGLE))
     runs: dict[str, Callable[[], Tensor]] = {}
     for kind in KINDS:
-        estimator = InfluenceFunctions(curvature=kind, damping=damping, tolerance=TOLERANCE)
+        estimator = InfluenceFunctions(
+            curvature=kind, damping=damping, tolerance=TOLERANCE
+        )
         runs[f"{kind}, together"] = partial(together, estimator, trace, test)
         runs[f"{kind}, {SINGLE} together"] = partial(together, estimator, trace, few)
-        runs[f"{kind}, {SINGLE} one by one"] = partial(one_by_one, estimator, trace, few)
+        runs[f"{kind}, {SINGLE} one by one"] = partial(
+            one_by_one, estimator, trace, few
+        )
     if importlib.util.find_spec("pydvl"):
         alone = partial(pydvl, trace, few, damping, False)
         at_once = partial(pydvl, trace, few, damping, True)
@@ -93,7 +97,13 @@ def bench(m: int, rounds: int, damping: float) -> str:
     }
     timings = race(runs, rounds, data.x.device, warm=0)
     rows = [_row(name, m, timings, results) for name in timings]
-    head = ("", "seconds", f"seconds for {m}", f"x all {m} together", "largest difference")
+    head = (
+        "",
+        "seconds",
+        f"seconds for {m}",
+        f"x all {m} together",
+        "largest difference",
+    )
     return (
         f"Influence functions by conjugate gradients to a relative residual of {TOLERANCE:g}, "
         f"damping {damping:g}: digits, cnn, n = {len(data)}, m = {m}, median of {rounds} rounds. "

@@ -32,7 +32,9 @@ class Classification(Task):  # type: ignore[misc]
         super().__init__()
         self.objective = objective
 
-    def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> Tensor:
+    def compute_train_loss(
+        self, batch: Any, model: nn.Module, sample: bool = False
+    ) -> Tensor:
         """Returns the sum over a batch, with labels drawn from the model where `sample` asks."""
         x, y = batch
         logits = model(x)

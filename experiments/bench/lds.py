@@ -119,7 +119,9 @@ def half_subsets(n: int, count: int, draws: torch.Generator) -> Tensor:
     return torch.stack([order < n // 2 for order in orders])
 
 
-def datamodeling_scores(influence: Tensor, masks: Tensor, margins: Tensor) -> np.ndarray:
+def datamodeling_scores(
+    influence: Tensor, masks: Tensor, margins: Tensor
+) -> np.ndarray:
     """Returns the linear datamodeling score of each test point, (m,).
 
     Args:
@@ -183,7 +185,9 @@ def bench(
     n = len(load("digits")[0])
     what = f"digits, n = {n}, {subsets} half subsets trained {repeats} times each"
     where = f"{points} test points for each of the seeds {', '.join(map(str, seeds))}"
-    head = f"Linear datamodeling score: {what}; {where}. {machine(torch.device('cpu'))}."
+    head = (
+        f"Linear datamodeling score: {what}; {where}. {machine(torch.device('cpu'))}."
+    )
     return "\n".join([head, "", *blocks])
 
 

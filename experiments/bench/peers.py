@@ -66,7 +66,11 @@ def kronfluence_ekfac() -> dict[str, Estimator]:
 def peers() -> dict[str, "Callable[[Problem], Tensor]"]:
     """Returns the peers whose packages are installed."""
     known = {"captum": captum, "kronfluence": kronfluence}
-    return {name: _quiet(run) for name, run in known.items() if importlib.util.find_spec(name)}
+    return {
+        name: _quiet(run)
+        for name, run in known.items()
+        if importlib.util.find_spec(name)
+    }
 
 
 def _quiet(run: "Callable[[Problem], Tensor]") -> "Callable[[Problem], Tensor]":

@@ -46,7 +46,11 @@ def resnet() -> Classifier:
     blocks = [Block(32, 32, 1), Block(32, 64, 2), Block(64, 64, 1), Block(64, 112, 2)]
     return Classifier(
         nn.Sequential(
-            Normalize(), nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), *blocks, GlobalMean()
+            Normalize(),
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.ReLU(),
+            *blocks,
+            GlobalMean(),
         ),
         nn.Linear(112, 10),
     )

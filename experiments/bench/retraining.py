@@ -22,12 +22,16 @@ ALONE = 4  # models trained one by one; their seconds are taken for all
 ESTIMATORS: dict[str, Estimator] = {
     "leave-one-out, 3 repeats": LeaveOneOut(repeats=3),
     "downsampling, 1000 models": Downsampling(models=1000),
-    "shapley, 100 permutations": Shapley(method="permutation", permutations=100, precision=0.0),
+    "shapley, 100 permutations": Shapley(
+        method="permutation", permutations=100, precision=0.0
+    ),
     "shapley, banzhaf, 1000 models": Shapley(method="banzhaf", models=1000),
 }
 
 
-def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) -> list[str]:
+def speed(
+    model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32
+) -> list[str]:
     """Returns a row: models a second together and one by one on halves of the digits, and how far
     what they are differs.
 
@@ -35,9 +39,13 @@ def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) ->
     that of the same runs in float64.
     """
     data, test = load("digits")
-    recipe = Recipe(model=model, epochs=epochs, batch_size=batch, lr=0.05, checkpoints=1)
+    recipe = Recipe(
+        model=model, epochs=epochs, batch_size=batch, lr=0.05, checkpoints=1
+    )
     masks = (
-        torch.rand((K, len(data)), generator=generator(0, "halves")).argsort(1).argsort(1)
+        torch.rand((K, len(data)), generator=generator(0, "halves"))
+        .argsort(1)
+        .argsort(1)
         < len(data) // 2
     )
     found: dict[str, Tensor] = {}
@@ -52,17 +60,19 @@ def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) ->
     runs: dict[str, Callable[[], object]] = {"one by one": alone, "together": together}
     timings = race(runs, rounds, data.x.device, warm=0)
     each = {
-        name: _each(timings[name], size) for name, size in (("one by one", ALONE), ("together", K))
+        name: _each(timings[name], size)
+        for name, size in (("one by one", ALONE), ("together", K))
     }
     accuracy = {
         name: float((logits[:ALONE].argmax(2) == test.y).float().mean())
         for name, logits in found.items()
     }
-    exact = train_many(data.to(dtype=torch.float64), masks[:ALONE], recipe, range(ALONE)).logits(
-        test
-    )
+    exact = train_many(
+        data.to(dtype=torch.float64), masks[:ALONE], recipe, range(ALONE)
+    ).logits(test)
     models = (
-        train(data.take(masks[k]).to(dtype=torch.float64), recipe, k).model() for k in range(ALONE)
+        train(data.take(masks[k]).to(dtype=torch.float64), recipe, k).model()
+        for k in range(ALONE)
     )
     difference = max(
         float((predict(one, test.x.double()) - exact[k]).abs().max())
@@ -85,7 +95,9 @@ def speed(model: str, K: int, rounds: int, epochs: int = 20, batch: int = 32) ->
 
 def _each(timing: Timing, models: int) -> Timing:
     return Timing(
-        timing.name, tuple(seconds / models for seconds in timing.seconds), timing.peak_bytes
+        timing.name,
+        tuple(seconds / models for seconds in timing.seconds),
+        timing.peak_bytes,
     )
 
 
@@ -115,9 +127,14 @@ def speeds(K: int, rounds: int) -> str:
 def whole(m: int) -> str:
     """Returns seconds and peak memory of each estimator on all digits, with the perceptron."""
     data, points = load("digits")
-    trace = train(data, Recipe(model="mlp", epochs=20, batch_size=32, lr=0.05, checkpoints=1), 0)
+    trace = train(
+        data, Recipe(model="mlp", epochs=20, batch_size=32, lr=0.05, checkpoints=1), 0
+    )
     test = points.take(torch.arange(m))
-    rows = [[name, *_measured(estimator, trace, m)] for name, estimator in ESTIMATORS.items()]
+    rows = [
+        [name, *_measured(estimator, trace, m)]
+        for name, estimator in ESTIMATORS.items()
+    ]
     head = (
         "estimator",
         "fit, s",
@@ -137,6 +154,8 @@ def _measured(estimator: Estimator, trace: Trace, m: int) -> list[str]:
         with measured(trace.train.x.device) as score:
             scores = scorer(test)
     errors = notes.arrays.get("standard_error")
-    clear = "" if errors is None else f"{float((scores.abs() / errors).nanmedian()):.2f}"
+    clear = (
+        "" if errors is None else f"{float((scores.abs() / errors).nanmedian()):.2f}"
+    )
     peak = max(fit.peak_bytes, score.peak_bytes) / 2**20
     return [f"{fit.seconds:.0f}", f"{score.seconds:.2f}", f"{peak:.0f}", clear]

@@ -30,8 +30,12 @@ def pydvl(train_set: Dataset, test: Dataset, K: int) -> Tensor:
     from pydvl.valuation import KNNShapleyValuation
     from sklearn.neighbors import KNeighborsClassifier
 
-    points, queries = (Data(data.x.numpy(), data.y.numpy()) for data in (train_set, test))
-    fitted = KNNShapleyValuation(KNeighborsClassifier(K), queries, progress=False).fit(points)
+    points, queries = (
+        Data(data.x.numpy(), data.y.numpy()) for data in (train_set, test)
+    )
+    fitted = KNNShapleyValuation(KNeighborsClassifier(K), queries, progress=False).fit(
+        points
+    )
     return torch.as_tensor(fitted.result.values[fitted.result.indices.argsort()])
 
 
@@ -41,7 +45,8 @@ def opendataval(train_set: Dataset, test: Dataset, K: int) -> Tensor:
 
     valued = KNNShapley(K, batch_size=max(len(train_set), len(test)))
     codes = [
-        torch.nn.functional.one_hot(data.y, data.classes).float() for data in (train_set, test)
+        torch.nn.functional.one_hot(data.y, data.classes).float()
+        for data in (train_set, test)
     ]
     valued.input_data(train_set.x, codes[0], test.x, codes[1])
     return torch.as_tensor(valued.train_data_values().evaluate_data_values())
@@ -51,11 +56,15 @@ def neighbours(n: int, m: int, d: int, K: int, rounds: int) -> str:
     """Races the contestants on random features, and returns the report with their differences."""
     g = generator(0, "features")
     train_set, test = (
-        Dataset(torch.randn((k, d), generator=g), torch.randint(10, (k,), generator=g), 10)
+        Dataset(
+            torch.randn((k, d), generator=g), torch.randint(10, (k,), generator=g), 10
+        )
         for k in (n, m)
     )
     runs: dict[str, Callable[[], Tensor]] = {
-        "poisonbench": lambda: knn_shapley(train_set.x, train_set.y, test.x, test.y, K).mean(0)
+        "poisonbench": lambda: knn_shapley(
+            train_set.x, train_set.y, test.x, test.y, K
+        ).mean(0)
     }
     for name, run in (("pydvl", pydvl), ("opendataval", opendataval)):
         if importlib.util.find_spec(name):
@@ -75,12 +84,20 @@ def neighbours(n: int, m: int, d: int, K: int, rounds: int) -> str:
             / results["poisonbench"].abs().max()
         )
         peak = f"{timing.peak_bytes / 2**20:.0f}"
-        rows.append((name, f"{timing.median:.3f}", ratio(timing, mine), peak, f"{error:.1e}"))
+        rows.append(
+            (name, f"{timing.median:.3f}", ratio(timing, mine), peak, f"{error:.1e}")
+        )
     what = (
         f"Exact values of a vote among {K} neighbours, n = {n}, m = {m}, d = {d}, "
         f"median of {rounds} rounds"
     )
-    head = ("", "seconds", "x poisonbench", "peak MiB", "largest difference of the means")
+    head = (
+        "",
+        "seconds",
+        "x poisonbench",
+        "peak MiB",
+        "largest difference of the means",
+    )
     return f"{what}. {machine(train_set.x.device)}.\n\n{table(head, rows)}\n"
 
 

@@ -52,7 +52,10 @@ def race(
             if turn >= warm:
                 seconds[name].append(cost.seconds)
                 peaks[name] = max(peaks[name], cost.peak_bytes)
-    return {name: Timing(name, tuple(values), peaks[name]) for name, values in seconds.items()}
+    return {
+        name: Timing(name, tuple(values), peaks[name])
+        for name, values in seconds.items()
+    }
 
 
 def ratio(a: Timing, b: Timing) -> str:

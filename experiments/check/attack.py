@@ -84,7 +84,9 @@ def _apart(subject: AttackSubject) -> str:
     given = {_memory(tensor) for tensor in clean_tensors}
     filled = [tensor for tensor in tensors(returned) if tensor.numel()]
     shared = [tensor for tensor in filled if _memory(tensor) in given]
-    told = "of its tensors are views of the clean data: whoever changes one changes both"
+    told = (
+        "of its tensors are views of the clean data: whoever changes one changes both"
+    )
     require(not shared, f"{len(shared)} {told}")
     return "no tensor is a view of the clean data"
 
@@ -108,7 +110,9 @@ def _one_trigger(subject: AttackSubject) -> str:
     differs = poisoned.train.x[rows] != laid
     if hasattr(subject.value, "covered"):
         differs &= subject.value.covered(laid.shape)
-    elif getattr(subject.value, "trigger_differs", False) or hasattr(subject.value, "eps"):
+    elif getattr(subject.value, "trigger_differs", False) or hasattr(
+        subject.value, "eps"
+    ):
         also = "poison rows show a part of it or none, as the attack declares"
         return f"{shown} attacked points show it; {also}"
     wrong = int(differs.flatten(1).any(1).sum())
@@ -123,7 +127,9 @@ def _shown(subject: AttackSubject, poisoned: Poisoned) -> int:
     test = subject.small[1]
     source = test.x[poisoned.target_origin[known]]
     expected = subject.value.trigger(source, seed=0)
-    told = "the attacked points are not trigger(x, seed) of the test rows they come from"
+    told = (
+        "the attacked points are not trigger(x, seed) of the test rows they come from"
+    )
     require(torch.equal(poisoned.targets.x[known], expected), told)
     return len(expected)
 
@@ -142,7 +148,9 @@ ATTACK: dict[str, Check] = {
     "runs": Check("attack(train, test, recipe, seed) returns", _runs),
     **CONTRACT,
     "determinism": Check("equal seeds give equal poison, bit for bit", _deterministic),
-    "seed": Check("other seeds give other poison: seeds of a grid repeat the experiment", _seeded),
+    "seed": Check(
+        "other seeds give other poison: seeds of a grid repeat the experiment", _seeded
+    ),
     "float64": Check("it works in the float type of the data", _wide),
     "cuda": Check("it works on the device of the data", _cuda),
     "memory": Check("the result shares no memory with the clean data", _apart),

@@ -21,7 +21,9 @@ class Rule:
         if run.error is not None:
             raise skip("it does not run")
         prefix = f"{self.name}: "
-        found = [f.message.removeprefix(prefix) for f in run.faults if f.rule == self.name]
+        found = [
+            f.message.removeprefix(prefix) for f in run.faults if f.rule == self.name
+        ]
         require(not found, "; ".join(found))
         earlier = _broken_before(self.name, [fault.rule for fault in run.faults])
         if earlier:
@@ -67,9 +69,13 @@ def _spent(subject: AttackSubject, poisoned: Poisoned) -> str:
     if budget is not None:
         also = f" and {deleted} deleted" if deleted else ""
         limit = count(budget, n)
-        return f"{poison} poison rows{also} of {n}, {limit} paid for by budget {budget:g}"
+        return (
+            f"{poison} poison rows{also} of {n}, {limit} paid for by budget {budget:g}"
+        )
     if poison + deleted and not hasattr(subject.value, "budget"):
-        told = f"{poison} poison rows and no field `budget`: nothing holds it to a number"
+        told = (
+            f"{poison} poison rows and no field `budget`: nothing holds it to a number"
+        )
         raise FindingError("warn", told)
     raise skip(f"no budget; {poison} poison rows of {n}")
 

@@ -53,7 +53,9 @@ def _uses(s: DetectorSubject) -> str:
 
 def _runs(s: DetectorSubject) -> str:
     scores = s.scores()
-    require(isinstance(scores, Tensor), f"it returned {type(scores).__name__}, no tensor")
+    require(
+        isinstance(scores, Tensor), f"it returned {type(scores).__name__}, no tensor"
+    )
     m = len(s.evidence.test)
     shape = tuple(scores.shape)
     require(shape == (m,), f"scores have shape {shape}, not (m,) = ({m},)")
@@ -112,10 +114,14 @@ def _meaning(s: DetectorSubject) -> str:
 
 DETECTOR: dict[str, Check] = {
     **METHOD,
-    "uses": Check("`uses` is a tuple that names what it reads beyond the victim", _uses),
+    "uses": Check(
+        "`uses` is a tuple that names what it reads beyond the victim", _uses
+    ),
     "runs": Check("detector(evidence) returns a finite score per probe point", _runs),
     "determinism": Check("equal evidence gives equal scores", _deterministic),
-    "untouched": Check("it leaves the evidence and the global state as they were", _untouched),
+    "untouched": Check(
+        "it leaves the evidence and the global state as they were", _untouched
+    ),
     "honest": Check("what it does not declare, it does not read", _honest),
     "meaning": Check(
         "larger = the prediction rests on fewer, more influential instances", _meaning

@@ -18,7 +18,13 @@ from poisonbench.training import Recipe, train
 from poisonbench.training.trace import Trace
 
 RECIPE = Recipe(
-    model="mlp", epochs=3, batch_size=8, lr=0.02, momentum=0.5, weight_decay=0.01, checkpoints=3
+    model="mlp",
+    epochs=3,
+    batch_size=8,
+    lr=0.02,
+    momentum=0.5,
+    weight_decay=0.01,
+    checkpoints=3,
 )
 SHARP = 1e-10  # residual at which a solver's answer is that of the equation
 
@@ -50,7 +56,10 @@ class EstimatorSubject(Subject):
 def _runs(s: EstimatorSubject) -> str:
     start = time.perf_counter()
     scores = s.scores(clusters(5, 1))
-    require(isinstance(scores, Tensor), f"the scorer returned {type(scores).__name__}, no tensor")
+    require(
+        isinstance(scores, Tensor),
+        f"the scorer returned {type(scores).__name__}, no tensor",
+    )
     return f"{time.perf_counter() - start:.2f} s for 5 test and 30 training instances"
 
 
@@ -73,7 +82,10 @@ def _finite(s: EstimatorSubject) -> str:
 
 def _deterministic(s: EstimatorSubject) -> str:
     test = clusters(5, 1)
-    require(torch.equal(s.scores(test), s.scores(test)), "two fits and scores of one trace differ")
+    require(
+        torch.equal(s.scores(test), s.scores(test)),
+        "two fits and scores of one trace differ",
+    )
     return "two fits agree bit for bit"
 
 
@@ -134,16 +146,24 @@ def _sign(s: EstimatorSubject) -> str:
 
 ESTIMATOR: dict[str, Check] = {
     **METHOD,
-    "runs": Check("estimator.fit(trace) returns a scorer, scorer(test) a tensor", _runs),
+    "runs": Check(
+        "estimator.fit(trace) returns a scorer, scorer(test) a tensor", _runs
+    ),
     "shape": Check("row j, column i: training instance i on test point j", _shape),
-    "finite": Check("scores are finite floats; NaN means: could not be computed", _finite),
+    "finite": Check(
+        "scores are finite floats; NaN means: could not be computed", _finite
+    ),
     "determinism": Check("equal traces give equal scores", _deterministic),
-    "stateless": Check("fit returns a new object and hides nothing in self", _stateless),
+    "stateless": Check(
+        "fit returns a new object and hides nothing in self", _stateless
+    ),
     "alone": Check(
         "a test point's scores do not depend on the others, but within the residual of a solver "
         "(`tolerance`)",
         _alone,
     ),
-    "untouched": Check("it leaves the trace and the global state as they were", _untouched),
+    "untouched": Check(
+        "it leaves the trace and the global state as they were", _untouched
+    ),
     "sign": Check("positive = the instance helped the prediction", _sign),
 }

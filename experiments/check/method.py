@@ -48,7 +48,9 @@ def made(kind: str, cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
     if is_method(cls):
         methods = _in_grid(kind, name, settings)
         if len(methods) != 1:
-            raise ConfigError([f"--set names {len(methods)} methods: one value a field"])
+            raise ConfigError(
+                [f"--set names {len(methods)} methods: one value a field"]
+            )
         return methods[0]
     try:
         return cls(**settings)  # no dataclass: a rule will say so
@@ -136,11 +138,15 @@ def _sent(s: Subject) -> str:
 def _described(s: Subject) -> str:
     head = sys.modules[type(s.value).__module__].__doc__ or ""
     if not head.strip():
-        raise FindingError("warn", "its module has no docstring: `list` has nothing to show")
+        raise FindingError(
+            "warn", "its module has no docstring: `list` has nothing to show"
+        )
     silent = _unexplained(s.value)
     if silent:
         name = type(s.value).__name__
-        raise FindingError("warn", f"the docstring of {name} does not explain {', '.join(silent)}")
+        raise FindingError(
+            "warn", f"the docstring of {name} does not explain {', '.join(silent)}"
+        )
     return head.strip().partition("\n")[0]
 
 
@@ -156,13 +162,16 @@ def _unexplained(value: Any) -> list[str]:
 
 
 METHOD = {
-    "frozen": Check("a method is a frozen dataclass whose fields are its hyperparameters", _frozen),
+    "frozen": Check(
+        "a method is a frozen dataclass whose fields are its hyperparameters", _frozen
+    ),
     "repr": Check("its repr names the class and every field", _named),
     "value": Check("equal fields make equal methods", _value),
     "config": Check("its fields are JSON, and so tell in a log what was run", _told),
     "grid": Check("a grid file can set every field", _settable),
     "process": Check("it can be sent to a worker process", _sent),
     "described": Check(
-        "the head of its module says what it does, its class what each field means", _described
+        "the head of its module says what it does, its class what each field means",
+        _described,
     ),
 }

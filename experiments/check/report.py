@@ -21,14 +21,21 @@ MARKS = {
 WIDTH = 14  # of the names of the rules
 
 
-def report(kind: str, target: str, settings: tuple[str, ...], as_json: bool, **how: Any) -> int:
+def report(
+    kind: str, target: str, settings: tuple[str, ...], as_json: bool, **how: Any
+) -> int:
     """Prints the verdicts, each as soon as it is known; returns the exit code: 1 if one failed."""
     method, found = verdicts(kind, target, _parsed(settings), **how)
     told: list[Verdict] = []
     if as_json:
         told += found
         rows = [asdict(verdict) for verdict in told]
-        content = {"kind": kind, "name": target, "method": repr(method), "verdicts": rows}
+        content = {
+            "kind": kind,
+            "name": target,
+            "method": repr(method),
+            "verdicts": rows,
+        }
         click.echo(json.dumps(content, indent=2))
     else:
         click.echo(f"{kind} {target}: {method!r}\n")

@@ -58,7 +58,9 @@ class AttackSubject(Subject):
     data: tuple[Dataset, Dataset]
     model: str = "cnn"
     victim: bool = True
-    runs: dict[tuple[int, str, torch.dtype], Run] = field(default_factory=dict, repr=False)
+    runs: dict[tuple[int, str, torch.dtype], Run] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def small(self) -> tuple[Dataset, Dataset]:
@@ -68,7 +70,9 @@ class AttackSubject(Subject):
         points = subset(test, min(POINTS, len(test)), 0)
         return rows, points
 
-    def run(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Run:
+    def run(
+        self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Run:
         """Returns the run of this seed on the small data, in this place and type."""
         key = seed, device, dtype
         if key not in self.runs:

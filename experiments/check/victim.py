@@ -33,7 +33,9 @@ def _visible(subject: AttackSubject) -> str:
         raise skip("not judged while a rule is broken")
     share = share_seen(subject.model, poisoned, subject.small[1])
     if share is None:
-        raise skip("no attacked point differs from the test row it comes from: no trigger")
+        raise skip(
+            "no attacked point differs from the test row it comes from: no trigger"
+        )
     if share == 0:
         told = f"{subject.model} sees none of the changed pixels"
         raise FindingError("warn", f"{told}: it is blind to the trigger at any budget")
@@ -67,7 +69,9 @@ def _fooled(subject: AttackSubject) -> str:
     return told
 
 
-def _standing(data: Dataset, recipe: Recipe, poisoned: Poisoned, test: Dataset) -> Standing:
+def _standing(
+    data: Dataset, recipe: Recipe, poisoned: Poisoned, test: Dataset
+) -> Standing:
     """How a model that is trained on `data` stands."""
     model = train(data, recipe, 0).model()
     hits = predict(model, poisoned.targets.x).argmax(1) == poisoned.wanted
@@ -77,5 +81,7 @@ def _standing(data: Dataset, recipe: Recipe, poisoned: Poisoned, test: Dataset) 
 
 VICTIM_CHECKS: dict[str, Check] = {
     "visible": Check("the victim can see the trigger", _visible),
-    "success": Check("a quick victim falls for it more often than an unpoisoned one", _fooled),
+    "success": Check(
+        "a quick victim falls for it more often than an unpoisoned one", _fooled
+    ),
 }

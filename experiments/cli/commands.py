@@ -28,5 +28,17 @@ def main(debug: bool) -> None:
     warn_of_clashes(Path.cwd())
 
 
-for command in (run, demo, status, evaluate, curve, certified, show, export, list_, new, check):
+for command in (
+    run,
+    demo,
+    status,
+    evaluate,
+    curve,
+    certified,
+    show,
+    export,
+    list_,
+    new,
+    check,
+):
     main.add_command(command)

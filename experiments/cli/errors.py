@@ -37,8 +37,12 @@ def _explain(error: BaseException) -> tuple[int | None, list[str]]:
 
     if isinstance(error, Interrupted | KeyboardInterrupt):
         code = error.code if isinstance(error, Interrupted) else 130
-        return code, ["Interrupted. What is done stays done; the same command goes on from there."]
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has had enough
+        return code, [
+            "Interrupted. What is done stays done; the same command goes on from there."
+        ]
+    if isinstance(
+        error, BrokenPipeError
+    ):  # the reader of a pipe, such as head, has had enough
         # or Python tries again to write at exit
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         return 1, []

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.cli.options import FILE, FOLDER, checked_device, folder_argument, running
+from experiments.cli.options import (
+    FILE,
+    FOLDER,
+    checked_device,
+    folder_argument,
+    running,
+)
 from experiments.cli.results import print_tables
 
 if TYPE_CHECKING:
@@ -33,9 +39,13 @@ DEMO = Path(__file__).parents[1] / "grids" / "demo.toml"
     metavar="KEY=VALUE",
     help="Override a key of the grid, e.g. recipe.epochs=5.",
 )
-@click.option("--dry-run", is_flag=True, help="Check the grid and show its cells; train nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the grid and show its cells; train nothing."
+)
 @running
-def run(grid: Path, folder: Path, overrides: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+def run(
+    grid: Path, folder: Path, overrides: tuple[str, ...], dry_run: bool, **how: Any
+) -> None:
     """Run a grid of attacks, estimators and defenses.
 
     The same command again goes on where it stopped.

@@ -11,7 +11,9 @@ from experiments.cli.options import FILE, FOLDER, ROOT_HELP, checked_device, com
 OF_ONES_OWN = click.Choice(["attack", "estimator", "detector"])
 
 
-def _checked_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _checked_kind(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
     """Refuses what cannot be listed; the table of kinds is imported only when a kind is named."""
     if value is None:
         return None
@@ -36,7 +38,9 @@ def list_(kind: str | None, for_program: bool) -> None:
 @click.command()
 @click.argument("kind", type=OF_ONES_OWN)
 @click.argument("name")
-@click.option("--folder", type=FOLDER, default=Path(), show_default=True, help="Where to write.")
+@click.option(
+    "--folder", type=FOLDER, default=Path(), show_default=True, help="Where to write."
+)
 def new(kind: str, name: str, folder: Path) -> None:
     """Write the file of a new method that runs at once, its test and a grid.
 
@@ -58,14 +62,26 @@ def new(kind: str, name: str, folder: Path) -> None:
     help="A hyperparameter, e.g. budget=0.1.",
 )
 @click.option(
-    "--dataset", default="digits", show_default=True, help="Data on which an attack is checked."
+    "--dataset",
+    default="digits",
+    show_default=True,
+    help="Data on which an attack is checked.",
 )
 @click.option("--data-root", "root", type=FOLDER, help=ROOT_HELP)
-@click.option("--model", default="cnn", show_default=True, help="Model that is trained.")
-@click.option("--no-victim", is_flag=True, help="Check the contract alone: train no model.")
+@click.option(
+    "--model", default="cnn", show_default=True, help="Model that is trained."
+)
+@click.option(
+    "--no-victim", is_flag=True, help="Check the contract alone: train no model."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 def check(
-    kind: str, target: str, settings: tuple[str, ...], as_json: bool, no_victim: bool, **how: Any
+    kind: str,
+    target: str,
+    settings: tuple[str, ...],
+    as_json: bool,
+    no_victim: bool,
+    **how: Any,
 ) -> None:
     """Check a method rule by rule.
 
@@ -79,7 +95,9 @@ def check(
 
 @click.command()
 @click.argument("scene", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "path", type=FILE, required=True, help="The file to write.")
+@click.option(
+    "-o", "--output", "path", type=FILE, required=True, help="The file to write."
+)
 @click.option(
     "--targets",
     type=click.Choice(["auto", "all", "probe"]),
@@ -89,7 +107,12 @@ def check(
 )
 @computing
 def export(
-    scene: Path, path: Path, targets: Any, device: str, data_root: Path | None, download: bool
+    scene: Path,
+    path: Path,
+    targets: Any,
+    device: str,
+    data_root: Path | None,
+    download: bool,
 ) -> None:
     """Write the poison of a scene to a file, for the attack `file` of another grid.
 

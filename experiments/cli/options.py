@@ -10,11 +10,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
-ROOT_HELP = "Folder of downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"
+ROOT_HELP = (
+    "Folder of downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"
+)
 
 folder_argument = click.argument("folder", type=FOLDER)
 picture_option = click.option(
-    "-o", "--output", "path", type=FILE, required=True, help="The file: .png, .pdf or .svg."
+    "-o",
+    "--output",
+    "path",
+    type=FILE,
+    required=True,
+    help="The file: .png, .pdf or .svg.",
 )
 
 

@@ -88,7 +88,9 @@ def _middle(values: Array) -> Interval:
     return float(low), float(high)
 
 
-def _group_means(scenes: Sequence[Resampled], draws: int, rng: np.random.Generator) -> Array:
+def _group_means(
+    scenes: Sequence[Resampled], draws: int, rng: np.random.Generator
+) -> Array:
     """The mean over the scenes drawn, for each metric and draw: (k, draws)."""
     pick = rng.integers(len(scenes), size=(draws, len(scenes)))
     values = np.empty(0)

@@ -120,14 +120,18 @@ def _check_names(record: log.Record, needed: Collection[str]) -> None:
     if not wrong:
         wrong = [part for part, name in found.items() if not isinstance(name, str)]
     if wrong:
-        raise LogError(record.path, f"its configuration names no {' and no '.join(wrong)}")
+        raise LogError(
+            record.path, f"its configuration names no {' and no '.join(wrong)}"
+        )
 
 
 def _check_lengths(record: log.Record) -> None:
     for keys in VECTORS[record.kind]:
         shapes = {record.data[key].shape for key in keys if key in record.data}
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
-            raise LogError(record.path, f"{', '.join(keys)} are not vectors of one length")
+            raise LogError(
+                record.path, f"{', '.join(keys)} are not vectors of one length"
+            )
 
 
 def _check_types(record: log.Record) -> None:
@@ -145,7 +149,9 @@ def _check_types(record: log.Record) -> None:
 def _check_fit(record: log.Record, scene: log.Record | None) -> None:
     """Raises LogError unless the log is of this scene and has an entry for each of its points."""
     if scene is None:
-        raise LogError(record.path, f"cannot be judged: {SCENE} beside it is missing or damaged")
+        raise LogError(
+            record.path, f"cannot be judged: {SCENE} beside it is missing or damaged"
+        )
     if record.config.get("scene") != scene.config:
         raise LogError(record.path, f"belongs to another scene than {SCENE} beside it")
     length = LENGTHS.get(record.kind)

@@ -144,7 +144,11 @@ def _called(rows: Sequence[Row], name: str) -> list[Row]:
         by_name.setdefault(names.method(row, "detector"), []).append(row)
     if name in by_name:
         return by_name[name]
-    found = [same for same in by_name.values() if same[0].settings["detector"]["name"] == name]
+    found = [
+        same
+        for same in by_name.values()
+        if same[0].settings["detector"]["name"] == name
+    ]
     if len(found) == 1:
         return found[0]
     known = sorted(by_name)

@@ -100,7 +100,9 @@ def _marks(record: Record) -> str:
     return ", ".join(marked)
 
 
-def wilson_intervals(metrics: dict[str, Metric], group: Sequence[Row]) -> dict[str, Metric]:
+def wilson_intervals(
+    metrics: dict[str, Metric], group: Sequence[Row]
+) -> dict[str, Metric]:
     """The metrics of `COUNTED`, with intervals from the rates and counts of the rows."""
     found = {}
     for key, count in COUNTED.items():

@@ -116,7 +116,9 @@ def read_cells(folder: Path) -> Cells | None:
         return Cells(str(content["name"]), tuple(scenes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = f"run the grid again with -o {folder}: that writes it anew, and does nothing twice"
-        raise ConfigError([f"{path} is damaged: {type(error).__name__}: {error}"], hint) from error
+        raise ConfigError(
+            [f"{path} is damaged: {type(error).__name__}: {error}"], hint
+        ) from error
 
 
 def _read_scene(content: dict[str, Any]) -> SceneCells:

@@ -89,9 +89,13 @@ def axis(value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
     return values
 
 
-def _tables_of(cls: type, value: Any, hint: Any, path: str, faults: Faults) -> list[Any]:
+def _tables_of(
+    cls: type, value: Any, hint: Any, path: str, faults: Faults
+) -> list[Any]:
     """The instances of `cls` that a table inside a table stands for, or a list of such tables."""
-    if value in (None, NONE) and _may_be_none(hint):  # None: from the configuration of a log
+    if value in (None, NONE) and _may_be_none(
+        hint
+    ):  # None: from the configuration of a log
         return [None]
     tables = value if isinstance(value, list) else [value]
     if not tables or not all(isinstance(table, dict) for table in tables):
@@ -117,7 +121,9 @@ def settable(cls: type) -> dict[str, Field[Any]]:
 
     These are all but those that only a program can give.
     """
-    return {f.name: f for f in fields(cls) if f.init and f.metadata.get("settable", True)}
+    return {
+        f.name: f for f in fields(cls) if f.init and f.metadata.get("settable", True)
+    }
 
 
 def plain(value: Any) -> dict[str, Any]:
@@ -134,7 +140,9 @@ def plain(value: Any) -> dict[str, Any]:
     return table
 
 
-def expand(cls: type, table: Mapping[str, Any], path: str, faults: Faults) -> Iterator[Any]:
+def expand(
+    cls: type, table: Mapping[str, Any], path: str, faults: Faults
+) -> Iterator[Any]:
     """Yields the instances of the dataclass `cls` over the product of all lists of `table`."""
     before = len(faults.lines)
     axes = _axes(cls, table, path, faults)
@@ -154,19 +162,26 @@ def expand(cls: type, table: Mapping[str, Any], path: str, faults: Faults) -> It
             yield made
 
 
-def _axes(cls: type, table: Mapping[str, Any], path: str, faults: Faults) -> dict[str, list[Any]]:
+def _axes(
+    cls: type, table: Mapping[str, Any], path: str, faults: Faults
+) -> dict[str, list[Any]]:
     """The values of each key of `table`, by the names of the fields of `cls`."""
     known = settable(cls)
     try:
         hints = get_type_hints(cls)
-    except Exception as error:  # a class from outside the tree may name types that are not there
+    except (
+        Exception
+    ) as error:  # a class from outside the tree may name types that are not there
         what = f"{type(error).__name__}: {error}"
         faults.add(path, f"the annotations of {cls.__name__} cannot be read: {what}")
         return {}
     for name in table:
         if name not in known:
             allowed = ", ".join(known) or "none"
-            faults.add(f"{path}.{name}", f"unknown key{nearest(name, known)} (allowed: {allowed})")
+            faults.add(
+                f"{path}.{name}",
+                f"unknown key{nearest(name, known)} (allowed: {allowed})",
+            )
     axes = {}
     for name, f in known.items():
         if name in table:
@@ -178,10 +193,14 @@ def _axes(cls: type, table: Mapping[str, Any], path: str, faults: Faults) -> dic
 
 def is_model(recipe: Recipe, path: str, faults: Faults) -> bool:
     """Whether the recipe names a model that there is; a fault otherwise."""
-    return known_name(MODELS, recipe.model, "model", f"{path}.model", faults) is not None
+    return (
+        known_name(MODELS, recipe.model, "model", f"{path}.model", faults) is not None
+    )
 
 
-def known_name(table: Mapping[str, Any], name: Any, kind: str, path: str, faults: Faults) -> Any:
+def known_name(
+    table: Mapping[str, Any], name: Any, kind: str, path: str, faults: Faults
+) -> Any:
     """Returns what `name` stands for in `table` or outside; None and a fault if nothing."""
     if not isinstance(name, str):
         faults.add(path, f"input should be a string, got {name!r}")

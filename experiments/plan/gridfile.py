@@ -37,7 +37,9 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
             _override(raw, text)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             what = f"--set {text}: no such place in the grid"
-            raise ConfigError([what], "the form is key=value, e.g. recipe.epochs=5") from error
+            raise ConfigError(
+                [what], "the form is key=value, e.g. recipe.epochs=5"
+            ) from error
     return raw
 
 
@@ -81,11 +83,15 @@ def resolved(grid: Grid) -> str:
         "name": grid.name,
         "seeds": _distinct(scene.seed for scene in scenes),
         "alarm": grid.alarm,
-        "dataset": [plain(spec) for spec in _distinct(scene.dataset for scene in scenes)],
+        "dataset": [
+            plain(spec) for spec in _distinct(scene.dataset for scene in scenes)
+        ],
         "recipe": _merged(_distinct(scene.recipe for scene in scenes)),
         "transfer": _merged(_transfers(_distinct(scene.transfer for scene in scenes))),
         "probe": _merged(_distinct(scene.probe for scene in scenes)),
-        "attack": [_table(attack) for attack in _distinct(scene.attack for scene in scenes)],
+        "attack": [
+            _table(attack) for attack in _distinct(scene.attack for scene in scenes)
+        ],
     }
     for kind in DONE:
         tables = []
@@ -93,7 +99,9 @@ def resolved(grid: Grid) -> str:
             chosen = {part: list(names) for part, names in applied.of}
             tables.append({**_table(applied.method), **chosen})
         document[kind.part] = tables
-    return tomli_w.dumps({key: value for key, value in document.items() if value not in ([], {})})
+    return tomli_w.dumps(
+        {key: value for key, value in document.items() if value not in ([], {})}
+    )
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

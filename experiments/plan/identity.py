@@ -6,7 +6,10 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-MARKS = ("code", "version")  # keys of a configuration that tell what stood behind its names
+MARKS = (
+    "code",
+    "version",
+)  # keys of a configuration that tell what stood behind its names
 
 
 def configuration(value: Any) -> Any:
@@ -35,7 +38,9 @@ def unmarked(config: Any) -> Any:
         return [unmarked(entry) for entry in config]
     if not isinstance(config, dict):
         return config
-    plain = {name: unmarked(value) for name, value in config.items() if name not in MARKS}
+    plain = {
+        name: unmarked(value) for name, value in config.items() if name not in MARKS
+    }
     for name in ("dataset", "transfer"):
         if isinstance(plain.get(name), dict):
             plain[name].pop("sha256", None)
@@ -59,7 +64,11 @@ def marks_of(config: Any) -> dict[str, str]:
     if "version" in config:
         found["version"] = str(config["version"])
     for name, value in config.items():
-        if name in ("dataset", "transfer") and isinstance(value, dict) and value.get("sha256"):
+        if (
+            name in ("dataset", "transfer")
+            and isinstance(value, dict)
+            and value.get("sha256")
+        ):
             place = "transfer.state" if name == "transfer" else str(value.get("name"))
             found[place] = str(value["sha256"])
         found |= marks_of(value)

@@ -65,7 +65,12 @@ CERTIFY = Kind(
     do="experiments.scene.kinds.certify:certify",
     vectors=(
         (names.LABEL, names.RADIUS, names.TRUTH),
-        (names.TARGETS_LABEL, names.TARGETS_RADIUS, names.TARGETS_Y, names.TARGETS_WANTED),
+        (
+            names.TARGETS_LABEL,
+            names.TARGETS_RADIUS,
+            names.TARGETS_Y,
+            names.TARGETS_WANTED,
+        ),
     ),
     rows="certificates",
     evaluate="experiments.evaluation.kinds.certificates:certificate",
@@ -99,7 +104,12 @@ GROUP = Kind(
     do="experiments.scene.kinds.groups:group_influence",
     vectors=(
         (names.GROUP_SIZE,),
-        (names.PAIR_GROUP, names.EFFECT_RETRAINING, names.EFFECT_FIRST, names.EFFECT_SECOND),
+        (
+            names.PAIR_GROUP,
+            names.EFFECT_RETRAINING,
+            names.EFFECT_FIRST,
+            names.EFFECT_SECOND,
+        ),
     ),
     rows="groups",
     evaluate="experiments.evaluation.kinds.groups:group_effects",
@@ -166,13 +176,19 @@ KINDS = (
 )
 WITH_METHODS = tuple(kind for kind in KINDS if kind.part)
 DONE = tuple(kind for kind in KINDS if kind.do)  # by a cell, once the scene is there
-APPLIED = tuple(kind for kind in DONE if kind is not INFLUENCE)  # to every scene, beside estimators
+APPLIED = tuple(
+    kind for kind in DONE if kind is not INFLUENCE
+)  # to every scene, beside estimators
 SHOWN = tuple(kind for kind in KINDS if kind.shown)  # as their row says
 
 # what evaluation asks of a log
-STAGES = {kind.name: kind.name for kind in KINDS if kind is not FAILURE} | {"failed": "failure"}
+STAGES = {kind.name: kind.name for kind in KINDS if kind is not FAILURE} | {
+    "failed": "failure"
+}
 PARTS = tuple(kind.part for kind in DONE)  # what a stage's configuration names
-JUDGED = {kind.name: kind.part for kind in DONE}  # stages judged by their scene -> what they name
+JUDGED = {
+    kind.name: kind.part for kind in DONE
+}  # stages judged by their scene -> what they name
 NEEDED = {kind.name: kind.needed for kind in KINDS if kind.needed}
 VECTORS = {kind.name: kind.vectors for kind in KINDS}
 LENGTHS = {kind.name: kind.length for kind in KINDS if kind.length}

@@ -8,7 +8,8 @@ from experiments.plan.kinds import WITH_METHODS
 from poisonbench.registry import Table
 
 TABLES = {
-    kind.part: Table(named(kind.methods), f"poisonbench.{kind.part}s") for kind in WITH_METHODS
+    kind.part: Table(named(kind.methods), f"poisonbench.{kind.part}s")
+    for kind in WITH_METHODS
 }
 
 

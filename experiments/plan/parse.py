@@ -12,7 +12,15 @@ from experiments.plan.kind import Kind
 from experiments.plan.kinds import DONE
 from experiments.plan.methods import TABLES, is_method
 from experiments.plan.outside import code_of, code_of_models, joined
-from experiments.plan.spec import Applied, DataSpec, Grid, Method, ProbeSpec, Scene, TransferSpec
+from experiments.plan.spec import (
+    Applied,
+    DataSpec,
+    Grid,
+    Method,
+    ProbeSpec,
+    Scene,
+    TransferSpec,
+)
 from poisonbench.data import DATASETS
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
@@ -32,7 +40,9 @@ def parse(raw: Raw) -> Grid:
     faults = Faults()
     for name in raw:
         if name not in KEYS:
-            faults.add(name, f"unknown key{nearest(name, KEYS)} (allowed: {', '.join(KEYS)})")
+            faults.add(
+                name, f"unknown key{nearest(name, KEYS)} (allowed: {', '.join(KEYS)})"
+            )
     title = _title(raw, faults)
     seeds = _seeds(raw, faults)
     alarm = _alarm(raw, faults)
@@ -92,7 +102,9 @@ def _tables(raw: Raw, part: str, faults: Faults) -> list[dict[str, Any]]:
 
 def _datasets(raw: Any, faults: Faults) -> list[DataSpec]:
     entries = [raw] if isinstance(raw, str | dict) else raw
-    if not isinstance(entries, list) or not all(isinstance(e, str | dict) for e in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(e, str | dict) for e in entries
+    ):
         form = "is a name, a table with name, train and test, or a list of these"
         faults.add("dataset", f"{form}, got {raw!r}")
         return []
@@ -107,7 +119,9 @@ def _datasets(raw: Any, faults: Faults) -> list[DataSpec]:
 
 def _is_dataset(spec: DataSpec, path: str, faults: Faults) -> bool:
     """Whether there is a data set of that name; a fault otherwise."""
-    return known_name(DATASETS, spec.name, "dataset", f"{path}.name", faults) is not None
+    return (
+        known_name(DATASETS, spec.name, "dataset", f"{path}.name", faults) is not None
+    )
 
 
 def _recipes(raw: Raw, faults: Faults) -> list[Recipe]:
@@ -125,9 +139,7 @@ def _transfers(raw: Raw, faults: Faults) -> list[TransferSpec | None]:
     table = _table(raw, "transfer", faults)
     specs = list(expand(TransferSpec, table, "transfer", faults))
     if len(faults.lines) == before and not ("rows" in table or "state" in table):
-        what = (
-            "needs rows, on how many training rows to pretrain, or state, the file of a given model"
-        )
+        what = "needs rows, on how many training rows to pretrain, or state, the file of a given model"
         faults.add("transfer", what)
     used = [spec if spec.rows or spec.state else None for spec in specs]
     return list(dict.fromkeys(used))
@@ -180,7 +192,10 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _check_of(
-    of: Mapping[str, tuple[str, ...]], found: tuple[Applied, ...], path: str, faults: Faults
+    of: Mapping[str, tuple[str, ...]],
+    found: tuple[Applied, ...],
+    path: str,
+    faults: Faults,
 ) -> None:
     """Adds a fault for each name of a method that the grid does not have."""
     for part, names in of.items():

@@ -64,7 +64,9 @@ class Job:
         for stage in self.stages:
             if stage.failure.exists() or not lost.isdisjoint(stage.needs):
                 lost.add(stage.path)
-        return tuple(s for s in self.stages if s.path not in lost and not s.path.exists())
+        return tuple(
+            s for s in self.stages if s.path not in lost and not s.path.exists()
+        )
 
 
 def logged_config(job: Job, stage: Stage) -> dict[str, object]:
@@ -154,7 +156,11 @@ class _Cells:
         return wanted and applied.takes("estimator", self.estimator)
 
     def _stage(
-        self, kind: Kind, method: Method, verdict: Kind | None = None, judge: Method | None = None
+        self,
+        kind: Kind,
+        method: Method,
+        verdict: Kind | None = None,
+        judge: Method | None = None,
     ) -> Stage:
         methods: Methods = ()
         needs = [self.place.scene(self.scene) / "scene.h5"]

@@ -56,12 +56,25 @@ def mitigation_table(rows: Sequence[Row]) -> Table:
             replace(row.metrics["accuracy_before"], interval=None),
             replace(row.metrics["accuracy_after"], interval=None),
         )
-        line += cells.row(row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%")
-        line += cells.row(row.metrics["retrainings"], row.metrics["seconds"], form=".3g")
+        line += cells.row(
+            row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%"
+        )
+        line += cells.row(
+            row.metrics["retrainings"], row.metrics["seconds"], form=".3g"
+        )
         line.append(str(len(row.seeds)))
         body.append(line)
     head = (
-        *("attack", "estimator", "judge", "mitigation", "ASR", "after [95 %]", "accuracy", "after"),
+        *(
+            "attack",
+            "estimator",
+            "judge",
+            "mitigation",
+            "ASR",
+            "after [95 %]",
+            "accuracy",
+            "after",
+        ),
         *("poison", "clean", "runs", "s", "seeds"),
     )
     legend = (

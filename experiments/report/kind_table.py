@@ -24,4 +24,12 @@ def kind_table(kind: Kind, rows: Sequence[Row]) -> Table:
         body.append((*names.all(row), *numbers, *counts, str(len(row.seeds))))
     heads = [column.head for column in shown.columns]
     head = ("attack", *parts, *heads, *shown.counts, "seeds")
-    return Table(shown.title, shown.legend, head, body, 1 + len(parts), cells.notes(), grouped=True)
+    return Table(
+        shown.title,
+        shown.legend,
+        head,
+        body,
+        1 + len(parts),
+        cells.notes(),
+        grouped=True,
+    )

@@ -18,7 +18,14 @@ def difference_table(rows: Sequence[Row], name: str, names: RowNames) -> Table:
         line += cells.row(*metrics, form="+.3f", ends="+.3f")
         line.append(str(row.scenes))
         body.append(line)
-    head = ("attack", "estimator", "detector", "AUROC [95 %]", "matched [95 %]", "scenes")
+    head = (
+        "attack",
+        "estimator",
+        "detector",
+        "AUROC [95 %]",
+        "matched [95 %]",
+        "scenes",
+    )
     legend = (
         f"AUROC minus that of {name} on the same points of the same scenes (attack x seed), "
         "with paired intervals: against all clean controls, and (matched) against those "

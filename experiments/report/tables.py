@@ -44,7 +44,11 @@ def tables(summary: Summary) -> list[Table]:
     made += [kind_table(kind, summary.rows.get(kind.rows, [])) for kind in SHOWN]
     made += [
         _costs(costs, names),
-        _faults("FAILED", "Stages that failed: run again with --retry-failed.", summary.failures),
+        _faults(
+            "FAILED",
+            "Stages that failed: run again with --retry-failed.",
+            summary.failures,
+        ),
         _faults("DAMAGED", "Logs that cannot be read.", summary.damaged),
     ]
     return [table for table in made if table.rows]
@@ -58,7 +62,9 @@ def _victims(rows: Sequence[Row], names: RowNames) -> Table:
         line += cells.row(row.metrics["clean_accuracy"], row.metrics["asr"])
         line.append(str(row.counts["targets"]))
         line.append(str(len(row.seeds)))
-        line += cells.row(row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g")
+        line += cells.row(
+            row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g"
+        )
         body.append(line)
     head = (
         *("attack", "budget", "clean accuracy", "attack success"),
@@ -85,7 +91,16 @@ def _detection(rows: Sequence[Row], names: RowNames) -> Table:
         body.append(line)
     head = (
         *("attack", "estimator", "detector"),
-        *("AUROC [95 %]", "matched", "AUPRC", "TPR@1%", "TPR@5%", "flags", "false", "seeds"),
+        *(
+            "AUROC [95 %]",
+            "matched",
+            "AUPRC",
+            "TPR@1%",
+            "TPR@5%",
+            "flags",
+            "false",
+            "seeds",
+        ),
     )
     legend = (
         "How well each detector tells successfully attacked test points from clean ones "

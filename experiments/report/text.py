@@ -85,14 +85,19 @@ class _Layout:
         for index, cell in enumerate(row):
             at_hyphens = index < self.names - 1
             pieces = textwrap.wrap(
-                cell, self.widths[index], break_on_hyphens=at_hyphens, break_long_words=False
+                cell,
+                self.widths[index],
+                break_on_hyphens=at_hyphens,
+                break_long_words=False,
             )
             wrapped.append(pieces or [""])
         return [self._line(pieces) for pieces in zip_longest(*wrapped, fillvalue="")]
 
     def _line(self, pieces: Sequence[str]) -> str:
         padded = []
-        for piece, width, numeric in zip(pieces, self.widths, self.numeric, strict=True):
+        for piece, width, numeric in zip(
+            pieces, self.widths, self.numeric, strict=True
+        ):
             if numeric:
                 padded.append(piece.rjust(width))
             else:

@@ -69,7 +69,10 @@ def ending_signals() -> Iterator[None]:
         raise Interrupted(number)
 
     try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, stop)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
     except ValueError:
         yield
         return

@@ -34,7 +34,9 @@ def older_cells(cells: Cells, folder: Path) -> list[str]:
 def _others(cells: Cells, folder: Path) -> Iterator[log.Record]:
     """The heads of the logs in a folder that are no cells of its grid."""
     scenes = folder / "scenes"
-    planned = {scenes / scene.id / cell.file for scene in cells.scenes for cell in scene.cells}
+    planned = {
+        scenes / scene.id / cell.file for scene in cells.scenes for cell in scene.cells
+    }
     for path in sorted(scenes.glob("*/*.h5")):
         kind = STAGES.get(path.stem.partition("-")[0], "")
         if path in planned or kind in ("", TRACE.name, "failure"):

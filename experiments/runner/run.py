@@ -117,10 +117,16 @@ def _check_scenes(open_jobs: list[Job]) -> None:
         check_scene(job.scene, job.place)
 
 
-def _do(open_jobs: list[Job], stages: list[Stage], options: Options, summary: Summary) -> None:
+def _do(
+    open_jobs: list[Job], stages: list[Stage], options: Options, summary: Summary
+) -> None:
     """Does the jobs and writes into the summary what failed, with a progress bar."""
     with tqdm(
-        total=len(stages), initial=summary.found, unit="cell", disable=None, file=sys.stderr
+        total=len(stages),
+        initial=summary.found,
+        unit="cell",
+        disable=None,
+        file=sys.stderr,
     ) as bar:
         for outcome in _outcomes(open_jobs, options):
             bar.n = sum(stage.ended for stage in stages)

@@ -64,7 +64,9 @@ def run_job(job: Job) -> Outcome:
         except LogError as error:
             outcome.damaged = str(error)
             return outcome
-        except Exception as error:  # an attack, an estimator or a defense may raise anything
+        except (
+            Exception
+        ) as error:  # an attack, an estimator or a defense may raise anything
             reason = told(error)
             record_failure(job, stage, reason, traceback.format_exc())
             outcome.failed.append(f"{job.scene.id}/{stage.path.stem}: {reason}")
@@ -87,7 +89,16 @@ class SceneWork:
         what = kind_named(stage.kind).do
         if what:
             do = named(what)
-            do(Cell(job.scene, job.place, stage, self._victim, self._influence, job.alarm))
+            do(
+                Cell(
+                    job.scene,
+                    job.place,
+                    stage,
+                    self._victim,
+                    self._influence,
+                    job.alarm,
+                )
+            )
 
 
 def told(error: Exception) -> str:

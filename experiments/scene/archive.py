@@ -17,7 +17,11 @@ from poisonbench.training.trace import Checkpoint, Trace
 def pack_start(start: Start) -> dict[str, Tensor | str]:
     """Returns the data sets of a pretrained model, with its sha256."""
     state = {f"start/state/{name}": value for name, value in start.state.items()}
-    return {names.START_TRAINED: start.trained, names.START_SHA256: start.digest, **state}
+    return {
+        names.START_TRAINED: start.trained,
+        names.START_SHA256: start.digest,
+        **state,
+    }
 
 
 def _state(record: Record, head: str) -> dict[str, Tensor]:
@@ -100,7 +104,9 @@ def unpack_trace(record: Record, train: Dataset, recipe: Recipe, seed: int) -> T
     frozen = {}
     for name, value in _frozen(recipe).items():
         frozen[name] = value.to(train.x.dtype) if value.is_floating_point() else value
-    groups = {key.split("/")[1] for key in record.data if key.startswith(names.CHECKPOINTS)}
+    groups = {
+        key.split("/")[1] for key in record.data if key.startswith(names.CHECKPOINTS)
+    }
     checkpoints = [
         _unpack_checkpoint(record, names.CHECKPOINTS + group, frozen, train.x.device)
         for group in sorted(groups)

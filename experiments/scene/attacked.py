@@ -21,7 +21,12 @@ from poisonbench.seeding import generator
 MOST_BYTES = 32 << 20  # of values that differ from the clean test rows
 MORE = 1000  # points beside those of the probe, where these are more
 
-BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a value
+BITS = {
+    1: torch.int8,
+    2: torch.int16,
+    4: torch.int32,
+    8: torch.int64,
+}  # by bytes of a value
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +46,9 @@ class Attacked:
     whole: bool
 
 
-def rows_to_keep(poisoned: Poisoned, clean: Dataset, probe_rows: Tensor, seed: int) -> Tensor:
+def rows_to_keep(
+    poisoned: Poisoned, clean: Dataset, probe_rows: Tensor, seed: int
+) -> Tensor:
     """Returns the rows (k,) int64 of `poisoned.targets` that a scene keeps, ascending.
 
     Args:
@@ -72,7 +79,9 @@ def keep_attacked(poisoned: Poisoned, rows: Tensor) -> Attacked:
     )
 
 
-def pack_attacked(attacked: Attacked, rows: Tensor, clean: Dataset) -> dict[str, Tensor]:
+def pack_attacked(
+    attacked: Attacked, rows: Tensor, clean: Dataset
+) -> dict[str, Tensor]:
     """Returns the data sets of the kept points; their labels stand beside those of all points."""
     bits = difference_bits(attacked.points, attacked.origin, clean)
     return {names.TARGETS_KEPT: rows, names.TARGETS_BITS: bits}
@@ -139,10 +148,16 @@ def _check_kept(record: Record, rows: Tensor, bits: Tensor, clean: Dataset) -> N
     form = rows.dtype == torch.int64 and rows.dim() == 1
     inside = form and bool(((rows >= 0) & (rows < total)).all())
     if not inside or len(rows.unique()) != len(rows):
-        raise LogError(record.path, f"{names.TARGETS_KEPT!r} are not rows of its attacked points")
+        raise LogError(
+            record.path, f"{names.TARGETS_KEPT!r} are not rows of its attacked points"
+        )
     if len(origin) and int(origin.max()) >= len(clean):
-        raise LogError(record.path, f"its attacked points are of more than {len(clean)} test rows")
+        raise LogError(
+            record.path, f"its attacked points are of more than {len(clean)} test rows"
+        )
     want = (len(rows), *clean.shape)
     if tuple(bits.shape) != want or bits.dtype != BITS[clean.x.element_size()]:
         told = f"{bits.dtype} of shape {tuple(bits.shape)}"
-        raise LogError(record.path, f"{names.TARGETS_BITS!r} is {told}, not of shape {want}")
+        raise LogError(
+            record.path, f"{names.TARGETS_BITS!r} is {told}, not of shape {want}"
+        )

@@ -66,7 +66,9 @@ class Exported:
     problem: str
 
 
-def export(source: Path, path: Path, place: Place, targets: Targets = "auto") -> Exported:
+def export(
+    source: Path, path: Path, place: Place, targets: Targets = "auto"
+) -> Exported:
     """Writes the poison of a scene to a file.
 
     Args:
@@ -143,7 +145,9 @@ def scene_of(config: Mapping[str, Any], path: Path, attack: Mapping[str, Any]) -
     try:
         scenes = parse({**plain, "attack": [plain["attack"]], "seeds": [seed]}).scenes
     except ConfigError as error:
-        faults = [f"{path}: its configuration cannot be run here: {e}" for e in error.errors]
+        faults = [
+            f"{path}: its configuration cannot be run here: {e}" for e in error.errors
+        ]
         raise ConfigError(faults) from error
     if len(scenes) != 1:
         what = f"{path}: its configuration is that of {len(scenes)} scenes"
@@ -170,9 +174,15 @@ def _claims(record: Record) -> dict[str, Any]:
     try:
         attack = scene_of(record.config, record.path, logged).attack.value
     except ConfigError:
-        return {key: logged[key] for key in ("budget", "cover") if logged.get(key) is not None}
+        return {
+            key: logged[key]
+            for key in ("budget", "cover")
+            if logged.get(key) is not None
+        }
     claims = {key: getattr(attack, key, None) for key in CLAIMS}
-    if hasattr(attack, "covered"):  # a trigger lies on top, on pixels that a file does not name
+    if hasattr(
+        attack, "covered"
+    ):  # a trigger lies on top, on pixels that a file does not name
         claims.pop("eps", None)
     return {key: value for key, value in claims.items() if value is not None}
 

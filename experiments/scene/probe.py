@@ -65,7 +65,12 @@ def choose_probe(
     free[matched] = False
 
     others = _draw(_rows(free), spec.controls - len(matched), g)
-    return {ATTACKED: attacked, MATCHED: matched, RANDOM: others, CALIBRATION: calibration}
+    return {
+        ATTACKED: attacked,
+        MATCHED: matched,
+        RANDOM: others,
+        CALIBRATION: calibration,
+    }
 
 
 def _rows(mask: Tensor) -> Tensor:
@@ -77,7 +82,9 @@ def _draw(rows: Tensor, size: int, g: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=g)[:size]]
 
 
-def make_probe(poisoned: Poisoned, clean: Dataset, trace: Trace, rows: dict[int, Tensor]) -> Probe:
+def make_probe(
+    poisoned: Poisoned, clean: Dataset, trace: Trace, rows: dict[int, Tensor]
+) -> Probe:
     """Has the victim predict the points that `choose_probe` drew.
 
     Args:

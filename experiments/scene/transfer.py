@@ -52,7 +52,9 @@ def make_start(scene: Scene, pretraining: Dataset) -> Start | None:
     else:
         state = read_state(Path(spec.state))
     start = Start(state if spec.keep_head else body_of(state), spec.trained)
-    starting_model(replace(scene.recipe, start=start), pretraining, 0)  # it fits, or raises
+    starting_model(
+        replace(scene.recipe, start=start), pretraining, 0
+    )  # it fits, or raises
     return start
 
 
@@ -75,14 +77,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".h5":
         nothing = Dataset(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), 1)
-        return unpack_trace(log.read(path, "trace"), nothing, Recipe(), 0).checkpoints[-1].state
+        return (
+            unpack_trace(log.read(path, "trace"), nothing, Recipe(), 0)
+            .checkpoints[-1]
+            .state
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         why = " ".join(str(error).split())[:300]
         what = f"transfer.state {str(path)!r} cannot be read: {why}"
         raise ConfigError([what], "name a trace.h5 or a state dict") from error
-    if not isinstance(state, dict) or not all(_is_entry(*entry) for entry in state.items()):
+    if not isinstance(state, dict) or not all(
+        _is_entry(*entry) for entry in state.items()
+    ):
         what = f"transfer.state {str(path)!r} holds no state dict"
         raise ConfigError([what], "torch.save(model.state_dict(), FILE)")
     return state

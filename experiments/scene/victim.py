@@ -21,7 +21,13 @@ from experiments.scene.attacked import (
 )
 from experiments.scene.clean import Clean, clean_data
 from experiments.scene.cost import measured, noted
-from experiments.scene.probe import Probe, choose_probe, make_probe, pack_probe, unpack_probe
+from experiments.scene.probe import (
+    Probe,
+    choose_probe,
+    make_probe,
+    pack_probe,
+    unpack_probe,
+)
 from experiments.scene.transfer import make_start
 from poisonbench import log
 from poisonbench.contracts.attack_rules import craft
@@ -58,7 +64,9 @@ class Victim:
     @property
     def test(self) -> Dataset:
         """The probe with the predicted labels, where the victim was trained: all a defense sees."""
-        return self.probe.points.relabel(self.probe.predicted).to(self.trace.train.x.device)
+        return self.probe.points.relabel(self.probe.predicted).to(
+            self.trace.train.x.device
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +175,9 @@ def _craft(scene: Scene, recipe: Recipe, data: Clean, device: torch.device) -> C
 def _write_trace(scene: Scene, place: Place, trace: Trace) -> None:
     path = place.scene(scene) / "trace.h5"
     about = {"device": place.device}
-    log.write(path, "trace", config=scene.config, data=pack_trace(trace), attributes=about)
+    log.write(
+        path, "trace", config=scene.config, data=pack_trace(trace), attributes=about
+    )
 
 
 def _truth(poisoned: Poisoned, trace: Trace, data: Clean) -> dict[str, Tensor]:
@@ -186,7 +196,9 @@ def _truth(poisoned: Poisoned, trace: Trace, data: Clean) -> dict[str, Tensor]:
     }
 
 
-def budget_reached(attack: Method, poisoned: Poisoned, clean_rows: int) -> dict[str, float]:
+def budget_reached(
+    attack: Method, poisoned: Poisoned, clean_rows: int
+) -> dict[str, float]:
     """Returns the attributes that hold the budget asked for against the rows that were poisoned.
 
     Args:

@@ -82,7 +82,11 @@ def attempt(
         moved = restore(state)
     faults: list[PoisonError] = []
     if moved:
-        faults.append(broken("random-state", "a global generator or the default dtype was changed"))
+        faults.append(
+            broken(
+                "random-state", "a global generator or the default dtype was changed"
+            )
+        )
     for name, tensor in inputs.items():
         if not torch.equal(tensor, before[name]):
             faults.append(broken("inputs", f"{name} was changed in place"))
@@ -91,7 +95,9 @@ def attempt(
     return poisoned, faults
 
 
-def craft(attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+def craft(
+    attack: Attack, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+) -> Poisoned:
     """Runs an attack and enforces its whole contract, inputs and global state included.
 
     An attack that spends less than its budget or its cover pays for is told with a `BudgetWarning`.

@@ -24,7 +24,9 @@ def form_faults(poisoned: Poisoned, clean: Dataset) -> Iterator[PoisonError]:
     yield from _alike(poisoned.targets, "targets", clean)
 
 
-def _vector(tensor: Tensor, name: str, rows: int, dtype: torch.dtype) -> Iterator[PoisonError]:
+def _vector(
+    tensor: Tensor, name: str, rows: int, dtype: torch.dtype
+) -> Iterator[PoisonError]:
     shape = tuple(tensor.shape)
     if shape != (rows,):
         yield broken("shape", f"{name} has shape {shape}, not ({rows},)")
@@ -35,25 +37,33 @@ def _vector(tensor: Tensor, name: str, rows: int, dtype: torch.dtype) -> Iterato
 
 def _alike(part: Dataset, name: str, clean: Dataset) -> Iterator[PoisonError]:
     if part.shape != clean.shape:
-        yield broken("shape", f"instances of {name} have shape {part.shape}, not {clean.shape}")
+        yield broken(
+            "shape", f"instances of {name} have shape {part.shape}, not {clean.shape}"
+        )
     if part.x.dtype != clean.x.dtype:
         yield broken("dtype", f"{name}.x is {part.x.dtype}, not {clean.x.dtype}")
 
 
-def value_faults(poisoned: Poisoned, clean: Dataset, test: Dataset) -> Iterator[PoisonError]:
+def value_faults(
+    poisoned: Poisoned, clean: Dataset, test: Dataset
+) -> Iterator[PoisonError]:
     """Yields what is wrong with the values of a poisoning whose form is right."""
     classes = clean.classes
     yield from _instances(poisoned.train, "train", classes)
     yield from _instances(poisoned.targets, "targets", classes)
     outside = _outside(poisoned.wanted, 0, classes)
-    yield from broken_rows("label", f"a wanted label is outside [0, {classes})", outside)
+    yield from broken_rows(
+        "label", f"a wanted label is outside [0, {classes})", outside
+    )
     yield from broken_rows("role", "role is above 2", poisoned.role > COVER)
     yield from _origins(poisoned, len(clean), len(test))
 
 
 def _instances(part: Dataset, name: str, classes: int) -> Iterator[PoisonError]:
     if part.classes != classes:
-        yield broken("label", f"{name} has {part.classes} classes, the data set {classes}")
+        yield broken(
+            "label", f"{name} has {part.classes} classes, the data set {classes}"
+        )
     values = part.x.flatten(1)
     finite = values.isfinite().all(1)
     yield from broken_rows("finite", f"{name}.x is not finite", ~finite)
@@ -62,7 +72,9 @@ def _instances(part: Dataset, name: str, classes: int) -> Iterator[PoisonError]:
         rows = is_outside.any(1)
         yield from broken_rows("range", f"a pixel of {name} is outside [0, 1]", rows)
     outside = _outside(part.y, 0, classes)
-    yield from broken_rows("label", f"a label of {name} is outside [0, {classes})", outside)
+    yield from broken_rows(
+        "label", f"a label of {name} is outside [0, {classes})", outside
+    )
 
 
 def _origins(poisoned: Poisoned, n: int, m: int) -> Iterator[PoisonError]:
@@ -71,7 +83,9 @@ def _origins(poisoned: Poisoned, n: int, m: int) -> Iterator[PoisonError]:
     outside = _outside(origin, -1, n)
     yield from broken_rows("origin", f"origin is outside [-1, {n})", outside)
     outside_test = _outside(poisoned.target_origin, -1, m)
-    yield from broken_rows("origin", f"target_origin is outside [-1, {m})", outside_test)
+    yield from broken_rows(
+        "origin", f"target_origin is outside [-1, {m})", outside_test
+    )
     is_kept = ~outside & (origin >= 0)
     kept = origin[is_kept]
     twice = torch.bincount(kept, minlength=n) > 1

@@ -27,7 +27,9 @@ class Attack(Protocol):
     `covered(shape)`: a bool mask of that shape, of the pixels that the trigger may change freely.
     """
 
-    def __call__(self, train: Dataset, test: Dataset, recipe: Recipe, seed: int) -> Poisoned:
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
         """Poisons `train`.
 
         Args:
@@ -92,7 +94,12 @@ class Certifier(Protocol):
     """Predicts with a guarantee against changes of the training set."""
 
     def __call__(
-        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int, scratch: Path | None = None
+        self,
+        train: Dataset,
+        test: Dataset,
+        recipe: Recipe,
+        seed: int,
+        scratch: Path | None = None,
     ) -> Certified:
         """Returns labels and radii for the m rows of `test`.
 

@@ -41,7 +41,9 @@ def _made_from_clean(poisoned: Poisoned) -> Tensor:
     return (poisoned.role == POISON) & (poisoned.origin >= 0)
 
 
-def _clean_rows(poisoned: Poisoned, source: Dataset, relabelled: Tensor) -> Iterator[PoisonError]:
+def _clean_rows(
+    poisoned: Poisoned, source: Dataset, relabelled: Tensor
+) -> Iterator[PoisonError]:
     """Rows of role 0 are rows of the clean set as they were."""
     is_clean = poisoned.role == CLEAN
     is_new = poisoned.origin < 0

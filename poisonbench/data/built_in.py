@@ -54,7 +54,9 @@ def _opened(name: str, root: Path, train: bool, download: bool) -> Any:
     except (RuntimeError, OSError) as error:
         if download:
             why = " ".join(str(error).split())
-            raise DataError(f"{name} cannot be fetched: {why}", "check the network") from error
+            raise DataError(
+                f"{name} cannot be fetched: {why}", "check the network"
+            ) from error
         way = "add --download, or point --data-root or POISONBENCH_DATA at it"
         raise DataError(f"{name} was not found in {root.resolve()}", way) from error
 

@@ -21,7 +21,9 @@ FORM = (
     "return (train, test), each a poisonbench.data.Dataset, a pair (x, y) of tensors or arrays, "
     "or a torch.utils.data.Dataset"
 )
-RENUMBER = "number the classes 0, 1, ...: names, y = numpy.unique(y, return_inverse=True)"
+RENUMBER = (
+    "number the classes 0, 1, ...: names, y = numpy.unique(y, return_inverse=True)"
+)
 BYTE = 255.0  # white, in an image of bytes
 
 
@@ -118,8 +120,12 @@ def _as_tensor(found: object, what: str) -> Tensor:
     if array.dtype.kind in "US":
         raise DataError(f"{what} holds texts, such as {str(array.flat[0])!r}", RENUMBER)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{what} is {_described(found)} of type {array.dtype}", "give numbers")
-    native = array.astype(array.dtype.newbyteorder("="))  # a copy: an array may be read-only
+        raise DataError(
+            f"{what} is {_described(found)} of type {array.dtype}", "give numbers"
+        )
+    native = array.astype(
+        array.dtype.newbyteorder("=")
+    )  # a copy: an array may be read-only
     try:
         return torch.from_numpy(native)
     except TypeError as error:  # float128
@@ -163,7 +169,8 @@ def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
     """All rows of a data set of torch, each asked for once; random transforms are drawn once."""
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise DataError(
-            f"{what} is a {type(data).__name__} without a length", "read it and return (x, y)"
+            f"{what} is a {type(data).__name__} without a length",
+            "read it and return (x, y)",
         )
     xs: list[Tensor] = []
     ys: list[Tensor] = []
@@ -184,10 +191,14 @@ def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
 
 def _row(found: object, what: str) -> Rows:
     if not isinstance(found, tuple | list) or len(found) != 2:
-        raise DataError(f"{what} is {_described(found)}, not a pair (instance, label)", FORM)
+        raise DataError(
+            f"{what} is {_described(found)}, not a pair (instance, label)", FORM
+        )
     instance, label = found
     if type(instance).__module__.startswith("PIL."):
-        return _of_picture(np.asarray(instance)), _as_tensor(label, f"the label of {what}")
+        return _of_picture(np.asarray(instance)), _as_tensor(
+            label, f"the label of {what}"
+        )
     return _as_tensor(instance, what), _as_tensor(label, f"the label of {what}")
 
 

@@ -38,7 +38,8 @@ class Dataset:
         _check_labels(self.y)
         if len(self.x) != len(self.y):
             raise DataError(
-                f"x has {len(self.x)} rows, y has {len(self.y)}", "one label per instance"
+                f"x has {len(self.x)} rows, y has {len(self.y)}",
+                "one label per instance",
             )
         if not _is_whole(self.classes) or self.classes < 1:
             raise DataError(
@@ -82,10 +83,13 @@ def _is_whole(value: object) -> bool:
 def _check_instances(x: object) -> None:
     """Raises DataError unless x is a tensor of instances in float32 or float64."""
     if not isinstance(x, Tensor):
-        raise DataError(f"x must be a tensor, got {type(x).__name__}", "torch.as_tensor(x)")
+        raise DataError(
+            f"x must be a tensor, got {type(x).__name__}", "torch.as_tensor(x)"
+        )
     if not x.is_floating_point():
         raise DataError(
-            f"x must be floating point, got {x.dtype}", "x.float(); images: x.float() / 255"
+            f"x must be floating point, got {x.dtype}",
+            "x.float(); images: x.float() / 255",
         )
     if x.dtype not in FLOATS:
         raise DataError(f"x must be float32 or float64, got {x.dtype}", "x.float()")
@@ -99,7 +103,9 @@ def _check_instances(x: object) -> None:
 def _check_labels(y: object) -> None:
     """Raises DataError unless y is a vector of int64."""
     if not isinstance(y, Tensor):
-        raise DataError(f"y must be a tensor, got {type(y).__name__}", "torch.as_tensor(y)")
+        raise DataError(
+            f"y must be a tensor, got {type(y).__name__}", "torch.as_tensor(y)"
+        )
     if y.dtype != torch.int64 or y.dim() != 1:
         raise DataError(
             f"y must be a vector of int64, got {y.dtype} of shape {tuple(y.shape)}",

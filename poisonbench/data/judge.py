@@ -10,7 +10,11 @@ from torch import Tensor
 from poisonbench.data.dataset import Dataset
 from poisonbench.errors import DataError
 
-CHANNELS = (1, 3, 4)  # of images, by which height x width x channels is told from the right order
+CHANNELS = (
+    1,
+    3,
+    4,
+)  # of images, by which height x width x channels is told from the right order
 OVERSHOOT = 0.05  # beyond [0, 1]: what interpolation leaves, not another scale
 
 
@@ -64,7 +68,8 @@ def _check_layout(data: Dataset, what: str) -> None:
     """Refuses instances without values, and images whose channels come last."""
     if 0 in data.shape:
         raise DataError(
-            f"{what} has instances of shape {data.shape}, without a value", "give each a value"
+            f"{what} has instances of shape {data.shape}, without a value",
+            "give each a value",
         )
     if len(data.shape) != 3:
         return
@@ -115,7 +120,9 @@ def _check_label_range(data: Dataset, what: str) -> None:
     count = int(bad.sum())
     lowest = int(data.y.min())
     highest = int(data.y.max())
-    way = "number the classes 0, 1, ...: names, y = torch.unique(y, return_inverse=True)"
+    way = (
+        "number the classes 0, 1, ...: names, y = torch.unique(y, return_inverse=True)"
+    )
     if lowest == 1 and highest == data.classes:
         way = "subtract 1: y - 1"
     raise DataError(

@@ -64,7 +64,8 @@ def _called(function: Any, root: Path, download: bool) -> object:
     """
     if not callable(function):
         raise DataError(
-            f"it is a {type(function).__name__}, no function", "name a function that returns it"
+            f"it is a {type(function).__name__}, no function",
+            "name a function that returns it",
         )
     arguments = _arguments(function, root, download)
     try:

@@ -144,7 +144,10 @@ def projections(
     for name, module in how.hooked.items():
         a, d = passed.layers.pop(name)
         gradient, _ = layer_grad(module, a, d, False, False, how.pixelwise)
-        own = {key: vectors[member(name, key)] for key, _ in module.named_parameters(recurse=False)}
+        own = {
+            key: vectors[member(name, key)]
+            for key, _ in module.named_parameters(recurse=False)
+        }
         parts.append(gradient.dot(layer_vectors(module, own, how.pixelwise)))
     if how.rest:
         gradients = Dense(flat_rows(passed.rest, how.rest))

@@ -86,7 +86,9 @@ def flat_rows(
     names: tuple[str, ...],
 ) -> Tensor:
     """Returns name -> (B, *shape) as rows, (B, p), the parameters in the order of `names`."""
-    return torch.cat([vectors[name].reshape(len(vectors[name]), -1) for name in names], 1)
+    return torch.cat(
+        [vectors[name].reshape(len(vectors[name]), -1) for name in names], 1
+    )
 
 
 def tensor_input(
@@ -123,7 +125,9 @@ def capture(
         ) -> Tensor:
             given = tensor_input(args, kwargs)
             if given is None or name in inputs:
-                raise ModelError.of_layer(name, how.hooked[name], "runs differently row by row")
+                raise ModelError.of_layer(
+                    name, how.hooked[name], "runs differently row by row"
+                )
             copied = name in how.copied
             inputs[name] = given.detach().clone() if copied else given.detach()
             # the first layer's output starts the tape, as the parameters are constants
@@ -180,7 +184,9 @@ def by_vmap(
         out = call(model, {**fixed, **free}, one[None])
         return (out[0] * row).sum()
 
-    each: Callable[..., Vectors] = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")
+    each: Callable[..., Vectors] = vmap(
+        grad(scalar), in_dims=(None, 0, 0), randomness="error"
+    )
     # attention by plain products: the fused kernels have no rule for vmap
     with undisturbed(model), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
@@ -202,13 +208,15 @@ def one_by_one(
         for one, row in zip(x.split(1), seed.split(1), strict=True):
             out = call(model, {**constants, **free}, one)
             logits.append(out.detach())
-            rows.append(_gradients(out, list(free.values()), row))
+            rows.append(gradients_of_outputs(out, list(free.values()), row))
     columns = zip(*rows, strict=True)
-    gradients = {name: torch.stack(column) for name, column in zip(names, columns, strict=True)}
+    gradients = {
+        name: torch.stack(column) for name, column in zip(names, columns, strict=True)
+    }
     return torch.cat(logits), gradients
 
 
-def _gradients(
+def gradients_of_outputs(
     out: Tensor,
     sources: list[Tensor],
     seed: Tensor,
@@ -217,4 +225,6 @@ def _gradients(
     if not out.requires_grad:
         return [torch.zeros_like(source) for source in sources]
     found = torch.autograd.grad(out, sources, seed, materialize_grads=True)
-    return [gradient.to_dense() for gradient in found]  # those of embeddings may be sparse
+    return [
+        gradient.to_dense() for gradient in found
+    ]  # those of embeddings may be sparse

@@ -60,7 +60,9 @@ class _Engine:
         """Yields the gradients of `size` instances at a time, to be multiplied with `against`."""
         rescale = self.form.renormalize != "none"
         for batch in batches(data, size):
-            yield per_example(self.model, self.how, batch, self.form.objective, against, rescale)
+            yield per_example(
+                self.model, self.how, batch, self.form.objective, against, rescale
+            )
 
     def products(
         self,
@@ -80,7 +82,9 @@ class _Engine:
 
     def norms(self, data: Dataset) -> Tensor:
         """Returns the norms of every layer's gradients, (layers, B) in float64."""
-        pairs = per_example(self.model, self.how, data, self.form.objective, 1, rescale=True)
+        pairs = per_example(
+            self.model, self.how, data, self.form.objective, 1, rescale=True
+        )
         return torch.stack([g.norm().double() * s for g, s in pairs if s is not None])
 
 
@@ -154,7 +158,9 @@ def gradient_norms(
 
     Arguments and errors as for `dot_products`; `form.renormalize` has no meaning.
     """
-    norms: Tensor = torch.linalg.vector_norm(layer_norms(model, data, form, budget), dim=0)
+    norms: Tensor = torch.linalg.vector_norm(
+        layer_norms(model, data, form, budget), dim=0
+    )
     return norms.to(data.x.dtype)
 
 
@@ -184,7 +190,9 @@ def project(
 
         def rows(size: int) -> Tensor:
             parts = batches(data, size)
-            found = [projections(model, how, part, vectors, form.objective) for part in parts]
+            found = [
+                projections(model, how, part, vectors, form.objective) for part in parts
+            ]
             return torch.cat(found)
 
         return halving(rows, batch).T

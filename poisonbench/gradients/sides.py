@@ -35,8 +35,12 @@ def _coefficients(
     """
     if renormalize == "none":
         return [None] * len(scales)
-    if renormalize == "layer":  # a layer without any gradient has no direction and adds nothing
-        return [torch.where(norm == 0, torch.zeros_like(norm), 1 / norm) for norm in norms]
+    if (
+        renormalize == "layer"
+    ):  # a layer without any gradient has no direction and adds nothing
+        return [
+            torch.where(norm == 0, torch.zeros_like(norm), 1 / norm) for norm in norms
+        ]
     factors = [scale for scale in scales if scale is not None]
     true_norms = [norm.double() * s for norm, s in zip(norms, factors, strict=True)]
     total = torch.linalg.vector_norm(torch.stack(true_norms), dim=0)

@@ -18,7 +18,14 @@ from poisonbench.log.fault import advice
 from poisonbench.log.placing import sweep
 from poisonbench.log.provenance import provenance
 from poisonbench.log.reading import read
-from poisonbench.log.record import FORMAT, SCHEMA, Array, Attribute, Record, same_results
+from poisonbench.log.record import (
+    FORMAT,
+    SCHEMA,
+    Array,
+    Attribute,
+    Record,
+    same_results,
+)
 from poisonbench.log.writing import write
 
 __all__ = [

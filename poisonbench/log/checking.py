@@ -78,7 +78,9 @@ def _checked_size(key: str, dataset: h5py.Dataset, room: int) -> int:
     plan = dataset.id.get_create_plist()
     layout = plan.get_layout()
     if plan.get_external_count() or layout not in (h5py.h5d.COMPACT, h5py.h5d.CHUNKED):
-        raise DamageError(f"the data of {key!r} lie without a checksum, or outside the file")
+        raise DamageError(
+            f"the data of {key!r} lie without a checksum, or outside the file"
+        )
     shape = dataset.shape
     if shape is None or not is_storable(dataset.dtype, shape):
         raise DamageError(f"{key!r} is of type {dataset.dtype}, which no log has")
@@ -88,7 +90,9 @@ def _checked_size(key: str, dataset: h5py.Dataset, room: int) -> int:
             f"declares {size} bytes for {key!r}, more than a log of its size can hold"
         )
     if not _is_whole(dataset, size, plan):
-        raise DamageError(f"the data of {key!r} are not all there, or not as a log stores them")
+        raise DamageError(
+            f"the data of {key!r} are not all there, or not as a log stores them"
+        )
     return size
 
 

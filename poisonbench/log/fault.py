@@ -12,7 +12,9 @@ FLAGS = 11  # place of its status flags, from version 3 on
 OPEN_FOR_WRITING = 1  # one of these flags
 
 AGAIN = "delete it and run the same command again: only this stage is done anew"
-CLOSE = "another program has it open for writing, or died so: close it there and try again"
+CLOSE = (
+    "another program has it open for writing, or died so: close it there and try again"
+)
 RESTORE = "restore it, or write it anew with the command that wrote it"
 NO_LOG = "name a log: an .h5 file that poisonbench wrote"
 
@@ -52,7 +54,9 @@ def _told(path: Path, error: Exception) -> LogError:
     """The error of a file that cannot be read: the system refuses, with a number, or damage."""
     if isinstance(error, OSError) and error.errno:
         reason = f"cannot be read: {error.strerror or error}"
-        return LogError(path, reason, "the file itself may be whole: mend that and try again")
+        return LogError(
+            path, reason, "the file itself may be whole: mend that and try again"
+        )
     what = str(error) or type(error).__name__
     return LogError(path, f"is damaged: {what}", advice(path))
 
@@ -84,7 +88,9 @@ def _is_stage(path: Path) -> bool:
     """Whether a file lies where a run keeps its stages: RUN/scenes/SCENE/*.h5 beside grid.toml."""
     scenes = path.absolute().parent.parent
     return (
-        path.suffix == ".h5" and scenes.name == "scenes" and (scenes.parent / "grid.toml").is_file()
+        path.suffix == ".h5"
+        and scenes.name == "scenes"
+        and (scenes.parent / "grid.toml").is_file()
     )
 
 

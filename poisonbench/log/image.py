@@ -9,7 +9,12 @@ import numpy as np
 from poisonbench.log.record import FORMAT, SCHEMA, Array, Attribute, encode
 
 CHUNK_BYTES = 256 << 10
-PACKED = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+PACKED = {
+    "compression": "gzip",
+    "compression_opts": 4,
+    "shuffle": True,
+    "fletcher32": True,
+}
 
 
 def file_image(
@@ -26,7 +31,9 @@ def file_image(
         header: root attributes.
         own: attributes of the stage.
     """
-    with h5py.File(name, "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
+    with h5py.File(
+        name, "w", driver="core", backing_store=False, libver=("v110", "v110")
+    ) as file:
         _attach(file, {"format": FORMAT, "schema": SCHEMA, **header})
         _attach(file.create_group("attributes"), own)
         for key, array in arrays.items():

@@ -62,7 +62,9 @@ def place(path: Path, temporary: Path, image: bytes) -> None:
         hint = ""
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             hint = "free that much space, then run the same command again: what is done is kept"
-        raise LogWriteError(path, f"cannot write its {len(image)} bytes: {reason}", hint) from error
+        raise LogWriteError(
+            path, f"cannot write its {len(image)} bytes: {reason}", hint
+        ) from error
     finally:
         with suppress(OSError, ValueError):
             temporary.unlink()  # there only if something failed, Ctrl-C included

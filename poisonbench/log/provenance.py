@@ -45,10 +45,17 @@ def _commit() -> str:
         return ""
     command = [git, "--no-optional-locks", "-C", str(root), *DESCRIBE]
     # set in hooks, for another tree
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command
-            command, env=environment, capture_output=True, text=True, timeout=30, check=True
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -23,7 +23,9 @@ from poisonbench.log.record import (
 )
 
 
-def read(path: Path, kind: str | None = None, *, keys: Collection[str] | None = None) -> Record:
+def read(
+    path: Path, kind: str | None = None, *, keys: Collection[str] | None = None
+) -> Record:
     """Read a log.
 
     Args:
@@ -97,7 +99,9 @@ def _header(file: h5py.File, kind: str | None) -> tuple[str, dict[str, Attribute
     if not isinstance(found, str):
         raise DamageError("does not name its kind")
     if kind not in (None, found):
-        raise DamageError(f"is of kind {found!r}, not {kind!r}", f"name a log of kind {kind!r}")
+        raise DamageError(
+            f"is of kind {found!r}, not {kind!r}", f"name a log of kind {kind!r}"
+        )
     return found, attributes
 
 

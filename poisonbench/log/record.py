@@ -88,9 +88,13 @@ def _same(a: Array, b: Array) -> bool:
 def canonical(config: Mapping[str, Any]) -> str:
     """Returns the JSON of a configuration, one text for equal ones."""
     try:
-        return json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(
+            dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
     except (TypeError, ValueError) as error:
-        raise TypeError(f"config must be a table that JSON can hold: {error}") from error
+        raise TypeError(
+            f"config must be a table that JSON can hold: {error}"
+        ) from error
 
 
 def decode(raw: bytes) -> str:

@@ -77,7 +77,9 @@ def _check_names(arrays: Mapping[str, Array]) -> None:
     """Refuses the names of the log's own things, and a data set inside another."""
     for key in sorted(arrays):
         if key.split("/")[0] in OWN:
-            raise ValueError(f"data {key!r}: the names attributes and config are the log's own")
+            raise ValueError(
+                f"data {key!r}: the names attributes and config are the log's own"
+            )
         if any(str(parent) in arrays for parent in Path(key).parents):
             raise ValueError(f"data {key!r}: a data set cannot lie inside another")
 
@@ -91,13 +93,16 @@ def _checked_size(arrays: Mapping[str, Array]) -> int:
         )
     config = arrays["config"].nbytes
     if config > MAX_CONFIG:
-        raise ValueError(f"config holds at most {MAX_CONFIG} bytes of JSON, got {config}")
+        raise ValueError(
+            f"config holds at most {MAX_CONFIG} bytes of JSON, got {config}"
+        )
     return size
 
 
 def _checked_attributes(attributes: Mapping[str, Any]) -> dict[str, Attribute]:
     return {
-        checked_key(name): _checked_attribute(name, value) for name, value in attributes.items()
+        checked_key(name): _checked_attribute(name, value)
+        for name, value in attributes.items()
     }
 
 
@@ -153,4 +158,6 @@ def _array_of_tensor(key: str, tensor: torch.Tensor) -> Array:
             plain = plain.float()
         return plain.numpy()
     except (TypeError, RuntimeError) as error:
-        raise TypeError(f"data {key!r}: a log cannot hold this tensor: {error}") from error
+        raise TypeError(
+            f"data {key!r}: a log cannot hold this tensor: {error}"
+        ) from error

@@ -27,7 +27,11 @@ CLAIMS = ("budget", "cover", "eps", "clean_label")
 
 
 def write_poison(
-    path: Path, poisoned: Poisoned, train: Dataset, test: Dataset, about: Mapping[str, Any]
+    path: Path,
+    poisoned: Poisoned,
+    train: Dataset,
+    test: Dataset,
+    about: Mapping[str, Any],
 ) -> None:
     """Writes a poison file, whole or not at all.
 
@@ -93,8 +97,12 @@ def _claims(record: Record) -> SimpleNamespace:
     told = record.config.get("claims")
     if not isinstance(told, dict):
         return SimpleNamespace()
-    claims = {name: told[name] for name in CLAIMS if isinstance(told.get(name), int | float)}
+    claims = {
+        name: told[name] for name in CLAIMS if isinstance(told.get(name), int | float)
+    }
     for name, value in claims.items():
         if not 0 <= value <= 1:
-            raise LogError(record.path, f"its claim {name!r} is {value}, no number in [0, 1]")
+            raise LogError(
+                record.path, f"its claim {name!r} is {value}, no number in [0, 1]"
+            )
     return SimpleNamespace(**claims)

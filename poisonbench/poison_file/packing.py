@@ -20,7 +20,12 @@ POISON_FORM: Form = {
     "x": None,
     "y": torch.int64,
 }
-TARGETS_FORM: Form = {"x": None, "y": torch.int64, "wanted": torch.int64, "origin": torch.int64}
+TARGETS_FORM: Form = {
+    "x": None,
+    "y": torch.int64,
+    "wanted": torch.int64,
+    "origin": torch.int64,
+}
 
 
 def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
@@ -82,7 +87,9 @@ def unpack_train(record: Record, clean: Dataset) -> Dataset:
         what = f"({len(clean)} rows of shape {clean.shape})"
         raise LogError(record.path, f"its rows do not fit the data set {what}")
     if not _rows_are_named_once(stored):
-        raise LogError(record.path, "its changed rows are not those that it names, each once")
+        raise LogError(
+            record.path, "its changed rows are not those that it names, each once"
+        )
     train = clean.take(origin.clamp(min=0))
     x = train.x.clone()
     y = train.y.clone()
@@ -125,5 +132,7 @@ def exact(record: Record, values: Tensor, like: Tensor) -> Tensor:
     back = moved.cpu().to(values.dtype)
     if not torch.equal(back.nan_to_num(), values.nan_to_num()):
         what = f"its values are {values.dtype}"
-        raise LogError(record.path, f"{what}, which {like.dtype} cannot hold without rounding")
+        raise LogError(
+            record.path, f"{what}, which {like.dtype} cannot hold without rounding"
+        )
     return moved

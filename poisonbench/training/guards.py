@@ -71,7 +71,9 @@ def check_batch_sizes(
     except ValueError:
         names = ", ".join(layers)
         raise ConfigError(
-            [f"BatchNorm needs at least two rows in a batch, and a batch has one: {names}"],
+            [
+                f"BatchNorm needs at least two rows in a batch, and a batch has one: {names}"
+            ],
             f"choose a batch_size other than {recipe.batch_size}, so that none is left with one "
             "row, or GroupNorm; in leave-one-out the last batch needs three",
         ) from None

@@ -52,7 +52,12 @@ def _walk(
         # layers such as dropout draw from the global generators: seeded by step, so that any
         # replay draws the same, and put back
         draw = derive(seed, "step", t)
-        with drawing(draw, device), outside.drawing(draw), exact_arithmetic(), torch.enable_grad():
+        with (
+            drawing(draw, device),
+            outside.drawing(draw),
+            exact_arithmetic(),
+            torch.enable_grad(),
+        ):
             training_mode(model, recipe)
             logits = model(data.x[rows])
             loss = F.cross_entropy(logits, data.y[rows])

@@ -66,7 +66,9 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        check_type("model", self.model, str, "a name of a model, or 'package.module:callable'")
+        check_type(
+            "model", self.model, str, "a name of a model, or 'package.module:callable'"
+        )
         for name in ("epochs", "batch_size", "checkpoints"):
             value = getattr(self, name)
             check_whole(name, value)

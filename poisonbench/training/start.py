@@ -62,7 +62,9 @@ class Start:
         own = model.state_dict()
         faults = [*self._foreign(own), *self._lacking(own)]
         if faults:
-            raise ConfigError(faults, "pretrain the same model on instances of the same shape")
+            raise ConfigError(
+                faults, "pretrain the same model on instances of the same shape"
+            )
         model.load_state_dict(dict(self.state), strict=False)
         if self.trained == "head":
             model.get_submodule("features").requires_grad_(False)

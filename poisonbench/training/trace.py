@@ -77,7 +77,9 @@ def check_trace(trace: object) -> None:
     Raises:
         TypeError: `trace` is no Trace; a model alone does not tell how it was trained.
     """
-    check_type("trace", trace, Trace, "a Trace, such as `poisonbench.training.train` returns")
+    check_type(
+        "trace", trace, Trace, "a Trace, such as `poisonbench.training.train` returns"
+    )
 
 
 def check_points(trace: Trace, points: object) -> None:

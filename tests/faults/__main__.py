@@ -22,7 +22,9 @@ from tests.faults.fault import Fault, Outcome
 from tests.faults.table import FAULTS
 
 ROOT = Path(__file__).parent.parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "results", "build")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", "__pycache__", ".*_cache", "results", "build"
+)
 PASSED = 0
 FAILED = 1
 
@@ -45,7 +47,9 @@ def planted(fault: Fault, tree: Path) -> Iterator[None]:
     whole = path.read_text(encoding="utf-8")
     found = whole.count(fault.old)
     if found != 1:
-        raise ValueError(f"the text of a fault occurs {found} times, not once: {fault.title}")
+        raise ValueError(
+            f"the text of a fault occurs {found} times, not once: {fault.title}"
+        )
     path.write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
     try:
         yield
@@ -112,7 +116,9 @@ def tests_that_fail_without_a_fault(faults: list[Fault]) -> list[str]:
 def report(outcomes: list[Outcome]) -> str:
     """Returns a summary: how many were killed, and the survivors by name with the reason."""
     killed = sum(outcome.killed for outcome in outcomes)
-    lines = [f"{killed} of {len(outcomes)} planted faults killed ({killed / len(outcomes):.1%})"]
+    lines = [
+        f"{killed} of {len(outcomes)} planted faults killed ({killed / len(outcomes):.1%})"
+    ]
     for outcome in outcomes:
         if not outcome.killed:
             why = outcome.fault.equivalent or f"NOT EXPLAINED ({outcome.said})"
@@ -123,9 +129,13 @@ def report(outcomes: list[Outcome]) -> str:
 def main() -> int:
     """Reads the command line, judges, prints; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("word", nargs="?", default="", help="only faults of files with this word")
+    parser.add_argument(
+        "word", nargs="?", default="", help="only faults of files with this word"
+    )
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--no-baseline", action="store_true", help="skip the run without faults")
+    parser.add_argument(
+        "--no-baseline", action="store_true", help="skip the run without faults"
+    )
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if options.word in fault.file]
     if not faults:

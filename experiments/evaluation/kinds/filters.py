@@ -81,7 +81,9 @@ def identification(record: Record, scene: Record) -> Row:
     score = record.data[names.SCORE].astype(np.float64)
     clean = score[role == CLEAN]
     sample = FilterSample(
-        positive=score[role == POISON], negative=clean, matched=np.zeros(len(clean), bool)
+        positive=score[role == POISON],
+        negative=clean,
+        matched=np.zeros(len(clean), bool),
     )
     ranked = ranking(sample)
     metrics = {

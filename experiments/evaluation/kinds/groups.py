@@ -30,7 +30,9 @@ def group_effects(record: Record, scene: Record) -> Row:
     }
     for way in ("retraining", "first", "second"):
         metrics[f"seconds_{way}"] = number(record, f"seconds_{way}")
-    return scene_row(record, scene, metrics, {"groups": len(size), "pairs": len(retraining)})
+    return scene_row(
+        record, scene, metrics, {"groups": len(size), "pairs": len(retraining)}
+    )
 
 
 def _mean(values: Array) -> Metric:

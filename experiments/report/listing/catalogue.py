@@ -5,7 +5,14 @@ import textwrap
 from typing import Any
 
 from experiments.report.listing.source import REQUIRED
-from experiments.report.listing.texts import MARK, METHODS, THINGS, MethodText, methods, things
+from experiments.report.listing.texts import (
+    MARK,
+    METHODS,
+    THINGS,
+    MethodText,
+    methods,
+    things,
+)
 from poisonbench.registry import Broken
 
 WIDTH = 110  # columns

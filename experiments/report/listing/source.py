@@ -162,7 +162,9 @@ def _own_fields(cls: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None]]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             hint = ast.unparse(node.annotation).strip("'\"")
             if "KW_ONLY" in hint or "InitVar" in hint:
-                raise UnreadableError(f"{cls.name}.{node.target.id} is of a kind not known here")
+                raise UnreadableError(
+                    f"{cls.name}.{node.target.id} is of a kind not known here"
+                )
             if not hint.startswith(("ClassVar", "typing.ClassVar")):
                 yield node.target.id, node.value
 

@@ -25,7 +25,10 @@ from poisonbench.registry import Broken, Table
 
 METHODS = {f"{kind.part}s": kind.methods for kind in WITH_METHODS}
 MARK = "experimental"
-THINGS = {"models": "poisonbench.models:MODELS", "datasets": "poisonbench.data:DATASETS"}
+THINGS = {
+    "models": "poisonbench.models:MODELS",
+    "datasets": "poisonbench.data:DATASETS",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def things(title: str) -> dict[str, str]:
     found = {}
     for name, (module, value) in sorted(read_table(target).items()):
         try:
-            if isinstance(value, ast.Call):  # a reader made by a call, which tells what it reads
+            if isinstance(
+                value, ast.Call
+            ):  # a reader made by a call, which tells what it reads
                 text = _last_text(value)
             elif isinstance(value, ast.Name):
                 text = ast.get_docstring(find(module, value.id)[1]) or ""

@@ -56,7 +56,9 @@ def choose_points(scene: Record) -> list[int]:
     return chosen
 
 
-def influence_figure(scene: Record, influence: Record, train: Images, top: int = 10) -> Figure:
+def influence_figure(
+    scene: Record, influence: Record, train: Images, top: int = 10
+) -> Figure:
     """Draws an attacked and a clean test point, and beside each its most influential images.
 
     Args:
@@ -67,7 +69,9 @@ def influence_figure(scene: Record, influence: Record, train: Images, top: int =
     """
     points = choose_points(scene)
     size = (1.9 + 0.98 * top, 1.95 * max(1, len(points)))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
+    figure = Figure(
+        figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
+    )
     if not points:
         text = "no attack succeeded, and no control is predicted correctly"
         figure.text(0.5, 0.5, text, ha="center", va="center")
@@ -80,7 +84,12 @@ def influence_figure(scene: Record, influence: Record, train: Images, top: int =
 
 
 def _draw_row(
-    part: SubFigure, scene: Record, values: NDArray[Any], train: Images, point: int, top: int
+    part: SubFigure,
+    scene: Record,
+    values: NDArray[Any],
+    train: Images,
+    point: int,
+    top: int,
 ) -> None:
     """Draws one test point and the `top` training images of largest influence `values` (n,)."""
     data = scene.data

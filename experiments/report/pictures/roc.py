@@ -36,7 +36,9 @@ def mean_roc(samples: Sequence[Sample]) -> Array:
     curves = []
     for sample in samples:
         if not sample.undefined():
-            false_rate, true_rate = roc_curve(Counts.of(sample.positive, sample.negative))
+            false_rate, true_rate = roc_curve(
+                Counts.of(sample.positive, sample.negative)
+            )
             curves.append(np.interp(GRID, false_rate, true_rate))
     return np.asarray(np.mean(curves, axis=0), dtype=np.float64)
 
@@ -72,10 +74,17 @@ def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
     figure = _empty_figure(panels, columns, lines, legend_columns)
     if not count:
         figure.text(
-            0.5, 0.5, "no attack has a defined ROC curve", ha="center", va="center", color="0.3"
+            0.5,
+            0.5,
+            "no attack has a defined ROC curve",
+            ha="center",
+            va="center",
+            color="0.3",
         )
         return figure
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    grid = figure.subplots(
+        lines, columns, squeeze=False, sharex=True, sharey=True
+    ).ravel()
     for ax in grid[count:]:
         ax.remove()
     axes = list(grid[:count])
@@ -111,7 +120,9 @@ def _auroc(row: Row) -> float:
     return row.metrics["auroc"].value or 0.0
 
 
-def _empty_figure(panels: Panels, columns: int, lines: int, legend_columns: int) -> Figure:
+def _empty_figure(
+    panels: Panels, columns: int, lines: int, legend_columns: int
+) -> Figure:
     legend_lines = math.ceil(len(panels.looks) / legend_columns)
     height = 3.2 * lines + 0.21 * legend_lines + 0.25
     if panels.note:
@@ -124,7 +135,9 @@ def _panel(ax: Axes, attack: str, panels: Panels) -> None:
     """Draws the curves of one attack, with their AUROC beside them, the largest first."""
     ax.plot(GRID, GRID, color="0.75", linewidth=1, zorder=1)
     found = panels.rows[attack]
-    drawn = {label: _auroc(row) for label, row in found.items() if label in panels.looks}
+    drawn = {
+        label: _auroc(row) for label, row in found.items() if label in panels.looks
+    }
     handles = []
     for label in sorted(drawn, key=drawn.__getitem__, reverse=True):
         row = found[label]

@@ -131,12 +131,19 @@ def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
     for row in rows:
         accuracy = row.metrics["clean_accuracy"].value
         if row.settings["attack"]["name"] == "none" and accuracy is not None:
-            lower.axhline(accuracy, color="0.45", linewidth=1, linestyle=":", label="no poison")
+            lower.axhline(
+                accuracy, color="0.45", linewidth=1, linestyle=":", label="no poison"
+            )
     _scale(upper, lower, axis, found)
     handles, texts = lower.get_legend_handles_labels()
     once = dict(zip(texts, handles, strict=True))
     figure.legend(
-        once.values(), once, loc="outside lower center", fontsize=8.5, frameon=False, ncols=2
+        once.values(),
+        once,
+        loc="outside lower center",
+        fontsize=8.5,
+        frameon=False,
+        ncols=2,
     )
     return figure
 

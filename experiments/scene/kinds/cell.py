@@ -119,7 +119,9 @@ class Cell:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def about_run(method: Method, cost: Cost, warnings: list[str]) -> dict[str, float | str]:
+def about_run(
+    method: Method, cost: Cost, warnings: list[str]
+) -> dict[str, float | str]:
     """Returns the attributes that tell how a method ran and what it took beyond the victim."""
     return {
         "seconds": cost.seconds,
@@ -146,4 +148,6 @@ def check_shape(
     if tuple(value.shape) != want:
         told = f"({want[0]},)" if len(want) == 1 else str(want)
         got = tuple(value.shape)
-        raise ValueError(f"{method.name} returned {what} of shape {got}, not {letters} = {told}")
+        raise ValueError(
+            f"{method.name} returned {what} of shape {got}, not {letters} = {told}"
+        )

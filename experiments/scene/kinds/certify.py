@@ -16,7 +16,9 @@ def certify(cell: Cell) -> None:
     clean = cell.victim.clean.test
     points = join([clean, attacked.points.to(clean.x.device)])
     with noted() as warnings, collecting() as told, measured(cell.device) as cost:
-        found: Certified = method.value(trace.train, points, trace.recipe, trace.seed, cell.scratch)
+        found: Certified = method.value(
+            trace.train, points, trace.recipe, trace.seed, cell.scratch
+        )
     labels = found.labels.cpu()
     radius = found.radius.cpu()
     check_shape(method, "labels", labels, (len(points),), "(m,)")

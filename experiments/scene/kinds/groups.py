@@ -44,7 +44,9 @@ def group_influence(cell: Cell) -> None:
             effect = _effect(name, trace, chosen.rows.to(cell.device), points)
             effect = effect.detach().to(device="cpu", dtype=torch.float64)
             data[name] = effect[data[names.PAIR_POINT], data[names.PAIR_GROUP]]
-            seconds[f"seconds_{name.removeprefix('effect/')}"] = time.perf_counter() - start
+            seconds[f"seconds_{name.removeprefix('effect/')}"] = (
+                time.perf_counter() - start
+            )
     cell.write(data, about_run(method, cost, warnings) | seconds, told)
 
 

@@ -23,7 +23,9 @@ def memorise(cell: Cell) -> None:
     trace = replace(cell.victim.trace, scratch=cell.scratch)
     if not hasattr(estimator.value, "self_influence"):
         way = 'name those that have it: [[memorisation]] estimator = ["tracin"]'
-        raise ConfigError([f"estimator {estimator.name} has no method self_influence(trace)"], way)
+        raise ConfigError(
+            [f"estimator {estimator.name} has no method self_influence(trace)"], way
+        )
     with noted() as warnings, collecting() as told, measured(cell.device) as cost:
         scores: Tensor = estimator.value.self_influence(trace)
     check_shape(estimator, "self-influence", scores, (len(trace.train),), "(n,)")

@@ -42,15 +42,21 @@ class Retrainer:
         form = keep.dtype == torch.bool and tuple(keep.shape) == (len(train_set),)
         if not form or not bool(keep.any()):
             want = f"({len(train_set)},) bool with a row that stays"
-            raise ValueError(f"keep must be {want}, got {tuple(keep.shape)} {keep.dtype}")
+            raise ValueError(
+                f"keep must be {want}, got {tuple(keep.shape)} {keep.dtype}"
+            )
         digest = hashlib.sha256(keep.numpy().tobytes()).hexdigest()
         path = self.folder / f"run-{digest[:16]}.h5"
         rest = train_set.take(keep)
         try:
-            return unpack_trace(log.read(path, "trace"), rest, self.trace.recipe, self.trace.seed)
+            return unpack_trace(
+                log.read(path, "trace"), rest, self.trace.recipe, self.trace.seed
+            )
         except LogError:  # absent, or damaged: it can be made again
             trace = train(rest, self.trace.recipe, self.trace.seed)
-            log.write(path, "trace", config={"kept": int(keep.sum())}, data=pack_trace(trace))
+            log.write(
+                path, "trace", config={"kept": int(keep.sum())}, data=pack_trace(trace)
+            )
             return trace
 
 
@@ -80,7 +86,10 @@ def _verdict(cell: Cell, kind: str) -> dict[str, Tensor]:
     """The data sets of the verdict on which the stage works, one of the files that it needs."""
     [path] = [path for path in cell.stage.needs if path.name.startswith(f"{kind}-")]
     record = log.read(path, kind)
-    return {name: torch.as_tensor(value).to(cell.device) for name, value in record.data.items()}
+    return {
+        name: torch.as_tensor(value).to(cell.device)
+        for name, value in record.data.items()
+    }
 
 
 def mitigate(cell: Cell) -> None:
@@ -109,7 +118,9 @@ def mitigate(cell: Cell) -> None:
 def _check_kept(name: str, keep: Tensor, rows: int, trained: int) -> None:
     fits = tuple(keep.shape) == (rows,) and keep.dtype == torch.bool
     if not fits or int(keep.sum()) != trained:
-        raise ValueError(f"{name} tells of {int(keep.sum())} rows kept, but trained on {trained}")
+        raise ValueError(
+            f"{name} tells of {int(keep.sum())} rows kept, but trained on {trained}"
+        )
 
 
 def _predictions(cell: Cell, when: str, trace: Trace) -> dict[str, Tensor]:

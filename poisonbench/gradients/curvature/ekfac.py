@@ -96,13 +96,17 @@ def blocks(
         how = plan(model, layers, data.x)
         index = layout(model, how, data, FACTORS_ONLY)
         for_bases = labelled(model, data, samples, generator(seed, "ekfac", "bases"))
-        for_values = labelled(model, data, samples, generator(seed, "ekfac", "eigenvalues"))
+        for_values = labelled(
+            model, data, samples, generator(seed, "ekfac", "eigenvalues")
+        )
 
         def build(size: int) -> list[Block]:
             pairs = factors(_batches(model, how, for_bases, size))
             bases = {k: eigenbasis(pair) for k, pair in pairs.items()}
             values = moments(_batches(model, how, for_values, size), bases)
-            return [Block(part, bases.get(k), values[k]) for k, part in enumerate(index)]
+            return [
+                Block(part, bases.get(k), values[k]) for k, part in enumerate(index)
+            ]
 
         _, batch_size = room(data, how.size)
         return halving(build, batch_size)

@@ -109,7 +109,9 @@ def _gradients_at(
 ) -> list[Grad]:
     """Returns the loss gradients of all layers, each instance with the same label."""
     labels = torch.full_like(data.y, label)
-    found = per_example(model, how, data.relabel(labels), "loss", against, rescale=False)
+    found = per_example(
+        model, how, data.relabel(labels), "loss", against, rescale=False
+    )
     return [gradient for gradient, _ in found]
 
 

@@ -58,7 +58,9 @@ class Probe:
     def reference(self) -> tuple[Tensor, Vectors]:
         """The logits (B, C) and the gradients, name -> (B, *shape), an instance at a time."""
         with told(self.model, "cannot be differentiated"):
-            return one_by_one(self.model, self.names, self.parameters, self.x, self.seed)
+            return one_by_one(
+                self.model, self.names, self.parameters, self.x, self.seed
+            )
 
     def is_finite(self) -> bool:
         """Tells whether the reference can be compared with."""
@@ -84,7 +86,9 @@ def draw(
     with torch.no_grad(), undisturbed(model), told(model, "cannot be run on the data"):
         logits = call(model, parameters, x)
     _check_logits(model, logits, len(x))
-    seed = torch.randn(logits.shape, generator=random, dtype=logits.dtype).to(logits.device)
+    seed = torch.randn(logits.shape, generator=random, dtype=logits.dtype).to(
+        logits.device
+    )
     return Probe(model, names, parameters, x, seed, logits)
 
 
@@ -99,7 +103,9 @@ def _check_logits(
             return
         got = f"shape {tuple(logits.shape)}"
     reason = f"must return logits (rows, classes), got {got} for {rows} rows"
-    raise ModelError.of_layer("", model, reason, "wrap it in a module that returns them")
+    raise ModelError.of_layer(
+        "", model, reason, "wrap it in a module that returns them"
+    )
 
 
 def _shifted(

@@ -43,12 +43,20 @@ def parameter_names(
         head = getattr(model, "head", None)
         if not isinstance(head, nn.Module):
             raise ModelError.of_layer(
-                "", model, "has no layer named head, for layers='last'", "take layers='all'"
+                "",
+                model,
+                "has no layer named head, for layers='last'",
+                "take layers='all'",
             )
         wanted = {id(p) for p in head.parameters()}
-    names = [name for name, p in model.named_parameters() if p.requires_grad and id(p) in wanted]
+    names = [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and id(p) in wanted
+    ]
     if not names:
         raise ModelError(
-            "the model has no parameter that requires a gradient", "call requires_grad_()"
+            "the model has no parameter that requires a gradient",
+            "call requires_grad_()",
         )
     return tuple(names)

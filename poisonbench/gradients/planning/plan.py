@@ -22,6 +22,7 @@ from poisonbench.gradients.planning.check import (
     wrong_rules,
 )
 from poisonbench.gradients.planning.names import member, parameter_names
+from poisonbench.gradients.planning.reach import check_reach
 from poisonbench.gradients.planning.refusals import refuse_modes
 from poisonbench.gradients.planning.structure import structure
 from poisonbench.gradients.planning.watching import uses
@@ -113,6 +114,7 @@ def _judge(
     """Tests the rules that the layers' types suggest, and drops what is wrong."""
     probe = draw(model, names, x, 0)
     check_companions(probe)
+    check_reach(probe)
     suggested = _suggested(model, names) if rules else []
     usable = []
     changed = []
@@ -135,7 +137,8 @@ def _judge(
         hooked=tuple(usable),
         copied=copied.intersection(usable),
         rest=how.rest,
-        vectorised=vmap_is_right(probe, how.rest) or vmap_is_right(_other(probe), how.rest),
+        vectorised=vmap_is_right(probe, how.rest)
+        or vmap_is_right(_other(probe), how.rest),
         pixelwise=pixelwise,
         moved=tuple(name for name in suggested if name not in usable),
         lasting=probe.is_finite(),

@@ -12,7 +12,9 @@ from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.passes import Vectors
 
 FREEZE = "freeze it by requires_grad_(False), or take the head's gradients alone, layers='last'"
-OWN_ROWS = "use a layer that sees every row alone: GroupNorm, LayerNorm, running statistics"
+OWN_ROWS = (
+    "use a layer that sees every row alone: GroupNorm, LayerNorm, running statistics"
+)
 
 
 def refuse_modes(model: nn.Module) -> None:
@@ -29,9 +31,15 @@ def refuse_modes(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if module.training:
             raise ModelError.of_layer(
-                name, module, "is in training mode, the model in evaluation mode", "model.eval()"
+                name,
+                module,
+                "is in training mode, the model in evaluation mode",
+                "model.eval()",
             )
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+        if (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.running_mean is None
+        ):
             raise ModelError.of_layer(
                 name,
                 module,
@@ -62,12 +70,20 @@ def told(
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        IndexError,
+    ) as error:
         if isinstance(error, ModelError):
             raise
         name = running[-1] if running else ""
         reason = f"{reason}: {str(error).strip().splitlines()[0]}"
-        raise ModelError.of_layer(name, model.get_submodule(name), reason, FREEZE) from error
+        raise ModelError.of_layer(
+            name, model.get_submodule(name), reason, FREEZE
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -89,7 +105,11 @@ def refuse_dependence(
     alone = _outputs(model, parameters, x[:1])
     name = ""
     for layer, output in together.items():
-        if layer in alone and len(output) == len(x) and not close(alone[layer], output[:1]):
+        if (
+            layer in alone
+            and len(output) == len(x)
+            and not close(alone[layer], output[:1])
+        ):
             name = layer
             break
     raise ModelError.of_layer(
@@ -119,7 +139,10 @@ def _outputs(
 
         return hook
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+    ]
     try:
         with torch.no_grad(), undisturbed(model):
             call(model, parameters, x)

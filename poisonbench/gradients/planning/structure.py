@@ -80,7 +80,10 @@ def value(
     if isinstance(item, tuple | list):
         return type(item), tuple(value(part, depth - 1) for part in item)
     if isinstance(item, dict):
-        pairs = [(value(key, depth - 1), value(part, depth - 1)) for key, part in item.items()]
+        pairs = [
+            (value(key, depth - 1), value(part, depth - 1))
+            for key, part in item.items()
+        ]
         return type(item), tuple(pairs)
     if isinstance(item, types.FunctionType):
         return _function(item, depth)
@@ -92,7 +95,9 @@ def value(
 
 def _tensor(item: Tensor) -> Hashable:
     shape = (item.shape, item.dtype, item.device, item.layout)
-    if item.dtype == torch.bool and item.numel() == 1:  # a switch, such as "initialised"
+    if (
+        item.dtype == torch.bool and item.numel() == 1
+    ):  # a switch, such as "initialised"
         return Tensor, shape, bool(item)
     return Tensor, shape
 
@@ -107,7 +112,9 @@ def _function(
         bound = [cell.cell_contents for cell in cells]
     except ValueError:  # a name that is not bound yet
         return _token(item)
-    return item.__code__, value((item.__defaults__, item.__kwdefaults__, bound), depth - 1)
+    return item.__code__, value(
+        (item.__defaults__, item.__kwdefaults__, bound), depth - 1
+    )
 
 
 def _token(item: object) -> Hashable:

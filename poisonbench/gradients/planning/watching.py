@@ -58,7 +58,9 @@ def uses(
     for name in layers:
         module = model.get_submodule(name)
         watch = _recorder(found[name])
-        handles.append(module.register_forward_hook(watch, prepend=True, with_kwargs=True))
+        handles.append(
+            module.register_forward_hook(watch, prepend=True, with_kwargs=True)
+        )
     try:
         with torch.no_grad(), undisturbed(model):
             call(model, parameters, x)

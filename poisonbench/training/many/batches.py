@@ -72,7 +72,9 @@ def epochs(
         sizes = masks.sum(1).tolist()
     steps = epoch_steps(max(sizes), recipe)
     width = min(recipe.batch_size, max(sizes))
-    filler = masks.to(torch.uint8).argmax(1)[:, None]  # the first instance of each model
+    filler = masks.to(torch.uint8).argmax(1)[
+        :, None
+    ]  # the first instance of each model
     orders = _orders(masks, sizes, seeds, batches, steps * width)
     for order in islice(orders, recipe.epochs):
         there = order >= 0

@@ -87,7 +87,10 @@ def _leaves(module: nn.Module, name: str = "") -> list[Leaf]:
     if type(module) not in (Classifier, nn.Sequential):
         return [(name, module)]
     leaves = []
-    for child, inner in module._modules.items():  # a layer that stands twice is called twice
+    for (
+        child,
+        inner,
+    ) in module._modules.items():  # a layer that stands twice is called twice
         assert inner is not None
         leaves += _leaves(inner, f"{name}{child}.")
     return leaves
@@ -160,7 +163,9 @@ def patch_entries(model: nn.Module, x: Tensor) -> int:
         entries = module.weight[0].numel()
         sizes.append(pixels * entries)
 
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [
+        module for module in model.modules() if isinstance(module, nn.Conv2d)
+    ]
     if not convolutions:
         return 0
     hooks = [module.register_forward_hook(count) for module in convolutions]

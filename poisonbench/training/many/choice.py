@@ -46,7 +46,10 @@ def way_of(
             return way
         refused.append(way.__name__)
     if refused:
-        note("trained_one_by_one", f"the model does not train as {', '.join(refused)} would")
+        note(
+            "trained_one_by_one",
+            f"the model does not train as {', '.join(refused)} would",
+        )
     return None
 
 

@@ -14,7 +14,14 @@ from poisonbench.functional import whole_state
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training.loop import retrain
 from poisonbench.training.many.batches import Batches, Convention, epochs
-from poisonbench.training.many.stacked import Network, States, Way, joined, logit_gradients, stacked
+from poisonbench.training.many.stacked import (
+    Network,
+    States,
+    Way,
+    joined,
+    logit_gradients,
+    stacked,
+)
 from poisonbench.training.recipe import Recipe, learning_rates
 from poisonbench.training.steps import Plan
 
@@ -159,7 +166,9 @@ def _one_by_one(
     try:
         retrain(model, data, recipe, seed, plan)
     except DivergedError:
-        return {name: _not_a_number(value) for name, value in whole_state(model).items()}
+        return {
+            name: _not_a_number(value) for name, value in whole_state(model).items()
+        }
     job.bar.update(recipe.epochs)
     return {name: value.detach() for name, value in whole_state(model).items()}
 

@@ -101,7 +101,9 @@ class Ensemble:
                 return part.load(), int(own.nonzero())
         raise IndexError(f"model {k} is not one of {len(self)}")
 
-    def _gather(self, data: Dataset | None, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    def _gather(
+        self, data: Dataset | None, reduce: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """Returns (K, ...): what `reduce` makes of the predictions of each model."""
         found: Tensor | None = None
         for rows, logits in self._predictions(data):
@@ -143,4 +145,6 @@ class Ensemble:
                 "train it without `points`"
             )
         if data is None and self.points is None:
-            raise ValueError("this ensemble kept its models: name the points to predict")
+            raise ValueError(
+                "this ensemble kept its models: name the points to predict"
+            )

@@ -111,7 +111,12 @@ class Pool:
         self.inputs = a.flatten(0, 1)
         outputs: Tensor
         outputs, self.index = _ops.max_pool2d_with_indices(
-            self.inputs, self.kernel, self.stride, self.padding, self.dilation, self.ceil
+            self.inputs,
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil,
         )
         return outputs.view(*a.shape[:2], *outputs.shape[1:])
 

@@ -110,7 +110,9 @@ def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> States:
     trained: set[str] = set()
     for seed in dict.fromkeys(seeds):
         made = model(seed)
-        states[seed] = {name: value.detach() for name, value in whole_state(made).items()}
+        states[seed] = {
+            name: value.detach() for name, value in whole_state(made).items()
+        }
         trained = {name for name, p in made.named_parameters() if p.requires_grad}
     together = joined([states[seed] for seed in seeds], torch.stack)
     for name in trained:

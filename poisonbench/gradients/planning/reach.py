@@ -1,0 +1,48 @@
+"""The test that a call with other values in the place of the parameters reaches every one of them.
+
+A weight that a module reads through a plain list, a closure or a global name keeps its own value in
+such a call, and what flows through it is missing from the gradient.
+"""
+
+import torch
+
+from poisonbench.errors import ModelError
+from poisonbench.gradients.calls import undisturbed
+from poisonbench.gradients.passes import constants_of, gradients_of_outputs, one_by_one
+from poisonbench.gradients.planning.check import Probe, close
+from poisonbench.gradients.planning.refusals import told
+
+ROUNDING = 1000  # errors of a sum, in units of the last place of the largest gradient
+WAY_OUT = "read it as an attribute of the module that registers it, not through a list or a closure"
+
+
+def check_reach(probe: Probe) -> None:
+    """Compares the gradients at replaced parameters with those of a plain backward pass.
+
+    Cost: a forward and backward pass of each instance alone, and one of them together.
+
+    Raises:
+        ModelError: names the first parameter that the model reads from elsewhere, too.
+    """
+    model = probe.model
+    parameters = dict(model.named_parameters())
+    with told(model, "cannot be differentiated"):
+        _, rows = one_by_one(
+            model, probe.names, constants_of(model), probe.x, probe.seed
+        )
+        with torch.enable_grad(), undisturbed(model):
+            logits = model(probe.x)
+        sources = [parameters[name] for name in probe.names]
+        plain = gradients_of_outputs(logits, sources, probe.seed)
+    rounding = ROUNDING * max(float(gradient.abs().max()) for gradient in plain)
+    for name, gradient in zip(probe.names, plain, strict=True):
+        found = rows[name].sum(0)
+        error = float((found - gradient).abs().max())
+        # a gradient of zero, as of a shift that is normalised away, is rounding on both sides
+        noise = rounding * torch.finfo(gradient.dtype).eps
+        if error > noise and not close(found, gradient):
+            place, _, key = name.rpartition(".")
+            reason = f"has a parameter {key!r} that the model also reads from elsewhere"
+            raise ModelError.of_layer(
+                place, model.get_submodule(place), reason, WAY_OUT
+            )
