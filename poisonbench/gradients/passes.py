@@ -5,7 +5,7 @@ computed. The other two are for parameters that no layer rule covers.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -218,7 +218,7 @@ def one_by_one(
 
 def gradients_of_outputs(
     out: Tensor,
-    sources: list[Tensor],
+    sources: Sequence[Tensor],
     seed: Tensor,
 ) -> list[Tensor]:
     """Returns d <seed, out> / d source of every source, zeros where out does not depend on it."""
