@@ -147,13 +147,7 @@ class _LookAhead:
         self._grow(x.detach(), t)
         return torch.stack(losses).mean()
 
-    def _loss(
-        self,
-        member: Member,
-        x: Tensor,
-        t: int,
-        i: int,
-    ) -> Tensor:
+    def _loss(self, member: Member, x: Tensor, t: int, i: int) -> Tensor:
         """Returns the loss of member i at the point after `unroll` steps on the poison x."""
         theta = {name: p.requires_grad_() for name, p in member.theta.items()}
         for u in range(self.attack.unroll):

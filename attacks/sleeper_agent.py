@@ -24,7 +24,7 @@ from attacks.kit.gradient_matching import (
 )
 from attacks.kit.rows import draw, poison_in_place, rows_of
 from attacks.kit.square import Place, Stamping
-from attacks.kit.surrogate import surrogate
+from attacks.kit.surrogate import surrogates
 from poisonbench.checks import check_at_least, check_choice, check_fraction
 from poisonbench.contracts.budget import count
 from poisonbench.contracts.values import Poisoned
@@ -49,8 +49,7 @@ class SleeperAgent(Stamping):
         eps: radius of the max-norm ball around the clean rows, in pixel values of [0, 1].
         steps: of signed Adam.
         step: its learning rate as a fraction of eps.
-        retrain: how often the attacker's models are trained anew on the poison so far, evenly over
-            the steps.
+        retrain: how often, evenly over the steps, the models are trained anew on the poison so far.
         select: "norm": the rows of the target class with the largest gradients; "random".
         augment: of the poison while it is crafted, differentiable, for victims that augment:
             "shift", "shift-flip"; or "none".
@@ -147,20 +146,13 @@ class SleeperAgent(Stamping):
         return replace(sources, x=x, y=torch.full_like(sources.y, self.target))
 
     def _models(
-        self,
-        data: Dataset,
-        recipe: Recipe,
-        seed: int,
-        time: int,
+        self, data: Dataset, recipe: Recipe, seed: int, time: int
     ) -> list[nn.Module]:
         """Returns the attacker's models, trained on the clean rows (time 0) or on poison so far."""
         own = seed
         if time:
             own = derive(seed, "retraining", time)
-        return [
-            surrogate(data, self.surrogate, recipe, own, k)
-            for k in range(self.surrogates)
-        ]
+        return surrogates(data, self.surrogate, recipe, own, self.surrogates)
 
     def _rows(self, train: Dataset, models: list[nn.Module], seed: int) -> Tensor:
         """Returns the rows of the target class to poison, ascending.
@@ -206,10 +198,9 @@ class _Retraining:
         self.patched = patched
         self.recipe = recipe
         self.seed = seed
-        times = range(1, attack.retrain + 1)
         # step -> which retraining is due: evenly, the first after 1 / (retrain + 1) of the steps
         parts = attack.retrain + 1
-        self.due = {attack.steps * k // parts: k for k in times}
+        self.due = {attack.steps * k // parts: k for k in range(1, parts)}
         self.augment = augmenting(attack.augment, seed)
         self.use(models)
 

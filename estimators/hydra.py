@@ -145,11 +145,7 @@ def step_weights(trace: Trace) -> list[float]:
     return weights[::-1]
 
 
-def fast_scores(
-    trace: Trace,
-    test: Dataset,
-    renormalize: bool,
-) -> Tensor:
+def fast_scores(trace: Trace, test: Dataset, renormalize: bool) -> Tensor:
     """Returns the fast scores, (m, n), by one replay.
 
     They are the sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>.
@@ -206,11 +202,7 @@ def changing_layers(trace: Trace) -> list[str]:
     return names or [type(model).__name__]
 
 
-def _moved(
-    model: nn.Module,
-    x: Tensor,
-    modules: list[nn.Module],
-) -> bool:
+def _moved(model: nn.Module, x: Tensor, modules: list[nn.Module]) -> bool:
     """Whether the outputs for x change when these modules are in training mode."""
     calm = model(x)  # anew each time: training mode may move running statistics
     for module in modules:

@@ -74,12 +74,8 @@ def _input(shape: Shape) -> nn.Module:
 
 def _image(shape: Shape, name: str) -> int:
     if len(shape) != 3:
-        raise ConfigError(
-            [
-                f"model {name!r} works on images (channels, height, width), got shape {shape}"
-            ],
-            "use mlp",
-        )
+        works = "works on images (channels, height, width)"
+        raise ConfigError([f"model {name!r} {works}, got shape {shape}"], "use mlp")
     return shape[0]
 
 

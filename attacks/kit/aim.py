@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.kit.rows import check_class, draw
-from attacks.kit.surrogate import surrogate
+from attacks.kit.surrogate import surrogates
 from poisonbench.checks import check_at_least, check_different, check_fraction
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -106,7 +106,7 @@ def ensemble(
     frozen = recipe.start is not None and recipe.start.trained == "head"
     if attack.surrogate is None and frozen:
         number = 1
-    return [surrogate(train, attack.surrogate, recipe, seed, k) for k in range(number)]
+    return surrogates(train, attack.surrogate, recipe, seed, number)
 
 
 def attackable(

@@ -49,6 +49,17 @@ def surrogate(
     return model
 
 
+def surrogates(
+    train: Dataset,
+    own: Recipe | None,
+    victim: Recipe,
+    seed: int,
+    number: int,
+) -> list[nn.Module]:
+    """Returns so many of the attacker's models, see `surrogate`."""
+    return [surrogate(train, own, victim, seed, member) for member in range(number)]
+
+
 def _seed(seed: int, member: int) -> int:
     if member == 0:
         return derive(seed, "surrogate")

@@ -113,9 +113,8 @@ class Shapley:
         check_positive("alpha", self.alpha)
         check_positive("beta", self.beta)
         if self.method == "knn" and self.players == "labels":
-            raise ValueError(
-                "players='labels' needs a method that retrains, got method='knn'"
-            )
+            what = "players='labels' needs a method that retrains, got method='knn'"
+            raise ValueError(what)
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n).
@@ -129,14 +128,8 @@ class Shapley:
         if self.method == "knn":
             return self._neighbours(trace)
         player = self._players(trace.train)
-        fit = self._fit(
-            Game(
-                trace=trace,
-                player=player,
-                measure=self.measure,
-                empty=self.empty,
-            )
-        )
+        game = Game(trace=trace, player=player, measure=self.measure, empty=self.empty)
+        fit = self._fit(game)
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
@@ -196,11 +189,7 @@ class Shapley:
         if self.players == "instances":
             own = probes
         return fit_permutations(
-            game=game,
-            rule=rule,
-            seed=self.seed,
-            probes=probes,
-            own=own,
+            game=game, rule=rule, seed=self.seed, probes=probes, own=own
         )
 
     def _neighbours(self, trace: Trace) -> Scorer:

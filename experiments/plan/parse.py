@@ -4,14 +4,14 @@ Every fault of a file is found before anything is trained, and all are told at o
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
 from experiments.plan.kind import Kind
 from experiments.plan.kinds import DONE
-from experiments.plan.methods import TABLES, is_method
-from experiments.plan.outside import code_of, code_of_models, joined
+from experiments.plan.methods import TABLES, methods_of
+from experiments.plan.outside import code_of_models
 from experiments.plan.spec import (
     Applied,
     DataSpec,
@@ -139,26 +139,11 @@ def _transfers(raw: Raw, faults: Faults) -> list[TransferSpec | None]:
     table = _table(raw, "transfer", faults)
     specs = list(expand(TransferSpec, table, "transfer", faults))
     if len(faults.lines) == before and not ("rows" in table or "state" in table):
-        what = "needs rows, on how many training rows to pretrain, or state, the file of a given model"
+        needs = "needs rows, on how many training rows to pretrain"
+        what = f"{needs}, or state, the file of a given model"
         faults.add("transfer", what)
     used = [spec if spec.rows or spec.state else None for spec in specs]
     return list(dict.fromkeys(used))
-
-
-def _values(table: Raw, part: str, path: str, faults: Faults) -> Iterator[Method]:
-    """The methods of one table [[part]], over the product of its axes."""
-    name = table.get("name")
-    cls = known_name(TABLES[part], name, part, f"{path}.name", faults)
-    if cls is None:
-        return
-    if not is_method(cls):
-        what = "a method is a frozen dataclass whose fields are its hyperparameters"
-        faults.add(f"{path}.name", f"{name} is no frozen dataclass: {what}")
-        return
-    own = {key: value for key, value in table.items() if key != "name"}
-    code = code_of(cls, str(name))
-    for value in expand(cls, own, path, faults):
-        yield Method(str(name), value, joined([code, code_of_models(value)]))
 
 
 def _attacks(raw: Raw, faults: Faults) -> list[Method]:
@@ -167,7 +152,7 @@ def _attacks(raw: Raw, faults: Faults) -> list[Method]:
         faults.add("attack", way)
     found: dict[Method, None] = {}
     for i, table in enumerate(_tables(raw, "attack", faults)):
-        found |= dict.fromkeys(_values(table, "attack", f"attack[{i}]", faults))
+        found |= dict.fromkeys(methods_of(table, "attack", f"attack[{i}]", faults))
     return list(found)
 
 
@@ -180,7 +165,7 @@ def _applied(raw: Raw, faults: Faults) -> tuple[Applied, ...]:
             own = {key: value for key, value in table.items() if key not in kind.of}
             of = {part: _names(table[part]) for part in kind.of if part in table}
             _check_of(of, tuple(found), path, faults)
-            for method in _values(own, kind.part, path, faults):
+            for method in methods_of(own, kind.part, path, faults):
                 _check_verdicts(kind, method, tuple(found), path, faults)
                 found[Applied(kind.part, method, tuple(of.items()))] = None
     _check_estimators(raw, tuple(found), faults)

@@ -1,4 +1,4 @@
-"""A training run and its pretrained model to the data sets of a log, and back."""
+"""Training runs, their pretrained models and the truth of a scene as data sets of a log."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from poisonbench import log
+from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
 from poisonbench.log import Record, names
+from poisonbench.models import predict
+from poisonbench.poison_file import pack_poison
 from poisonbench.training import Recipe, Start, body_of, digest
 from poisonbench.training.trace import Checkpoint, Trace
 
@@ -132,3 +135,28 @@ def _unpack_checkpoint(
         lr=float(record.data[f"{head}/{names.LR}"]),
         state={name: value.to(device) for name, value in state.items()},
     )
+
+
+def pack_truth(
+    poisoned: Poisoned, trace: Trace, train: Dataset, test: Dataset
+) -> dict[str, Tensor]:
+    """Returns the ground truth of poison and of all attacked points, with the victim's labels.
+
+    Args:
+        poisoned: what the attack returned.
+        trace: the victim's run.
+        train: the clean training set.
+        test: the clean test set.
+    """
+    packed = pack_poison(poisoned, train)
+    targets = poisoned.targets
+    predicted = test.y[:0]
+    if len(targets):
+        predicted = predict(trace.model(), targets.x.to(trace.train.x.device)).argmax(1)
+    return {
+        **{f"poison/{name}": value for name, value in packed.items()},
+        names.TARGETS_ORIGIN: poisoned.target_origin,
+        names.TARGETS_Y: targets.y,
+        names.TARGETS_WANTED: poisoned.wanted,
+        names.TARGETS_PREDICTED: predicted,
+    }

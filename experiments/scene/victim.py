@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.plan.paths import Place
 from experiments.plan.spec import Method, Scene
-from experiments.scene.archive import pack_trace, unpack_trace
+from experiments.scene.archive import pack_trace, pack_truth, unpack_trace
 from experiments.scene.attacked import (
     Attacked,
     keep_attacked,
@@ -36,7 +36,7 @@ from poisonbench.data import Dataset
 from poisonbench.log import names
 from poisonbench.models import predict
 from poisonbench.notes import Notes, collecting
-from poisonbench.poison_file import pack_poison, unpack_train
+from poisonbench.poison_file import unpack_train
 from poisonbench.roles import ATTACKED, COVER, POISON
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe, train
@@ -140,7 +140,7 @@ def _new_victim(scene: Scene, place: Place, data: Clean) -> Victim:
     attacked = keep_attacked(poisoned, kept)
 
     data_sets = {
-        **_truth(poisoned, trace, data),
+        **pack_truth(poisoned, trace, data.train, data.test),
         **pack_probe(probe),
         **pack_attacked(attacked, kept, data.test),
         **{names.ATTACK + name: value for name, value in crafted.told.arrays.items()},
@@ -178,22 +178,6 @@ def _write_trace(scene: Scene, place: Place, trace: Trace) -> None:
     log.write(
         path, "trace", config=scene.config, data=pack_trace(trace), attributes=about
     )
-
-
-def _truth(poisoned: Poisoned, trace: Trace, data: Clean) -> dict[str, Tensor]:
-    """The ground truth of the poison and of all attacked points, with the victim's labels."""
-    packed = pack_poison(poisoned, data.train)
-    targets = poisoned.targets
-    predicted = data.test.y[:0]
-    if len(targets):
-        predicted = predict(trace.model(), targets.x.to(trace.train.x.device)).argmax(1)
-    return {
-        **{f"poison/{name}": value for name, value in packed.items()},
-        names.TARGETS_ORIGIN: poisoned.target_origin,
-        names.TARGETS_Y: targets.y,
-        names.TARGETS_WANTED: poisoned.wanted,
-        names.TARGETS_PREDICTED: predicted,
-    }
 
 
 def budget_reached(

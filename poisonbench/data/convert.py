@@ -120,12 +120,10 @@ def _as_tensor(found: object, what: str) -> Tensor:
     if array.dtype.kind in "US":
         raise DataError(f"{what} holds texts, such as {str(array.flat[0])!r}", RENUMBER)
     if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"{what} is {_described(found)} of type {array.dtype}", "give numbers"
-        )
-    native = array.astype(
-        array.dtype.newbyteorder("=")
-    )  # a copy: an array may be read-only
+        told = f"{what} is {_described(found)} of type {array.dtype}"
+        raise DataError(told, "give numbers")
+    # a copy: an array may be read-only
+    native = array.astype(array.dtype.newbyteorder("="))
     try:
         return torch.from_numpy(native)
     except TypeError as error:  # float128
@@ -191,9 +189,8 @@ def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
 
 def _row(found: object, what: str) -> Rows:
     if not isinstance(found, tuple | list) or len(found) != 2:
-        raise DataError(
-            f"{what} is {_described(found)}, not a pair (instance, label)", FORM
-        )
+        told = f"{what} is {_described(found)}, not a pair (instance, label)"
+        raise DataError(told, FORM)
     instance, label = found
     if type(instance).__module__.startswith("PIL."):
         return _of_picture(np.asarray(instance)), _as_tensor(

@@ -21,14 +21,13 @@ from poisonbench.gradients.passes import (
     Layers,
     Plan,
     Vectors,
-    by_vmap,
     capture,
     constants_of,
     flat_rows,
-    one_by_one,
 )
 from poisonbench.gradients.planning.names import by_owner, member
 from poisonbench.gradients.planning.plan import plan
+from poisonbench.gradients.row_by_row import by_vmap, one_by_one
 from poisonbench.objectives import Objective, logit_gradient
 
 

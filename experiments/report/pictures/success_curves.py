@@ -1,24 +1,21 @@
 """Attack success and clean accuracy against a hyperparameter of the attack: how much is enough."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import Results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import ShortNames, natural, scene_config
 from experiments.evaluation.rows import Row
-from experiments.report.pictures.look import Look, plain_axes, save
+from experiments.report.pictures.curve_axes import scale, shown
+from experiments.report.pictures.look import Look, save
 from poisonbench.errors import ConfigError
-
-SHARES = ("budget", "cover")  # fractions of the training set, shown in per cent
-LABELS = {"budget": "poison rows achieved (% of the training rows)"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +131,8 @@ def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
             lower.axhline(
                 accuracy, color="0.45", linewidth=1, linestyle=":", label="no poison"
             )
-    _scale(upper, lower, axis, found)
+    used = {point.x for points in found.values() for point in points}
+    scale(upper, lower, axis, used)
     handles, texts = lower.get_legend_handles_labels()
     once = dict(zip(texts, handles, strict=True))
     figure.legend(
@@ -181,45 +179,13 @@ def _mark_missed(ax: Axes, points: Sequence[Point], axis: str, look: Look) -> No
         rate = point.row.metrics["asr"].value
         if point.missed and rate is not None:
             ax.annotate(
-                f"asked {_shown(point.asked, axis)} %",
+                f"asked {shown(point.asked, axis)} %",
                 (point.x, rate),
                 xytext=(4, -9),
                 textcoords="offset points",
                 fontsize=7,
                 color=look.colour,
             )
-
-
-def _shown(value: float, axis: str) -> str:
-    """A value of the axis as its ticks show it."""
-    scale = 100 if axis in SHARES else 1
-    return f"{scale * value:.3g}"
-
-
-def _scale(
-    upper: Axes,
-    lower: Axes,
-    axis: str,
-    found: Mapping[str, Sequence[Point]],
-) -> None:
-    used: set[float] = set()
-    for points in found.values():
-        used.update(point.x for point in points)
-    places = sorted(used)
-    least = places[0]
-    largest = places[-1]
-    if least > 0 and largest >= 10 * least:
-        lower.set_xscale("log")
-    lower.xaxis.set_major_locator(FixedLocator(places))
-    lower.xaxis.set_minor_locator(NullLocator())
-    lower.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _shown(x, axis)))
-    unit = " (% of the training rows)" if axis in SHARES else ""
-    lower.set_xlabel(LABELS.get(axis, f"{axis}{unit}"), fontsize=9)
-    upper.set_ylabel("attack success rate", fontsize=9)
-    lower.set_ylabel("clean accuracy", fontsize=9)
-    upper.set_ylim(-0.02, 1.02)
-    plain_axes(upper)
-    plain_axes(lower)
 
 
 def success_curve(results: Results, path: Path, axis: str = "budget") -> Path:

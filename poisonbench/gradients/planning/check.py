@@ -1,10 +1,9 @@
-"""The test of the layer rules against one backward pass an instance, before they are relied on.
+"""Tests of a model against one backward pass an instance, before anything is relied on.
 
-A rule that a layer's type suggests may be wrong: its class may have a forward function of its own,
-its weight may be read elsewhere too, its first axis may not be the batch's. The test runs on a few
-real instances, with random gradients at the logits and with the parameters shifted at random, so
-that no fault hides behind a gradient that happens to be zero, such as of branches that start at
-zero. Cost: three forward and backward passes of one instance, and one of a batch of three.
+They run on a few real instances, with random gradients at the logits and with the parameters
+shifted at random, so that no fault hides behind a gradient that happens to be zero, such as of
+branches that start at zero. Cost: three forward and backward passes of one instance, and one of a
+batch of three.
 """
 
 from dataclasses import dataclass
@@ -16,19 +15,9 @@ from torch import Tensor, nn
 from poisonbench.errors import ModelError
 from poisonbench.functional import call
 from poisonbench.gradients.calls import undisturbed
-from poisonbench.gradients.forms import Dense, Grad
-from poisonbench.gradients.layers import layer_grad, layer_vectors
-from poisonbench.gradients.passes import (
-    Plan,
-    Vectors,
-    by_vmap,
-    capture,
-    constants_of,
-    flat_rows,
-    one_by_one,
-)
-from poisonbench.gradients.planning.names import member
+from poisonbench.gradients.passes import Vectors, constants_of
 from poisonbench.gradients.planning.refusals import refuse_dependence, told
+from poisonbench.gradients.row_by_row import one_by_one
 from poisonbench.seeding import generator
 
 SHIFT = 0.1  # relative, of the parameters; and of those that are zero, absolute
@@ -158,71 +147,3 @@ def check_companions(probe: Probe) -> None:
     apart, _ = probe.reference
     if probe.is_finite() and not close(probe.logits, apart):
         refuse_dependence(probe.model, probe.parameters, probe.x, close)
-
-
-def wrong_rules(
-    probe: Probe,
-    how: Plan,
-) -> list[str]:
-    """Returns the layers of the plan whose rule does not give what autograd does on the probe."""
-    _, reference = probe.reference
-    try:
-        taken = capture(probe.model, how, probe.parameters, probe.x)
-        gradients = taken.output_gradients(probe.seed)
-    except (RuntimeError, ModelError):  # such as of an output changed in place
-        return list(how.hooked)
-    wrong = []
-    for name, d in gradients.items():
-        module = how.hooked[name]
-        keys = [key for key, _ in module.named_parameters(recurse=False)]
-        own = {key: reference[member(name, key)] for key in keys}
-        if d is None:
-            right = not any(bool(g.any()) for g in own.values())
-        else:
-            right = _agrees(module, own, taken.inputs[name], d, how.pixelwise)
-        if not right:
-            wrong.append(name)
-    return wrong
-
-
-def _agrees(
-    module: nn.Module,
-    own: Vectors,
-    a: Tensor,
-    d: Tensor,
-    pixelwise: bool,
-) -> bool:
-    """Compares a layer's rule with its gradients by autograd; where all are zero: not shown."""
-    try:
-        found, _ = layer_grad(module, a, d, False, False, pixelwise)
-        wanted = layer_vectors(module, own, pixelwise)
-    except (RuntimeError, ValueError, IndexError):
-        return False
-    gradients = _joined(wanted)
-    shown = bool(gradients.any())
-    return shown and close(_joined(found), gradients)
-
-
-def _joined(form: Grad) -> Tensor:
-    """Returns the gradients (B, p) of weight and bias side by side."""
-    assert isinstance(form, Dense)
-    if form.bias is None:
-        return form.g
-    return torch.cat([form.g, form.bias], 1)
-
-
-def vmap_is_right(
-    probe: Probe,
-    names: tuple[str, ...],
-) -> bool:
-    """Tells whether `vmap(grad)` differentiates the parameters `names` as autograd does."""
-    if not names:
-        return True
-    _, reference = probe.reference
-    try:
-        found = by_vmap(probe.model, names, probe.parameters, probe.x, probe.seed)
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError):
-        return False
-    if not probe.is_finite():
-        return True
-    return close(flat_rows(found, names), flat_rows(reference, names))

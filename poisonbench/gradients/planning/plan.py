@@ -18,12 +18,11 @@ from poisonbench.gradients.planning.check import (
     check_companions,
     draw,
     layout_is_free,
-    vmap_is_right,
-    wrong_rules,
 )
 from poisonbench.gradients.planning.names import member, parameter_names
 from poisonbench.gradients.planning.reach import check_reach
 from poisonbench.gradients.planning.refusals import refuse_modes
+from poisonbench.gradients.planning.rules import vmap_is_right, wrong_rules
 from poisonbench.gradients.planning.structure import structure
 from poisonbench.gradients.planning.watching import uses
 from poisonbench.notes import note

@@ -8,9 +8,10 @@ import torch
 
 from poisonbench.errors import ModelError
 from poisonbench.gradients.calls import undisturbed
-from poisonbench.gradients.passes import constants_of, gradients_of_outputs, one_by_one
+from poisonbench.gradients.passes import constants_of
 from poisonbench.gradients.planning.check import Probe, close
 from poisonbench.gradients.planning.refusals import told
+from poisonbench.gradients.row_by_row import gradients_of_outputs, one_by_one
 
 ROUNDING = 1000  # errors of a sum, in units of the last place of the largest gradient
 WAY_OUT = "read it as an attribute of the module that registers it, not through a list or a closure"

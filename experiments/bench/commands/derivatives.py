@@ -1,0 +1,129 @@
+"""Benchmarks of estimators that work with gradients: their cost, and what they predict."""
+
+from pathlib import Path
+
+import click
+
+RACED = click.Choice(["conv3", "resnet"])
+TRAINED = click.Choice(["mlp", "cnn"])
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, type=RACED, default=RACED.choices)
+@click.option("-n", default=2000, show_default=True, help="Training instances.")
+@click.option("-m", default=100, show_default=True, help="Test instances.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def gradients(
+    models: tuple[str, ...],
+    n: int,
+    m: int,
+    rounds: int,
+    threads: int,
+    device: str,
+    output: Path | None,
+) -> None:
+    """TracIn at checkpoints: the engine against its floor, an autograd loop and peers."""
+    import torch
+
+    from experiments.bench import gradients as bench
+
+    torch.set_num_threads(threads)
+    bench.save(bench.bench(list(models), n, m, rounds, torch.device(device)), output)
+
+
+@click.command()
+@click.option("-m", default=100, show_default=True, help="Test instances.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--damping", default=0.1, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def influence(
+    m: int, rounds: int, threads: int, damping: float, output: Path | None
+) -> None:
+    """Influence functions: block conjugate gradients against one solve a point and pydvl."""
+    import torch
+
+    from experiments.bench import influence as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    save(bench.bench(m, rounds, damping), output)
+
+
+@click.command()
+@click.option(
+    "-n", default=128, show_default=True, help="Smallest number of training instances."
+)
+@click.option(
+    "-m", default=8, show_default=True, help="Smallest number of test instances."
+)
+@click.option("--doublings", default=3, show_default=True)
+@click.option("--rounds", default=1, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def growth(
+    n: int,
+    m: int,
+    doublings: int,
+    rounds: int,
+    threads: int,
+    device: str,
+    output: Path | None,
+) -> None:
+    """The gradient-based estimators: seconds and peak memory as n and m double."""
+    import torch
+
+    from experiments.bench import growth as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    save(bench.bench(n, m, doublings, rounds, torch.device(device)), output)
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, type=TRAINED, default=TRAINED.choices)
+@click.option(
+    "--seeds",
+    default=2,
+    show_default=True,
+    help="Runs that are judged, from seed 0 on.",
+)
+@click.option(
+    "--subsets", default=100, show_default=True, help="Random halves of the digits."
+)
+@click.option("--points", default=80, show_default=True, help="Test points per run.")
+@click.option(
+    "--repeats", default=10, show_default=True, help="Trainings on each subset."
+)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder that keeps finished trainings for a later call.",
+)
+@click.option("--threads", default=2, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def lds(
+    models: tuple[str, ...],
+    seeds: int,
+    subsets: int,
+    points: int,
+    repeats: int,
+    scratch: Path | None,
+    threads: int,
+    output: Path | None,
+) -> None:
+    """Linear datamodeling score of influence functions, and of kronfluence."""
+    import torch
+
+    from experiments.bench import lds as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    text = bench.bench(
+        list(models), list(range(seeds)), subsets, points, repeats, scratch
+    )
+    save(text, output)
