@@ -137,9 +137,10 @@ class Warp:
         check_images(train, self)
         height, width = train.shape[-2:]
         if min(height, width) < LEAST:
-            needs = f"a smooth warp of a fraction of a pixel needs images of {LEAST}x{LEAST} at least"
+            needs = f"needs images of {LEAST}x{LEAST} at least, got {height}x{width}"
+            what = f"Warp: a smooth warp of a fraction of a pixel {needs}"
             way_out = "choose mnist, fashion-mnist or cifar10, or another attack, such as blend"
-            raise ConfigError([f"Warp: {needs}, got {height}x{width}"], way_out)
+            raise ConfigError([what], way_out)
         cover = Cover(
             share=self.cover,
             eligible=train.y != self.target,

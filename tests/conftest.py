@@ -1,4 +1,7 @@
-"""Shared fixtures: small problems in float64, the digits, and the folder of downloaded data sets."""
+"""Shared fixtures.
+
+Small problems in float64, the digits, and the folder of downloaded data sets.
+"""
 
 import os
 from pathlib import Path
@@ -36,6 +39,7 @@ def data_root() -> Path:
     root = os.environ.get("POISONBENCH_DATA")
     if not root:
         pytest.skip(
-            "POISONBENCH_DATA is not set: it names the folder with MNIST, Fashion-MNIST and CIFAR-10"
+            "POISONBENCH_DATA is not set: it names the folder with MNIST, "
+            "Fashion-MNIST and CIFAR-10"
         )
     return Path(root)

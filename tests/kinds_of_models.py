@@ -1,4 +1,7 @@
-"""Models of many kinds on instances of shape (1, 4, 6), for tests of training and replay: one function each, a row in KINDS."""
+"""Models of many kinds on instances of shape (1, 4, 6), for tests of training and replay.
+
+One function each, a row in KINDS.
+"""
 
 import random
 

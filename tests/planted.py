@@ -1,4 +1,7 @@
-"""The planted problems of `poisonbench check detector`: it is known what is poison and what rests on it."""
+"""The planted problems of `poisonbench check detector`.
+
+It is known what is poison and what rests on it.
+"""
 
 from experiments.check.planted import ATTACKED, POISONED, planted, triggered
 

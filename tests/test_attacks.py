@@ -1,4 +1,7 @@
-"""Every attack meets the contract and does what it is known for; a new attack is one row of ROWS."""
+"""Every attack meets the contract and does what it is known for.
+
+A new attack is one row of ROWS.
+"""
 
 import dataclasses
 import sys
@@ -191,7 +194,10 @@ SEEDLESS = [attack for attack in ROWS if not getattr(attack, "seeded", True)] + 
 
 
 def name_of(attack: object) -> str:
-    """The repr, but for the one that names a temporary folder: ids must not change from run to run."""
+    """The repr, but for the one that names a temporary folder.
+
+    Ids must not change from run to run.
+    """
     return "File" if isinstance(attack, File) else repr(attack)
 
 
@@ -201,7 +207,10 @@ every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
 
 @pytest.fixture
 def small(request) -> tuple[Dataset, Dataset]:
-    """300 training and 100 test digits, at four times the size for attacks that need larger images."""
+    """300 training and 100 test digits.
+
+    At four times the size for attacks that need larger images.
+    """
     parts = small_digits()
     if not isinstance(
         getattr(request.node, "callspec", None)
@@ -216,7 +225,10 @@ def small(request) -> tuple[Dataset, Dataset]:
 
 
 def attacked_rows(attack, y: torch.Tensor) -> torch.Tensor:
-    """Which instances of the labels y an attack with a trigger poisons (unless it keeps labels) and attacks."""
+    """Which instances of the labels y an attack with a trigger poisons and attacks.
+
+    Those of the target are not poisoned unless it keeps labels.
+    """
     if attack.target == "all-to-all":
         return torch.ones_like(y, dtype=torch.bool)
     source = getattr(attack, "source", None)
@@ -248,7 +260,10 @@ def test_an_attack_is_a_value_that_its_repr_names(attack):
 
 @every_attack
 def test_no_rule_of_the_contract_is_broken(attack, small):
-    """The rules of `poisonbench check attack`: state, inputs, budget, labels, determinism, float64, memory, trigger, ..."""
+    """The rules of `poisonbench check attack`.
+
+    State, inputs, budget, labels, determinism, float64, memory, trigger, ...
+    """
     subject = AttackSubject("attack", NAMES[type(attack)], attack, small)
     verdicts = {verdict.rule: verdict for verdict in judge(CHECKS, subject)}
     assert [verdict for verdict in verdicts.values() if verdict.outcome == "fail"] == []

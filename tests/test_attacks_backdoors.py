@@ -1,4 +1,7 @@
-"""Every backdoor's own form, exactly where that is possible, and what it is known for; the contract is in test_attacks.py."""
+"""Every backdoor's own form, exactly where that is possible, and what it is known for.
+
+The contract is in test_attacks.py.
+"""
 
 import dataclasses
 import math
@@ -161,7 +164,10 @@ def test_adaptive_patch_shows_one_faint_square_in_training_and_four_at_test_time
 
 
 def test_a_warp_reads_every_pixel_where_its_field_points():
-    """Bilinear interpolation is exact on a ramp: the warped ramp is the field itself, in both directions."""
+    """Bilinear interpolation is exact on a ramp.
+
+    The warped ramp is the field itself, in both directions.
+    """
     attack, shape = Warp(strength=3), (1, 28, 31)
     right, down = (
         torch.linspace(0, 1, 31, dtype=torch.float64),
@@ -275,7 +281,10 @@ def test_the_surrogate_is_trained_on_clean_rows_by_its_own_recipe_or_the_victims
 
 
 def test_label_consistent_hardens_each_row_as_far_as_a_linear_surrogate_allows(digits):
-    """Two classes and a linear model: the loss is monotone in one linear form, so PGD must end at the corner of the ball."""
+    """Two classes and a linear model: PGD must end at the corner of the ball.
+
+    The loss is monotone in one linear form.
+    """
     clean = digits[0].take((digits[0].y < 2).nonzero().squeeze(1))
     clean = Dataset(clean.x, clean.y, 2)
     attack = LabelConsistent(eps=0.1, steps=10)
@@ -365,7 +374,7 @@ def test_a_clean_victim_gives_in_to_no_trigger(digits):
         ).float().mean() < 0.05, attack
 
 
-def test_the_trigger_of_tact_does_nothing_on_other_classes_and_that_of_the_source_specific_patch_does(
+def test_the_trigger_of_tact_does_nothing_on_other_classes_but_that_of_the_patch_does(
     digits,
 ):
     test, leaks = digits[1], []

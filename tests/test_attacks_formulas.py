@@ -1,4 +1,7 @@
-"""Every formula of an attack against the paper's equation, written out again: a changed constant shows."""
+"""Every formula of an attack against the paper's equation, written out again.
+
+A changed constant shows.
+"""
 
 import dataclasses
 import itertools

@@ -1,4 +1,7 @@
-"""Targeted, indiscriminate and influence-aware attacks: closed forms, derivatives against differences, and the facts."""
+"""Targeted, indiscriminate and influence-aware attacks.
+
+Closed forms, derivatives against differences, and the facts.
+"""
 
 import dataclasses
 from pathlib import Path

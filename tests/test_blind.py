@@ -1,4 +1,7 @@
-"""A model that drops the border is blind to a trigger there; the library's own models see every pixel."""
+"""A model that drops the border is blind to a trigger there.
+
+The library's own models see every pixel.
+"""
 
 import pytest
 import torch

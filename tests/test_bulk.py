@@ -1,4 +1,7 @@
-"""Bulk training: many models together are what `train` gives one by one, whatever the sizes, orders, and interruptions."""
+"""Bulk training: many models together are what `train` gives one by one.
+
+Whatever the sizes, orders, and interruptions.
+"""
 
 import os
 import subprocess
@@ -43,7 +46,10 @@ def recipe_of(model: str, **more: object) -> Recipe:
 
 
 def random_masks(K: int, n: int, size: int | None = None) -> torch.Tensor:
-    """K subsets of `size` instances, or of sizes of their own, none of which leaves a batch of 1 of 8 (where BatchNorm fails)."""
+    """K subsets of `size` instances, or of sizes of their own.
+
+    None leaves a batch of 1 of 8, where BatchNorm fails.
+    """
     sizes = torch.full((K,), size) if size else torch.tensor([7, 12, 15, 22, 30])[:K]
     return (
         torch.rand((K, n), generator=generator(0, "masks")).argsort(1).argsort(1)
@@ -52,7 +58,10 @@ def random_masks(K: int, n: int, size: int | None = None) -> torch.Tensor:
 
 
 class Tanh(nn.Module):
-    """A model that only `vmap` knows how to stack: its own normalisation, and a buffer that differs between seeds."""
+    """A model that only `vmap` knows how to stack.
+
+    It has its own normalisation, and a buffer that differs between seeds.
+    """
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
@@ -154,7 +163,10 @@ def test_every_way_gives_the_same_models(
 def paired_by_hand(
     data: Dataset, mask: torch.Tensor, recipe: Recipe, seed: int, convention: str
 ) -> dict[str, torch.Tensor]:
-    """The batches of the full run, the terms of absent instances deleted, the update rules written out."""
+    """The batches of the full run, the terms of absent instances deleted.
+
+    The update rules are written out.
+    """
     model = build(recipe.model, data.shape, data.classes, seed).to(data.x)
     momentum = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     order = batch_order(len(data), recipe, seed)
@@ -366,7 +378,8 @@ from estimators.leave_one_out import LeaveOneOut
 from poisonbench.training import Recipe, train
 data = random_data(200, dtype=torch.float32)
 trace = train(data, Recipe(model="mlp", epochs=8, batch_size=8, checkpoints=1), 0)
-scores = LeaveOneOut(repeats=2).fit(replace(trace, scratch=Path(sys.argv[1])))(random_data(5, seed=1, dtype=torch.float32))
+scorer = LeaveOneOut(repeats=2).fit(replace(trace, scratch=Path(sys.argv[1])))
+scores = scorer(random_data(5, seed=1, dtype=torch.float32))
 torch.save(scores, sys.argv[2])
 """
 

@@ -1,4 +1,7 @@
-"""Certificates by partition: no insertion or deletion within the radius ever moves a label, checked one by one."""
+"""Certificates by partition: nothing within the radius ever moves a label.
+
+Insertions and deletions are checked one by one.
+"""
 
 import itertools
 from dataclasses import replace
@@ -51,7 +54,10 @@ def name(certifier: Certifier) -> str:
 
 
 def nearest_row(train: Dataset, masks: Tensor, test: Dataset) -> Tensor:
-    """A cheap base learner that depends on its own rows alone: the label of the nearest row (class 0 without rows)."""
+    """A cheap base learner that depends on its own rows alone.
+
+    It gives the label of the nearest row, class 0 without rows.
+    """
     distance = torch.cdist(test.x.flatten(1), train.x.flatten(1))
     votes = []
     for mask in masks:
@@ -67,7 +73,10 @@ def striped(n: int, seed: int) -> Dataset:
 
 
 def certified(train: Dataset, test: Dataset, parts: int, d: int | None) -> Certified:
-    """DPA (d None) or finite aggregation of the cheap learner, over the library's own hash, spread and certificate."""
+    """DPA (d None) or finite aggregation of the cheap learner.
+
+    Over the library's own hash, spread and certificate.
+    """
     rows, value = in_order(train)
     if d is None:
         masks = value % parts == torch.arange(parts)[:, None]
@@ -89,7 +98,10 @@ def certified(train: Dataset, test: Dataset, parts: int, d: int | None) -> Certi
 def test_no_insertion_or_deletion_within_the_radius_changes_a_label(
     parts: int, d: int | None, seed: int
 ) -> None:
-    """Every way to delete up to two of the rows, to insert up to two of ten others, and one of each."""
+    """Every way to change the rows twice at most.
+
+    To delete up to two, to insert up to two of ten others, and one of each.
+    """
     train, test, others = (
         striped(n, seed + offset) for n, offset in ((14, 0), (40, 100), (10, 200))
     )
@@ -160,11 +172,13 @@ def test_finite_aggregation_with_d_one_is_deep_partition_aggregation(
 
 
 def test_the_radius_of_a_vote_counted_by_hand() -> None:
-    # 5 votes for class 1, 2 for class 0, which wins a tie: one changed vote leaves 4 to 3, a second 3 to 4
+    # 5 votes for class 1, 2 for class 0, which wins a tie:
+    # one changed vote leaves 4 to 3, a second 3 to 4
     votes = torch.tensor([1, 1, 1, 1, 1, 0, 0])[:, None]
     found = deep_partition_aggregation.certify(votes, 2)
     assert (int(found.labels), int(found.radius)) == (1, 1)
-    # the same votes for class 0 against 1: 3 to 3 would still be class 0, but that takes half a vote
+    # the same votes for class 0 against 1:
+    # 3 to 3 would still be class 0, but that takes half a vote
     found = deep_partition_aggregation.certify(1 - votes, 2)
     assert (int(found.labels), int(found.radius)) == (0, 1)
     assert (

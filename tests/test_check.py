@@ -1,4 +1,7 @@
-"""`poisonbench check`: a verdict a rule, a broken method is refused by the name of the rule that it breaks."""
+"""`poisonbench check`: a verdict per rule.
+
+A broken method is refused by the name of the rule that it breaks.
+"""
 
 import json
 from dataclasses import dataclass, replace

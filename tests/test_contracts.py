@@ -1,4 +1,7 @@
-"""Broken attacks are refused by the name of the rule that they break; names are found, or the nearest one is offered."""
+"""Broken attacks are refused by the name of the rule that they break.
+
+Names are found, or the nearest one is offered.
+"""
 
 import dataclasses
 import random
@@ -47,7 +50,10 @@ def sound(train: Dataset, test: Dataset) -> Poisoned:
 
 @dataclass
 class Broken:
-    """The sound attack, and then `change(poisoned, train, test)`, which alters it in place or returns something else."""
+    """The sound attack, and then `change(poisoned, train, test)`.
+
+    The change alters it in place or returns something else.
+    """
 
     change: Callable[[Poisoned, Dataset, Dataset], object]
     budget: float | None = 0.05
@@ -64,7 +70,10 @@ class Broken:
 def put(
     field: str, make: Callable[[torch.Tensor], torch.Tensor]
 ) -> Callable[..., Poisoned]:
-    """Replaces one tensor of the result: role, origin, wanted, target_origin, or train.x, targets.y and the like."""
+    """Replaces one tensor of the result.
+
+    Role, origin, wanted, target_origin, or train.x, targets.y and the like.
+    """
 
     def change(p: Poisoned, train: Dataset, test: Dataset) -> Poisoned:
         owner, _, name = field.rpartition(".")

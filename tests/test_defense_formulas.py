@@ -1,4 +1,7 @@
-"""Formulas of defenses written out anew in plain loops, and what each of them refuses to work on."""
+"""Formulas of defenses written out anew in plain loops.
+
+Also what each of them refuses to work on.
+"""
 
 import math
 import statistics

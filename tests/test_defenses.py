@@ -1,4 +1,7 @@
-"""Every detector against one contract (a new one is a row), and each against its definition written out in loops."""
+"""Every detector against one contract, and each against its definition in loops.
+
+A new one is a row.
+"""
 
 import math
 import statistics
@@ -56,7 +59,8 @@ class Row:
         sees: it must find the planted points.
         each: a point's score depends on that point (and the trusted ones) alone.
         shift: a constant added to all influences of a point changes nothing.
-        free: of the units of influence: a positive factor on all influences of a point changes nothing.
+        free: of the units of influence: a positive factor on all influences of a point changes
+            nothing.
         images: it works on images, and is shown the example with a trigger.
     """
 
@@ -78,7 +82,8 @@ ROWS = [
     Row(SupportWithoutTheFew(few=POISONED, neighbours=9, layer="penultimate")),
     Row(TailHeaviness(5, standardise="reference")),
     Row(TailHeaviness(5, scope="all", scale="mad", standardise="reference")),
-    # concentration within the label: seen where the few outweigh the class, for which there are known cases below
+    # concentration within the label: seen where the few outweigh the class,
+    # for which there are known cases below
     Row(TopMass(k=5), sees=False, shift=False),
     Row(TopMass("all", 5), shift=False),
     Row(EffectiveCount(), sees=False, shift=False),
@@ -557,7 +562,8 @@ def test_entropy_is_over_the_classes_of_each_superposition_and_not_over_the_supe
     sure, even = torch.tensor([[100.0, 0.0, 0.0, 0.0]]), torch.zeros(1, 4)
     assert float(entropy(sure)) == pytest.approx(0, abs=1e-6)
     assert float(entropy(even)) == pytest.approx(math.log(4))
-    # a point that turns into another class under each overlay is sure each time: no entropy, though the mean of p is even
+    # a point that turns into another class under each overlay is sure each time:
+    # no entropy, though the mean of p is even
     assert float(entropy(100 * torch.eye(4)).mean()) == pytest.approx(0, abs=1e-6)
 
 

@@ -1,4 +1,7 @@
-"""Entry points on what they are not made for: one line that says what is wanted and what was given, before any work."""
+"""Entry points on what they are not made for.
+
+One line that says what is wanted and what was given, before any work.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,7 @@
-"""The contract of every estimator: shapes, signs, invariances, and self-influence as the diagonal. A new one is a row."""
+"""The contract of every estimator; a new one is a row.
+
+Shapes, signs, invariances, and self-influence as the diagonal.
+"""
 
 import pytest
 import torch
@@ -85,7 +88,10 @@ def test_scores_are_m_by_n_deterministic_and_a_test_point_each(
 def test_an_instance_helps_a_test_point_that_is_its_copy(
     estimator: Estimator, trace: Trace
 ):
-    """The sign: positive = helped. On average over instances; a single one may do without its copy."""
+    """The sign: positive = helped, on average over instances.
+
+    A single one may do without its copy.
+    """
     scores = estimator.fit(trace)(trace.train)
     assert float(scores.diag().mean()) > float(scores.mean())
     assert float(scores.diag().mean()) > 0

@@ -1,4 +1,7 @@
-"""Metrics against hand counts and brute force; every undefined case with its reason; damage is listed and never raised."""
+"""Metrics against hand counts and brute force.
+
+Every undefined case with its reason; damage is listed and never raised.
+"""
 
 import json
 import time
@@ -72,7 +75,8 @@ def write_scene(
         "poison/role": np.array(role, np.uint8),
         "poison/origin": np.arange(len(role)),
     }
-    name = f"{config['attack']['name']}-s{config['seed']}-{abs(hash(json.dumps(config))) % 10**8:08d}"
+    number = abs(hash(json.dumps(config))) % 10**8
+    name = f"{config['attack']['name']}-s{config['seed']}-{number:08d}"
     place = folder / "scenes" / name
     log.write(
         place / "scene.h5",
@@ -307,7 +311,8 @@ def test_seeds_that_disagree_widen_the_interval_and_a_single_seed_is_not_resampl
 
 
 def test_resampling_agrees_with_the_variance_of_the_hierarchical_scheme() -> None:
-    # Two scenes with one control at 0: the AUROC of a scene is the share of wins, so a draw is a mean of binomials.
+    # Two scenes with one control at 0: the AUROC of a scene is the share of wins,
+    # so a draw is a mean of binomials.
     rng = np.random.default_rng(3)
     wins = [np.repeat([1.0, -1.0], [8, 2]), np.repeat([1.0, -1.0], [4, 6])]
     low, high = auroc_interval([[(w, np.zeros(1)) for w in wins]], draws=20000)

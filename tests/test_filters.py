@@ -1,4 +1,7 @@
-"""Every filter of training rows against one contract (a new one is a row), and each against its definition."""
+"""Every filter of training rows against one contract, and each against its definition.
+
+A new one is a row.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -34,7 +37,10 @@ from poisonbench.training import Recipe, train
 
 @dataclass(frozen=True)
 class Row:
-    """A filter, and whether it must find the 12 mislabelled rows of the planted example among those of their label."""
+    """A filter, and whether it must find the 12 mislabelled rows of the planted example.
+
+    Among those of their label.
+    """
 
     filter: Filter
     sees: bool = True

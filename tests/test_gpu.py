@@ -1,4 +1,7 @@
-"""What must hold on a CUDA device: every estimator as on the CPU, bit-equal training, and going on when memory runs out."""
+"""What must hold on a CUDA device.
+
+Every estimator as on the CPU, bit-equal training, and going on when memory runs out.
+"""
 
 import pytest
 import torch
@@ -102,7 +105,10 @@ def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_fl
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
 def test_models_trained_together_on_the_device_are_those_trained_one_by_one(model: str):
-    """In float64: products with patches, and grouped convolutions by `vmap`, against one convolution after another."""
+    """In float64: products with patches, and grouped convolutions by `vmap`.
+
+    Both against one convolution after another.
+    """
     data = random_data(24).to("cuda")
     masks = (
         torch.rand((3, 24), generator=torch.Generator().manual_seed(0)).argsort(1) < 16

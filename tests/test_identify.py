@@ -1,4 +1,7 @@
-"""Filters in a grid and their metrics: against scikit-learn and counts by hand, every undefined case with its reason."""
+"""Filters in a grid and their metrics, against scikit-learn and counts by hand.
+
+Every undefined case with its reason.
+"""
 
 from pathlib import Path
 
@@ -42,7 +45,10 @@ def metrics(poison, clean) -> dict[str, float]:
 def write_filter(
     place: Path, scores, name: str = "toy", uses: str = "", estimator: str | None = None
 ) -> Path:
-    """A filter's log for the seven training rows of `write_scene`: two poison, four clean, one cover."""
+    """A filter's log for the seven training rows of `write_scene`.
+
+    Two poison, four clean, one cover.
+    """
     config = {
         "scene": log.read(place / "scene.h5").config,
         "estimator": estimator and {"name": estimator},
@@ -93,7 +99,8 @@ def test_recall_is_its_mean_over_the_orders_of_tied_rows(
 
 
 def test_the_metrics_of_a_case_counted_by_hand() -> None:
-    # high to low: P 9, c 7, P and c tie at 5, c 1: of 2 x 3 pairs 3 + 1.5 are won; of the top two rows one is poison
+    # high to low: P 9, c 7, P and c tie at 5, c 1: of 2 x 3 pairs 3 + 1.5 are won;
+    # of the top two rows one is poison
     found = metrics([9, 5], [7, 5, 1])
     assert found["auroc"] == 4.5 / 6
     assert found["auprc"] == pytest.approx((1 + 2 / 4) / 2)
@@ -101,7 +108,10 @@ def test_the_metrics_of_a_case_counted_by_hand() -> None:
 
 
 def test_resampling_counts_is_resampling_rows() -> None:
-    """Mean and spread of the AUPRC over draws of the counts are those over draws of the rows themselves."""
+    """Mean and spread of the AUPRC over draws of the counts.
+
+    They are those over draws of the rows themselves.
+    """
     rng = np.random.default_rng(0)
     poison, clean = rng.normal(1, 1, 12).round(1), rng.normal(0, 1, 60).round(1)
     fast = FilterScene(Counts.of(poison, clean)).resampled(3000, rng)[1]

@@ -1,4 +1,7 @@
-"""The table of stage kinds, and its kinds `group` and `memorisation`: from a grid to a row of a table."""
+"""The table of stage kinds, and its kinds `group` and `memorisation`.
+
+From a grid to a row of a table.
+"""
 
 from pathlib import Path
 

@@ -385,7 +385,8 @@ from pathlib import Path
 from poisonbench import log
 generator = np.random.default_rng(0)
 for i in itertools.count(int(sys.argv[2])):
-    log.write(Path(sys.argv[1]), "k", config={"i": i}, data={"x": np.full(9, i), "noise": generator.standard_normal(200_000)})
+    data = {"x": np.full(9, i), "noise": generator.standard_normal(200_000)}
+    log.write(Path(sys.argv[1]), "k", config={"i": i}, data=data)
     print(i, flush=True)
 """
 
@@ -417,7 +418,10 @@ def test_a_killed_writer_leaves_a_whole_log_and_sweep_the_rest(tmp_path):
 def leftover(folder):
     """The temporary file of a writer that died in the middle."""
     code = (
-        "import os, sys; from pathlib import Path; from poisonbench import log; os.fsync = lambda _: os._exit(7)\n"
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from poisonbench import log\n"
+        "os.fsync = lambda _: os._exit(7)\n"
         "log.write(Path(sys.argv[1]), 'k', config={}, data={})"
     )
     assert (

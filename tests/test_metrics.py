@@ -1,4 +1,7 @@
-"""Metrics and their intervals from their definitions: pairs, orders and resamples counted one by one."""
+"""Metrics and their intervals from their definitions.
+
+Pairs, orders and resamples are counted one by one.
+"""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Mitigations: what they remove against definitions written out, their stage in a grid, kills, and logs that do not fit."""
+"""Mitigations: what they remove against definitions written out.
+
+Also their stage in a grid, kills, and logs that do not fit.
+"""
 
 import statistics
 import subprocess
@@ -49,7 +52,10 @@ ATTACKED, POISONED = 10, 12
 
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
-    """Three clusters, and a backdoor that works: 12 rows of the second with a trigger bear label 0, as do 10 probe points."""
+    """Three clusters, and a backdoor that works.
+
+    12 rows of the second with a trigger bear label 0, as do 10 probe points.
+    """
     g = generator(0, "backdoor")
     true = torch.cat(
         [torch.arange(3).repeat_interleave(40), torch.ones(POISONED, dtype=torch.int64)]
@@ -80,7 +86,10 @@ def evidence() -> Evidence:
 def means(
     evidence: Evidence, flagged: int = ATTACKED, scores: Tensor | None = None
 ) -> Means:
-    """Real training and a real estimator; the first `flagged` probe points are flagged, all of which are attacked."""
+    """Real training and a real estimator.
+
+    The first `flagged` probe points are flagged, all of which are attacked.
+    """
     trace = evidence.trace
     flags = torch.arange(len(evidence.test)) < flagged
     gas = ESTIMATORS["gas"]()
@@ -173,7 +182,10 @@ def test_target_driven_takes_the_poison_out_and_the_points_leave_the_label(
 def test_a_round_removes_the_rows_of_the_label_above_the_cutoff_and_no_other(
     evidence: Evidence,
 ) -> None:
-    """Written out: mean influence on the flagged points, its median and Qn by sorting all pairs, rows above the cutoff."""
+    """Written out: mean influence on the flagged points, and rows above the cutoff.
+
+    Its median and Qn come from sorting all pairs.
+    """
     done = TargetDriven(1.2, rounds=1)(evidence, means(evidence))
     influence = (
         ESTIMATORS["gas"]()
@@ -303,7 +315,10 @@ def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(
 
 
 def test_a_victim_read_back_gives_the_same_log(tmp_path: Path) -> None:
-    """Its attacked points are not in its files: the attack is run again, and all of them come back."""
+    """Its attacked points are not in its files.
+
+    The attack is run again, and all of them come back.
+    """
     one = grid(FILTER)
     run(one, Place(tmp_path), Options(workers=0))
     before = results(tmp_path)
@@ -352,7 +367,8 @@ def test_a_mitigation_names_whose_verdicts_it_works_on(tmp_path: Path) -> None:
             )
     with pytest.raises(
         ConfigError,
-        match=r"mitigation\[0\].detector: the grid has no \[\[detector\]\] 'randm'; did you mean 'random'",
+        match=r"mitigation\[0\].detector: the grid has no \[\[detector\]\] 'randm'; "
+        "did you mean 'random'",
     ):
         grid({**TARGET, "detector": "randm"})
     with pytest.raises(
@@ -367,9 +383,13 @@ def test_a_mitigation_names_whose_verdicts_it_works_on(tmp_path: Path) -> None:
 def killed_and_whole(
     tmp_path: Path, defense: str, blocks: str, output: str
 ) -> tuple[Path, Path]:
-    """Runs a grid twice: killed once the first restart file is there and run again, and without a break; returns both folders."""
+    """Runs a grid twice, killed and whole; returns both folders.
+
+    One run is killed once the first restart file is there and run again, the other has no break.
+    """
     text = (
-        'dataset = {name = "digits", train = 300, test = 150}\n[recipe]\nmodel = "cnn"\nepochs = 12\n'
+        'dataset = {name = "digits", train = 300, test = 150}\n'
+        '[recipe]\nmodel = "cnn"\nepochs = 12\n'
         "[probe]\nattacked = 10\ncontrols = 20\ncalibration = 20\n"
         f'[[attack]]\nname = "patch"\nbudget = 0.05\n{defense}\n'
     )

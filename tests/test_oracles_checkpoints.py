@@ -1,4 +1,7 @@
-"""TracIn and GAS from their definitions, on runs written by hand whose rates differ at every step."""
+"""TracIn and GAS from their definitions.
+
+On runs written by hand whose rates differ at every step.
+"""
 
 import dataclasses
 

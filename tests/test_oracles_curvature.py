@@ -1,7 +1,8 @@
 """Curvature of models whose layers do not do what their type says, against double backward passes.
 
-A new model is a row of MODELS. Each is held by products of both matrices, and by EK-FAC's blocks, the
-eigenvalues of which sum to the trace of the block whatever the basis: a wrong gradient changes it.
+A new model is a row of MODELS. Each is held by products of both matrices, and by EK-FAC's blocks,
+the eigenvalues of which sum to the trace of the block whatever the basis: a wrong gradient changes
+it.
 """
 
 from collections.abc import Callable

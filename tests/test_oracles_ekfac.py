@@ -1,4 +1,7 @@
-"""EK-FAC against its definition as dense matrices, relative damping, drawn labels, singular factors."""
+"""EK-FAC against its definition as dense matrices.
+
+Also relative damping, drawn labels, singular factors.
+"""
 
 import pytest
 import torch
@@ -21,7 +24,10 @@ from poisonbench.training.trace import Trace
 
 
 class Net(nn.Module):
-    """Two convolutions, one without bias and with a stride, a norm, and a head: 4 blocks and one diagonal."""
+    """Two convolutions, a norm, and a head: 4 blocks and one diagonal.
+
+    One convolution is without bias and with a stride.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +54,10 @@ def net() -> tuple[nn.Module, Dataset]:
 
 
 def places(module: nn.Module, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs (L, i), with a 1 where there is a bias, and output gradients (L, o) of one instance."""
+    """Inputs (L, i) and output gradients (L, o) of one instance.
+
+    The inputs have a 1 where there is a bias.
+    """
     if isinstance(module, nn.Conv2d):
         a = F.unfold(
             a, module.kernel_size, padding=module.padding, stride=module.stride
@@ -62,7 +71,10 @@ def places(module: nn.Module, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 def dense_ekfac(
     model: nn.Module, data: Dataset, shift: float, relative: float
 ) -> Tensor:
-    """The damped matrix (p, p): a loop over instances and classes, by autograd and nothing of ours."""
+    """The damped matrix (p, p), by a loop over instances and classes.
+
+    By autograd and nothing of ours.
+    """
     parameters = dict(model.named_parameters())
     size = sum(p.numel() for p in parameters.values())
     position = {}

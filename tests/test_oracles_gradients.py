@@ -1,4 +1,7 @@
-"""The gradient engine and the estimators on it against brute-force autograd, closed forms and invariances."""
+"""The gradient engine and the estimators on it.
+
+Against brute-force autograd, closed forms and invariances.
+"""
 
 import pytest
 import torch
@@ -21,7 +24,10 @@ from poisonbench.training import Recipe, train
 
 
 def brute_force(model: nn.Module, data: Dataset, form: Form) -> list[list[Tensor]]:
-    """Per instance, the gradients of each layer (weight and bias together), by plain autograd on one instance at a time."""
+    """Per instance, the gradients of each layer (weight and bias together).
+
+    By plain autograd on one instance at a time.
+    """
     modules = [
         m
         for m in model.modules()
@@ -87,7 +93,10 @@ def test_engine_equals_autograd_one_instance_at_a_time(name: str, form: Form):
 
 
 class Zoo(nn.Module):
-    """Layers with and without rules: strides, dilation, groups, 'same' padding, norms, tied and raw parameters."""
+    """Layers with and without rules.
+
+    Strides, dilation, groups, 'same' padding, norms, tied and raw parameters.
+    """
 
     def __init__(self):
         super().__init__()
@@ -239,7 +248,10 @@ def test_weight_gradients_of_convolutions_are_those_of_autograd(
 
 
 class Viewer(nn.Module):
-    """Asks for a view of its maps, as many models from elsewhere do; no view of channels-last maps exists."""
+    """Asks for a view of its maps, as many models from elsewhere do.
+
+    No view of channels-last maps exists.
+    """
 
     def __init__(self):
         super().__init__()
@@ -382,7 +394,10 @@ def test_tracin_at_checkpoints_is_the_weighted_sum_of_brute_force_products():
 
 
 def first_order_error(lr: float) -> tuple[float, float]:
-    """|sum of the scores - loss change| and the loss change, for batch size 1 without momentum and decay."""
+    """|sum of the scores - loss change| and the loss change.
+
+    For batch size 1 without momentum and decay.
+    """
     data, test = random_data(12), random_data(5, seed=3)
     recipe = Recipe(
         model="mlp",
@@ -528,7 +543,10 @@ def test_renormalised_scores_are_blind_to_the_scale_of_every_single_loss(
 
 
 def confident(margin: float, dtype: torch.dtype) -> tuple[nn.Module, Dataset, Dataset]:
-    """A cnn whose head is scaled until the least certain training instance has the given margin at its predicted label."""
+    """A cnn whose head is scaled until the least certain training instance has the margin.
+
+    The margin is that of its predicted label.
+    """
     model = build("cnn", (1, 8, 8), 10, 0).double()
     data, test = random_data(12), random_data(5, seed=6)
     for part in (data, test):

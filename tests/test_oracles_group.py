@@ -1,4 +1,7 @@
-"""Group influence against closed forms and refits, and removal support against removal one by one."""
+"""Group influence against closed forms and refits.
+
+And removal support against removal one by one.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -59,7 +62,10 @@ def moved(order: str, groups: list[list[int]]) -> Tensor:
 def test_the_newton_step_of_ridge_is_the_closed_form_with_the_hat_matrix(
     size: int,
 ) -> None:
-    """theta_-S - theta = -(X^T X + l I)^-1 X_S^T (I - H_SS)^-1 r_S, and the refit without the group."""
+    """theta_-S - theta by the closed form, and the refit without the group.
+
+    It is -(X^T X + l I)^-1 X_S^T (I - H_SS)^-1 r_S.
+    """
     x, r, h, theta = ridge()
     s = list(range(size))
     inverse = torch.linalg.inv(h * len(x))
@@ -103,7 +109,10 @@ def test_a_group_of_one_is_the_influence_function_of_the_row() -> None:
 
 
 def refitted(data: Dataset, groups: Tensor, test: Dataset) -> Tensor:
-    """L(without S) - L(with S) by refitting a logistic regression with the terms of S deleted, (m, s)."""
+    """L(without S) - L(with S), (m, s), by refitting a logistic regression.
+
+    The terms of S are deleted.
+    """
     full = torch.full((len(data),), 1 / len(data), dtype=torch.float64)
     base = losses(refit(data, full), test)
     return torch.stack(
@@ -131,7 +140,10 @@ def test_second_order_beats_first_on_growing_groups_of_a_logistic_regression() -
 
 
 def copies(count: int = 8) -> tuple[Dataset, Dataset]:
-    """A problem with `count` copies of one mislabelled row at its end, and that row as a test point."""
+    """A problem with `count` copies of one mislabelled row at its end.
+
+    The test point is that row.
+    """
     data = problem(60)
     row = Dataset(data.x[:1] * 1.5, (data.y[:1] + 1) % 3, 3)
     return join([data, *[row] * count]), row
@@ -297,7 +309,10 @@ def test_the_rows_needed_counted_by_hand(
 
 
 def test_removal_support_is_the_count_at_which_a_linear_vote_changes_its_mind() -> None:
-    """With exact influences on the margin, taking out the k - 1 most influential rows leaves the label, and k turn it."""
+    """With exact influences on the margin the k most influential rows turn the label.
+
+    Taking out k - 1 of them leaves it.
+    """
     data = problem(50)
     trace = logistic(data)
     test = problem(20, 1)

@@ -1,4 +1,7 @@
-"""HyDRA against autograd through unrolled training, reweighted retraining, influence functions and the vector recursion."""
+"""HyDRA against autograd through unrolled training.
+
+Also reweighted retraining, influence functions and the vector recursion.
+"""
 
 from dataclasses import replace
 
@@ -77,7 +80,10 @@ def run(recipe: Recipe, n: int = 12) -> tuple[Trace, Dataset]:
 def unrolled(
     trace: Trace, weights: Tensor, renormalize: bool = False
 ) -> dict[str, Tensor]:
-    """The parameters that training reaches when the loss of every instance is multiplied by its weight, differentiably."""
+    """The parameters that training reaches, differentiable by the weights of the instances.
+
+    The loss of every instance is multiplied by its weight.
+    """
     recipe, data, model = trace.recipe, trace.train, trace.initial()
     theta = {
         k: v.detach().clone() for k, v in model.named_parameters() if v.requires_grad
@@ -207,7 +213,10 @@ def test_at_the_end_of_full_batch_descent_exact_scores_are_influence_functions()
 def per_instance(
     trace: Trace, theta: dict[str, Tensor], data: Dataset, renormalize: bool
 ) -> Tensor:
-    """Loss gradients (k, p), or margin gradients divided by their norms and turned to the direction of the loss gradients."""
+    """Loss gradients (k, p), or margin gradients divided by their norms.
+
+    The latter are turned to the direction of the loss gradients.
+    """
     model = trace.model()
 
     def loss(theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -226,7 +235,10 @@ def per_instance(
 def forward_recursion(
     trace: Trace, test: Dataset, curved: bool, renormalize: bool
 ) -> Tensor:
-    """One vector h_i = d theta / d w_i and one velocity an instance, stepped along the run as in the paper."""
+    """One vector h_i = d theta / d w_i and one velocity an instance.
+
+    They are stepped along the run as in the paper.
+    """
     recipe, data = trace.recipe, trace.train
     size = sum(p.numel() for p in trace.initial().parameters())
     h, velocity = (torch.zeros(len(data), size, dtype=torch.float64) for _ in range(2))
@@ -352,7 +364,8 @@ def test_a_run_that_cannot_be_repeated_is_refused():
 
 
 def test_a_run_that_amplifies_small_changes_is_reported():
-    # at the saddle of two inner weights near 0 the curvature is negative: descent amplifies every change of the start
+    # at the saddle of two inner weights near 0 the curvature is negative:
+    # descent amplifies every change of the start
     trace, test = run(
         setting(
             model="test_oracles_hydra:Deep",
@@ -372,7 +385,10 @@ def test_a_run_that_amplifies_small_changes_is_reported():
 
 
 def growth_of(trace: Trace, test: Dataset) -> float:
-    """The median over the points of |dL / d theta_0| / |dL / d theta_T|, by autograd through the run."""
+    """The median over the points of |dL / d theta_0| / |dL / d theta_T|.
+
+    By autograd through the run.
+    """
     start = [p.detach().requires_grad_() for p in trace.initial().parameters()]
     names = [name for name, _ in trace.initial().named_parameters()]
     theta = dict(zip(names, start, strict=True))

@@ -1,4 +1,7 @@
-"""Influence functions and the products behind them against retraining, closed forms, autograd and one another."""
+"""Influence functions and the products behind them.
+
+Against retraining, closed forms, autograd and one another.
+"""
 
 import dataclasses
 import warnings
@@ -60,7 +63,10 @@ def problem(n: int, seed: int = 0, d: int = 4, classes: int = 3) -> Dataset:
 
 
 def refit(data: Dataset, weights: Tensor, decay: float = DECAY) -> Tensor:
-    """Minimises sum_i weights_i L_i + (decay/2) |theta|^2 by Newton's method, theta (C, d + 1) with the bias last."""
+    """Minimises sum_i weights_i L_i + (decay/2) |theta|^2 by Newton's method.
+
+    Returns theta (C, d + 1) with the bias last.
+    """
     x = torch.cat([data.x, torch.ones_like(data.x[:, :1])], 1)
     theta = torch.zeros(data.classes * x.shape[1], dtype=torch.float64)
 
@@ -397,7 +403,10 @@ def dense_curvature(model: nn.Module, data: Dataset, kind: str) -> Tensor:
 
 
 class Narrow(nn.Module):
-    """A convolution of every kind of layout, small enough for a matrix: few and many output pixels, a norm, a raw parameter."""
+    """A convolution of every kind of layout, small enough for a matrix.
+
+    Few and many output pixels, a norm, a raw parameter.
+    """
 
     def __init__(self, side: int):
         super().__init__()

@@ -1,4 +1,7 @@
-"""Removal by a refitted head against refits one by one, and removal support where it is known how many rows hold a point up."""
+"""Removal by a refitted head against refits one by one, and removal support.
+
+The latter where it is known how many rows hold a point up.
+"""
 
 from dataclasses import replace
 
@@ -39,7 +42,10 @@ def test() -> Dataset:
 def design(
     trace: Trace, test: Dataset, layer: Layer = "inner"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The head's inputs of the training rows (n, D) and of the test points, and the one-hot labels."""
+    """The head's inputs of the training rows (n, D) and of the test points.
+
+    And the one-hot labels.
+    """
     rows = features_of(trace, layer, trace.train).double()
     points = features_of(trace, layer, test).double()
     size = centred(rows).square().sum(1).mean().sqrt()
@@ -53,7 +59,10 @@ def design(
 def votes_without(
     gone: list[int], trace: Trace, test: Dataset, layer: Layer = "inner"
 ) -> Tensor:
-    """Votes of the head refitted without the terms of some rows, (m, C): the least-squares problem solved anew."""
+    """Votes of the head refitted without the terms of some rows, (m, C).
+
+    The least-squares problem is solved anew.
+    """
     a, t, labels = design(trace, test, layer)
     keep = [i for i in range(len(a)) if i not in gone]
     ridge = (L2 * len(a)) ** 0.5 * torch.eye(a.shape[1], dtype=a.dtype)
@@ -88,7 +97,10 @@ def test_the_newton_step_is_the_head_refitted_without_every_one_of_the_nested_se
 def test_every_order_is_the_displacement_of_the_heads_parameters(
     order, trace: Trace, test: Dataset
 ) -> None:
-    """The detector's sums over nested sets are what `estimators.group` solves for one set and one column of W at a time."""
+    """The detector's sums over nested sets are what `estimators.group` solves for.
+
+    There it is one set and one column of W at a time.
+    """
     case, rows = problem(trace, test)
     a, t, labels = design(trace, test)
     h = a.T @ a + L2 * N * torch.eye(a.shape[1], dtype=a.dtype)
@@ -174,7 +186,10 @@ def test_the_crossing_counted_by_hand(leads: list[float], want: float) -> None:
 
 
 def held_up(copies: int) -> tuple[Evidence, list[int]]:
-    """A point among rows of label 1 but for copies of itself with label 0; the influence is the head's, to first order."""
+    """A point among rows of label 1 but for copies of itself with label 0.
+
+    The influence is the head's, to first order.
+    """
     g = generator(0, "held up")
     y = torch.arange(2).repeat(30)
     x = torch.nn.functional.one_hot(y, 6).double() * 3 + 0.5 * torch.randn(
@@ -194,7 +209,10 @@ def held_up(copies: int) -> tuple[Evidence, list[int]]:
 def test_copies_that_hold_a_point_up_are_counted_by_the_group_and_overcounted_by_the_sum(
     copies: int,
 ) -> None:
-    """Brute force: the smallest number of the copies whose removal turns the head, by refitting it for each number."""
+    """Brute force: the smallest number of the copies whose removal turns the head.
+
+    The head is refitted for each number.
+    """
     evidence, rows = held_up(copies)
     votes = [
         votes_without(rows[:k], evidence.trace, evidence.test, "penultimate")[0]

@@ -1,4 +1,7 @@
-"""Representer points against the decomposition's identity, autograd, sums that must hold at the optimum, and invariances."""
+"""Representer points against the decomposition's identity and autograd.
+
+Also sums that must hold at the optimum, and invariances.
+"""
 
 import pytest
 import torch

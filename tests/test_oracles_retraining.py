@@ -1,4 +1,7 @@
-"""Retraining estimators against closed forms: refitting, the hat matrix, enumeration, games whose values are known."""
+"""Retraining estimators against closed forms.
+
+Refitting, the hat matrix, enumeration, games whose values are known.
+"""
 
 import itertools
 import math
@@ -56,7 +59,10 @@ def converged(n: int, epochs: int = 500) -> Recipe:
 
 
 def refit(data: Dataset, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Minimises sum_i weights_i x cross entropy_i + (decay / 2) |theta|^2 by Newton's method; returns weight and bias."""
+    """Minimises sum_i weights_i x cross entropy_i + (decay / 2) |theta|^2.
+
+    By Newton's method; returns weight and bias.
+    """
     x = torch.cat([data.x, torch.ones_like(data.x[:, :1])], 1)
     theta = torch.zeros(data.classes, x.shape[1], dtype=x.dtype)
 
@@ -116,7 +122,10 @@ def test_leaving_a_group_out_is_refitting_without_it(convention: str):
 
 
 def test_one_full_step_without_an_instance_lacks_its_gradient_and_nothing_else():
-    """theta_1 without i = theta_1 + (lr / n) g_i (convention A), with momentum, decay and any model."""
+    """theta_1 without i = theta_1 + (lr / n) g_i (convention A).
+
+    With momentum, decay and any model.
+    """
     data, test = random_data(12), random_data(3, seed=1)
     recipe = Recipe(
         "mlp",
@@ -162,7 +171,10 @@ def solve(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 def test_differences_of_ridge_predictions_are_those_of_the_hat_matrix():
-    """Cook & Weisberg: theta - theta_-i = H^-1 x_i r_i / (1 - h_i); here the estimator's arithmetic, on models in closed form."""
+    """Cook & Weisberg: theta - theta_-i = H^-1 x_i r_i / (1 - h_i).
+
+    Here the estimator's arithmetic, on models in closed form.
+    """
     x, y, test = ridge(0)
     everything = torch.ones(12, dtype=torch.bool)
     rows = [everything, *(everything & (torch.arange(12) != i) for i in range(12))]
@@ -250,7 +262,10 @@ def test_the_first_repeat_is_the_run_itself_and_every_other_model_has_a_seed_of_
 
 
 def test_what_takes_less_room_is_kept():
-    """60 predictions against 24 + 3 parameters of the linear model, 650 + of the perceptron with its 64 units."""
+    """60 predictions against 24 + 3 parameters of the linear model.
+
+    Or 650 + of the perceptron with its 64 units.
+    """
     for model, whole in (("linear", False), ("mlp", True)):
         trace = train(random_data(20, (8,), 3), Recipe(model, 1, 20, checkpoints=1), 0)
         assert smaller_kept(trace) is (trace.train if whole else None)
@@ -289,7 +304,7 @@ def test_candidates_alone_are_left_out_and_their_scores_stay_the_same():
         LeaveOneOut(candidates=(20,)).fit(trace)
 
 
-def test_leave_one_out_and_influence_functions_agree_on_a_convex_problem_and_cross_conventions_less():
+def test_leave_one_out_and_influence_functions_agree_where_convex_and_cross_conventions_less():
     data, test = blobs(200, 0), blobs(20, 1)
     trace = train(data, converged(200, 300), 0)
     worst = {}
@@ -335,7 +350,10 @@ def worth(n: int, m: int = 2) -> torch.Tensor:
 def test_over_all_subsets_of_a_size_the_score_is_the_mean_effect_of_taking_another_s_place(
     size: int,
 ):
-    """E[F | i in] - E[F | i out] = E[F(S + i) - F(S + j)] over the others j and the S of size - 1 that lack both, enumerated."""
+    """E[F | i in] - E[F | i out], enumerated.
+
+    It is E[F(S + i) - F(S + j)] over the others j and the S of size - 1 that lack both.
+    """
     n, game = 6, partial(curved, worth=worth(6))
     masks = subsets(n, size)
     got, _ = with_and_without(game(masks.double()), masks)
@@ -396,7 +414,10 @@ def test_balanced_subsets_have_their_size_and_hold_everyone_equally_often(
 
 
 def test_balanced_subsets_are_uniform():
-    """Every pair of instances meets as often as in random subsets, and no two subsets are alike or complements."""
+    """Every pair of instances meets as often as in random subsets.
+
+    No two subsets are alike or complements.
+    """
     masks = balanced(400, 20, 10, generator(0, "balanced")).double()
     together = (masks.T @ masks)[~torch.eye(20, dtype=torch.bool)] / 400
     expected, spread = 10 * 9 / (20 * 19), math.sqrt(0.2368 * 0.7632 / 400)
@@ -432,7 +453,10 @@ def test_complementary_pairs_would_double_the_variance_of_an_additive_game():
 def test_standard_errors_cover_the_true_value_as_often_as_they_say(
     sampling: str, game: Callable[..., torch.Tensor]
 ):
-    """Over 400 repetitions: the mean is unbiased (|z| < 4), and 95 % intervals hold the truth in about 95 %."""
+    """Over 400 repetitions the mean is unbiased (|z| < 4).
+
+    The 95 % intervals hold the truth in about 95 %.
+    """
     n, values = 12, partial(game, worth=worth(12) / 2)
     every = subsets(n, 6 if sampling == "fixed" else None)
     truth, _ = with_and_without(values(every.double()), every)

@@ -1,4 +1,7 @@
-"""Shapley, Banzhaf and Beta values against enumeration of all subsets and orders, axioms, and retraining on all subsets."""
+"""Shapley, Banzhaf and Beta values against enumeration of all subsets and orders.
+
+Also axioms, and retraining on all subsets.
+"""
 
 import itertools
 import math
@@ -61,7 +64,10 @@ def random_table(n: int, m: int = 3, seed: int = 0) -> Tensor:
 
 
 def enumerated(table: Tensor, weight: Callable[[int, int], float]) -> Tensor:
-    """The semivalue (m, n) with weight(k, n) for each of the subsets of k others, by summing over all of them."""
+    """The semivalue (m, n) with weight(k, n) for each of the subsets of k others.
+
+    By summing over all of them.
+    """
     n = (len(table) - 1).bit_length()
     out = torch.zeros(table.shape[1], n, dtype=torch.float64)
     for i in range(n):
@@ -404,7 +410,10 @@ def banzhaf_weight(k: int, n: int) -> float:
 
 
 def beta_weight(alpha: float, beta: float) -> Callable[[int, int], float]:
-    """Section 3 of Kwon & Zou for one subset, by the integral of t^k (1 - t)^(n-1-k) under the beta density, in factorials."""
+    """Section 3 of Kwon & Zou for one subset, in factorials.
+
+    The integral of t^k (1 - t)^(n-1-k) under the beta density.
+    """
 
     def weight(k: int, n: int) -> float:
         log = (
@@ -696,7 +705,10 @@ def retrained(
     empty: Tensor,
     players: Tensor | None = None,
 ) -> Tensor:
-    """v of every subset, (2^P, m), one model after another; instance i belongs to player players[i]."""
+    """v of every subset, (2^P, m), one model after another.
+
+    Instance i belongs to player players[i].
+    """
     players = torch.arange(len(trace.train)) if players is None else players
     table = [empty]
     for mask in subsets(int(players.max()) + 1)[1:]:

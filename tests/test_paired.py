@@ -1,4 +1,7 @@
-"""Paired differences of two detectors: hand counts, what pairing buys, and which rows are held against which."""
+"""Paired differences of two detectors.
+
+Hand counts, what pairing buys, and which rows are held against which.
+"""
 
 from pathlib import Path
 

@@ -160,7 +160,10 @@ def test_the_suffix_decides_the_format(
 def records(
     channels: int = 1, won: bool = True
 ) -> tuple[Record, Record, tuple[np.ndarray, np.ndarray]]:
-    """12 training rows, row 0 the most influential; 1, 2, 5 poison, 3 cover. Probe: attacked, two controls, calibration."""
+    """12 training rows, row 0 the most influential; 1, 2, 5 poison, 3 cover.
+
+    Probe: attacked, two controls, calibration.
+    """
     rng = np.random.default_rng(0)
     role = np.zeros(12, np.uint8)
     role[[1, 2, 5]], role[3] = 1, 2

@@ -1,4 +1,7 @@
-"""Methods of installed packages: found by their entry points, hidden by built-in names, and harmless when broken."""
+"""Methods of installed packages are found by their entry points.
+
+They are hidden by built-in names, and harmless when broken.
+"""
 
 import subprocess
 import sys
@@ -63,7 +66,10 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Installs a distribution NAME 1.0 with modules and with entry points of groups, as a wheel would lie on the path."""
+    """Installs a distribution NAME 1.0 with modules and with entry points of groups.
+
+    As a wheel would lie on the path.
+    """
 
     def make(
         name: str, modules: dict[str, str], points: dict[str, dict[str, str]]

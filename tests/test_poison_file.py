@@ -1,4 +1,7 @@
-"""Poison that travels: a file gives back what the attack had returned, bit for bit, to the data set of its origin alone."""
+"""Poison that travels: a file gives back what the attack had returned, bit for bit.
+
+To the data set of its origin alone.
+"""
 
 import dataclasses
 import json
@@ -438,7 +441,10 @@ def call(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Finished scenes: of attacks of the table, one with a recipe among its fields, and of one from outside the tree."""
+    """Finished scenes of attacks of the table.
+
+    One with a recipe among its fields, and one from outside the tree.
+    """
     folder, grid = (
         tmp_path_factory.mktemp("export"),
         parse({**SCENE, "attack": ATTACKS}),

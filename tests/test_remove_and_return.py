@@ -1,4 +1,7 @@
-"""Remove and return on planted backdoors: poison goes, whatever its share; clean rows come back; false alarms cost nothing."""
+"""Remove and return on planted backdoors.
+
+Poison goes, whatever its share; clean rows come back; false alarms cost nothing.
+"""
 
 from dataclasses import replace
 
@@ -22,9 +25,10 @@ ATTACKED, ROWS = 10, 60
 def backdoor(
     *triggers: tuple[int, int, int], poison: int, seed: int = 0
 ) -> tuple[Evidence, Tensor, Tensor]:
-    """Four clusters of 60 rows, and `poison` rows for each trigger (source, label, feature that it sets).
+    """Four clusters of 60 rows, and `poison` rows for each trigger.
 
-    Returns the evidence, which rows are poison, (n,) bool, and which probe points bear a trigger, (m,) bool: 10 for each.
+    A trigger is (source, label, feature that it sets). Returns the evidence, which rows are poison,
+    (n,) bool, and which probe points bear a trigger, (m,) bool: 10 for each.
     """
     g = generator(seed, "backdoor")
 
@@ -125,7 +129,10 @@ def test_too_few_flags_change_nothing_and_cost_nothing(flagged: int) -> None:
 def test_clean_rows_that_influence_names_come_back_and_planted_poison_does_not() -> (
     None
 ):
-    """The trial takes half of label 0, 36 rows of 72: the 12 poison rows and 24 clean ones, which are judged."""
+    """The trial takes half of label 0, 36 rows of 72.
+
+    The 12 poison rows and 24 clean ones, which are judged.
+    """
     evidence, bad, attacked = backdoor(*ONE, poison=12)
     masks: list[Tensor] = []
     real = means(evidence, attacked)
@@ -143,7 +150,10 @@ def test_clean_rows_that_influence_names_come_back_and_planted_poison_does_not()
 def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row() -> (
     None
 ):
-    """Written out: the mean influence on a label's flagged points, sorted, the first part of its rows."""
+    """Written out: the mean influence on a label's flagged points.
+
+    Sorted, the first part of its rows.
+    """
     evidence, _, attacked = backdoor(*TWO, poison=12)
     real = means(evidence, attacked)
     masks: list[Tensor] = []
@@ -197,7 +207,10 @@ def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_the
     runs: list[Trace] = []
 
     def retrain(keep: Tensor) -> Trace:
-        """A trial as it should be; then, as if the rows removed had no part in it, a victim as fooled as the first."""
+        """A trial as it should be, and then one that failed.
+
+        As if the rows removed had no part in it: a victim as fooled as the first.
+        """
         runs.append(
             replace(victim, train=victim.train.take(keep))
             if runs
@@ -212,7 +225,10 @@ def test_a_label_whose_points_come_back_without_the_rows_removed_gets_all_of_the
 
 
 def test_poison_with_true_labels_comes_back() -> None:
-    """What the docstring says of clean-label attacks: the points leave on trial, but the model agrees with the rows' labels."""
+    """What the docstring says of clean-label attacks.
+
+    The points leave on trial, but the model agrees with the rows' labels.
+    """
     evidence, bad, attacked = backdoor((0, 0, 8), poison=30)
     x = evidence.test.x[attacked] + 2 * (
         torch.eye(10)[1] - torch.eye(10)[0]

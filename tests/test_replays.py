@@ -1,4 +1,7 @@
-"""Replays, restarts and bulk training of models of many kinds are the run itself, or are refused by name."""
+"""Replays, restarts and bulk training of models of many kinds.
+
+They are the run itself, or are refused by name.
+"""
 
 import copy
 import random
@@ -124,7 +127,10 @@ def test_models_trained_together_are_those_trained_one_by_one(kind: str):
 
 
 def plain_steps(trace: Trace, weights: Tensor):
-    """PyTorch's own SGD on the run's batches, the loss of each instance times its weight; yields the model before each step."""
+    """PyTorch's own SGD on the run's batches, the loss of each instance times its weight.
+
+    Yields the model before each step.
+    """
     recipe, data = trace.recipe, trace.train
     model = build(recipe.model, data.shape, data.classes, trace.seed).double()
     sgd = torch.optim.SGD(

@@ -1,4 +1,7 @@
-"""Running grids: resume, kills, deaths, locks, and methods that misbehave. Child processes are ours, and bounded in time."""
+"""Running grids: resume, kills, deaths, locks, and methods that misbehave.
+
+Child processes are ours, and bounded in time.
+"""
 
 import os
 import random
@@ -82,7 +85,10 @@ def test_worker_processes_and_order_do_not_change_a_bit(
 def test_a_missing_stage_alone_is_done_again(
     undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path
 ):
-    """From every subset of the files the rest comes out bit-equal, so what a victim read back gives is what it gave fresh."""
+    """From every subset of the files the rest comes out bit-equal.
+
+    So what a victim read back gives is what it gave fresh.
+    """
     folder, want = undisturbed
     for name in (n for n in want if "patch" in n and "trace" not in n):
         for other in want:

@@ -1,4 +1,7 @@
-"""A scene's own steps, against their definitions: the probe, the attacked points it keeps, thresholds, budgets."""
+"""A scene's own steps, against their definitions.
+
+The probe, the attacked points it keeps, thresholds, budgets.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -50,7 +53,10 @@ SPEC = ProbeSpec(attacked=12, controls=30, calibration=40)
 def poisoned_with(
     targets: int, test: Dataset, wanted: int = 1, seed: int = 0
 ) -> Poisoned:
-    """A poisoning of nothing whose attacked points are changed test rows, the last one from elsewhere."""
+    """A poisoning of nothing whose attacked points are changed test rows.
+
+    The last one is from elsewhere.
+    """
     train_set = random_data(20, (2, 3, 3), CLASSES)
     rows = torch.randperm(len(test), generator=generator(seed, "rows"))[:targets]
     x = test.x[rows].clone()
@@ -88,7 +94,8 @@ def drawn(test: Dataset, targets: int = 60, spec: ProbeSpec = SPEC, seed: int = 
 def test_no_clean_point_of_the_probe_is_the_twin_of_an_attacked_one_or_serves_twice(
     test_set: Dataset, seed: int
 ):
-    # all test points are attacked, and those of the probe are so many that chance alone would hit one
+    # all test points are attacked,
+    # and those of the probe are so many that chance alone would hit one
     spec = ProbeSpec(attacked=100, controls=40, calibration=40)
     rows, poisoned, _ = drawn(test_set, len(test_set), spec, seed)
     twins = set(poisoned.target_origin[rows[ATTACKED]].tolist()) - {-1}
@@ -386,7 +393,8 @@ def test_a_threshold_is_the_higher_quantile_and_at_most_the_alarm_rate_exceeds_i
     threshold = alarm_threshold(scores, alarm)
     allowed = [s for s in scores.tolist() if (scores > s).double().mean() <= alarm]
     lowest = min(allowed)
-    # between two scores the quantile takes the higher one, at position (1 - alarm)(n - 1) from below
+    # between two scores the quantile takes the higher one,
+    # at position (1 - alarm)(n - 1) from below
     position = math.ceil(round((1 - alarm) * (n - 1), 9))
     assert threshold == sorted(scores.tolist())[position]
     assert threshold >= lowest
@@ -415,7 +423,10 @@ class Known:
 
 
 def detected(detector: Known, calibration: int, folder: Path) -> log.Record:
-    """The log of a detector on a probe of two attacked points, two controls and calibration points."""
+    """The log of a detector on a probe.
+
+    Two attacked points, two controls and calibration points.
+    """
     group = torch.tensor(
         [ATTACKED] * 2 + [MATCHED, RANDOM] + [CALIBRATION] * calibration
     )

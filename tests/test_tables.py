@@ -1,4 +1,7 @@
-"""Every format parses back, nothing is dropped without a word, and no name from a log can break out of its cell."""
+"""Every format parses back, and nothing is dropped without a word.
+
+No name from a log can break out of its cell.
+"""
 
 import csv
 import io
@@ -33,7 +36,10 @@ FORMS = ("table", "markdown", "latex", "csv", "json")
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
-    """Two budgets of one attack, two seeds, a control without attack; a failure, a damaged file, an infinite hyperparameter."""
+    """Two budgets of one attack, two seeds, a control without attack.
+
+    Also a failure, a damaged file, an infinite hyperparameter.
+    """
     for seed in (0, 1):
         for attack in (
             {"name": "patch", "budget": 0.05},
@@ -239,7 +245,10 @@ def test_latex_escapes_every_special_character_and_no_bracket_follows_a_line_end
     special = "\\ & % $ # _ { } ~ ^ < > |"
     table = Table("T", special, ("a", "b"), [("[x]", special)], 1, (special,))
     text = to_latex(table)
-    want = r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{} \textless{} \textgreater{} \textbar{}"
+    want = (
+        r"\textbackslash{} \& \% \$ \# \_ \{ \} "
+        r"\textasciitilde{} \textasciicircum{} \textless{} \textgreater{} \textbar{}"
+    )
     assert text.count(want) == 3
     assert r"{[}x{]} & " in text
     assert (

@@ -219,7 +219,10 @@ def test_schedules():
 
 
 def test_schedules_in_closed_form():
-    """Twenty steps: the rise of "one-cycle" takes 6, its fall and that of "cosine" are half a wave."""
+    """Twenty steps: the rise of "one-cycle" takes 6.
+
+    Its fall and that of "cosine" are half a wave.
+    """
     up = [0.5 * (t + 1) / 6 for t in range(6)]
     down = [0.5 * (1 + math.cos(math.pi * t / 14)) / 2 for t in range(14)]
     wave = [0.5 * (1 + math.cos(math.pi * t / 20)) / 2 for t in range(20)]

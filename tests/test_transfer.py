@@ -1,4 +1,7 @@
-"""Transfer: a pretrained start, frozen or fine-tuned. The oracle of a frozen model is a linear one on its features."""
+"""Transfer: a pretrained start, frozen or fine-tuned.
+
+The oracle of a frozen model is a linear one on its features.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -54,7 +57,10 @@ def frozen() -> Trace:
 
 @pytest.fixture(scope="module")
 def linear(frozen: Trace) -> Trace:
-    """The same head, trained from the same values (whatever the seed) on the same batches, on the features as instances."""
+    """The same head, trained on the features as instances.
+
+    From the same values (whatever the seed) on the same batches.
+    """
     start = Start(
         {
             k: v

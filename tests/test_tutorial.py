@@ -1,4 +1,7 @@
-"""The tutorial is run as it stands: its files are written, its commands run, and what it shows is what they print."""
+"""The tutorial is run as it stands.
+
+Its files are written, its commands run, and what it shows is what they print.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""An attack outside the tree, named `toy_attack:Invert` in a grid: inverted images of other classes, labelled as the target."""
+"""An attack outside the tree, named `toy_attack:Invert` in a grid.
+
+Inverted images of other classes, labelled as the target.
+"""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,7 @@
-"""Filters and mitigations outside the tree, named `toy_defense:...` in a grid, among them those that misbehave."""
+"""Filters and mitigations outside the tree, named `toy_defense:...` in a grid.
+
+Among them those that misbehave.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

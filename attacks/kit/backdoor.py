@@ -40,8 +40,8 @@ def check_images(data: Dataset, attack: object) -> None:
     if len(data.shape) != 3:
         works = "works on images (channels, height, width)"
         what = f"{type(attack).__name__} {works}, got instances of shape {data.shape}"
-        way_out = "choose an image data set, or an attack that only changes labels, such as label-flip"
-        raise ConfigError([what], way_out)
+        other = "an attack that only changes labels, such as label-flip"
+        raise ConfigError([what], f"choose an image data set, or {other}")
 
 
 def check_classes(target: int | str, source: int | None = None) -> None:

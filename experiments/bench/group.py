@@ -24,7 +24,8 @@ from poisonbench.training import Recipe, train
 from poisonbench.training.trace import Trace
 
 SIZES = (1, 4, 16, 64)
-REPEATS = 5  # pairs of runs a group: of points chosen as won in one run the others have less to lose
+# pairs of runs per group: of points chosen as won in one run the others have less to lose
+REPEATS = 5
 SINGLES = 16  # of the proponents of a point that are also left out one by one
 ESTIMATES: dict[str, tuple[Layers, Order]] = {
     "head, first": ("last", "first"),

@@ -23,7 +23,8 @@ from poisonbench.registry import lookup
 from poisonbench.training import Recipe
 
 OURS = ("poisonbench", "attacks", "estimators", "defenses", "experiments")
-FIRST_VERSION = "0.1.0"  # which configurations do not name: their identities are older than this rule
+# which configurations do not name: their identities are older than this rule
+FIRST_VERSION = "0.1.0"
 
 
 def code_of(thing: object, target: str = "") -> str:

@@ -1,7 +1,8 @@
-"""Plants every fault of the table in a copy of the tree and runs the tests beside it: `python -m tests.faults [WORD]`.
+"""Plants every fault of the table in a copy of the tree and runs the tests beside it.
 
-A fault is killed when its tests fail. First the tests run on the tree as it is: they must pass. Exit code 1 where a fault
-survives that is not declared equivalent. Takes about half an hour on two cores; not part of the test suite.
+Run by `python -m tests.faults [WORD]`. A fault is killed when its tests fail. First the tests run
+on the tree as it is: they must pass. Exit code 1 where a fault survives that is not declared
+equivalent. Takes about half an hour on two cores; not part of the test suite.
 """
 
 import argparse
@@ -104,7 +105,10 @@ def judge_all(faults: list[Fault], workers: int) -> list[Outcome]:
 
 
 def tests_that_fail_without_a_fault(faults: list[Fault]) -> list[str]:
-    """Runs the tests of all faults on the tree as it is; a test that fails already proves nothing."""
+    """Runs the tests of all faults on the tree as it is.
+
+    A test that fails already proves nothing.
+    """
     failing = []
     for tests in sorted({fault.tests for fault in faults}):
         code, said = run_tests(tests, ROOT)
