@@ -336,7 +336,10 @@ def test_absent_or_misshapen_influence_is_refused(row: Row, evidence: Evidence) 
         (lambda: ScaleUp((3.0, 1.0)), "factors must be numbers above 1, got"),
         (lambda: ScaleUp(()), "factors must be numbers above 1, got"),
         (lambda: Strip(0), "overlays must be at least 1, got 0"),
-        (lambda: Strip(mode="blend"), "mode must be one of add, average, got 'blend'"),  # type: ignore[arg-type]
+        (
+            lambda: Strip(mode="blend"),  # type: ignore[arg-type]
+            "mode must be one of add, average, got 'blend'",
+        ),
         (lambda: NormOnly(k=0), "k must be at least 1, got 0"),
         (lambda: NormOnly(scale="iqr"), "scale must be one of"),
     ],

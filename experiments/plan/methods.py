@@ -21,7 +21,8 @@ def is_method(thing: object) -> bool:
     """Whether it is a class whose instances are values: a frozen dataclass."""
     if not (isinstance(thing, type) and is_dataclass(thing)):
         return False
-    parameters: Any = getattr(thing, "__dataclass_params__")  # noqa: B009 - unknown to the type checker
+    # getattr: the attribute is unknown to the type checker
+    parameters: Any = getattr(thing, "__dataclass_params__")  # noqa: B009
     return bool(parameters.frozen)
 
 
