@@ -13,9 +13,8 @@ from poisonbench.seeding import exact_arithmetic
 Shape = tuple[int, ...]
 
 FORM = "a model is features (x -> penultimate features) followed by head (features -> logits)"
-RTOL = (
-    1e-3  # between the outputs of a row alone and beside others: rounding, and no more
-)
+# between the outputs of a row alone and beside others: rounding, and no more
+RTOL = 1e-3
 ATOL = 1e-4
 
 _built: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()

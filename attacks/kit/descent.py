@@ -12,9 +12,8 @@ from poisonbench.notes import attach
 from poisonbench.seeding import derive, exact_arithmetic, generator
 
 Objective = Callable[[Tensor, int], Tensor]  # poison (k, *shape), step -> scalar
-Run = Callable[
-    [int], tuple[Tensor, Tensor]
-]  # restart -> poison, objective before every step
+# restart -> poison, objective before every step
+Run = Callable[[int], tuple[Tensor, Tensor]]
 BLOCK = 256  # rows crafted at a time, where each row is crafted by itself
 
 

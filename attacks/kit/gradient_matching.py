@@ -13,9 +13,8 @@ from poisonbench.objectives import margins
 from poisonbench.seeding import exact_arithmetic, generator
 
 Augmentation = Literal["none", "shift", "shift-flip"]
-Augment = Callable[
-    [Tensor, int], Tensor
-]  # images (k, c, h, w), step -> the same, differentiable
+# images (k, c, h, w), step -> the same, differentiable
+Augment = Callable[[Tensor, int], Tensor]
 WIDEST = 1 / 8  # of an image's side, by which an augmentation moves it at most
 
 

@@ -9,9 +9,8 @@ from torch import Tensor
 from estimators.kit.conjugate_gradients import Product
 
 Order = Literal["first", "second", "newton"]
-Solver = Callable[
-    [Product, Tensor], Tensor
-]  # the rows of (s, p) times the inverse of a product
+# the rows of (s, p) times the inverse of a product
+Solver = Callable[[Product, Tensor], Tensor]
 
 
 def displacement(

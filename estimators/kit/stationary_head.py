@@ -13,9 +13,8 @@ from torch import Tensor
 from estimators.kit.conjugate_gradients import conjugate_gradients
 from poisonbench.objectives import logit_gradient
 
-EXPLICIT = (
-    1500  # entries of the head up to which Newton's equations are solved by Cholesky
-)
+# entries of the head up to which Newton's equations are solved by Cholesky
+EXPLICIT = 1500
 REACHED = 1e-10  # |grad J| / (2 l2) relative to 1 + |W| where Newton stops
 RESIDUAL = 1e-3  # relative, of the conjugate gradients above `EXPLICIT`
 HALVINGS = 30  # of a Newton step

@@ -11,11 +11,8 @@ import numpy as np
 from experiments.evaluation.metrics import Array, Metric, undefined
 from experiments.evaluation.samples import Sample
 
-LEVELS = (
-    0.001,
-    0.01,
-    0.05,
-)  # false-positive rates at which the true-positive rate is read
+# false-positive rates at which the true-positive rate is read
+LEVELS = (0.001, 0.01, 0.05)
 NAMES = ("auroc", "auprc", *(f"tpr_at_{level}" for level in LEVELS))
 
 

@@ -6,10 +6,8 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-MARKS = (
-    "code",
-    "version",
-)  # keys of a configuration that tell what stood behind its names
+# keys of a configuration that tell what stood behind its names
+MARKS = ("code", "version")
 
 
 def configuration(value: Any) -> Any:

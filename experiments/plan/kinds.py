@@ -176,9 +176,8 @@ KINDS = (
 )
 WITH_METHODS = tuple(kind for kind in KINDS if kind.part)
 DONE = tuple(kind for kind in KINDS if kind.do)  # by a cell, once the scene is there
-APPLIED = tuple(
-    kind for kind in DONE if kind is not INFLUENCE
-)  # to every scene, beside estimators
+# to every scene, beside estimators
+APPLIED = tuple(kind for kind in DONE if kind is not INFLUENCE)
 SHOWN = tuple(kind for kind in KINDS if kind.shown)  # as their row says
 
 # what evaluation asks of a log
@@ -186,9 +185,8 @@ STAGES = {kind.name: kind.name for kind in KINDS if kind is not FAILURE} | {
     "failed": "failure"
 }
 PARTS = tuple(kind.part for kind in DONE)  # what a stage's configuration names
-JUDGED = {
-    kind.name: kind.part for kind in DONE
-}  # stages judged by their scene -> what they name
+# stages judged by their scene -> what they name
+JUDGED = {kind.name: kind.part for kind in DONE}
 NEEDED = {kind.name: kind.needed for kind in KINDS if kind.needed}
 VECTORS = {kind.name: kind.vectors for kind in KINDS}
 LENGTHS = {kind.name: kind.length for kind in KINDS if kind.length}

@@ -9,9 +9,8 @@ from experiments.plan.identity import identifier, slug
 from experiments.plan.kind import Kind
 from experiments.plan.spec import Method, Scene
 
-Methods = tuple[
-    tuple[str, Method | None], ...
-]  # part -> method, in the order of the log
+# part -> method, in the order of the log
+Methods = tuple[tuple[str, Method | None], ...]
 
 
 def key(method: Method | None) -> str:

@@ -21,12 +21,8 @@ from poisonbench.seeding import generator
 MOST_BYTES = 32 << 20  # of values that differ from the clean test rows
 MORE = 1000  # points beside those of the probe, where these are more
 
-BITS = {
-    1: torch.int8,
-    2: torch.int16,
-    4: torch.int32,
-    8: torch.int64,
-}  # by bytes of a value
+# by bytes of a value
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,8 @@ from torch import Tensor
 from poisonbench.data.dataset import Dataset
 from poisonbench.errors import DataError
 
-CHANNELS = (
-    1,
-    3,
-    4,
-)  # of images, by which height x width x channels is told from the right order
+# of images, by which height x width x channels is told from the right order
+CHANNELS = (1, 3, 4)
 OVERSHOOT = 0.05  # beyond [0, 1]: what interpolation leaves, not another scale
 
 

@@ -7,9 +7,8 @@ Use: `from poisonbench.log import names`, then `record.data[names.POISON_ROLE]`.
 
 # scene.h5 and poison files: the ground truth, see `poisonbench.poison_file`
 POISON_ROLE = "poison/role"  # (n,) uint8, see `poisonbench.roles`
-POISON_ORIGIN = (
-    "poison/origin"  # (n,) int64, row of the clean training set, -1: a new row
-)
+# (n,) int64, row of the clean training set, -1: a new row
+POISON_ORIGIN = "poison/origin"
 POISON_ROWS = "poison/rows"  # (p,) int64, the rows whose content is stored below
 POISON_X = "poison/x"  # (p, *shape) float, content of those rows
 POISON_Y = "poison/y"  # (p,) int64, labels of those rows
@@ -18,15 +17,12 @@ POISON_Y = "poison/y"  # (p,) int64, labels of those rows
 TARGETS_X = "targets/x"  # (t, *shape) float, as presented
 TARGETS_Y = "targets/y"  # (t,) int64, true labels
 TARGETS_WANTED = "targets/wanted"  # (t,) int64, the labels that the attacker wants
-TARGETS_ORIGIN = (
-    "targets/origin"  # (t,) int64, row of the clean test set, -1: from elsewhere
-)
-TARGETS_KEPT = (
-    "targets/kept"  # (k,) int64, the attacked test points whose content is stored below
-)
-TARGETS_BITS = (
-    "targets/bits"  # (k, *shape) int, exclusive or with the bits of their clean rows
-)
+# (t,) int64, row of the clean test set, -1: from elsewhere
+TARGETS_ORIGIN = "targets/origin"
+# (k,) int64, the attacked test points whose content is stored below
+TARGETS_KEPT = "targets/kept"
+# (k, *shape) int, exclusive or with the bits of their clean rows
+TARGETS_BITS = "targets/bits"
 TARGETS_PREDICTED = "targets/predicted"  # (t,) int64, by the victim
 TARGETS_BEFORE = "targets/before"  # (t,) int64, predicted before a mitigation
 TARGETS_AFTER = "targets/after"  # (t,) int64, predicted after it
@@ -37,21 +33,18 @@ TARGETS_RADIUS = "targets/radius"  # (t,) int64, certified radius, -1: abstains
 PROBE_X = "probe/x"  # (m, *shape) float, as presented
 PROBE_Y = "probe/y"  # (m,) int64, true labels
 PROBE_PREDICTED = "probe/predicted"  # (m,) int64, by the victim
-PROBE_WANTED = (
-    "probe/wanted"  # (m,) int64, the label that the attacker wants, -1: not attacked
-)
-PROBE_ORIGIN = (
-    "probe/origin"  # (m,) int64, row of the clean test set, -1: from elsewhere
-)
+# (m,) int64, the label that the attacker wants, -1: not attacked
+PROBE_WANTED = "probe/wanted"
+# (m,) int64, row of the clean test set, -1: from elsewhere
+PROBE_ORIGIN = "probe/origin"
 PROBE_GROUP = "probe/group"  # (m,) uint8, see `poisonbench.roles`
 PROBE_BEFORE = "probe/before"  # (m,) int64, predicted before a mitigation
 PROBE_AFTER = "probe/after"  # (m,) int64, predicted after it
 
 # scene.h5: the victim
 VICTIM_LOSSES = "victim/losses"  # (e,) float, mean training loss of each epoch
-CLEAN_CORRECT = (
-    "clean/correct"  # () int64, clean test points that the victim predicts rightly
-)
+# () int64, clean test points that the victim predicts rightly
+CLEAN_CORRECT = "clean/correct"
 CLEAN_SIZE = "clean/size"  # () int64, clean test points
 ATTACK = "attack/"  # prefix of what the attack told by `poisonbench.notes.attach`
 
@@ -79,9 +72,8 @@ START_SHA256 = "start/sha256"  # text, digest of its whole state
 
 # influence-*.h5
 INFLUENCE = "influence"  # (m, n) float32, positive: the row helped the prediction
-STANDARD_ERROR = (
-    "standard_error"  # of the shape of INFLUENCE, from estimators that sample
-)
+# of the shape of INFLUENCE, from estimators that sample
+STANDARD_ERROR = "standard_error"
 
 # detect-*.h5 (of the m probe points) and filter-*.h5 (of the n training rows)
 SCORE = "score"  # (m,) or (n,) float64, larger: more suspicious
@@ -93,9 +85,8 @@ RADIUS = "radius"  # (m0,) int64, certified radius, -1: abstains
 TRUTH = "truth"  # (m0,) int64, true label
 
 # mitigate-*.h5
-REMOVED = (
-    "removed"  # (n,) bool, the training rows that the new victim no longer rests on
-)
+# (n,) bool, the training rows that the new victim no longer rests on
+REMOVED = "removed"
 TEST_BEFORE = "test/before"  # (m0,) bool, clean test points predicted rightly before
 TEST_AFTER = "test/after"  # (m0,) bool, and after
 
@@ -104,9 +95,8 @@ GROUP_ROWS = "group/rows"  # (s, n) bool, the rows of each group
 GROUP_SIZE = "group/size"  # (s,) int64
 PAIR_GROUP = "pair/group"  # (q,) int64, in [0, s)
 PAIR_POINT = "pair/point"  # (q,) int64, row of the probe
-EFFECT_RETRAINING = (
-    "effect/retraining"  # (q,) float64, loss without the group less loss with it
-)
+# (q,) float64, loss without the group less loss with it
+EFFECT_RETRAINING = "effect/retraining"
 EFFECT_FIRST = "effect/first"  # (q,) float64, estimated to first order
 EFFECT_SECOND = "effect/second"  # (q,) float64, estimated to second order
 

@@ -1,6 +1,10 @@
-"""A planted fault, and what became of it."""
+"""A planted fault, what became of it, and the table of all."""
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,17 @@ class Fault:
         new = " ".join(self.new.split())
         return f"{self.file}: {old} -> {new}"
 
+    def planted_in(self, text: str) -> str:
+        """Returns the content of the file with the fault in it.
+
+        Raises:
+            ValueError: the text to replace does not occur exactly once.
+        """
+        found = text.count(self.old)
+        if found != 1:
+            raise ValueError(f"the text occurs {found} times, not once: {self.title}")
+        return text.replace(self.old, self.new)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -37,10 +52,19 @@ class Outcome:
         fault: that was planted.
         killed: the tests failed, as they should.
         seconds: how long they took.
-        said: the last line that pytest printed.
+        said: why it survived, or how it was killed.
     """
 
     fault: Fault
     killed: bool
     seconds: float
     said: str
+
+
+def all_faults() -> list[Fault]:
+    """Reads the tables beside this file, one for each package."""
+    faults = []
+    for path in sorted(HERE.glob("*.toml")):
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))["fault"]
+        faults += [Fault(**row) for row in rows]
+    return faults

@@ -16,13 +16,27 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 PLAIN = (
-    bool, int, float, complex, str, bytes, type(None), type,
-    torch.dtype, torch.device, torch.Size, torch.memory_format,
-)  # fmt: skip
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+    torch.memory_format,
+)
 HOOKS = (
-    "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",
-    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
-)  # fmt: skip
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 STANDARD = frozenset(nn.Module().__dict__)  # of every module, and looked at apart
 DEPTH = 6  # of values within values; deeper ones are compared by identity
 

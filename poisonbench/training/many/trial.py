@@ -8,12 +8,10 @@ from poisonbench.seeding import Outside, drawing, exact_arithmetic, generator
 from poisonbench.training.many.stacked import Mapped, States, Way, joined, set_state
 
 PAIR = 2
-MOVED = (
-    0.05  # of the second model's parameters against the first's, which tells them apart
-)
-FLOOR = (
-    100  # epsilons of the largest gradient of all, below which a difference is rounding
-)
+# of the second model's parameters against the first's, which tells them apart
+MOVED = 0.05
+# epsilons of the largest gradient of all, below which a difference is rounding
+FLOOR = 100
 
 # what a model raises that a way cannot run: randomness, changed buffers, control flow by value
 FAILURES = (
