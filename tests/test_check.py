@@ -414,7 +414,7 @@ def test_a_detector_is_looked_at_below_an_auroc_in_which_a_tie_counts_half(
 
 
 @dataclass(frozen=True)
-class Constant:
+class TwoValued:
     """An estimator whose scores are `own` where test point and row are the same, and `other`."""
 
     own: float
@@ -434,7 +434,7 @@ class Constant:
 def test_an_instance_helps_its_own_copy_more_than_nothing_and_than_others(
     own: float, other: float, outcome: str
 ):
-    subject = EstimatorSubject("estimator", "constant", Constant(own, other))
+    subject = EstimatorSubject("estimator", "constant", TwoValued(own, other))
     (verdict,) = judge({"sign": ESTIMATOR["sign"]}, subject)
     assert verdict.outcome == outcome
 

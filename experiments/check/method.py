@@ -66,7 +66,7 @@ def _in_grid(kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     grid = parse({**raw, kind: [{"name": name, **settings}]})
     if kind == "attack":
         return [scene.attack.value for scene in grid.scenes]
-    return [method.value for method in getattr(grid, f"{kind}s")]
+    return [method.value for method in grid.methods(kind)]
 
 
 def _frozen(s: Subject) -> str:
