@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-
 # how many modules were loaded when their objects were last set aside
 _frozen_modules = [0]
 
