@@ -303,6 +303,7 @@ def test_poison_is_spent_on_rows_that_serve_and_cover_rows_keep_their_labels(
         count(attack.cover, 300) if getattr(attack, "cover", 0) else 0
     )
     assert torch.equal(p.train.y[cover], clean.y[cover])
+    assert int(poison.sum()) == count(attack.budget, 300), "cover took rows of poison"
     assert attack.target not in clean.y[cover].tolist()
 
 
@@ -314,6 +315,13 @@ def test_a_trigger_treats_every_row_alike_and_leaves_its_argument_as_it_was(
     whole = attack.trigger(x, 1)
     assert torch.equal(x, small[1].x)
     assert torch.equal(whole, torch.cat([attack.trigger(row, 1) for row in x.split(1)]))
+
+
+def test_the_control_poisons_no_row_and_attacks_no_point(small):
+    p = NoAttack()(*small, QUICK, 0)
+    assert not p.role.any()
+    assert torch.equal(p.train.x, small[0].x)
+    assert len(p.targets) == len(p.wanted) == 0
 
 
 # --- budgets ---

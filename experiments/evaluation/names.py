@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.evaluation.poisoning import achieved
 from experiments.evaluation.rows import Row
+from experiments.plan.identity import short
 
 Config = Mapping[str, Any]
 
@@ -59,17 +60,6 @@ def _varying(configs: Sequence[Config]) -> frozenset[str]:
 def _varies(field: str, configs: Sequence[Config]) -> bool:
     values = {json.dumps(config.get(field), sort_keys=True) for config in configs}
     return len(values) > 1
-
-
-def short(value: object) -> str:
-    """Returns the value of a hyperparameter in few letters."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if not isinstance(value, str):
-        return json.dumps(value)
-    if re.fullmatch("[0-9a-f]{64}", value):
-        return value[:8]  # a sha256
-    return value
 
 
 def scene_config(row: Row) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.plan.identity import marks_of, unmarked
+from experiments.plan.identity import marks_of, short, unmarked
 from poisonbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _words(config: dict[str, Any]) -> str:
     words = [str(config["name"])]
     for key, value in config.items():
         if key != "name":
-            words.append(f"{key}={value}")
+            words.append(f"{key}={short(value)}")
     return " ".join(words)
 
 

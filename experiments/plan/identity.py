@@ -91,3 +91,14 @@ def identifier(label: str, config: object) -> str:
     """Returns a slug of `label`, at most 60 of [a-z0-9-], and 8 hex digits of the configuration."""
     digest = hashlib.sha256(canonical(config).encode()).hexdigest()
     return f"{slug(label)}-{digest[:8]}"
+
+
+def short(value: object) -> str:
+    """Returns the value of a hyperparameter in few letters."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if re.fullmatch("[0-9a-f]{64}", value):
+        return value[:8]  # a sha256
+    return value

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.names import short
 from experiments.evaluation.poisoning import Poisoning
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
+from experiments.plan.identity import short
 
 
 def to_json(summary: Summary) -> str:
