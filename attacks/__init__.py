@@ -1,4 +1,4 @@
-"""Poisoning attacks, one a file.
+"""Poisoning attacks, one per file.
 
 To add one: write `attacks/NAME.py` with a frozen dataclass that satisfies
 `poisonbench.contracts.Attack` (what attacks share lies in `attacks.kit`, which also says what the

@@ -1,4 +1,4 @@
-"""Defenses, one a file; a new one is a file and a line of its table.
+"""Defenses, one per file; a new one is a file and a line of its table.
 
 Detectors judge test points, filters training rows, mitigations train again, certifiers guarantee.
 """

@@ -1,4 +1,4 @@
-"""Influence estimators, one a file; a new one is a file and a line of this table."""
+"""Influence estimators, one per file; a new one is a file and a line of this table."""
 
 from estimators.downsampling import Downsampling
 from estimators.gas import GAS

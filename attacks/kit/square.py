@@ -22,7 +22,7 @@ PLACES: tuple[str, ...] = get_args(Place)
 CORNERS: tuple[Place, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
 SMALL = 16  # pixels along a side, below which squares are smaller by default
 HALF = 2**62  # of the integers of a hash
-BLOCK = 1024  # images hashed at a time: the hash takes eight bytes a pixel
+BLOCK = 1024  # images hashed at a time: the hash takes eight bytes per pixel
 
 
 def default_side(size: int | None, shape: tuple[int, ...]) -> int:

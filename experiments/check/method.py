@@ -49,7 +49,7 @@ def made(kind: str, cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
         methods = _in_grid(kind, name, settings)
         if len(methods) != 1:
             raise ConfigError(
-                [f"--set names {len(methods)} methods: one value a field"]
+                [f"--set names {len(methods)} methods: one value per field"]
             )
         return methods[0]
     try:

@@ -67,7 +67,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _lines(error: Any) -> list[str]:
-    """The faults of a `PoisonbenchError`, one a line, and its hint."""
+    """The faults of a `PoisonbenchError`, one per line, and its hint."""
     faults = getattr(error, "errors", [error.message])
     lines = [f"Error: {fault}" for fault in faults]
     if error.hint:

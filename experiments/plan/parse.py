@@ -34,7 +34,7 @@ def parse(raw: Raw) -> Grid:
     """Turns the content of a grid file into a grid.
 
     Raises:
-        ConfigError: with every fault, each a line: the key's path, what is wrong, the allowed
+        ConfigError: with every fault, one per line: the key's path, what is wrong, the allowed
             values, the nearest name.
     """
     faults = Faults()

@@ -56,7 +56,7 @@ def one_by_one(
     x: Tensor,
     seed: Tensor,
 ) -> tuple[Tensor, Vectors]:
-    """Returns the logits (B, C), and what `by_vmap` does, by one ordinary backward pass a row."""
+    """Returns the logits (B, C), and what `by_vmap` does, by one ordinary backward pass per row."""
     free = {name: constants[name].detach().requires_grad_() for name in names}
     logits = []
     rows = []

@@ -97,7 +97,9 @@ def shapley(
     show_default=True,
     help="cnn: a second a retraining.",
 )
-@click.option("--points", default=10, show_default=True, help="Attacked points a seed.")
+@click.option(
+    "--points", default=10, show_default=True, help="Attacked points per seed."
+)
 @click.option(
     "--budget", default=0.05, show_default=True, help="Poison rows, as a fraction."
 )

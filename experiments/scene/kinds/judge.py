@@ -83,7 +83,7 @@ def alarm_threshold(clean: Tensor, alarm: float) -> float:
     return float(finite.quantile(1 - alarm, interpolation="higher"))
 
 
-def sift(cell: Cell) -> None:
+def score_rows(cell: Cell) -> None:
     """Scores every training row; filter-EST-FIL.h5."""
     verdict = _judge(cell, cell.method("filter"), len(cell.victim.trace.train), "(n,)")
     cell.write({names.SCORE: verdict.scores}, verdict.about, verdict.told)

@@ -45,7 +45,7 @@ def check(
             f"masks must be (K, {n}) bool with K >= 1, got {tuple(masks.shape)} {masks.dtype}"
         )
     if len(seeds) != len(masks):
-        raise ValueError(f"seeds must be one a model, {len(masks)}, got {len(seeds)}")
+        raise ValueError(f"seeds must be one per model, {len(masks)}, got {len(seeds)}")
     check_choice("batches", batches, get_args(Batches))
     check_choice("convention", convention, get_args(Convention))
 
