@@ -218,3 +218,13 @@ def test_the_warning_lies_in_the_log_of_the_scene(tmp_path):
     assert "budget 0.5 of 200 rows pays for 100 rows" in str(
         record.attributes["warnings"]
     )
+
+
+@pytest.mark.parametrize(
+    ("budget", "n", "rows"),
+    [(0.058, 100, 6), (0.052, 100, 5), (0.001, 100, 1), (1.0, 7, 7), (0.5, 120, 60)],
+)
+def test_a_budget_pays_for_the_nearest_whole_number_of_rows_and_one_at_least(
+    budget, n, rows
+):
+    assert count(budget, n) == rows

@@ -327,7 +327,7 @@ def test_finished_blocks_are_found_again_and_another_job_finds_none(
             r"\(K, 30\) bool.*got \(2, 29\)",
         ),
         ({"masks": torch.ones(2, 30)}, "bool.*float32"),
-        ({"seeds": [1]}, "one a model, 2, got 1"),
+        ({"seeds": [1]}, "one per model, 2, got 1"),
         ({"batches": "all"}, "batches must be one of own, full, got 'all'"),
         ({"convention": "C"}, "convention must be one of A, B, got 'C'"),
     ],

@@ -154,7 +154,7 @@ def test_a_broken_attack_gets_exit_code_1_the_rule_and_its_words():
             "budget must lie in (0, 1), got 2.0",
         ),
         (("attack", "patch", "--set", "budget"), "the form is FIELD=VALUE"),
-        (("attack", "patch", "--set", "budget=[0.1, 0.2]"), "one value a field"),
+        (("attack", "patch", "--set", "budget=[0.1, 0.2]"), "one value per field"),
         (
             ("attack", "broken_attacks:Plain", "--set", "x=1"),
             "cannot be made: TypeError",
