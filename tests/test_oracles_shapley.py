@@ -20,6 +20,7 @@ from torch import Tensor
 
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.retraining import with_and_without
+from estimators.shapley import permutations
 from estimators.shapley.nearest_neighbours import knn_shapley
 from estimators.shapley.permutations import contributions, fill
 from estimators.shapley.permutations import levels as cut_levels
@@ -968,3 +969,9 @@ def test_a_field_out_of_its_range_names_the_rule_and_the_value(
     with pytest.raises(ValueError) as caught:
         Shapley(**fields)
     assert message in str(caught.value)
+
+
+def test_a_walk_that_came_within_the_tolerance_stays_there_though_it_leaves_again():
+    table = torch.tensor([0.0, 0.5, 0.95, 0.2, 1.0]).view(1, 5, 1)
+    want = torch.tensor([0.0, 0.5, 1.0, 1.0, 1.0]).view(1, 5, 1)
+    assert torch.equal(permutations._truncated(table, torch.ones(1), 0.1), want)
