@@ -12,6 +12,7 @@ import traceback
 from dataclasses import dataclass, field
 
 import torch
+from tqdm import tqdm
 
 from experiments.plan.kind import named
 from experiments.plan.kinds import kind_named
@@ -116,6 +117,8 @@ def start_worker(parent: int, path: list[str]) -> None:
     It leaves Ctrl-C to its parent, ends with it, and finds the same modules.
     """
     sys.path[:] = path
+    # tqdm's own lock is a semaphore of the system, which a process that is ended would leave there
+    tqdm.set_lock(threading.RLock())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
