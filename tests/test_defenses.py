@@ -805,16 +805,17 @@ def test_foreign_proponents_are_their_definition_in_loops(vectors: Evidence) -> 
     )
 
 
-def test_a_label_with_fewer_rows_than_proponents_gets_no_score(
+def test_a_label_with_fewer_rows_than_proponents_gets_no_score_and_that_is_told(
     vectors: Evidence,
 ) -> None:
-    scores = ForeignProponents(50)(vectors)
-    assert torch.equal(
-        scores.isnan(), vectors.test.y != 0
-    )  # 52 rows bear label 0, 40 each other
-    assert torch.equal(
-        ForeignSupport(50)(vectors).isnan(), torch.ones(40, dtype=torch.bool)
-    )  # no trusted point has one
+    too_many = "k 50 is more than the 40 training rows of label"
+    with pytest.warns(UserWarning, match=too_many):
+        scores = ForeignProponents(50)(vectors)
+    few_rows = vectors.test.y != 0  # 52 rows bear label 0, 40 each other
+    assert torch.equal(scores.isnan(), few_rows)
+    with pytest.warns(UserWarning, match=too_many):
+        support = ForeignSupport(50)(vectors)
+    assert support.isnan().all(), "no trusted point has a score"
 
 
 def test_foreign_support_needs_ten_trusted_points(vectors: Evidence) -> None:

@@ -8,6 +8,7 @@ Needs: influence, and features of the training set.
 Cost: a forward pass over the training set and O(n^2 (d + log n)); no gradient and no training.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,7 +50,8 @@ class ForeignProponents:
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [-2, 2].
 
-        NaN where an influence is not finite or the label has fewer than k training rows.
+        NaN, with a warning, where an influence is not finite or the label has fewer than k
+        training rows.
         """
         influence, sound = sound_influence(evidence)
         train = evidence.trace.train
@@ -66,7 +68,12 @@ class ForeignProponents:
         scores = influence.new_full((m,), torch.nan)
         for label in labels.unique():
             own = train.y == label
-            if int(own.sum()) < self.k:
+            size = int(own.sum())
+            if size < self.k:
+                there = f"the {size} training rows of label {int(label)}"
+                warnings.warn(
+                    f"k {self.k} is more than {there}: no score", stacklevel=2
+                )
                 continue
             points = sound & (labels == label)
             helps = influence[points][:, own]
