@@ -320,11 +320,11 @@ def test_clean_accuracy_and_attack_success_are_counted(tmp_path: Path) -> None:
 # ---- what was poisoned
 
 
-def scene_of(role, origin=None, budget: object = 0.5) -> Record:
+def scene_of(role, origin=None, budget: object = 0.5, **attributes: object) -> Record:
     origin = np.arange(len(role)) if origin is None else np.asarray(origin)
     data = {"poison/role": np.array(role, np.uint8), "poison/origin": origin}
     attack = {"name": "patch", "budget": budget}
-    return Record(Path("scene.h5"), "scene", {"attack": attack}, data, {})
+    return Record(Path("scene.h5"), "scene", {"attack": attack}, data, attributes)
 
 
 def test_poison_is_counted_in_the_roles_and_measured_by_the_clean_rows() -> None:
@@ -333,6 +333,17 @@ def test_poison_is_counted_in_the_roles_and_measured_by_the_clean_rows() -> None
     assert found.share == 0.3
     for no_budget in (None, True, "half"):
         assert Poisoning.of(scene_of([1, 0], budget=no_budget)).asked is None
+
+
+def test_deleted_rows_are_clean_rows_and_the_budget_pays_for_them() -> None:
+    found = Poisoning.of(scene_of([1, 0, 0], [0, 1, 2], budget=0.75, deleted_rows=1))
+    assert found == Poisoning(0.75, 1, 0, 3, clean_rows=4, deleted=1)
+    assert found.share == 0.25
+    assert found.missed, "3 rows were paid for, 2 were spent"
+    met = Poisoning.of(scene_of([1, 0, 0], [0, 1, 2], budget=0.5, deleted_rows=1))
+    assert not met.missed
+    for strange in (-3, "many", 2.5, True):
+        assert Poisoning.of(scene_of([1, 0], deleted_rows=strange)).deleted == 0
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ class Poisoning:
         cover: cover rows, planted with their true label.
         rows: training rows, with the poison.
         clean_rows: training rows before the attack.
+        deleted: of these, rows that the attack left out: the budget pays for them, too.
     """
 
     asked: float | None
@@ -27,19 +28,21 @@ class Poisoning:
     cover: int
     rows: int
     clean_rows: int
+    deleted: int = 0
 
     @classmethod
     def of(cls, scene: Record) -> "Poisoning":
         """Counts the rows in a log of kind "scene"."""
         role = scene.data[names.POISON_ROLE]
-        new = scene.data[names.POISON_ORIGIN] == -1
-        rows = len(role)
+        kept = scene.data[names.POISON_ORIGIN] != -1
+        deleted = _deleted(scene)
         return cls(
             asked=_budget(scene.config["attack"]),
             poison=int(np.sum(role == POISON)),
             cover=int(np.sum(role == COVER)),
-            rows=rows,
-            clean_rows=rows - int(np.sum(new)),
+            rows=len(role),
+            clean_rows=int(np.sum(kept)) + deleted,
+            deleted=deleted,
         )
 
     @property
@@ -55,7 +58,16 @@ class Poisoning:
         if self.asked is None:
             return False
         paid_for = self.asked * self.clean_rows
-        return abs(self.poison - paid_for) >= 1
+        spent = self.poison + self.deleted
+        return abs(spent - paid_for) >= 1
+
+
+def _deleted(scene: Record) -> int:
+    """Clean rows that the attack left out; none where an earlier version did not log them."""
+    value = scene.attributes.get(names.DELETED_ROWS)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return max(0, value)
 
 
 def _budget(attack: Mapping[str, Any]) -> float | None:
