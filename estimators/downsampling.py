@@ -79,7 +79,7 @@ class Downsampling:
             unclear = scores.abs() < 2 * errors
             share = float(unclear.double().mean())
             note("share_below_two_standard_errors", share)
-            return scores.to(trace.train.x.dtype)
+            return scores.to(trace.train.dtype)
 
         return score
 
@@ -89,7 +89,7 @@ class Downsampling:
         ensemble = self._ensemble(trace, smaller_kept(trace))
         values = ensemble.utility(trace.train, self.measure)
         scores, _ = with_and_without(values, ensemble.masks, paired=True)
-        return scores.to(trace.train.x.dtype)
+        return scores.to(trace.train.dtype)
 
     def masks(self, n: int, seed: int) -> Tensor:
         """Returns the subsets (K, n) bool of a training set of n instances, for a trace's seed.

@@ -50,8 +50,8 @@ class GAS:
         check_trace(trace)
         train = trace.train
         if not self.layerwise:
-            return train.x.new_full((len(train),), total_rate(trace))
-        scores = train.x.new_zeros(len(train))
+            return train.zeros(len(train)) + total_rate(trace)
+        scores = train.zeros(len(train))
         for k, checkpoint in enumerate(trace.checkpoints):
             norms = layer_norms(trace.model(k), train, MARGIN)
             live = (norms > 0).sum(0)

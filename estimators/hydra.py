@@ -112,7 +112,7 @@ class HyDRA:
                 "training instance"
             )
         final = trace.model()
-        scores = trace.train.x.new_zeros(len(trace.train))
+        scores = trace.train.zeros(len(trace.train))
         for step, weight in zip(replay(trace), step_weights(trace), strict=True):
             for rows in step.rows.split(SELF):
                 part = trace.train.take(rows)
@@ -151,7 +151,7 @@ def fast_scores(trace: Trace, test: Dataset, renormalize: bool) -> Tensor:
     They are the sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>.
     """
     vectors = directions(trace.model(), test, renormalize)
-    scores = test.x.new_zeros(len(test), len(trace.train))
+    scores = test.zeros(len(test), len(trace.train))
     for step, weight in zip(replay(trace), step_weights(trace), strict=True):
         part = trace.train.take(step.rows)
         dots = products(step.model, part, vectors, renormalize)
@@ -171,7 +171,7 @@ def _in_blocks(
     """
     check_points(trace, test)
     if not len(test):
-        return test.x.new_zeros(0, len(trace.train))
+        return test.zeros(0, len(trace.train))
     trained = [p for p in trace.initial().parameters() if p.requires_grad]
     size = sum(p.numel() for p in trained)
     fit, _ = room(test, copies * size)

@@ -140,7 +140,7 @@ class InfluenceFunctions:
         def scorer(test: Dataset) -> Tensor:
             check_points(trace, test)
             if not len(test):
-                return test.x.new_zeros(0, len(final.train))
+                return test.zeros(0, len(final.train))
             return final.in_blocks(rows, test)
 
         return scorer

@@ -70,7 +70,7 @@ class RepresenterPoint:
             check_points(trace, test)
             kernel = _inputs(model, test.x) @ found.inputs.T
             scores = kernel * shares.T[test.y]
-            return scores.to(test.x.dtype)
+            return scores.to(test.dtype)
 
         return score
 
@@ -83,7 +83,7 @@ class RepresenterPoint:
         shares = self._shares(found)
         own = shares.gather(1, trace.train.y[:, None]).squeeze(1)
         squares = found.inputs.square().sum(1)
-        return (own * squares).to(trace.train.x.dtype)
+        return (own * squares).to(trace.train.dtype)
 
     def decompose(self, trace: Trace) -> Decomposition:
         """Returns the refitted head beside its sum; `error` tells how far the two are apart.

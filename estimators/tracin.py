@@ -122,15 +122,15 @@ class TracIn:
             return self._own_steps(trace)
         train = trace.train
         if self.renormalize:
-            return train.x.new_full((len(train),), total_rate(trace))
-        scores = train.x.new_zeros(len(train))
+            return train.zeros(len(train)) + total_rate(trace)
+        scores = train.zeros(len(train))
         for k, checkpoint in enumerate(trace.checkpoints):
             norms = gradient_norms(trace.model(k), train, self.form)
             scores += checkpoint.lr * norms**2
         return scores
 
     def _own_steps(self, trace: Trace) -> Tensor:
-        scores = trace.train.x.new_zeros(len(trace.train))
+        scores = trace.train.zeros(len(trace.train))
         for step in replay(trace):
             share = step.lr / len(step.rows)
             if self.renormalize:
@@ -144,7 +144,7 @@ class TracIn:
 
 def _every_step(trace: Trace, test: Dataset, form: Form) -> Tensor:
     check_points(trace, test)
-    scores = test.x.new_zeros(len(test), len(trace.train))
+    scores = test.zeros(len(test), len(trace.train))
     for step in replay(trace):
         batch = trace.train.take(step.rows)
         dots = dot_products(step.model, batch, test, form)

@@ -49,7 +49,7 @@ def room(
     """
     if budget is None:
         budget = CUDA if data.x.is_cuda else CPU
-    bytes_each = size * data.x.element_size()
+    bytes_each = size * data.dtype.itemsize
     fit = max(1, budget.memory // bytes_each)
     in_pass = max(SMALLEST, budget.gradients // bytes_each)
     return fit, min(fit, budget.batch, in_pass)
@@ -61,7 +61,7 @@ def batches(
 ) -> list[Dataset]:
     """Returns the instances in order, `size` at a time."""
     parts = zip(data.x.split(size), data.y.split(size), strict=True)
-    return [Dataset(x, y, data.classes) for x, y in parts]
+    return [data.rows(x, y) for x, y in parts]
 
 
 def halving(

@@ -49,7 +49,7 @@ from attacks.kit.rows import draw, poison_in_place
 from attacks.kit.surrogate import surrogate
 from attacks.norm_matched import _Objective
 from attacks.sleeper_agent import _Retraining
-from poisonbench.data import Dataset, subset
+from poisonbench.data import Dataset, Layout, subset
 from poisonbench.models import Classifier, build
 from poisonbench.notes import collecting
 from poisonbench.roles import CLEAN, COVER, POISON
@@ -503,7 +503,7 @@ def test_the_learner_takes_plain_steps_of_sgd_with_momentum_on_drawn_rows(small)
     data = small[0].to(dtype=WIDE)
     recipe = dataclasses.replace(LINEAR, momentum=0.8)
     learner = _Learner(data, recipe, 3)
-    model = build("linear", data.shape, 10, derive(3, "surrogate")).double()
+    model = build("linear", data.layout, derive(3, "surrogate")).double()
     g, speed = generator(3, "batches"), [0.0] * len(list(model.parameters()))
     other = data.x * 0.9
     for _ in range(2):  # momentum stays from one call to the next
@@ -564,7 +564,9 @@ def test_squares_of_a_pattern_are_eight_pixels_wide_or_two_on_small_images(side,
 
 
 def test_misalignment_is_the_mean_of_one_minus_the_cosines():
-    models = [build("mlp", (1, 8, 8), 10, seed).double() for seed in range(2)]
+    models = [
+        build("mlp", Layout((1, 8, 8), 10, "image"), seed).double() for seed in range(2)
+    ]
     data, wish = random_data(5), random_data(4, seed=3)
     goals = [wanted_gradient(model, wish) for model in models]
     want = []

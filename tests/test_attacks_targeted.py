@@ -53,7 +53,7 @@ from experiments.runner.run import Options, run
 from poisonbench import log
 from poisonbench.contracts.attack_rules import craft
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import Dataset, subset
+from poisonbench.data import Dataset, Layout, subset
 from poisonbench.errors import ConfigError
 from poisonbench.gradients.products import dot_products, gradient_norms
 from poisonbench.models import build, predict
@@ -73,7 +73,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def model_of(name: str, seed: int = 0) -> torch.nn.Module:
-    return build(name, (1, 8, 8), 10, seed).double()
+    return build(name, Layout((1, 8, 8), 10, "image"), seed).double()
 
 
 def told(
@@ -246,7 +246,7 @@ def test_confident_models_keep_the_direction_of_the_gradient_in_float32():
         wide.head.weight.mul_(20)
     x = noise(4, 1, 8, 8)
     y = wide(x).argmax(1)
-    narrow = build("linear", (1, 8, 8), 10, 0)
+    narrow = build("linear", Layout((1, 8, 8), 10, "image"), 0)
     narrow.load_state_dict(wide.state_dict())
     a, b = (
         torch.cat([g.flatten() for g in mean_gradient(m, x.to(t), y)])

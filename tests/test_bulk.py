@@ -153,7 +153,7 @@ def test_every_way_gives_the_same_models(
             torch.testing.assert_close(
                 ensemble.state(k)[name], value, rtol=1e-9, atol=1e-10
             )
-    alone = build(model, data.shape, 10, 0).to(data.x)
+    alone = build(model, data.layout, 0).to(data.x)
     alone.load_state_dict(ensemble.state(1))
     torch.testing.assert_close(
         ensemble.logits(data)[1], predict(alone, data.x), rtol=1e-9, atol=1e-10
@@ -167,7 +167,7 @@ def paired_by_hand(
 
     The update rules are written out.
     """
-    model = build(recipe.model, data.shape, data.classes, seed).to(data.x)
+    model = build(recipe.model, data.layout, seed).to(data.x)
     momentum = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     order = batch_order(len(data), recipe, seed)
     for rows, eta in zip(
@@ -235,7 +235,7 @@ def test_an_absent_instance_has_weight_exactly_0(model: str, batches: str):
 def test_a_model_without_instances_is_the_untrained_one(batches: str):
     data, masks = random_data(10), torch.tensor([[True] * 10, [False] * 10])
     ensemble = train_many(data, masks, recipe_of("mlp"), [1, 2], batches=batches)
-    want = build("mlp", data.shape, 10, 2).to(data.x).state_dict()
+    want = build("mlp", data.layout, 2).to(data.x).state_dict()
     assert all(
         torch.equal(value, want[name]) for name, value in ensemble.state(1).items()
     )
@@ -313,7 +313,7 @@ def test_finished_blocks_are_found_again_and_another_job_finds_none(
     assert count(seeds=[*range(8), 9]) == 1
     assert count(data=Dataset(data.x.flip(0), data.y, 10)) == 3
     assert count(batches="full") == 3
-    start = Start(build("mlp", data.shape, 10, 1).to(data.x).state_dict(), "head")
+    start = Start(build("mlp", data.layout, 1).to(data.x).state_dict(), "head")
     assert count(recipe=recipe_of("mlp", start=start)) == 3
     assert count(recipe=recipe_of("mlp", start=replace(start, trained="all"))) == 3
     assert count(data=data.to(dtype=torch.float32)) == 3

@@ -35,7 +35,7 @@ from experiments.cli import main
 from poisonbench.contracts.attack_rules import RULES
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.contracts.values import Evidence, Poisoned
-from poisonbench.data import Dataset, load, subset
+from poisonbench.data import Dataset, Layout, load, subset
 from poisonbench.training.trace import Trace
 
 NO_VICTIM = {name: check for name, check in ATTACK.items() if name != "success"}
@@ -211,9 +211,9 @@ def test_a_victim_that_floors_its_borders_is_warned_of(
 
     from poisonbench.models import MODELS
 
-    def floors(shape: tuple[int, ...], classes: int) -> nn.Module:
+    def floors(layout: Layout) -> nn.Module:
         body = nn.Sequential(nn.MaxPool2d(3), nn.Flatten())
-        head = nn.Linear(4, classes)
+        head = nn.Linear(4, layout.classes)
         model = nn.Sequential()
         model.add_module("features", body)
         model.add_module("head", head)

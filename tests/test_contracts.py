@@ -132,7 +132,7 @@ CASES = [
     ("shape", Broken(put("origin", lambda origin: origin.view(4, 5)))),
     ("shape", Broken(put("wanted", lambda wanted: wanted[:1]))),
     ("shape", Broken(put("target_origin", lambda origin: origin[:0]))),
-    ("shape", Broken(put("train.x", lambda x: x.flatten(1)))),
+    ("shape", Broken(put("train.x", lambda x: x.flatten(2)[..., None]))),
     ("shape", Broken(put("targets.x", lambda x: x[..., :2]))),
     ("dtype", Broken(put("role", torch.Tensor.long))),
     ("dtype", Broken(put("origin", torch.Tensor.int))),

@@ -129,13 +129,13 @@ def changed(tensor: torch.Tensor, row: int, value: float) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("x", "y", "classes", "match"),
     [
-        (torch.zeros(2, 3, dtype=torch.uint8), Y[:2], 2, "floating point.*divide|255"),
-        (torch.zeros(2, 3, dtype=torch.int64), Y[:2], 2, "floating point"),
+        (torch.zeros(2, 3, dtype=torch.uint8), Y[:2], 2, "float32 or float64"),
+        (torch.zeros(2, 3, dtype=torch.int64), Y[:2], 2, "needs a vocabulary"),
         (
             torch.zeros(2, 3, dtype=torch.float16),
             Y[:2],
             2,
-            "float32 or float64, got .*float16",
+            "got .*float16",
         ),
         (torch.zeros(2), Y[:2], 2, "one row per instance"),
         (torch.zeros(2, 3), torch.zeros(2), 2, r"int64.*y\.long\(\)"),

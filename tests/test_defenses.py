@@ -42,6 +42,7 @@ from defenses.kit.scale import MAD_FACTOR, QN_FACTOR
 from defenses.kit.tail_probability import surprise
 from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence
+from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
 from poisonbench.gradients.products import Form, dot_products, gradient_norms
 from poisonbench.models import build, predict
@@ -485,9 +486,9 @@ def test_support_without_the_few_is_its_definition_in_loops(
 def test_inner_features_are_what_enters_the_last_layer_with_parameters() -> None:
     shape = (1, 8, 8)
     for model, width in (("linear", 64), ("mlp", 64), ("cnn", 128), ("resnet9", 512)):
-        encode = encoder(build(model, shape, 10, 0), "inner")
+        encode = encoder(build(model, Layout(shape, 10, "image"), 0), "inner")
         assert encode(torch.zeros(2, *shape)).flatten(1).shape == (2, width)
-    net = build("mlp", shape, 10, 0)
+    net = build("mlp", Layout(shape, 10, "image"), 0)
     features = net.features
     assert isinstance(features, nn.Sequential)
     x = torch.rand(2, *shape, generator=generator(0, "x"))

@@ -15,7 +15,7 @@ from torch import nn
 from estimators.group import GroupInfluence, retrained
 from estimators.hydra import HyDRA
 from poisonbench.contracts.protocols import Estimator
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.models import build
 from poisonbench.training import Recipe, replay, train, train_many
 from poisonbench.training.trace import Trace
@@ -33,7 +33,7 @@ def trace() -> Trace:
 
 NO_TRACES = [
     nn.Linear(6, 3),
-    build("mlp", (6,), 3, 0),
+    build("mlp", Layout((6,), 3, "vector"), 0),
     DATA,
     RECIPE,
     None,
@@ -72,12 +72,12 @@ NO_POINTS = [
     (
         random_data(3, (5,), 3),
         ValueError,
-        r"shape \(6,\) in 3 classes.*got shape \(5,\)",
+        r"shape \(6,\) in 3 classes.*got .*shape \(5,\)",
     ),
     (
         random_data(3, (6,), 4),
         ValueError,
-        r"in 3 classes.*got shape \(6,\) in 4 classes",
+        r"in 3 classes.*got .*shape \(6,\) in 4 classes",
     ),
 ]
 
@@ -111,7 +111,7 @@ RUNS: list[tuple[Callable[[], object], type[Exception], str]] = [
         "recipe must be a .*Recipe, got str 'mlp'",
     ),
     (
-        lambda: train(DATA, build("mlp", (6,), 3, 0), 0),
+        lambda: train(DATA, build("mlp", Layout((6,), 3, "vector"), 0), 0),
         TypeError,
         "recipe must .* Classifier",
     ),

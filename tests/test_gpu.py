@@ -16,7 +16,7 @@ from estimators.representer_point import RepresenterPoint
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from poisonbench.contracts.protocols import Estimator
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.gradients.products import Form, dot_products
 from poisonbench.memory import Budget
 from poisonbench.models import build
@@ -137,7 +137,7 @@ def test_training_is_bit_equal_and_replays_on_the_device(model: str):
 
 
 def test_when_memory_runs_out_blocks_are_halved_and_the_result_is_the_same():
-    model = build("resnet9", (3, 32, 32), 10, 0).cuda()
+    model = build("resnet9", Layout((3, 32, 32), 10, "image"), 0).cuda()
     train_set, test = (
         random_data(n, (3, 32, 32), dtype=torch.float32).to("cuda") for n in (512, 64)
     )

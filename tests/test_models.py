@@ -5,8 +5,10 @@ import torch
 from conftest import random_data
 from torch import nn
 
+from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
-from poisonbench.models import MODELS, GlobalMean, Normalize, Residual, build
+from poisonbench.models import MODELS, build
+from poisonbench.models.pictures import GlobalMean, Normalize, Residual
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 9)]
 
@@ -14,7 +16,7 @@ SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 9)]
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
-    model = build(name, shape, 5, 0)
+    model = build(name, Layout(shape, 5, "image"), 0)
     x = torch.rand(
         (24, *shape), generator=torch.Generator().manual_seed(0), requires_grad=True
     )
@@ -26,14 +28,20 @@ def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_logits_are_the_head_of_the_features(name: str):
-    model, x = build(name, (1, 8, 8), 10, 0), random_data(3, dtype=torch.float32).x
+    model, x = (
+        build(name, Layout((1, 8, 8), 10, "image"), 0),
+        random_data(3, dtype=torch.float32).x,
+    )
     assert model.features(x).dim() == 2
     assert torch.equal(model(x), model.head(model.features(x)))
 
 
 def test_equal_seeds_give_equal_parameters_and_the_global_generator_is_left_alone():
     before = torch.random.get_rng_state()
-    a, b, c = (build("cnn", (1, 8, 8), 10, seed).state_dict() for seed in (1, 1, 2))
+    a, b, c = (
+        build("cnn", Layout((1, 8, 8), 10, "image"), seed).state_dict()
+        for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not torch.equal(a["head.weight"], c["head.weight"])
@@ -41,7 +49,7 @@ def test_equal_seeds_give_equal_parameters_and_the_global_generator_is_left_alon
 
 def test_no_group_or_batch_statistics_of_the_training_set():
     for name in MODELS:
-        assert not list(build(name, (3, 32, 32), 10, 0).buffers())
+        assert not list(build(name, Layout((3, 32, 32), 10, "image"), 0).buffers())
 
 
 def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -72,13 +80,16 @@ class Skewed(nn.Module):
 )
 def test_what_is_no_model_is_refused_with_the_reason(name: str, match: str):
     with pytest.raises(ConfigError, match=match):
-        build(name, (1, 8, 8), 10, 0)
+        build(name, Layout((1, 8, 8), 10, "image"), 0)
 
 
 def test_image_models_refuse_vectors():
     with pytest.raises(ConfigError, match="works on images"):
-        build("cnn", (12,), 10, 0)
-    assert build("mlp", (12,), 10, 0)(torch.zeros(2, 12)).shape == (2, 10)
+        build("cnn", Layout((12,), 10, "vector"), 0)
+    assert build("mlp", Layout((12,), 10, "vector"), 0)(torch.zeros(2, 12)).shape == (
+        2,
+        10,
+    )
 
 
 def test_pixels_are_mapped_to_two_on_either_side_of_zero():
@@ -117,11 +128,14 @@ def test_a_residual_block_adds_what_it_computes_and_the_mean_is_over_the_pixels(
     ],
 )
 def test_a_model_has_the_layers_that_it_names(name: str, sizes: list[tuple[int, ...]]):
-    assert [tuple(p.shape) for p in build(name, (1, 8, 8), 10, 0).parameters()] == sizes
+    assert [
+        tuple(p.shape)
+        for p in build(name, Layout((1, 8, 8), 10, "image"), 0).parameters()
+    ] == sizes
 
 
 def test_resnet9_has_eight_convolutions_a_head_and_groups_of_sixteen_channels():
-    model = build("resnet9", (3, 32, 32), 10, 0)
+    model = build("resnet9", Layout((3, 32, 32), 10, "image"), 0)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in model.modules() if isinstance(m, nn.GroupNorm)]
     assert [m.out_channels for m in convolutions] == [

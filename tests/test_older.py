@@ -54,9 +54,10 @@ class Judge:
 
 
 def model(shape, classes):
-    from poisonbench.models import linear
+    from poisonbench.data import Layout
+    from poisonbench.models.pictures import linear
 
-    return linear(shape, classes)
+    return linear(Layout(shape, classes, "image"))
 
 
 def data(root, download):

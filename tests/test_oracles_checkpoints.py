@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from estimators.gas import GAS
 from estimators.tracin import TracIn
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.training import Recipe, train
@@ -32,7 +32,7 @@ def run() -> Trace:
     trace = train(random_data(11, SHAPE, CLASSES), recipe, 0)
     checkpoints = []
     for k, rate in enumerate(RATES):
-        model = build("mlp", SHAPE, CLASSES, 50 + k).double()
+        model = build("mlp", Layout(SHAPE, CLASSES, "image"), 50 + k).double()
         checkpoints.append(Checkpoint(k + 1, rate, model.state_dict()))
     return dataclasses.replace(trace, checkpoints=tuple(checkpoints))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from estimators.influence_functions import InfluenceFunctions
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.gradients.backprop import gradient_vectors
 from poisonbench.gradients.curvature import ekfac, flatten, unflatten
 from poisonbench.gradients.curvature.kronecker import eigenvectors
@@ -210,7 +210,9 @@ def test_the_estimator_damps_as_its_fields_say(
     fields: dict[str, float], shift: float, relative: float
 ):
     data, test = random_data(20, (6,), 3), random_data(4, (6,), 3, seed=1)
-    trace = trace_of(build("mlp", (6,), 3, 0).double(), data, "mlp", decay=0.03)
+    trace = trace_of(
+        build("mlp", Layout((6,), 3, "vector"), 0).double(), data, "mlp", decay=0.03
+    )
     got = InfluenceFunctions("ekfac", **fields).fit(trace)(test)
     want = estimator_scores(trace, test, shift, relative)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-15)
@@ -308,7 +310,9 @@ def test_gradients_that_are_not_finite_are_refused():
 
 def test_ekfac_is_exact_for_one_instance_and_a_linear_layer():
     data, test = random_data(1, (5,), 4), random_data(6, (5,), 4, seed=1)
-    trace = trace_of(build("linear", (5,), 4, 0).double(), data, "linear")
+    trace = trace_of(
+        build("linear", Layout((5,), 4, "vector"), 0).double(), data, "linear"
+    )
     want = InfluenceFunctions("explicit", damping=0.01).fit(trace)(test)
     got = InfluenceFunctions("ekfac", damping=0.01).fit(trace)(test)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-13)

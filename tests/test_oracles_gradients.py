@@ -13,7 +13,7 @@ from estimators.gas import GAS
 from estimators.kit.checkpoints import checkpoint_sum
 from estimators.tracin import TracIn
 from poisonbench.convolution import GATHERED, in_gradient_order, weight_gradient
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.gradients import gradient_vectors, plan
 from poisonbench.gradients.forms import Ghost
 from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
@@ -83,7 +83,7 @@ FORMS = [
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet9"])
 def test_engine_equals_autograd_one_instance_at_a_time(name: str, form: Form):
     train_set, test = random_data(4, seed=1), random_data(3, seed=2)
-    model = build(name, (1, 8, 8), 10, 0).double()
+    model = build(name, Layout((1, 8, 8), 10, "image"), 0).double()
     torch.testing.assert_close(
         dot_products(model, train_set, test, form),
         expected(model, train_set, test, form),
@@ -164,7 +164,7 @@ def test_engine_equals_autograd_on_large_images():
         random_data(3, (3, 28, 24), seed=1),
         random_data(2, (3, 28, 24), seed=2),
     )
-    model = build("cnn", (3, 28, 24), 10, 0).double()
+    model = build("cnn", Layout((3, 28, 24), 10, "image"), 0).double()
     for form in (Form(), Form("margin", "all")):
         torch.testing.assert_close(
             dot_products(model, train_set, test, form),
@@ -180,7 +180,7 @@ def test_projecting_on_the_test_gradients_gives_the_dot_products(
     objective: str, large: bool
 ):
     model, shape, classes = (
-        (build("cnn", (1, 28, 24), 10, 0).double(), (1, 28, 24), 10)
+        (build("cnn", Layout((1, 28, 24), 10, "image"), 0).double(), (1, 28, 24), 10)
         if large
         else (zoo(), (3, 9, 13), 7)
     )
@@ -265,7 +265,9 @@ class Viewer(nn.Module):
 def test_a_model_that_needs_the_plain_layout_gets_it():
     model, x = Viewer().double().eval(), random_data(3, (3, 28, 24), 5, seed=1)
     assert not plan(model, "all", x.x).pixelwise
-    assert plan(build("cnn", (3, 28, 24), 5, 0).double(), "all", x.x).pixelwise
+    assert plan(
+        build("cnn", Layout((3, 28, 24), 5, "image"), 0).double(), "all", x.x
+    ).pixelwise
     torch.testing.assert_close(
         dot_products(model, x, x), expected(model, x, x, Form()), rtol=1e-10, atol=1e-10
     )
@@ -283,7 +285,7 @@ def test_engine_leaves_the_model_as_it_was():
 
 def test_frozen_parameters_are_left_out():
     model, train_set, test = (
-        build("cnn", (1, 8, 8), 10, 0).double(),
+        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
         random_data(4, seed=1),
         random_data(3, seed=2),
     )
@@ -307,7 +309,7 @@ def test_blocks_do_not_change_the_result(name: str, budget: Budget):
     train_set, test, model = (
         random_data(8, seed=1),
         random_data(5, seed=2),
-        build(name, (1, 8, 8), 10, 0).double(),
+        build(name, Layout((1, 8, 8), 10, "image"), 0).double(),
     )
     whole = dot_products(model, train_set, test, Form("margin", "all"))
     torch.testing.assert_close(
@@ -336,14 +338,17 @@ def test_out_of_memory_halves_the_block_and_goes_on():
 def test_training_mode_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"):
         dot_products(
-            build("cnn", (1, 8, 8), 10, 0).double().train(),
+            build("cnn", Layout((1, 8, 8), 10, "image"), 0).double().train(),
             random_data(2),
             random_data(2),
         )
 
 
 def test_gradient_norms_are_the_diagonal():
-    data, model = random_data(6), build("cnn", (1, 8, 8), 10, 0).double()
+    data, model = (
+        random_data(6),
+        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
+    )
     for form in (Form(), Form("margin"), Form(layers="last")):
         torch.testing.assert_close(
             gradient_norms(model, data, form) ** 2,
@@ -520,7 +525,7 @@ def test_renormalised_scores_are_blind_to_the_scale_of_every_single_loss(
     data, test, model = (
         random_data(10),
         random_data(4, seed=6),
-        build("cnn", (1, 8, 8), 10, 0).double(),
+        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
     )
     constants = (
         torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -547,7 +552,7 @@ def confident(margin: float, dtype: torch.dtype) -> tuple[nn.Module, Dataset, Da
 
     The margin is that of its predicted label.
     """
-    model = build("cnn", (1, 8, 8), 10, 0).double()
+    model = build("cnn", Layout((1, 8, 8), 10, "image"), 0).double()
     data, test = random_data(12), random_data(5, seed=6)
     for part in (data, test):
         part.y.copy_(model(part.x).argmax(1))
@@ -583,7 +588,7 @@ def test_gas_equals_the_loss_form_in_float64_at_moderate_margins():
 @pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e12, 1e30])
 def test_renormalised_scores_survive_tiny_and_huge_gradients_in_float32(factor: float):
     model, data, test = (
-        build("linear", (9,), 4, 0),
+        build("linear", Layout((9,), 4, "vector"), 0),
         random_data(6, (9,), 4),
         random_data(3, (9,), 4, seed=2),
     )
@@ -601,7 +606,10 @@ def test_renormalised_scores_survive_tiny_and_huge_gradients_in_float32(factor: 
 
 
 def test_empty_sides_give_empty_products():
-    model, data = build("cnn", (1, 8, 8), 10, 0).double(), random_data(3)
+    model, data = (
+        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
+        random_data(3),
+    )
     assert dot_products(
         model, data, data.take(torch.tensor([], dtype=torch.int64))
     ).shape == (0, 3)

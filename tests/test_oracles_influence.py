@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.conjugate_gradients import conjugate_gradients
 from estimators.kit.solvers import cholesky, largest_eigenvalue, richardson
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.gradients import gradient_vectors
 from poisonbench.gradients.curvature import (
     ekfac,
@@ -95,7 +95,7 @@ def losses(theta: Tensor, data: Dataset) -> Tensor:
 
 def logistic(data: Dataset, decay: float = DECAY) -> Trace:
     """The regularised logistic regression at its optimum."""
-    model = build("linear", data.shape, data.classes, 0).double()
+    model = build("linear", data.layout, 0).double()
     theta = refit(
         data, torch.full((len(data),), 1 / len(data), dtype=torch.float64), decay
     )
@@ -356,7 +356,9 @@ def test_a_diverging_recursion_gives_nan_and_a_warning():
 
 def test_negative_curvature_is_said_and_never_used():
     data, test = random_data(20, (6,), 4), random_data(3, (6,), 4, seed=1)
-    trace = trace_of(build("mlp", (6,), 4, 0).double(), data, "mlp", decay=0.0)
+    trace = trace_of(
+        build("mlp", Layout((6,), 4, "vector"), 0).double(), data, "mlp", decay=0.0
+    )
     with pytest.warns(
         RuntimeWarning, match="cg met non-positive curvature at 3 of 3 points"
     ):
@@ -370,7 +372,11 @@ def test_an_explicit_matrix_of_too_many_parameters_is_refused():
     data = random_data(2)
     with pytest.raises(ValueError, match="at most 16384 parameters, got"):
         InfluenceFunctions("explicit").fit(
-            trace_of(build("resnet9", (1, 8, 8), 10, 0).double(), data, "resnet9")
+            trace_of(
+                build("resnet9", Layout((1, 8, 8), 10, "image"), 0).double(),
+                data,
+                "resnet9",
+            )
         )
 
 
@@ -438,7 +444,7 @@ def small(name: str) -> tuple[nn.Module, Dataset]:
         if name.startswith("narrow"):
             side = int(name[6:])
             return Narrow(side).double().eval(), random_data(9, (1, side, side), 3)
-    return build(name, (5,), 3, 0).double(), random_data(
+    return build(name, Layout((5,), 3, "vector"), 0).double(), random_data(
         70, (5,), 3
     )  # more than a batch
 
@@ -467,7 +473,11 @@ def test_products_equal_the_matrices_of_autograd(name: str, kind: str):
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet9", "zoo"])
 def test_products_of_large_models_equal_double_backward(name: str, kind: str):
-    model = zoo() if name == "zoo" else build(name, (1, 8, 8), 10, 0).double()
+    model = (
+        zoo()
+        if name == "zoo"
+        else build(name, Layout((1, 8, 8), 10, "image"), 0).double()
+    )
     data = random_data(3, (3, 9, 13), 7) if name == "zoo" else random_data(3)
     names = dict(model.named_parameters())
     g = torch.Generator().manual_seed(1)
@@ -605,10 +615,12 @@ def test_every_solver_works_in_float32(name: str, solver: str):
     data, test = (
         random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (6, 2)
     )
-    trace = trace_of(build(name, (1, 8, 8), 3, 0), data, name)
+    trace = trace_of(build(name, Layout((1, 8, 8), 3, "image"), 0), data, name)
     wide = dataclasses.replace(
         trace_of(
-            build(name, (1, 8, 8), 3, 0).double(), data.to(dtype=torch.float64), name
+            build(name, Layout((1, 8, 8), 3, "image"), 0).double(),
+            data.to(dtype=torch.float64),
+            name,
         )
     )
     estimator = InfluenceFunctions(solver, damping=1.0, samples=0, tolerance=1e-4)
@@ -626,7 +638,9 @@ def test_the_largest_model_works_in_float32():
     data, test = (
         random_data(k, (1, 8, 8), 3, seed=k, dtype=torch.float32) for k in (3, 2)
     )
-    trace = trace_of(build("resnet9", (1, 8, 8), 3, 0), data, "resnet9")
+    trace = trace_of(
+        build("resnet9", Layout((1, 8, 8), 3, "image"), 0), data, "resnet9"
+    )
     scores = InfluenceFunctions(damping=1.0, tolerance=1e-2).fit(trace)(test)
     assert scores.shape == (2, 3)
     assert bool(scores.isfinite().all())
@@ -634,7 +648,7 @@ def test_the_largest_model_works_in_float32():
 
 def test_confident_points_of_vanishing_loss_keep_their_scores_in_float32():
     data, test = random_data(20, (6,), 3), random_data(4, (6,), 3, seed=1)
-    model = build("linear", (6,), 3, 0).double()
+    model = build("linear", Layout((6,), 3, "vector"), 0).double()
     with torch.no_grad():
         model.head.weight *= 300
     for part in (data, test):

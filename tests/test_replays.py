@@ -21,7 +21,7 @@ from estimators.downsampling import Downsampling
 from estimators.hydra import HyDRA
 from estimators.leave_one_out import LeaveOneOut
 from estimators.tracin import TracIn
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.errors import ConfigError, ModelError, ReplayError
 from poisonbench.functional import call, places, whole_state
 from poisonbench.gradients.products import dot_products
@@ -132,7 +132,7 @@ def plain_steps(trace: Trace, weights: Tensor):
     Yields the model before each step.
     """
     recipe, data = trace.recipe, trace.train
-    model = build(recipe.model, data.shape, data.classes, trace.seed).double()
+    model = build(recipe.model, data.layout, trace.seed).double()
     sgd = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
         lr=1.0,
@@ -434,7 +434,7 @@ def test_a_model_whose_runs_or_points_are_not_its_own_is_refused_by_name(
     make, match: str
 ):
     if make in (kept_between_calls, kept_features):
-        build(recipe_of(make).model, SHAPE, 3, 1)
+        build(recipe_of(make).model, Layout(SHAPE, 3, "image"), 1)
     with pytest.raises(ConfigError, match=match):
         train(TRAIN, recipe_of(make), 0)
 
@@ -495,7 +495,7 @@ def test_batch_norm_and_leave_one_out_with_three_rows_in_the_last_batch_is_plain
     trace = train(data, recipe_of("batch_norm"), 0)
     got = LeaveOneOut(repeats=1, candidates=(4,)).fit(trace)(TEST)
     order = batch_order(23, trace.recipe, 0)
-    model = build(trace.recipe.model, SHAPE, 3, 0).double()
+    model = build(trace.recipe.model, Layout(SHAPE, 3, "image"), 0).double()
     sgd = torch.optim.SGD(model.parameters(), lr=1, momentum=0.9, weight_decay=5e-4)
     for rows, rate in zip(order, trace.lr.tolist(), strict=True):
         rows = rows[(rows >= 0) & (rows != 4)]
@@ -617,7 +617,8 @@ def test_a_call_with_other_values_is_the_model_that_holds_them_and_leaves_the_fi
     kind: str,
 ):
     one, other = (
-        build(f"kinds_of_models:{kind}", SHAPE, 3, seed).double() for seed in (0, 1)
+        build(f"kinds_of_models:{kind}", Layout(SHAPE, 3, "image"), seed).double()
+        for seed in (0, 1)
     )
     before = dict(one.named_parameters(remove_duplicate=False))
     got = call(one, whole_state(other), TEST.x)
@@ -628,9 +629,9 @@ def test_a_call_with_other_values_is_the_model_that_holds_them_and_leaves_the_fi
 
 
 def test_places_name_a_module_once_and_a_tied_parameter_twice():
-    shared = build("kinds_of_models:shared_module", SHAPE, 3, 0)
+    shared = build("kinds_of_models:shared_module", Layout(SHAPE, 3, "image"), 0)
     assert places(shared)["features.3.weight"] == ["features.3.weight"]
-    tied = build("kinds_of_models:tied_weights", SHAPE, 3, 0)
+    tied = build("kinds_of_models:tied_weights", Layout(SHAPE, 3, "image"), 0)
     assert places(tied)["features.3.weight"] == [
         "features.3.weight",
         "features.5.weight",

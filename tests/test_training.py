@@ -10,7 +10,7 @@ from conftest import random_data
 from torch import nn
 from torch.nn import functional as F
 
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.errors import DivergedError
 from poisonbench.models import build, predict
 from poisonbench.seeding import Outside, derive, global_state
@@ -52,7 +52,7 @@ SETTINGS = [
 
 def by_hand(data: Dataset, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]:
     """The update rules written out, on the recorded batches and rates."""
-    model = build(recipe.model, data.shape, data.classes, seed).to(data.x.dtype)
+    model = build(recipe.model, data.layout, seed).to(data.x.dtype)
     buffers: dict[str, torch.Tensor] = {}
     lr = learning_rates(len(batch_order(len(data), recipe, seed)), recipe)
     for rows, eta in zip(
@@ -304,7 +304,10 @@ def test_a_recipe_out_of_range_names_the_rule_and_the_value(field: str, value: o
 
 
 def test_predict_is_the_model_in_blocks():
-    data, model = random_data(30), build("cnn", (1, 8, 8), 10, 0).double().train()
+    data, model = (
+        random_data(30),
+        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double().train(),
+    )
     torch.testing.assert_close(
         predict(model, data.x, batch=7), predict(model, data.x), rtol=1e-12, atol=1e-12
     )

@@ -22,7 +22,7 @@ from experiments.runner.run import Options, run
 from experiments.scene.clean import clean_data
 from experiments.scene.victim import check_scene, make_victim
 from poisonbench import log
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, Layout
 from poisonbench.errors import ConfigError, DataError, LogError
 from poisonbench.models import build, predict
 from poisonbench.training import Recipe, Start, body_of, replay, starting_model, train
@@ -128,7 +128,10 @@ def test_fine_tuning_starts_from_the_pretrained_state_and_moves_all_of_it():
 
 
 def test_a_fresh_head_begins_as_the_seed_gives_it_and_a_kept_one_as_it_was():
-    state, own = pretrained(), build("mlp", (6,), 3, 4).double().state_dict()
+    state, own = (
+        pretrained(),
+        build("mlp", Layout((6,), 3, "vector"), 4).double().state_dict(),
+    )
     fresh = starting_model(
         dataclasses.replace(RECIPE, start=Start(body_of(state))), DATA, 4
     ).state_dict()
@@ -313,7 +316,10 @@ def test_a_given_state_is_the_start(kind: str, tmp_path: Path):
 
 
 def test_what_does_not_fit_is_told_before_anything_is_trained(tmp_path: Path):
-    torch.save(build("cnn", (1, 8, 8), 10, 0).state_dict(), tmp_path / "cnn.pt")
+    torch.save(
+        build("cnn", Layout((1, 8, 8), 10, "image"), 0).state_dict(),
+        tmp_path / "cnn.pt",
+    )
     torch.save([1], tmp_path / "list.pt")
     (tmp_path / "text.pt").write_text("no")
     for name, message in (

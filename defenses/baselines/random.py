@@ -28,4 +28,4 @@ class RandomScores:
         points = hashlib.sha256(content).hexdigest()
         g = generator(evidence.trace.seed, "random-scores", points)
         scores = torch.rand(len(x), generator=g, dtype=torch.float64)
-        return scores.to(device=x.device, dtype=x.dtype)
+        return scores.to(x.device, evidence.test.dtype)

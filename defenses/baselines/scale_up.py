@@ -52,5 +52,5 @@ class ScaleUp:
             amplified = (factor * test.x).clamp(0, 1)
             labels = predict(model, amplified).argmax(1)
             same = labels == test.y
-            kept.append(same.to(test.x.dtype))
+            kept.append(same.to(test.dtype))
         return torch.stack(kept).mean(0)

@@ -33,4 +33,4 @@ class PerfectFilter:
                 "perfect-filter needs the role (n,) of every training row, got None"
             )
         poisoned = evidence.role == POISON
-        return poisoned.to(evidence.trace.train.x)
+        return poisoned.to(evidence.trace.train.x.device, evidence.trace.train.dtype)

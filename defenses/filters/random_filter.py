@@ -25,7 +25,7 @@ class RandomFilter:
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,)."""
         check_rows(evidence)
-        x = evidence.trace.train.x
+        train = evidence.trace.train
         g = generator(evidence.trace.seed, "random-filter")
-        scores = torch.rand(len(x), generator=g, dtype=torch.float64)
-        return scores.to(device=x.device, dtype=x.dtype)
+        scores = torch.rand(len(train), generator=g, dtype=torch.float64)
+        return scores.to(train.x.device, train.dtype)

@@ -38,7 +38,7 @@ def influence_by(means: Means, trace: Trace, points: Dataset) -> Tensor:
     """
     assert means.influence is not None
     influence = means.influence(trace, points)
-    influence = influence.to(points.x)
+    influence = influence.to(points.x.device, points.dtype)
     finite = influence.isfinite()
     bad = int((~finite).any(1).sum())
     if bad:
@@ -68,7 +68,7 @@ def kept_labels(trace: Trace, points: Dataset, share: float) -> Tensor:
     labels: Tensor
     labels, place = points.y.unique(return_inverse=True)
     keeps = kept_label(trace, points)
-    kept = keeps.to(points.x.dtype)
+    kept = keeps.to(points.dtype)
     count = kept.new_zeros(len(labels))
     count.index_add_(0, place, kept)
     total = place.bincount(minlength=len(labels))

@@ -44,11 +44,11 @@ def directions(
     parts = []
     for first in range(0, len(test), BLOCK):
         part = slice(first, first + BLOCK)
-        block = Dataset(test.x[part], test.y[part], test.classes)
+        block = test.rows(test.x[part], test.y[part])
         parts.append(gradient_vectors(model, block, objective))
     vectors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if renormalize:
-        total = lengths(vectors).to(test.x.dtype)
+        total = lengths(vectors).to(test.dtype)
         for v in vectors.values():
             ones = [1] * (v.dim() - 1)
             v.div_(total.view(-1, *ones))
@@ -139,7 +139,7 @@ def adjoint_scores(
     at_the_end = directions(model, test, renormalize)
     adjoint = Adjoint(at_the_end, trace.recipe)
     before = lengths(adjoint.lam)
-    scores = test.x.new_zeros(len(test), len(trace.train))
+    scores = test.zeros(len(test), len(trace.train))
     for t, theta in trajectory.backwards(model):
         rows = rows_of(trace, t)
         batch = trace.train.take(rows)

@@ -16,7 +16,7 @@ def checkpoint_sum(trace: Trace, test: Dataset, form: Form) -> Tensor:
         form: which gradients.
     """
     check_points(trace, test)
-    scores = test.x.new_zeros(len(test), len(trace.train))
+    scores = test.zeros(len(test), len(trace.train))
     for k, checkpoint in enumerate(trace.checkpoints):
         model = trace.model(k)
         scores += checkpoint.lr * dot_products(model, trace.train, test, form)

@@ -23,7 +23,7 @@ def check_measure(measure: str) -> None:
 
 def smaller_kept(trace: Trace) -> Dataset | None:
     """Returns the training set, if its predictions take less room than the models do, else None."""
-    model = build(trace.recipe.model, trace.train.shape, trace.train.classes, 0)
+    model = build(trace.recipe.model, trace.train.layout, 0)
     predictions = len(trace.train) * trace.train.classes
     parameters = sum(p.numel() for p in model.parameters())
     if predictions < parameters:

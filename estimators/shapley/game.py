@@ -113,7 +113,7 @@ class Game:
         m = len(test)
         C = test.classes
         if self.empty == "chance" and self.measure == "correct":
-            return test.x.new_full((m,), 1 / C, dtype=torch.float64)
+            return torch.full((m,), 1 / C, dtype=torch.float64, device=test.x.device)
         logits = self._constant_logits(C).to(test.x.device)
         of_points = logits.expand(m, C)
         return utility(of_points, test.y, self.measure)

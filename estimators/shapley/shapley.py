@@ -134,11 +134,11 @@ class Shapley:
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
             if not len(test):
-                return test.x.new_zeros(0, len(player))
+                return test.zeros(0, len(player))
             values, errors = fit.estimate(test)
             of_instance = player.to(values.device)
-            scores = values[:, of_instance].to(test.x.dtype)
-            spread = errors[:, of_instance].to(test.x.dtype)
+            scores = values[:, of_instance].to(test.dtype)
+            spread = errors[:, of_instance].to(test.dtype)
             _tell(scores, spread)
             return scores
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from poisonbench.data import Dataset, load
 from poisonbench.errors import DataError
-from poisonbench.models import Classifier, GlobalMean, Normalize
+from poisonbench.models.pictures import Classifier, GlobalMean, Normalize
 from poisonbench.seeding import generator
 
 CHECKPOINTS = 3

@@ -115,7 +115,7 @@ class AttackSubject(Subject):
 def enlarged(data: Dataset) -> Dataset:
     """Returns images at four times the size, pixel by pixel: for attacks that refuse small ones."""
     x = data.x.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return Dataset(x, data.y, data.classes)
+    return data.rows(x, data.y)
 
 
 def tensors(p: Poisoned) -> list[Tensor]:

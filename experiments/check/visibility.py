@@ -35,7 +35,7 @@ def seen_by(name: str, data: Dataset) -> Tensor:
     """
     g = generator(0, "blind")
     x = torch.rand((ROWS, *data.shape), generator=g)
-    model = build(name, data.shape, data.classes, 0)
+    model = build(name, data.layout, 0)
     return seen(model, x)
 
 

@@ -106,7 +106,7 @@ def unpack_trace(record: Record, train: Dataset, recipe: Recipe, seed: int) -> T
     recipe = replace(recipe, start=unpack_start(record))
     frozen = {}
     for name, value in _frozen(recipe).items():
-        frozen[name] = value.to(train.x.dtype) if value.is_floating_point() else value
+        frozen[name] = value.to(train.dtype) if value.is_floating_point() else value
     groups = {
         key.split("/")[1] for key in record.data if key.startswith(names.CHECKPOINTS)
     }

@@ -102,7 +102,7 @@ def unpack_attacked(record: Record, clean: Dataset, probe: Probe) -> Attacked:
     reference = _reference(origin, clean)
     x = (reference ^ bits).view(clean.x.dtype)
     return Attacked(
-        points=Dataset(x, columns[names.TARGETS_Y][rows], clean.classes),
+        points=clean.rows(x, columns[names.TARGETS_Y][rows]),
         wanted=columns[names.TARGETS_WANTED][rows],
         origin=origin,
         whole=len(rows) == len(columns[names.TARGETS_Y]),

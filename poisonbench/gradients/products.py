@@ -111,7 +111,7 @@ def dot_products(
             cannot be differentiated instance by instance; see `planning.plan`.
     """
     if not len(train) or not len(test):
-        return test.x.new_zeros(len(test), len(train))
+        return test.zeros(len(test), len(train))
     with exact_arithmetic():
         how = plan(model, form.layers, torch.cat([train.x[:2], test.x[:1]]))
         engine = _Engine(model, how, form)
@@ -161,7 +161,7 @@ def gradient_norms(
     norms: Tensor = torch.linalg.vector_norm(
         layer_norms(model, data, form, budget), dim=0
     )
-    return norms.to(data.x.dtype)
+    return norms.to(data.dtype)
 
 
 def project(

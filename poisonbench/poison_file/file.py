@@ -84,7 +84,7 @@ def read_poison(path: Path, train: Dataset, test: Dataset) -> Poisoned:
         train=poisoned_train,
         role=truth["role"],
         origin=truth["origin"],
-        targets=Dataset(x, points["y"].to(x.device), test.classes),
+        targets=test.rows(x, points["y"].to(x.device)),
         wanted=points["wanted"],
         target_origin=points["origin"],
     ).to(train.x.device)

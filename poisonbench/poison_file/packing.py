@@ -96,7 +96,7 @@ def unpack_train(record: Record, clean: Dataset) -> Dataset:
     rows = stored["rows"].to(x.device)
     x[rows] = exact(record, stored["x"], x)
     y[rows] = stored["y"].to(y.device)
-    return Dataset(x, y, clean.classes)
+    return clean.rows(x, y)
 
 
 def _rows_are_named_once(stored: Mapping[str, Tensor]) -> bool:

@@ -1,13 +1,15 @@
 """What training refuses: batches too small, numbers not finite, checkpoints that lack state."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, DivergedError
 from poisonbench.functional import whole_state
-from poisonbench.model_form import batch_layers, close
 from poisonbench.models import MODELS, predict
+from poisonbench.models.form import batch_layers, close
 from poisonbench.seeding import drawing
 from poisonbench.training.recipe import Recipe, starting_model, training_mode
 from poisonbench.training.trace import Trace
@@ -77,3 +79,14 @@ def check_batch_sizes(
             f"choose a batch_size other than {recipe.batch_size}, so that none is left with one "
             "row, or GroupNorm; in leave-one-out the last batch needs three",
         ) from None
+
+
+def tell_diverged(diverged: Tensor) -> None:
+    """Warns of models, (K,) bool, that diverged."""
+    count = int(diverged.sum())
+    if count:
+        first = int(diverged.nonzero()[0])
+        warnings.warn(
+            f"{count} of {len(diverged)} models diverged, the first is {first}: they predict NaN",
+            stacklevel=3,
+        )

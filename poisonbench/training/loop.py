@@ -102,7 +102,7 @@ def train(
     per_epoch = steps // recipe.epochs
     model = starting_model(recipe, data, seed)
     watched = finite_names(model)
-    losses = torch.zeros(steps, dtype=data.x.dtype, device=data.x.device)
+    losses = data.zeros(steps)
     keep = _kept_steps(steps, recipe.checkpoints)
     checkpoints: list[Checkpoint] = []
 
@@ -167,7 +167,7 @@ def retrain(
         DivergedError: the loss, a parameter or a buffer is no longer finite, checked at the end.
     """
     watched = finite_names(model)
-    losses = data.x.new_zeros(len(plan.batches))
+    losses = data.zeros(len(plan.batches))
     for _ in _walk(model, data, recipe, seed, plan, losses):
         pass
     check_finite(model, watched, losses, recipe.epochs)
@@ -191,7 +191,7 @@ def replay(trace: Trace) -> Iterator[Step]:
 def _replayed(trace: Trace) -> Iterator[Step]:
     data = trace.train
     model = trace.initial()
-    losses = torch.zeros(len(trace.lr), dtype=data.x.dtype, device=data.x.device)
+    losses = data.zeros(len(trace.lr))
     plan = Plan(trace.batches, trace.lr)
     yield from _walk(model, data, trace.recipe, trace.seed, plan, losses)
     check_final(trace, model.state_dict())

@@ -117,8 +117,8 @@ def starting_model(
     Raises:
         ConfigError: no such model, or the pretrained state does not fit it.
     """
-    model = build(recipe.model, data.shape, data.classes, seed)
-    model = model.to(device=data.x.device, dtype=data.x.dtype)
+    model = build(recipe.model, data.layout, seed)
+    model = model.to(device=data.x.device, dtype=data.dtype)
     if recipe.start is not None:
         recipe.start.enter(model)
     return model

@@ -91,12 +91,11 @@ def check_points(trace: Trace, points: object) -> None:
     """
     check_type("points", points, Dataset, "a poisonbench.data.Dataset")
     assert isinstance(points, Dataset)
-    found = (points.shape, points.classes)
-    wanted = (trace.train.shape, trace.train.classes)
+    found = points.layout
+    wanted = trace.train.layout
     if found != wanted:
         raise ValueError(
-            f"points must be instances of shape {wanted[0]} in {wanted[1]} classes, as the "
-            f"training set, got shape {found[0]} in {found[1]} classes"
+            f"points must be instances as the training set, {wanted}, got {found}"
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.checks import check_choice
+from poisonbench.data import Dataset
 from poisonbench.training.recipe import Recipe, epoch_steps, permutations
 
 Batches = Literal["own", "full"]
@@ -126,3 +127,10 @@ def present_rows(
                 present = epoch.weights[0] > 0
                 counts.append(present.sum(1))
             yield torch.cat(counts)
+
+
+def inputs_of(data: Dataset, features: Tensor) -> Dataset:
+    """Returns what the trained part works on: the frozen features, or the instances themselves."""
+    if features.shape == data.x.shape:
+        return data.rows(features, data.y)
+    return Dataset(features, data.y, data.classes)

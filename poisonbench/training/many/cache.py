@@ -63,7 +63,7 @@ class Shelf:
         total = hashlib.sha256(repr(causes).encode())
         for part in (data, points):
             if part is not None:
-                form = repr((part.x.dtype, part.x.shape, part.classes))
+                form = repr((part.dtype, part.layout))
                 total.update(form.encode())
                 total.update(bytes_of(part.x))
                 total.update(bytes_of(part.y))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.functional import whole_state
-from poisonbench.models import Classifier, Normalize
+from poisonbench.models.pictures import Classifier, Normalize
 from poisonbench.training.many.convolution import Convolution
 from poisonbench.training.many.layers import Flatten, Link, Pool, Product, Rectifier
 

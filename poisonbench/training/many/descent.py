@@ -128,7 +128,7 @@ def _descend(
         rates = learning_rates(total, job.recipe).tolist()
         rows = epoch.rows.transpose(0, 1).to(data.y.device)
         rows = rows.contiguous()
-        weights = epoch.weights.transpose(0, 1).to(data.x)
+        weights = epoch.weights.transpose(0, 1).to(data.x.device, data.dtype)
         weights = weights.contiguous()
         with exact_arithmetic(), torch.no_grad():
             for t in range(steps):

@@ -128,11 +128,11 @@ class Ensemble:
     def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
         for part in self.parts:
             logits = part.load()["logits"]
-            yield part.rows, logits.to(self.train.x)
+            yield part.rows, logits.to(self.train.x.device, self.train.dtype)
 
     def _computed(self, data: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
         frozen, model = split(self.recipe, self.train, self.seeds[0])
-        inputs = predict(frozen, data.x.to(self.train.x))
+        inputs = predict(frozen, data.to(self.train.x.device, self.train.dtype).x)
         way = way_of(model, inputs, len(inputs))
         for part in self.parts:
             logits = predictions(model, way, part.load(), inputs)

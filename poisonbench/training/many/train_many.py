@@ -5,7 +5,6 @@ one after another. Memory: three copies of the parameters of a block of models, 
 are kept.
 """
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,16 @@ from poisonbench.checks import check_type, check_whole
 from poisonbench.data import Dataset
 from poisonbench.functional import finite_names
 from poisonbench.memory import halving
-from poisonbench.model_form import batch_layers
 from poisonbench.models import predict
-from poisonbench.training.guards import check_batch_sizes
-from poisonbench.training.many.batches import Batches, Convention, check, present_rows
+from poisonbench.models.form import batch_layers
+from poisonbench.training.guards import check_batch_sizes, tell_diverged
+from poisonbench.training.many.batches import (
+    Batches,
+    Convention,
+    check,
+    inputs_of,
+    present_rows,
+)
 from poisonbench.training.many.blocks import block_size, split_blocks
 from poisonbench.training.many.cache import Reader, Shelf
 from poisonbench.training.many.choice import way_of
@@ -87,10 +92,10 @@ def train_many(
     if batch_layers(model):
         _check_rows(data, masks, recipe, seeds, batches)
     features = predict(frozen, data.x)
-    inputs = Dataset(features, data.y, data.classes)
+    inputs = inputs_of(data, features)
     targets = None
     if points is not None:
-        targets = predict(frozen, points.x.to(data.x))
+        targets = predict(frozen, points.to(data.x.device, data.dtype).x)
     way = way_of(model, inputs.x, recipe.batch_size)
     epochs = len(masks) * recipe.epochs
     with tqdm(
@@ -114,7 +119,7 @@ def train_many(
         blocks = split_blocks(masks, recipe, batches, size)
         shelf = Shelf.of(scratch, data, recipe, points, f"{batches} {convention}")
         parts, diverged = _train_blocks(job, blocks, masks, seeds, shelf)
-    _tell_diverged(diverged)
+    tell_diverged(diverged)
     return Ensemble(
         masks=masks,
         seeds=tuple(seeds),
@@ -204,13 +209,3 @@ def _finite(states: States, watched: frozenset[str]) -> Tensor:
             finite = value.isfinite()
             flags.append(finite.reshape(len(value), -1).all(1))
     return torch.stack(flags).all(0)
-
-
-def _tell_diverged(diverged: Tensor) -> None:
-    count = int(diverged.sum())
-    if count:
-        first = int(diverged.nonzero()[0])
-        warnings.warn(
-            f"{count} of {len(diverged)} models diverged, the first is {first}: they predict NaN",
-            stacklevel=3,
-        )

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
 from poisonbench.functional import names_of_keys
 from poisonbench.seeding import exact_arithmetic
-
-Shape = tuple[int, ...]
 
 FORM = "a model is features (x -> penultimate features) followed by head (features -> logits)"
 # between the outputs of a row alone and beside others: rounding, and no more
@@ -23,16 +22,14 @@ _built: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 def check_form(
     model: nn.Module,
     name: str,
-    shape: Shape,
-    classes: int,
+    layout: Layout,
 ) -> None:
     """Tries a new model, in evaluation mode, on two instances; what is lazy gets its shape here.
 
     Args:
         model: what the function `name` returned.
         name: for the messages.
-        shape: of one instance.
-        classes: C.
+        layout: of the data that it is to classify, C classes.
 
     Raises:
         ConfigError: it lacks `features` or `head`, its output is not head(features(x)) or not
@@ -46,12 +43,15 @@ def check_form(
             [f"model {name!r} lacks the submodules `features` and `head`"], FORM
         )
     _check_new(model, name)
-    x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+    x = layout.sample(2)
     with torch.no_grad():
         out = model(x)
         again = head(features(x))
-    if out.shape != (2, classes):
-        found = f"model {name!r} gives outputs of shape {tuple(out.shape)}, not (2, {classes})"
+    if out.shape != (2, layout.classes):
+        shape = tuple(out.shape)
+        found = (
+            f"model {name!r} gives outputs of shape {shape}, not (2, {layout.classes})"
+        )
         raise ConfigError([found], FORM)
     if not torch.equal(out, again):
         raise ConfigError([f"model {name!r} is not head(features(x))"], FORM)

@@ -1,0 +1,6 @@
+"""Models: those that are built in, the form of all others, and their predictions."""
+
+from poisonbench.models.build import MODELS, build, predict
+from poisonbench.models.pictures import Classifier
+
+__all__ = ["MODELS", "Classifier", "build", "predict"]

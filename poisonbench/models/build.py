@@ -1,0 +1,77 @@
+"""From the name of a model to the model, and its predictions."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.data import Layout
+from poisonbench.models.form import check_form
+from poisonbench.models.pictures import cnn, linear, mlp, resnet9
+from poisonbench.registry import lookup
+from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
+
+MODELS: dict[str, Callable[[Layout], nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet9": resnet9,
+}
+
+
+def _made(make: Callable[..., object], name: str, layout: Layout) -> object:
+    """Returns what the function of a model returns: ours take the layout, others shape, classes."""
+    if name in MODELS:
+        return make(layout)
+    return make(layout.shape, layout.classes)
+
+
+def build(
+    name: str,
+    layout: Layout,
+    seed: int,
+) -> nn.Module:
+    """Builds an untrained model in float32 on the CPU, in evaluation mode.
+
+    Equal seeds give equal parameters, whatever generator the model draws from, and whether it
+    draws when it is made or, if it is lazy, on its first instances.
+
+    Args:
+        name: a key of `MODELS`, or `package.module:callable` of a function
+            `(shape, classes) -> nn.Module`.
+        layout: of the data that it is to classify.
+        seed: of the initialisation. The global generators are left as they were.
+
+    Raises:
+        ConfigError: no such name, or a model that is not of the form of `model_form.check_form`.
+        TypeError: what the function returned is no `nn.Module`.
+    """
+    make = lookup(MODELS, name, "model")
+    start = derive(seed, "model")
+    with drawing(start), Outside().drawing(start):
+        model = _made(make, name, layout)
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"model {name!r} must give an nn.Module, got {type(model).__name__}"
+            )
+        model.eval()
+        if name not in MODELS:
+            check_form(model, name, layout)
+    return model
+
+
+def predict(
+    model: nn.Module,
+    x: Tensor,
+    batch: int = 1024,
+) -> Tensor:
+    """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode.
+
+    They are computed in blocks of `batch`.
+    """
+    was_training = model.training
+    with torch.no_grad(), exact_arithmetic():
+        model.eval()
+        logits = [model(part) for part in x.split(batch)]
+        model.train(was_training)
+    return torch.cat(logits)
