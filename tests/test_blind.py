@@ -5,12 +5,13 @@ The library's own models see every pixel.
 
 import pytest
 import torch
+from test_models import PICTURES
 from torch import nn
 
 from attacks import NoAttack, Patch
 from experiments.check.visibility import seen, seen_by, share_seen
 from poisonbench.data import Dataset, subset
-from poisonbench.models import MODELS, Classifier
+from poisonbench.models import Classifier
 from poisonbench.training import Recipe
 
 
@@ -26,7 +27,7 @@ def random_images(shape: tuple[int, ...]) -> Dataset:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 9), (3, 32, 32)], ids=str)
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", PICTURES)
 def test_the_models_of_the_library_see_every_pixel(name, shape):
     assert bool(seen_by(name, random_images(shape)).all())
 

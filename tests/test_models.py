@@ -10,11 +10,13 @@ from poisonbench.errors import ConfigError
 from poisonbench.models import MODELS, build
 from poisonbench.models.pictures import GlobalMean, Normalize, Residual
 
+SENTENCES = {"text-cnn", "transformer"}
+PICTURES = sorted(MODELS.keys() - SENTENCES)
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 9)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", PICTURES)
 def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
     model = build(name, Layout(shape, 5, "image"), 0)
     x = torch.rand(
@@ -26,7 +28,7 @@ def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
     )
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", PICTURES)
 def test_logits_are_the_head_of_the_features(name: str):
     model, x = (
         build(name, Layout((1, 8, 8), 10, "image"), 0),
@@ -48,7 +50,7 @@ def test_equal_seeds_give_equal_parameters_and_the_global_generator_is_left_alon
 
 
 def test_no_group_or_batch_statistics_of_the_training_set():
-    for name in MODELS:
+    for name in PICTURES:
         assert not list(build(name, Layout((3, 32, 32), 10, "image"), 0).buffers())
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from poisonbench.data import Layout
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
+from poisonbench.models.text import text_cnn, transformer
 from poisonbench.registry import lookup
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 
@@ -16,6 +17,8 @@ MODELS: dict[str, Callable[[Layout], nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
     "resnet9": resnet9,
+    "text-cnn": text_cnn,
+    "transformer": transformer,
 }
 
 
