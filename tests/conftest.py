@@ -40,6 +40,6 @@ def data_root() -> Path:
     if not root:
         pytest.skip(
             "POISONBENCH_DATA is not set: it names the folder with MNIST, "
-            "Fashion-MNIST and CIFAR-10"
+            "Fashion-MNIST, CIFAR-10, Adult, SST-2 and FSDD"
         )
     return Path(root)

@@ -1,8 +1,10 @@
 """Data sets: what is embedded, what torchvision reads, subsets, and clear refusals."""
 
+import hashlib
 import re
 import sys
 import types
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,17 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.data import Subset, TensorDataset
 
-from poisonbench.data import Dataset, check_values, default_root, join, load, subset
+from poisonbench.data import (
+    PAD,
+    Dataset,
+    check_pair,
+    check_values,
+    default_root,
+    join,
+    load,
+    subset,
+)
+from poisonbench.data.built_in.published import Published
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.seeding import generator
 
@@ -70,6 +82,145 @@ def test_an_absent_set_names_the_folder_and_the_ways_out(tmp_path: Path, name: s
     assert str(tmp_path.resolve()) in str(caught.value)
     assert "--download" in caught.value.hint
     assert not list(tmp_path.rglob("*.gz")), "nothing may be downloaded unasked"
+
+
+@pytest.mark.parametrize("name", ["adult", "sst2", "fsdd"])
+def test_an_absent_file_is_named_with_its_home(tmp_path: Path, name: str):
+    with pytest.raises(
+        DataError, match=f"{name}/.* was not found in .*https://"
+    ) as caught:
+        load(name, tmp_path)
+    assert "--data-root" in caught.value.hint
+    assert not list(tmp_path.rglob("*")), "nothing may be downloaded unasked"
+
+
+def test_an_absent_file_whose_form_is_our_own_says_what_is_expected(tmp_path: Path):
+    with pytest.raises(DataError, match="npz") as caught:
+        load("fsdd", tmp_path, download=True)
+    assert "uint8" in caught.value.hint
+
+
+def published(tmp_path: Path, held: bytes) -> Published:
+    """A file with its home in another folder."""
+    home = tmp_path / "home.txt"
+    home.write_bytes(held)
+    return Published("set/a.txt", home.as_uri(), hashlib.sha256(held).hexdigest())
+
+
+def test_a_published_file_is_fetched_when_asked_and_then_stays(tmp_path: Path):
+    root = tmp_path / "root"
+    file = published(tmp_path, b"rows")
+    with pytest.raises(DataError, match="was not found"):
+        file.read(root, download=False)
+    assert file.read(root, download=True) == b"rows"
+    (tmp_path / "home.txt").unlink()
+    assert file.read(root, download=True) == b"rows"
+    names = [path.name for path in (root / "set").iterdir()]
+    assert names == ["a.txt"], "a part of a download was left behind"
+
+
+def test_a_file_that_is_not_the_published_one_is_refused(tmp_path: Path):
+    file = published(tmp_path, b"rows")
+    place = tmp_path / file.path
+    place.parent.mkdir()
+    place.write_bytes(b"other rows")
+    with pytest.raises(DataError, match="is not the published file"):
+        file.read(tmp_path, download=True)
+
+
+def test_a_home_out_of_reach_leaves_nothing_behind(tmp_path: Path):
+    file = published(tmp_path, b"rows")
+    (tmp_path / "home.txt").unlink()
+    with pytest.raises(DataError, match="cannot be fetched"):
+        file.read(tmp_path, download=True)
+    assert not list((tmp_path / "set").iterdir())
+
+
+def test_adult_is_standardised_by_the_training_rows(data_root: Path):
+    train, test = load("adult", data_root)
+    check_pair(train, test)
+    assert (len(train), len(test), train.shape, train.kind) == (
+        26049,
+        6512,
+        (108,),
+        "vector",
+    )
+    is_number = torch.tensor(["=" not in name for name in train.columns])
+    numbers = train.x[:, is_number].double()
+    assert torch.allclose(numbers.mean(0), torch.zeros(6).double(), atol=1e-5)
+    assert torch.allclose(numbers.std(0), torch.ones(6).double(), atol=1e-5)
+    hot = train.x[:, ~is_number]
+    assert bool(((hot == 0) | (hot == 1)).all())
+    assert bool((hot.sum(1) == 8).all()), "one value of each of eight categories"
+    sexes = [train.columns.index(f"sex={name}") for name in ("Female", "Male")]
+    everyone = torch.cat([train.x, test.x])[:, sexes].sum(0)
+    assert everyone.tolist() == [10771, 21790]
+
+
+def test_sentences_are_words_of_a_vocabulary_of_the_training_split(data_root: Path):
+    train, test = load("sst2", data_root)
+    check_pair(train, test)
+    assert (len(train), len(test), train.kind) == (6920, 1821, "tokens")
+    lines = (data_root / "sst2/train.tsv").read_text("utf-8").splitlines()
+    counts = Counter(word for line in lines for word in line.split("\t")[0].split())
+    assert set(train.vocabulary[2:]) == {w for w, times in counts.items() if times > 1}
+    assert train.vocabulary == test.vocabulary
+    for part, name in ((train, "train"), (test, "test")):
+        lines = (data_root / f"sst2/{name}.tsv").read_text("utf-8").splitlines()
+        for row, line in list(enumerate(lines))[::100]:
+            words = line.split("\t")[0].split()
+            told = [part.vocabulary[i] for i in part.x[row].tolist() if i != PAD]
+            assert told == [w if counts[w] > 1 else "<unknown>" for w in words]
+            assert int(part.y[row]) == int(line[-1])
+
+
+def test_spoken_digits_are_spectrograms_of_six_speakers(data_root: Path):
+    train, test = load("fsdd", data_root)
+    check_pair(train, test)
+    assert (len(train), len(test), train.shape, train.kind) == (
+        2700,
+        300,
+        (1, 40, 64),
+        "spectrogram",
+    )
+    assert test.y.bincount().tolist() == [30] * 10
+    assert (float(train.x.min()), float(train.x.max())) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("missing", ["x", "y", "test"])
+def test_an_archive_of_another_form_is_refused_with_what_is_expected(
+    tmp_path: Path, missing: str
+):
+    arrays = {
+        "x": np.zeros((2, 40, 64), np.uint8),
+        "y": np.zeros(2, np.uint8),
+        "test": np.array([True, False]),
+    }
+    place = tmp_path / "fsdd" / "fsdd_logmel.npz"
+    place.parent.mkdir()
+    np.savez(place, **arrays)
+    assert len(load("fsdd", tmp_path)[0]) == 1
+    np.savez(place, **{**arrays, missing: np.zeros((3, 3))})
+    with pytest.raises(DataError, match="another form"):
+        load("fsdd", tmp_path)
+    del arrays[missing]
+    np.savez(place, **arrays)
+    with pytest.raises(DataError, match="cannot be read"):
+        load("fsdd", tmp_path)
+    place.write_bytes(b"no archive")
+    with pytest.raises(DataError, match="cannot be read"):
+        load("fsdd", tmp_path)
+
+
+def test_names_of_features_are_one_for_each_feature_of_a_vector():
+    x = torch.zeros(2, 3)
+    y = torch.zeros(2, dtype=torch.int64)
+    named = Dataset(x, y, 2, columns=("a", "b", "c"))
+    assert named.take(torch.tensor([0])).columns == ("a", "b", "c")
+    with pytest.raises(DataError, match="do not name vector instances"):
+        Dataset(x, y, 2, columns=("a", "b"))
+    with pytest.raises(DataError, match="do not name image instances"):
+        Dataset(torch.zeros(2, 1, 1, 3), y, 2, columns=("a", "b", "c"))
 
 
 def test_the_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, TensorDataset
 
-from poisonbench.data.dataset import FLOATS, Dataset
+from poisonbench.data.dataset import Dataset
+from poisonbench.data.form import FLOATS
 from poisonbench.errors import DataError
 
 FORM = (

@@ -8,11 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from poisonbench.data.kind import KINDS, KindName, Layout, kind_by_shape
+from poisonbench.data.form import (
+    check_columns,
+    check_instances,
+    check_kind,
+    check_labels,
+    is_whole,
+)
+from poisonbench.data.kind import KindName, Layout, kind_by_shape
 from poisonbench.errors import DataError
 from poisonbench.seeding import generator
-
-FLOATS = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,7 @@ class Dataset:
             that are not in it. Empty for other kinds.
         precision: of tokens, the floating type of a model's parameters and of influence; None
             means float32. Other kinds are computed in the type of x.
+        columns: of vectors, the name of every feature; may be empty.
 
     Raises:
         DataError: the tensors are of another type or do not fit together. Values are judged by
@@ -42,19 +48,21 @@ class Dataset:
     kind: KindName | None = None
     vocabulary: tuple[str, ...] = ()
     precision: torch.dtype | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_instances(self.x)
+        check_instances(self.x)
         if self.kind is None:
             object.__setattr__(self, "kind", kind_by_shape(self.x))
-        _check_kind(self.x, self.kind, self.vocabulary)
-        _check_labels(self.y)
+        check_kind(self.x, self.kind, self.vocabulary)
+        check_columns(self.x, self.kind, self.columns)
+        check_labels(self.y)
         if len(self.x) != len(self.y):
             raise DataError(
                 f"x has {len(self.x)} rows, y has {len(self.y)}",
                 "one label per instance",
             )
-        if not _is_whole(self.classes) or self.classes < 1:
+        if not is_whole(self.classes) or self.classes < 1:
             raise DataError(
                 f"classes must be a whole number of at least 1, got {self.classes!r}",
                 "an int: labels are 0, ..., classes - 1",
@@ -112,70 +120,6 @@ class Dataset:
         return self.rows(self.x, y.to(self.y.device))
 
 
-def _is_whole(value: object) -> bool:
-    """Whether it is an int, and no truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_instances(x: object) -> None:
-    """Raises DataError unless x is a tensor of instances in float32, float64 or int64."""
-    if not isinstance(x, Tensor):
-        raise DataError(
-            f"x must be a tensor, got {type(x).__name__}", "torch.as_tensor(x)"
-        )
-    if x.dtype not in (*FLOATS, torch.int64):
-        raise DataError(
-            f"x must be float32 or float64, or int64 token ids, got {x.dtype}",
-            "x.float(); images: x.float() / 255; token ids: x.long()",
-        )
-    if x.dim() < 2:
-        raise DataError(
-            f"x must be (n, *shape), got shape {tuple(x.shape)}",
-            "one row per instance: (n, features) or (n, channels, height, width)",
-        )
-
-
-def _check_kind(x: Tensor, kind: object, vocabulary: tuple[str, ...]) -> None:
-    """Raises DataError unless x is of a form that its kind allows."""
-    if kind not in KINDS:
-        allowed = ", ".join(KINDS)
-        raise DataError(
-            f"kind must be one of {allowed}, got {kind!r}", "or leave it out"
-        )
-    rule = KINDS[str(kind)]
-    if x.is_floating_point() == rule.whole:
-        held = "int64 token ids" if rule.whole else "floating point"
-        raise DataError(
-            f"x of kind {kind!r} must be {held}, got {x.dtype}",
-            f"{rule.name}: {rule.about}",
-        )
-    if rule.axes is not None and x.dim() - 1 != rule.axes:
-        raise DataError(
-            f"x of kind {kind!r} must have {rule.axes} axes per instance, "
-            f"got shape {tuple(x.shape[1:])}",
-            f"{rule.name}: {rule.about}",
-        )
-    if rule.whole == (not vocabulary):
-        needed = "needs a" if rule.whole else "takes no"
-        raise DataError(
-            f"kind {kind!r} {needed} vocabulary",
-            "tokens: Dataset(ids, y, classes, vocabulary=words), the word of every id",
-        )
-
-
-def _check_labels(y: object) -> None:
-    """Raises DataError unless y is a vector of int64."""
-    if not isinstance(y, Tensor):
-        raise DataError(
-            f"y must be a tensor, got {type(y).__name__}", "torch.as_tensor(y)"
-        )
-    if y.dtype != torch.int64 or y.dim() != 1:
-        raise DataError(
-            f"y must be a vector of int64, got {y.dtype} of shape {tuple(y.shape)}",
-            "one label per instance, 0, ..., C - 1: y.long()",
-        )
-
-
 def join(parts: list[Dataset]) -> Dataset:
     """Returns the rows of all `parts` in order; they must agree in shape and classes."""
     x = torch.cat([part.x for part in parts])
@@ -195,7 +139,7 @@ def stratified(data: Dataset, size: int, seed: int) -> Tensor:
         DataError: `size` is no whole number between 1 and the rows there are.
     """
     n = len(data)
-    if not _is_whole(size) or not 0 < size <= n:
+    if not is_whole(size) or not 0 < size <= n:
         raise DataError(
             f"a subset of {size!r} rows cannot be drawn from {n}",
             f"ask for a whole number of rows from 1 to {n}",

@@ -37,7 +37,7 @@ def load(
             float16 becomes float32, whole-number labels int64, and images of bytes, (n, channels,
             height, width) uint8, are divided by 255; nothing else is converted.
         root: folder of the files; None means `default_root()`. `digits` needs none.
-        download: fetch absent files with torchvision. Nothing is ever downloaded without it.
+        download: fetch absent files from their public homes. Nothing is ever downloaded without it.
 
     Raises:
         DataError: the files are not there, or what the function returned cannot be worked with

@@ -1,4 +1,4 @@
-"""The data sets that a name suffices for; each is read as `(root, download) -> (train, test)`."""
+"""Pictures: the digits of scikit-learn, and those that torchvision reads."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ Reader = Callable[[Path, bool], tuple[Dataset, Dataset]]
 DIGITS_TRAIN = 1297  # rows of the digits' training set, which scikit-learn does not fix
 
 
-def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG001 - embedded
+def digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG001 - embedded
     """8x8 handwritten digits of scikit-learn, 1,297 and 500 images, 10 classes."""
     from sklearn.datasets import load_digits
 
@@ -28,7 +28,7 @@ def _digits(root: Path, download: bool) -> tuple[Dataset, Dataset]:  # noqa: ARG
     return train, test
 
 
-def _torchvision(name: str, about: str) -> Reader:
+def of_torchvision(name: str, about: str) -> Reader:
     """Returns the reader of a class of `torchvision.datasets`; `list` shows `about`."""
 
     def read(root: Path, download: bool) -> tuple[Dataset, Dataset]:
@@ -68,23 +68,3 @@ def _images(raw: Any) -> Dataset:
     x = pixels.to(torch.float32).div(255).contiguous()
     y = torch.as_tensor(raw.targets)
     return Dataset(x, y, 10)
-
-
-DATASETS: dict[str, Reader] = {
-    "digits": _digits,
-    "mnist": _torchvision(
-        "MNIST",
-        "28x28 handwritten digits: 60,000 and 10,000 images, 10 classes; "
-        "read or fetched by torchvision.",
-    ),
-    "fashion-mnist": _torchvision(
-        "FashionMNIST",
-        "28x28 articles of clothing: 60,000 and 10,000 images, 10 classes; "
-        "read or fetched by torchvision.",
-    ),
-    "cifar10": _torchvision(
-        "CIFAR10",
-        "32x32 colour photographs: 50,000 and 10,000 images, 10 classes; "
-        "read or fetched by torchvision.",
-    ),
-}

@@ -1,0 +1,85 @@
+"""The form of a data set: types and shapes of its tensors, and what goes with its kind.
+
+Values are judged elsewhere, once.
+"""
+
+import torch
+from torch import Tensor
+
+from poisonbench.data.kind import KINDS
+from poisonbench.errors import DataError
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is an int, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_instances(x: object) -> None:
+    """Raises DataError unless x is a tensor of instances in float32, float64 or int64."""
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"x must be a tensor, got {type(x).__name__}", "torch.as_tensor(x)"
+        )
+    if x.dtype not in (*FLOATS, torch.int64):
+        raise DataError(
+            f"x must be float32 or float64, or int64 token ids, got {x.dtype}",
+            "x.float(); images: x.float() / 255; token ids: x.long()",
+        )
+    if x.dim() < 2:
+        raise DataError(
+            f"x must be (n, *shape), got shape {tuple(x.shape)}",
+            "one row per instance: (n, features) or (n, channels, height, width)",
+        )
+
+
+def check_kind(x: Tensor, kind: object, vocabulary: tuple[str, ...]) -> None:
+    """Raises DataError unless x is of a form that its kind allows."""
+    if kind not in KINDS:
+        allowed = ", ".join(KINDS)
+        raise DataError(
+            f"kind must be one of {allowed}, got {kind!r}", "or leave it out"
+        )
+    rule = KINDS[str(kind)]
+    if x.is_floating_point() == rule.whole:
+        held = "int64 token ids" if rule.whole else "floating point"
+        raise DataError(
+            f"x of kind {kind!r} must be {held}, got {x.dtype}",
+            f"{rule.name}: {rule.about}",
+        )
+    if rule.axes is not None and x.dim() - 1 != rule.axes:
+        raise DataError(
+            f"x of kind {kind!r} must have {rule.axes} axes per instance, "
+            f"got shape {tuple(x.shape[1:])}",
+            f"{rule.name}: {rule.about}",
+        )
+    if rule.whole == (not vocabulary):
+        needed = "needs a" if rule.whole else "takes no"
+        raise DataError(
+            f"kind {kind!r} {needed} vocabulary",
+            "tokens: Dataset(ids, y, classes, vocabulary=words), the word of every id",
+        )
+
+
+def check_columns(x: Tensor, kind: object, columns: tuple[str, ...]) -> None:
+    """Raises DataError unless the names of features are those of vectors, one for each."""
+    if columns and (kind != "vector" or x.shape[1:] != (len(columns),)):
+        raise DataError(
+            f"{len(columns)} columns do not name {kind} instances of shape {tuple(x.shape[1:])}",
+            "vectors: Dataset(x, y, classes, columns=names), one name for each feature",
+        )
+
+
+def check_labels(y: object) -> None:
+    """Raises DataError unless y is a vector of int64."""
+    if not isinstance(y, Tensor):
+        raise DataError(
+            f"y must be a tensor, got {type(y).__name__}", "torch.as_tensor(y)"
+        )
+    if y.dtype != torch.int64 or y.dim() != 1:
+        raise DataError(
+            f"y must be a vector of int64, got {y.dtype} of shape {tuple(y.shape)}",
+            "one label per instance, 0, ..., C - 1: y.long()",
+        )
