@@ -15,7 +15,10 @@ from poisonbench.data.built_in.published import Published
 from poisonbench.data.dataset import Dataset
 from poisonbench.data.kind import PAD, UNKNOWN
 
-HOME = "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2"
+HOME = (
+    "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/"
+    "master/data/SST2"
+)
 TRAIN = Published(
     "sst2/train.tsv",
     f"{HOME}/train.tsv",
