@@ -117,7 +117,7 @@ class Downsampling:
         ensemble = train_many(
             trace.train,
             masks,
-            trace.recipe,
+            trace.by_recipe,
             seeds,
             points=points,
             scratch=trace.scratch,

@@ -82,7 +82,7 @@ class GroupInfluence:
         parts = [data.take(group) for group in groups]
         vectors = [gradient_vectors(model, part, "loss") for part in parts]
         sums = [flatten(v).sum(0) for v in vectors]
-        shift = trace.recipe.weight_decay + self.damping
+        shift = trace.weight_decay + self.damping
         whole = Curvature(model, data, self.curvature, shift)
 
         def own(part: Dataset) -> Product:
@@ -161,7 +161,7 @@ def retrained(
     ensemble = train_many(
         trace.train,
         masks.repeat(repeats, 1),
-        trace.recipe,
+        trace.by_recipe,
         [seed for seed in seeds for _ in masks],
         batches="full",
         convention=convention,

@@ -127,14 +127,14 @@ def step_weights(trace: Trace) -> list[float]:
 
     The adjoint of the run with H = 0, on scalars: without momentum and decay s_t is eta_t.
     """
-    recipe = trace.recipe
+    recipe = trace.by_recipe
     share = 1.0
     if recipe.nesterov:
         share = recipe.momentum
     weights = []
     lam = 1.0
     nu = 0.0
-    for rate in reversed(trace.lr.tolist()):
+    for rate in reversed(trace.by_step.lr.tolist()):
         nu -= rate * lam * share
         sigma = nu
         if recipe.nesterov:
@@ -187,7 +187,7 @@ def changing_layers(trace: Trace) -> list[str]:
     model = trace.model()
     x = trace.train.x[:PROBES]
     with drawing(0, x.device), exact_arithmetic(), torch.no_grad():
-        training_mode(model, trace.recipe)
+        training_mode(model, trace.by_recipe)
         live = {
             name: module for name, module in model.named_modules() if module.training
         }

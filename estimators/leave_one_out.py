@@ -153,7 +153,7 @@ class LeaveOneOut:
         return train_many(
             trace.train,
             masks.repeat(self.repeats, 1),
-            trace.recipe,
+            trace.by_recipe,
             [seed for seed in seeds for _ in masks],
             batches="full",
             convention=self.convention,

@@ -3,6 +3,8 @@
 Every estimator as on the CPU, bit-equal training, and going on when memory runs out.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import random_data
@@ -20,8 +22,14 @@ from poisonbench.data import Dataset, Layout
 from poisonbench.gradients.products import Form, dot_products
 from poisonbench.memory import Budget
 from poisonbench.models import build
-from poisonbench.training import Recipe, replay, train, train_many
-from poisonbench.training.trace import Checkpoint, Trace
+from poisonbench.training import (
+    Checkpoint,
+    Recipe,
+    Trace,
+    replay,
+    train,
+    train_many,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -65,15 +73,7 @@ def moved(trace: Trace, device: str) -> Trace:
         Checkpoint(c.step, c.lr, {k: v.to(device) for k, v in c.state.items()})
         for c in trace.checkpoints
     ]
-    return Trace(
-        trace.train.to(device),
-        trace.recipe,
-        trace.seed,
-        trace.batches,
-        trace.lr,
-        tuple(checkpoints),
-        trace.losses,
-    )
+    return replace(trace, train=trace.train.to(device), checkpoints=tuple(checkpoints))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)

@@ -16,8 +16,7 @@ from estimators.tracin import TracIn
 from poisonbench.data import Dataset, Layout
 from poisonbench.models import build
 from poisonbench.objectives import margins
-from poisonbench.training import Recipe, train
-from poisonbench.training.trace import Checkpoint, Trace
+from poisonbench.training import Checkpoint, Recipe, Trace, train
 
 RATES = (0.3, 0.05, 0.7)
 SHAPE = (5,)

@@ -29,8 +29,7 @@ from poisonbench.gradients.curvature import (
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, train
-from poisonbench.training.trace import Checkpoint, Trace
+from poisonbench.training import Checkpoint, Recipe, Trace, train
 
 DECAY = 1e-2
 
@@ -40,13 +39,10 @@ def trace_of(model: nn.Module, data: Dataset, name: str, decay: float = DECAY) -
     state = {k: v.detach().clone() for k, v in model.state_dict().items()}
     recipe = Recipe(name, weight_decay=decay)
     return Trace(
-        data,
-        recipe,
-        0,
-        torch.zeros(1, 1).long(),
-        torch.ones(1),
-        (Checkpoint(1, 0.1, state),),
-        torch.zeros(1),
+        train=data,
+        checkpoints=(Checkpoint(1, 0.1, state),),
+        seed=0,
+        recipe=recipe,
     )
 
 

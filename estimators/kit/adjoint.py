@@ -137,13 +137,14 @@ def adjoint_scores(
     model = trace.model()
     own = dict(model.named_parameters())
     at_the_end = directions(model, test, renormalize)
-    adjoint = Adjoint(at_the_end, trace.recipe)
+    adjoint = Adjoint(at_the_end, trace.by_recipe)
     before = lengths(adjoint.lam)
+    rates = trace.by_step.lr
     scores = test.zeros(len(test), len(trace.train))
     for t, theta in trajectory.backwards(model):
         rows = rows_of(trace, t)
         batch = trace.train.take(rows)
-        sigma = adjoint.by_descent(float(trace.lr[t]))
+        sigma = adjoint.by_descent(float(rates[t]))
         for name, value in theta.items():
             own[name].detach().copy_(value)
         dots = products(model, batch, sigma, renormalize)

@@ -48,7 +48,7 @@ class FinalModel:
         return cls(
             model=model,
             train=trace.train,
-            decay=trace.recipe.weight_decay,
+            decay=trace.weight_decay,
             form=form,
             unit=unit,
             names=names,

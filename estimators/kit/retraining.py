@@ -7,7 +7,6 @@ from torch import Tensor
 
 from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
-from poisonbench.models import build
 from poisonbench.objectives import MEASURES
 from poisonbench.training.trace import Trace
 
@@ -23,7 +22,7 @@ def check_measure(measure: str) -> None:
 
 def smaller_kept(trace: Trace) -> Dataset | None:
     """Returns the training set, if its predictions take less room than the models do, else None."""
-    model = build(trace.recipe.model, trace.train.layout, 0)
+    model = trace.model()
     predictions = len(trace.train) * trace.train.classes
     parameters = sum(p.numel() for p in model.parameters())
     if predictions < parameters:

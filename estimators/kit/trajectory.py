@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.functional import call
 from poisonbench.seeding import exact_arithmetic
-from poisonbench.training.trace import Trace, check_final
+from poisonbench.training.guards import check_final
+from poisonbench.training.trace import Trace
 
 Vectors = dict[str, Tensor]  # parameter name -> values
 Gradients = tuple[Tensor | None, ...]  # None of a parameter that is not used
@@ -53,7 +54,7 @@ class Trajectory:
         Args:
             model: supplies the form.
         """
-        steps = len(self.trace.lr)
+        steps = len(self.trace.by_step.lr)
         for first in reversed(range(0, steps, self.every)):
             last = min(first + self.every, steps)
             state = self.kept[first // self.every]
@@ -67,7 +68,7 @@ class Trajectory:
 
 def rows_of(trace: Trace, t: int) -> Tensor:
     """Returns the training instances of step t, (b,) int64, on the device of the data."""
-    rows = trace.batches[t]
+    rows = trace.by_step.batches[t]
     return rows[rows >= 0].to(trace.train.y.device)
 
 
@@ -96,8 +97,8 @@ def advance(
     t: int,
 ) -> State:
     """Takes step t of the run, by the operations of torch.optim.SGD in their order, bit for bit."""
-    recipe = trace.recipe
-    rate = float(trace.lr[t])
+    recipe = trace.by_recipe
+    rate = float(trace.by_step.lr[t])
     theta = as_leaves(state.theta)
     with exact_arithmetic(), torch.enable_grad():
         batch = trace.train.take(rows_of(trace, t))
@@ -135,7 +136,7 @@ def record(trace: Trace, every: int | None = None) -> Trajectory:
         ReplayError: the run does not end where it did, such as with another number of threads.
     """
     model = trace.initial()
-    steps = len(trace.lr)
+    steps = len(trace.by_step.lr)
     if every is None:
         every = math.ceil(math.sqrt(2 * steps))
     theta = {}

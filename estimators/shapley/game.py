@@ -102,7 +102,7 @@ class Game:
         ensemble = train_many(
             self.trace.train,
             instances,
-            self.trace.recipe,
+            self.trace.by_recipe,
             seeds=[self.trace.seed] * len(instances),
             scratch=self.trace.scratch,
         )

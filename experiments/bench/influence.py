@@ -46,7 +46,7 @@ def pydvl(trace: Trace, test: Dataset, damping: float, simultaneous: bool) -> Te
     solver = CgInfluence(
         trace.model(),
         F.cross_entropy,
-        regularization=damping + trace.recipe.weight_decay,
+        regularization=damping + trace.weight_decay,
         rtol=TOLERANCE,
         atol=0.0,
         solve_simultaneously=simultaneous,

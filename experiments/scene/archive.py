@@ -13,8 +13,7 @@ from poisonbench.errors import LogError
 from poisonbench.log import Record, names
 from poisonbench.models import predict
 from poisonbench.poison_file import pack_poison
-from poisonbench.training import Recipe, Start, body_of, digest
-from poisonbench.training.trace import Checkpoint, Trace
+from poisonbench.training import Checkpoint, Recipe, Start, Trace, body_of, digest
 
 
 def pack_start(start: Start) -> dict[str, Tensor | str]:
@@ -70,16 +69,19 @@ def _frozen(recipe: Recipe) -> Mapping[str, Tensor]:
 def pack_trace(trace: Trace) -> dict[str, Tensor | str]:
     """Returns the data sets of a training run.
 
-    Every checkpoint carries its sha256, and frozen features are held once.
+    Every checkpoint carries its sha256, and frozen features are held once. A run of which nobody
+    knows the steps has none in the log.
     """
-    data: dict[str, Tensor | str] = {
-        names.BATCHES: trace.batches.to(torch.int32),
-        names.LR: trace.lr,
-        names.LOSSES: trace.losses,
-    }
-    if trace.recipe.start is not None:
+    data: dict[str, Tensor | str] = {}
+    if trace.batches is not None and trace.lr is not None:
+        data[names.BATCHES] = trace.batches.to(torch.int32)
+        data[names.LR] = trace.lr
+    if trace.losses is not None:
+        data[names.LOSSES] = trace.losses
+    frozen: Mapping[str, Tensor] = {}
+    if trace.recipe is not None and trace.recipe.start is not None:
         data |= pack_start(trace.recipe.start)
-    frozen = _frozen(trace.recipe)
+        frozen = _frozen(trace.recipe)
     for k, checkpoint in enumerate(trace.checkpoints):
         head = f"{names.CHECKPOINTS}{k:04d}"
         data[f"{head}/{names.STEP}"] = torch.tensor(checkpoint.step)
@@ -114,15 +116,24 @@ def unpack_trace(record: Record, train: Dataset, recipe: Recipe, seed: int) -> T
         _unpack_checkpoint(record, names.CHECKPOINTS + group, frozen, train.x.device)
         for group in sorted(groups)
     ]
+    batches = _tensor(record, names.BATCHES)
+    if batches is not None:
+        batches = batches.long()
     return Trace(
         train=train,
         recipe=recipe,
         seed=seed,
-        batches=torch.as_tensor(record.data[names.BATCHES]).long(),
-        lr=torch.as_tensor(record.data[names.LR]),
+        batches=batches,
+        lr=_tensor(record, names.LR),
         checkpoints=tuple(checkpoints),
-        losses=torch.as_tensor(record.data[names.LOSSES]),
+        losses=_tensor(record, names.LOSSES),
     )
+
+
+def _tensor(record: Record, name: str) -> Tensor | None:
+    """Returns a data set of a log as a tensor, None where the log has none of that name."""
+    found = record.data.get(name)
+    return None if found is None else torch.as_tensor(found)
 
 
 def _unpack_checkpoint(

@@ -144,10 +144,11 @@ def _new_victim(scene: Scene, place: Place, data: Clean) -> Victim:
         **pack_probe(probe),
         **pack_attacked(attacked, kept, data.test),
         **{names.ATTACK + name: value for name, value in crafted.told.arrays.items()},
-        names.VICTIM_LOSSES: trace.losses,
         names.CLEAN_CORRECT: (predicted == data.test.y).sum(),
         names.CLEAN_SIZE: torch.tensor(len(data.test)),
     }
+    if trace.losses is not None:
+        data_sets[names.VICTIM_LOSSES] = trace.losses
     seconds = {"seconds_attack": crafted.seconds, "seconds_train": train_cost.seconds}
     if scene.transfer:
         seconds["seconds_pretrain"] = start_cost.seconds

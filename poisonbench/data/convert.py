@@ -38,8 +38,8 @@ def as_pair(found: object) -> tuple[Dataset, Dataset]:
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise DataError(f"it gave {_described(found)}, not a pair (train, test)", FORM)
-    train = _part(found[0], "the training set")
-    test = _part(found[1], "the test set")
+    train = as_part(found[0], "the training set")
+    test = as_part(found[1], "the test set")
     if isinstance(train, Dataset) and isinstance(test, Dataset):
         return train, test
     classes = _class_count(train, test)
@@ -49,8 +49,8 @@ def as_pair(found: object) -> tuple[Dataset, Dataset]:
 Rows = tuple[Tensor, Tensor]
 
 
-def _part(found: object, what: str) -> Dataset | Rows:
-    """A data set as it was given, or instances and labels as tensors of the right types."""
+def as_part(found: object, what: str) -> Dataset | Rows:
+    """Returns a data set as it was given, or instances and labels as tensors of the right types."""
     if isinstance(found, Dataset):
         return found
     if isinstance(found, TensorDataset):
@@ -59,8 +59,8 @@ def _part(found: object, what: str) -> Dataset | Rows:
         found = _read_once(found, what)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise DataError(f"{what} is {_described(found)}", FORM)
-    x = _instances(_as_tensor(found[0], f"x of {what}"), what)
-    y = _labels(_as_tensor(found[1], f"y of {what}"), what)
+    x = as_instances(as_tensor(found[0], f"x of {what}"), what)
+    y = _labels(as_tensor(found[1], f"y of {what}"), what)
     return x, y
 
 
@@ -108,8 +108,8 @@ def _listed(labels: Tensor) -> str:
     return f"{shown}, ..., {last}"
 
 
-def _as_tensor(found: object, what: str) -> Tensor:
-    """A tensor or array, or a list of numbers, as a tensor of its own type."""
+def as_tensor(found: object, what: str) -> Tensor:
+    """Returns a tensor or array, or a list of numbers, as a tensor of its own type."""
     if isinstance(found, Tensor):
         return found.detach()
     try:
@@ -133,8 +133,8 @@ def _as_tensor(found: object, what: str) -> Tensor:
         ) from error
 
 
-def _instances(x: Tensor, what: str) -> Tensor:
-    """Instances in float32 or float64, if that is exact or a convention."""
+def as_instances(x: Tensor, what: str) -> Tensor:
+    """Returns instances in float32 or float64, if that is exact or a convention."""
     if x.dtype in FLOATS:
         return x
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -194,10 +194,10 @@ def _row(found: object, what: str) -> Rows:
         raise DataError(told, FORM)
     instance, label = found
     if type(instance).__module__.startswith("PIL."):
-        return _of_picture(np.asarray(instance)), _as_tensor(
+        return _of_picture(np.asarray(instance)), as_tensor(
             label, f"the label of {what}"
         )
-    return _as_tensor(instance, what), _as_tensor(label, f"the label of {what}")
+    return as_tensor(instance, what), as_tensor(label, f"the label of {what}")
 
 
 def _of_picture(pixels: Any) -> Tensor:

@@ -58,7 +58,7 @@ def check_values(data: Dataset, what: str) -> None:
             f"{what} has pixels from {lowest:.4g} to {highest:.4g}; images lie in [0, 1]",
             _way_into_unit_interval(data.x, lowest, highest),
         )
-    _check_label_range(data, what)
+    check_labels(data, what)
 
 
 def _check_layout(data: Dataset, what: str) -> None:
@@ -108,7 +108,22 @@ def _refuse_not_finite(data: Dataset, what: str) -> None:
     )
 
 
-def _check_label_range(data: Dataset, what: str) -> None:
+def check_finite(data: Dataset, what: str) -> None:
+    """Checks that values are finite.
+
+    Raises:
+        DataError: names the first row that is not, and the way out.
+    """
+    if data.x.is_floating_point() and not bool(data.x.isfinite().all()):
+        _refuse_not_finite(data, what)
+
+
+def check_labels(data: Dataset, what: str) -> None:
+    """Checks that labels lie in [0, C).
+
+    Raises:
+        DataError: names the first row whose label does not, and the way out.
+    """
     bad = (data.y < 0) | (data.y >= data.classes)
     if not bool(bad.any()):
         return

@@ -3,6 +3,7 @@
 `train` records the loop, and `replay` walks it again bit for bit.
 """
 
+from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.loop import replay, train
 from poisonbench.training.many.ensemble import Ensemble
 from poisonbench.training.many.train_many import train_many
@@ -16,7 +17,7 @@ from poisonbench.training.recipe import (
 )
 from poisonbench.training.start import Start, body_of, digest
 from poisonbench.training.steps import Step
-from poisonbench.training.trace import Checkpoint, Trace
+from poisonbench.training.trace import Trace
 
 __all__ = [
     "SCHEDULES",

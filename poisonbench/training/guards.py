@@ -1,12 +1,13 @@
 """What training refuses: batches too small, numbers not finite, checkpoints that lack state."""
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError, DivergedError
+from poisonbench.errors import ConfigError, DivergedError, ReplayError
 from poisonbench.functional import whole_state
 from poisonbench.models import MODELS, predict
 from poisonbench.models.form import batch_layers, close
@@ -32,13 +33,13 @@ def check_finite(
 
 def check_rebuilt(trace: Trace, model: nn.Module) -> None:
     """Refuses a model of someone else's whose last checkpoint is not the model that was trained."""
-    if trace.recipe.model in MODELS:
+    if trace.by_recipe.model in MODELS:
         return
     x = trace.train.x[:2]
     trained = predict(model, x)
     rebuilt = predict(trace.model(), x)
     if not close(trained, rebuilt):
-        found = f"model {trace.recipe.model!r}, rebuilt from its checkpoint, gives other outputs"
+        found = f"model {trace.by_recipe.model!r}, rebuilt from its checkpoint, gives other outputs"
         raise ConfigError(
             [found],
             "what training changes must be a parameter, or a buffer that state_dict holds",
@@ -90,3 +91,24 @@ def tell_diverged(diverged: Tensor) -> None:
             f"{count} of {len(diverged)} models diverged, the first is {first}: they predict NaN",
             stacklevel=3,
         )
+
+
+def check_final(trace: Trace, state: Mapping[str, Tensor]) -> None:
+    """Compares the state in which a run was repeated with its last checkpoint, bit for bit.
+
+    Args:
+        trace: the run.
+        state: name of a parameter or buffer -> value after the last step.
+
+    Raises:
+        ReplayError: a value differs, and by how much.
+    """
+    final = trace.checkpoints[-1].state
+    for name, value in state.items():
+        want = final[name].to(value.device)
+        unknown = value.isnan() & want.isnan()
+        same = (value == want) | unknown
+        if not bool(same.all()):
+            difference = value.to(torch.float64) - want.to(torch.float64)
+            off = float(difference.abs().max())
+            raise ReplayError(name, f"is off by {off:.1e}")

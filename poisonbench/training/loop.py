@@ -13,7 +13,13 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.functional import finite_names
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
-from poisonbench.training.guards import check_batch_sizes, check_finite, check_rebuilt
+from poisonbench.training.checkpoint import Checkpoint
+from poisonbench.training.guards import (
+    check_batch_sizes,
+    check_final,
+    check_finite,
+    check_rebuilt,
+)
 from poisonbench.training.recipe import (
     Recipe,
     batch_order,
@@ -23,7 +29,7 @@ from poisonbench.training.recipe import (
     training_mode,
 )
 from poisonbench.training.steps import Plan, Step
-from poisonbench.training.trace import Checkpoint, Trace, check_final, check_trace
+from poisonbench.training.trace import Trace, check_trace
 
 
 def _walk(
@@ -191,7 +197,7 @@ def replay(trace: Trace) -> Iterator[Step]:
 def _replayed(trace: Trace) -> Iterator[Step]:
     data = trace.train
     model = trace.initial()
-    losses = data.zeros(len(trace.lr))
-    plan = Plan(trace.batches, trace.lr)
-    yield from _walk(model, data, trace.recipe, trace.seed, plan, losses)
+    plan = trace.by_step
+    losses = data.zeros(len(plan.lr))
+    yield from _walk(model, data, trace.by_recipe, trace.seed, plan, losses)
     check_final(trace, model.state_dict())

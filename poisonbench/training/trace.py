@@ -1,85 +1,194 @@
 """What a training run leaves behind: all that an influence estimator may know of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from poisonbench.checks import check_type
 from poisonbench.data import Dataset
-from poisonbench.errors import ReplayError
+from poisonbench.training.checkpoint import Checkpoint
+from poisonbench.training.given.form import Given, Loss, data_of, form_of
+from poisonbench.training.given.states import checkpoints_of
+from poisonbench.training.needs import check_needs
 from poisonbench.training.recipe import Recipe, starting_model
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A model on its way.
-
-    Attributes:
-        step: number of optimiser steps taken, in [1, T].
-        lr: learning rate of the last of them.
-        state: state dict, parameters and buffers.
-    """
-
-    step: int
-    lr: float
-    state: dict[str, Tensor]
+from poisonbench.training.steps import Plan
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A finished training run.
+    """A finished training run: of `train`, which fills every field, or of someone else's (`of`).
 
     Attributes:
         train: the n training instances.
-        recipe: hyperparameters.
-        seed: of initialisation and batch order.
-        batches: (T, B) int64 on the CPU, the training instances of each step, -1 pads.
-        lr: (T,) float64 on the CPU, the learning rate of each step.
         checkpoints: ascending in step; the last is the final model.
-        losses: (epochs,) mean training loss of each epoch, as seen by the steps.
+        seed: of initialisation and batch order.
+        recipe: hyperparameters, by which the run can be made again on other rows; None where it
+            cannot.
+        batches: (T, B) int64 on the CPU, the training instances of each step, -1 pads; None where
+            nobody knows them.
+        lr: (T,) float64 on the CPU, the learning rate of each step; None likewise.
+        losses: (epochs,) mean training loss of each epoch, as seen by the steps; None likewise.
         scratch: folder in which a long fit may keep restart blocks, or None; no part of the
             configuration.
+        given: the form of a model that was trained elsewhere; None where the recipe tells it.
     """
 
     train: Dataset
-    recipe: Recipe
-    seed: int
-    batches: Tensor
-    lr: Tensor
     checkpoints: tuple[Checkpoint, ...]
-    losses: Tensor
+    seed: int
+    recipe: Recipe | None = None
+    batches: Tensor | None = None
+    lr: Tensor | None = None
+    losses: Tensor | None = None
     scratch: Path | None = None
+    given: Given | None = None
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        train: object,
+        checkpoints: object = None,
+        *,
+        head: str | None = None,
+        loss: Loss = "cross-entropy",
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        lr: object = None,
+    ) -> "Trace":
+        """Returns the run of a model that was trained elsewhere, by whatever loop.
+
+        The model is copied and scored in evaluation mode; the caller's stays as it is. The training
+        set goes where the model lies, in its floating type.
+
+        Args:
+            model: any module that maps instances to logits (B, C).
+            train: the n training instances as the model saw them, without random augmentation: a
+                `Dataset`, a `TensorDataset`, a torch `Dataset` of pairs, or a pair (x, y) of
+                tensors or arrays.
+            checkpoints: states of the model in the order of training, the final one last, each
+                `(state, lr)`, `(step, lr, state)`, `(step, state)` or a state alone. None: the
+                model as it is, without a learning rate.
+            head: name of the last linear layer; None finds it.
+            loss: by which it was trained.
+            weight_decay: w of the regulariser (w/2)|theta|^2 of the training.
+            seed: of what a method draws for this run.
+            lr: learning rates of checkpoints without: a number, one per checkpoint, or, for
+                checkpoints with a step, those of all steps (a scheduler's history).
+
+        Raises:
+            ConfigError: the model does not take the instances, states or learning rates do not fit,
+                or there is no such head.
+            DataError: `train` cannot be read, or its values or labels do not fit the model.
+            TypeError: `model` is no module.
+        """
+        given = form_of(model, head, loss, weight_decay)
+        return Trace(
+            train=data_of(given, train),
+            checkpoints=checkpoints_of(given.module, checkpoints, lr),
+            seed=seed,
+            given=given,
+        )
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What an estimator may ask of the run, keys of `poisonbench.training.needs.NEEDS`."""
+        offered = {"final model"}
+        rates = [checkpoint.lr for checkpoint in self.checkpoints]
+        if all(rate == rate for rate in rates):
+            offered.add("checkpoints")
+        if self.batches is not None:
+            offered.add("steps")
+        if self.recipe is not None:
+            offered.add("retraining")
+        if self.given is None or self.given.head is not None:
+            offered.add("head")
+        return frozenset(offered)
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight w of the regulariser (w/2)|theta|^2 of the objective."""
+        if self.given is not None:
+            return self.given.weight_decay
+        return self.by_recipe.weight_decay
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that the run descended."""
+        if self.given is not None:
+            return self.given.loss
+        return "cross-entropy"
+
+    @property
+    def by_recipe(self) -> Recipe:
+        """The recipe.
+
+        Raises:
+            ConfigError: the run has none.
+        """
+        check_needs(self.offers, ("retraining",), "this method")
+        assert self.recipe is not None
+        return self.recipe
+
+    @property
+    def by_step(self) -> Plan:
+        """The batches and learning rates of all steps.
+
+        Raises:
+            ConfigError: nobody knows them.
+        """
+        check_needs(self.offers, ("steps",), "this method")
+        assert self.batches is not None
+        assert self.lr is not None
+        return Plan(self.batches, self.lr)
 
     def initial(self) -> nn.Module:
         """Returns the model before the first step, rebuilt from the seed.
 
         It lies on the device of the training set, in its dtype. Parameters that are not trained
         (frozen features, in transfer) have requires_grad=False.
+
+        Raises:
+            ConfigError: the run has no recipe.
         """
-        return starting_model(self.recipe, self.train, self.seed)
+        return starting_model(self.by_recipe, self.train, self.seed)
 
     def model(self, k: int = -1) -> nn.Module:
         """Returns a fresh copy of the model of checkpoint `k`, in evaluation mode.
 
         It has the parameters and the running statistics of the checkpoint.
         """
-        model = self.initial()
+        model = self._form()
         model.load_state_dict(self.checkpoints[k].state)
         return model
 
+    def _form(self) -> nn.Module:
+        """Returns a new model of the kind that was trained."""
+        if self.given is not None:
+            return self.given.fresh()
+        return self.initial()
 
-def check_trace(trace: object) -> None:
-    """Refuses what is no finished run.
+
+def check_trace(trace: object, method: object = None) -> None:
+    """Refuses what is no finished run, and a run that does not offer what a method needs.
+
+    Args:
+        trace: the run.
+        method: what asks, with its `needs`; None asks for the model alone.
 
     Raises:
         TypeError: `trace` is no Trace; a model alone does not tell how it was trained.
+        ConfigError: names the unmet needs, and the way to meet them.
     """
     check_type(
-        "trace", trace, Trace, "a Trace, such as `poisonbench.training.train` returns"
+        "trace",
+        trace,
+        Trace,
+        "a Trace: Trace.of(model, train), or what `train` returns",
     )
+    assert isinstance(trace, Trace)
+    needs = getattr(method, "needs", ())
+    check_needs(trace.offers, needs, type(method).__name__)
 
 
 def check_points(trace: Trace, points: object) -> None:
@@ -87,7 +196,8 @@ def check_points(trace: Trace, points: object) -> None:
 
     Raises:
         TypeError: `points` is no Dataset.
-        ValueError: its instances have another shape or number of classes than the training set.
+        ValueError: its instances have another shape or number of classes than the training set, or
+            lie on another device.
     """
     check_type("points", points, Dataset, "a poisonbench.data.Dataset")
     assert isinstance(points, Dataset)
@@ -97,24 +207,9 @@ def check_points(trace: Trace, points: object) -> None:
         raise ValueError(
             f"points must be instances as the training set, {wanted}, got {found}"
         )
-
-
-def check_final(trace: Trace, state: Mapping[str, Tensor]) -> None:
-    """Compares the state in which a run was repeated with its last checkpoint, bit for bit.
-
-    Args:
-        trace: the run.
-        state: name of a parameter or buffer -> value after the last step.
-
-    Raises:
-        ReplayError: a value differs, and by how much.
-    """
-    final = trace.checkpoints[-1].state
-    for name, value in state.items():
-        want = final[name].to(value.device)
-        unknown = value.isnan() & want.isnan()
-        same = (value == want) | unknown
-        if not bool(same.all()):
-            difference = value.to(torch.float64) - want.to(torch.float64)
-            off = float(difference.abs().max())
-            raise ReplayError(name, f"is off by {off:.1e}")
+    place = points.x.device
+    home = trace.train.x.device
+    if place != home:
+        raise ValueError(
+            f"points must lie where the run does, {home}, got {place}: points.to('{home}')"
+        )

@@ -17,7 +17,7 @@ def certify(cell: Cell) -> None:
     points = join([clean, attacked.points.to(clean.x.device)])
     with noted() as warnings, collecting() as told, measured(cell.device) as cost:
         found: Certified = method.value(
-            trace.train, points, trace.recipe, trace.seed, cell.scratch
+            trace.train, points, trace.by_recipe, trace.seed, cell.scratch
         )
     labels = found.labels.cpu()
     radius = found.radius.cpu()

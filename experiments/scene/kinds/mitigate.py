@@ -50,10 +50,10 @@ class Retrainer:
         rest = train_set.take(keep)
         try:
             return unpack_trace(
-                log.read(path, "trace"), rest, self.trace.recipe, self.trace.seed
+                log.read(path, "trace"), rest, self.trace.by_recipe, self.trace.seed
             )
         except LogError:  # absent, or damaged: it can be made again
-            trace = train(rest, self.trace.recipe, self.trace.seed)
+            trace = train(rest, self.trace.by_recipe, self.trace.seed)
             log.write(
                 path, "trace", config={"kept": int(keep.sum())}, data=pack_trace(trace)
             )

@@ -1,0 +1,82 @@
+"""Whether a state is one of a given model, and the state as the model takes it."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from poisonbench.errors import ConfigError
+from poisonbench.training.checkpoint import Checkpoint
+
+
+def placed(module: nn.Module, one: Checkpoint, k: int) -> Checkpoint:
+    """Returns a checkpoint with a state of its own that fits the model, on the model's device.
+
+    Raises:
+        ConfigError: names or shapes do not fit, or a value is not finite.
+    """
+    own = module.state_dict()
+    state = _renamed(one.state, own)
+    faults = _misfits(state, own, k)
+    if faults:
+        raise ConfigError(faults, "give states of this model: model.state_dict()")
+    fitted = {}
+    for name, value in own.items():
+        given = state[name].detach()
+        if given.is_floating_point() and bool(given.isnan().any()):
+            raise ConfigError(
+                [f"checkpoint {k} is not finite: {name!r}"],
+                "the run diverged before it; give checkpoints from before",
+            )
+        fitted[name] = given.to(device=value.device, dtype=value.dtype, copy=True)
+    return Checkpoint(one.step, one.lr, fitted)
+
+
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, and of compiled models
+
+
+def _renamed(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+) -> Mapping[str, Tensor]:
+    """Returns the state without the prefix that a wrapper put before every name."""
+    for prefix in PREFIXES:
+        wrapped = all(name.startswith(prefix) for name in state)
+        if wrapped and not any(name.startswith(prefix) for name in own):
+            state = {name.removeprefix(prefix): v for name, v in state.items()}
+    return state
+
+
+def _misfits(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    k: int,
+) -> list[str]:
+    """Says what in the state of checkpoint k does not fit a model with the state `own`."""
+    faults = []
+    missing = [name for name in own if name not in state]
+    foreign = [name for name in state if name not in own]
+    if missing:
+        faults.append(f"checkpoint {k} lacks {_shown(missing)}")
+    if foreign:
+        faults.append(f"checkpoint {k} holds {_shown(foreign)}, which the model lacks")
+    shapes = [name for name in own if _is_misshapen(state.get(name), own[name])]
+    if shapes and not faults:
+        first = shapes[0]
+        found = tuple(getattr(state[first], "shape", ()))
+        wanted = tuple(own[first].shape)
+        faults.append(
+            f"checkpoint {k} holds {first!r} of shape {found}, the model's is {wanted}"
+        )
+    return faults
+
+
+def _is_misshapen(found: object, own: Tensor) -> bool:
+    """Whether what stands for a value of the model is no tensor of its shape."""
+    return not isinstance(found, Tensor) or found.shape != own.shape
+
+
+def _shown(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    if len(names) <= 3:
+        return shown
+    return f"{shown} and {len(names) - 3} more"
