@@ -26,7 +26,7 @@ from poisonbench.data import Dataset
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe
-from poisonbench.training.recipe import epoch_steps
+from poisonbench.training.order import epoch_steps
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ def configuration(value: Any) -> Any:
     """Returns the fields of a dataclass, nested ones too, as a table that JSON can hold.
 
     Other values are returned as they are. A field with the metadata `configured=False` is left out:
-    what it holds is told by other fields, or by nothing.
+    what it holds is told by other fields, or by nothing. One with `configured="when changed"` is
+    left out while it has its default: it came later, and configurations without it hold.
     """
     if isinstance(value, list | tuple):
         return [configuration(entry) for entry in value]
@@ -22,8 +23,12 @@ def configuration(value: Any) -> Any:
         return value
     table = {}
     for field in fields(value):
-        if field.metadata.get("configured", True):
-            table[field.name] = configuration(getattr(value, field.name))
+        told = field.metadata.get("configured", True)
+        held = getattr(value, field.name)
+        if told == "when changed":
+            told = held != field.default
+        if told:
+            table[field.name] = configuration(held)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Training: a recipe, its start, a loop of SGD, and many models at once.
+"""Training: a recipe, its start, the loop, and many models at once.
 
 `train` records the loop, and `replay` walks it again bit for bit.
 """
@@ -7,11 +7,10 @@ from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.loop import replay, train
 from poisonbench.training.many.ensemble import Ensemble
 from poisonbench.training.many.train_many import train_many
+from poisonbench.training.order import batch_order, learning_rates
 from poisonbench.training.recipe import (
     SCHEDULES,
     Recipe,
-    batch_order,
-    learning_rates,
     starting_model,
     training_mode,
 )

@@ -1,8 +1,9 @@
-"""Training: one loop of SGD that `train` records and `replay` walks again bit for bit.
+"""Training: one loop that `train` records and `replay` walks again bit for bit.
 
 Cost: O(T) forward and backward passes.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.functional import finite_names
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
+from poisonbench.training.augment import presented
 from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.guards import (
     check_batch_sizes,
@@ -20,11 +22,11 @@ from poisonbench.training.guards import (
     check_finite,
     check_rebuilt,
 )
+from poisonbench.training.optimizer import optimizer_of
+from poisonbench.training.order import batch_order, learning_rates
 from poisonbench.training.recipe import (
     Recipe,
-    batch_order,
     check_arguments,
-    learning_rates,
     starting_model,
     training_mode,
 )
@@ -42,13 +44,8 @@ def _walk(
 ) -> Iterator[Step]:
     """The one training loop: yields every step of `plan` before taking it; fills losses (T,)."""
     device = data.x.device
-    sgd = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=1.0,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimizer_of(trained, recipe)
     batches = plan.batches.to(data.y.device)
     sizes = (plan.batches >= 0).sum(1).tolist()
     outside = Outside()
@@ -65,17 +62,32 @@ def _walk(
             torch.enable_grad(),
         ):
             training_mode(model, recipe)
-            logits = model(data.x[rows])
-            loss = F.cross_entropy(logits, data.y[rows])
-            sgd.zero_grad()
+            x = presented(data, rows, recipe, seed, t, plan.places)
+            with _precision(recipe, device):
+                logits = model(x)
+            loss = F.cross_entropy(
+                logits.to(data.dtype),
+                data.y[rows],
+                label_smoothing=recipe.label_smoothing,
+            )
+            optimizer.zero_grad()
             descended = loss
             if plan.shares is not None:
                 descended = loss * plan.shares[t]
             descended.backward()
-            sgd.param_groups[0]["lr"] = rate
-            sgd.step()
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
             losses[t] = loss.detach()
             model.eval()
+
+
+def _precision(
+    recipe: Recipe, device: torch.device
+) -> contextlib.AbstractContextManager[object]:
+    """Returns the context in which the forward pass of a step computes."""
+    if recipe.mixed_precision:
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def train(
@@ -95,8 +107,9 @@ def train(
     Raises:
         DivergedError: the loss, a parameter or a buffer is no longer finite, checked at the end
             of every epoch.
-        ConfigError: the pretrained state of the recipe does not fit its model, or a batch has one
-            row where the model's BatchNorm needs two.
+        ConfigError: the pretrained state of the recipe does not fit its model, a batch has one
+            row where the model's BatchNorm needs two, or the recipe augments what are no images,
+            or mixes the precision of what is not float32.
         TypeError: an argument of another type.
         ValueError: no training instance.
     """

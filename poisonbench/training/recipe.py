@@ -1,11 +1,9 @@
-"""The recipe of a training run, and its plan: which rows make each step, at which learning rate."""
+"""The recipe of a training run, and the model from which it starts."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from poisonbench.checks import (
     check_at_least,
@@ -17,31 +15,47 @@ from poisonbench.checks import (
     check_type,
     check_whole,
 )
-from poisonbench.data import Dataset
+from poisonbench.data import KINDS, Dataset
+from poisonbench.errors import ConfigError
 from poisonbench.models import build
-from poisonbench.seeding import generator
 from poisonbench.training.start import Start
 
 SCHEDULES = ("constant", "cosine", "one-cycle")
-WARMING = 0.3  # share of the steps of "one-cycle" over which the learning rate rises
+OPTIMIZERS = ("sgd", "adamw")
+AUGMENTATIONS = ("none", "flip", "crop-flip")
+# a field that came later: configurations tell it where it is changed, so that older ones hold
+LATER = {"configured": "when changed"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters of a training run with SGD, in PyTorch's meaning of each.
+    """Hyperparameters of a training run, in PyTorch's meaning of each.
 
     Attributes:
         model: name for `poisonbench.models.build`.
         epochs: passes over the training set.
         batch_size: instances of a step; the last batch of an epoch may be smaller.
         lr: peak learning rate.
-        momentum: mu in [0, 1); the buffer starts without dampening.
-        nesterov: Nesterov momentum.
-        weight_decay: w, the gradient of (w/2)|theta|^2.
+        momentum: of "sgd", mu in [0, 1); the buffer starts without dampening.
+        nesterov: of "sgd", Nesterov momentum.
+        weight_decay: w. With "sgd" the gradient of (w/2)|theta|^2 is added to that of the loss;
+            "adamw" decays the parameters themselves, by the learning rate times w.
         schedule: "constant", "cosine" (to 0), or "one-cycle" (linear up over the first 30 % of the
             steps, then cosine to 0).
         checkpoints: number of checkpoints kept, evenly spaced over the steps; the last is the
             final model.
+        optimizer: "sgd" or "adamw".
+        betas: of "adamw", the decays of its two means, each in [0, 1).
+        eps: of "adamw", added to the root of the second.
+        warmup: share of the steps, in [0, 1), over which the learning rate first rises linearly;
+            "one-cycle" has its own.
+        label_smoothing: share of a label's weight that all C classes have in equal parts, in
+            [0, 1): the run descends, and `losses` are, cross entropy with these labels.
+        augment: "none", "flip" (images mirrored with probability 1/2), or "crop-flip" (also padded
+            with zeros by an eighth of each side, 4 pixels of 32, and cropped at random). Drawn
+            anew in every step. Per-example gradients are of the rows as they are.
+        mixed_precision: the forward pass of a training step computes in bfloat16 where PyTorch's
+            autocast does so; parameters, predictions and gradients for influence stay in float32.
         start: the pretrained model from which training starts (transfer); None starts from the
             seed. It is left out of the repr and of configurations, which tell how it was made.
 
@@ -59,6 +73,13 @@ class Recipe:
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     checkpoints: int = 6
+    optimizer: str = field(default="sgd", metadata=LATER)
+    betas: tuple[float, float] = field(default=(0.9, 0.999), metadata=LATER)
+    eps: float = field(default=1e-8, metadata=LATER)
+    warmup: float = field(default=0.0, metadata=LATER)
+    label_smoothing: float = field(default=0.0, metadata=LATER)
+    augment: str = field(default="none", metadata=LATER)
+    mixed_precision: bool = field(default=False, metadata=LATER)
     start: Start | None = field(
         default=None,
         repr=False,
@@ -73,17 +94,53 @@ class Recipe:
             value = getattr(self, name)
             check_whole(name, value)
             check_at_least(name, value, 1)
-        for name in ("lr", "momentum", "weight_decay"):
+        for name in ("lr", "weight_decay", "eps"):
             check_number(name, getattr(self, name))
+        for name in ("momentum", "warmup", "label_smoothing"):
+            check_number(name, getattr(self, name))
+            check_share(name, getattr(self, name))
         check_positive("lr", self.lr)
-        check_share("momentum", self.momentum)
         check_not_negative("weight_decay", self.weight_decay)
         check_choice("schedule", self.schedule, SCHEDULES)
-        check_type("nesterov", self.nesterov, bool, "True or False")
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0, got 0")
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        for name in ("nesterov", "mixed_precision"):
+            check_type(name, getattr(self, name), bool, "True or False")
+        if self.warmup and self.schedule == "one-cycle":
+            raise ValueError(
+                f"warmup must be 0 with one-cycle, which has its own, got {self.warmup}"
+            )
+        self._check_optimizer()
         if self.start is not None:
             check_type("start", self.start, Start, "a Start or None")
+
+    def _check_optimizer(self) -> None:
+        """Refuses values of the optimiser that it does not take, or would not look at."""
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_type("betas", self.betas, tuple, "two numbers in [0, 1)")
+        for beta in self.betas:
+            check_number("each of betas", beta)
+            check_share("each of betas", beta)
+        if len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {len(self.betas)}")
+        check_positive("eps", self.eps)
+        if self.optimizer == "adamw":
+            if self.nesterov:
+                raise ValueError("nesterov must be False with adamw, got True")
+            return
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0, got 0")
+        if self.betas != (0.9, 0.999) or self.eps != 1e-8:
+            raise ValueError(f"betas and eps must be left out with {self.optimizer}")
+
+    @property
+    def penalty(self) -> float:
+        """The w of the objective, mean loss + (w/2)|theta|^2, that the run descends.
+
+        AdamW's decay is no part of an objective: 0.
+        """
+        if self.optimizer == "adamw":
+            return 0.0
+        return self.weight_decay
 
 
 def check_arguments(
@@ -96,12 +153,25 @@ def check_arguments(
     Raises:
         TypeError: `data` is no Dataset, `recipe` no Recipe, or `seed` no whole number.
         ValueError: there is no training instance.
+        ConfigError: the recipe augments instances that are no images, or mixes the precision of
+            what is not computed in float32.
     """
     check_type("data", data, Dataset, "a poisonbench.data.Dataset")
     check_type("recipe", recipe, Recipe, "a poisonbench.training.Recipe")
     check_whole("seed", seed)
     if not len(data):
         raise ValueError("training needs at least 1 instance, got a data set of 0 rows")
+    assert data.kind is not None
+    if recipe.augment != "none" and not KINDS[data.kind].flips:
+        raise ConfigError(
+            [f"augment = {recipe.augment!r} mirrors images, got kind {data.kind!r}"],
+            "leave augment out",
+        )
+    if recipe.mixed_precision and data.dtype != torch.float32:
+        raise ConfigError(
+            [f"mixed_precision works on float32, got {data.dtype}"],
+            "leave mixed_precision out, or convert the data",
+        )
 
 
 def starting_model(
@@ -130,47 +200,3 @@ def training_mode(model: nn.Module, recipe: Recipe) -> None:
         model.train()
     else:
         recipe.start.begin_step(model)
-
-
-def epoch_steps(n: int, recipe: Recipe) -> int:
-    """Returns the number of steps in which an epoch passes over n >= 1 instances."""
-    width = min(recipe.batch_size, n)
-    return math.ceil(n / width)
-
-
-def permutations(n: int, seed: int) -> Iterator[Tensor]:
-    """Yields the order of the n instances in each epoch, (n,) int64, without end."""
-    g = generator(seed, "batches")
-    while True:
-        yield torch.randperm(n, generator=g)
-
-
-def batch_order(
-    n: int,
-    recipe: Recipe,
-    seed: int,
-) -> Tensor:
-    """Returns (T, B) int64: a permutation of the n instances an epoch, cut into batches.
-
-    The last batch of an epoch is padded with -1.
-    """
-    width = min(recipe.batch_size, n)
-    places = epoch_steps(n, recipe) * width
-    order = torch.full((recipe.epochs, places), -1, dtype=torch.int64)
-    for epoch, permutation in zip(order, permutations(n, seed), strict=False):
-        epoch[:n] = permutation
-    return order.view(-1, width)
-
-
-def learning_rates(steps: int, recipe: Recipe) -> Tensor:
-    """Returns (T,) float64, the learning rate of every step."""
-    t = torch.arange(steps, dtype=torch.float64)
-    if recipe.schedule == "constant":
-        return torch.full_like(t, recipe.lr)
-    warm = 0
-    if recipe.schedule == "one-cycle":
-        warm = math.ceil(WARMING * steps)
-    up = (t + 1) / max(warm, 1)
-    angle = math.pi * (t - warm) / (steps - warm)
-    down = (1 + torch.cos(angle)) / 2
-    return recipe.lr * torch.where(t < warm, up, down)

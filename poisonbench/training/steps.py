@@ -31,8 +31,11 @@ class Plan:
         batches: (T, B) int64, the training instances of each step, -1 pads; none is empty.
         lr: (T,) learning rates.
         shares: T numbers by which the mean loss of each batch is multiplied; None for 1.
+        places: (T, B) int64, for each of `batches` its place in the batch by which augmentation is
+            drawn; None where it stands there.
     """
 
     batches: Tensor
     lr: Tensor
     shares: Sequence[float] | None = None
+    places: Tensor | None = None

@@ -110,7 +110,7 @@ class Trace:
         """Weight w of the regulariser (w/2)|theta|^2 of the objective."""
         if self.given is not None:
             return self.given.weight_decay
-        return self.by_recipe.weight_decay
+        return self.by_recipe.penalty
 
     @property
     def loss(self) -> Loss:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
-from poisonbench.training.recipe import Recipe, epoch_steps, permutations
+from poisonbench.training.order import epoch_steps, permutations
+from poisonbench.training.recipe import Recipe
 
 Batches = Literal["own", "full"]
 Convention = Literal["A", "B"]

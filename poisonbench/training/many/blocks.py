@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.training.many.batches import Batches
-from poisonbench.training.recipe import Recipe, epoch_steps
+from poisonbench.training.order import epoch_steps
+from poisonbench.training.recipe import Recipe
 
 # bytes of parameters, momentum and gradients of a block; on a CPU what its cache holds
 CPU = 8 << 20

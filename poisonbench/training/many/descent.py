@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 from tqdm import tqdm
 
 from poisonbench.data import Dataset
 from poisonbench.errors import DivergedError
 from poisonbench.functional import whole_state
 from poisonbench.seeding import exact_arithmetic
+from poisonbench.training.augment import drawn, moved
 from poisonbench.training.loop import retrain
 from poisonbench.training.many.batches import Batches, Convention, epochs
 from poisonbench.training.many.stacked import (
@@ -22,7 +22,9 @@ from poisonbench.training.many.stacked import (
     logit_gradients,
     stacked,
 )
-from poisonbench.training.recipe import Recipe, learning_rates
+from poisonbench.training.optimizer import stacked_optimizer
+from poisonbench.training.order import learning_rates
+from poisonbench.training.recipe import Recipe
 from poisonbench.training.steps import Plan
 
 
@@ -53,43 +55,6 @@ class Job:
     bar: "tqdm[None]"
 
 
-class Descent:
-    """SGD on stacked states, by the operations of `torch.optim.SGD`.
-
-    Attributes:
-        leaves: the parameters of all models, (K, *shape) each.
-        momentum: their buffers; None before the first step.
-    """
-
-    def __init__(self, states: States, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.leaves = [value for value in states.values() if value.requires_grad]
-        self.momentum: list[Tensor | None] | None = None
-
-    def step(self, rate: float) -> None:
-        """Takes a step at this learning rate; a parameter without a gradient stays as it is."""
-        used = []
-        gradients = []
-        for leaf in self.leaves:
-            if leaf.grad is not None:
-                used.append(leaf)
-                gradients.append(leaf.grad)
-        if self.momentum is None:
-            self.momentum = [None] * len(used)
-        sgd(
-            used,
-            gradients,
-            self.momentum,
-            fused=True,
-            weight_decay=self.recipe.weight_decay,
-            momentum=self.recipe.momentum,
-            lr=rate,
-            dampening=0.0,
-            nesterov=self.recipe.nesterov,
-            maximize=False,
-        )
-
-
 def trained(
     job: Job,
     masks: Tensor,
@@ -110,6 +75,40 @@ def trained(
     return states
 
 
+class Inputs:
+    """What k models see of the instances: prepared once, or in every step where they are augmented.
+
+    Attributes:
+        prepared: (n, *shape) of the network; None where instances are augmented.
+    """
+
+    def __init__(self, job: Job, network: Network, seeds: list[int]) -> None:
+        self.job = job
+        self.network = network
+        self.seeds = seeds
+        self.prepared: Tensor | None = None
+        if job.recipe.augment == "none":
+            self.prepared = network.prepare(job.data.x)
+
+    def of(self, rows: Tensor, step: int) -> Tensor:
+        """Returns what the network sees of the batches of a step, (k, B) rows -> (k, B, ...)."""
+        flat = rows.flatten()
+        if self.prepared is None:
+            seen = self._augmented(flat, rows.shape[1], step)
+        else:
+            seen = self.prepared.index_select(0, flat)
+        return seen.reshape(*rows.shape, *seen.shape[1:])
+
+    def _augmented(self, flat: Tensor, width: int, step: int) -> Tensor:
+        """Returns the instances `flat`, (k width,), as they are presented in a step."""
+        data = self.job.data
+        draws = {}
+        for seed in dict.fromkeys(self.seeds):
+            draws[seed] = drawn(data, self.job.recipe, seed, step)[:width]
+        each = torch.cat([draws[seed] for seed in self.seeds])
+        return self.network.prepare(moved(data.x.index_select(0, flat), each))
+
+
 def _descend(
     job: Job,
     states: States,
@@ -119,8 +118,9 @@ def _descend(
 ) -> None:
     """Trains the leaves of `states` in place: the steps of `train`, taken by all models."""
     data = job.data
-    descent = Descent(states, job.recipe)
-    inputs = network.prepare(data.x)
+    leaves = [value for value in states.values() if value.requires_grad]
+    descent = stacked_optimizer(leaves, job.recipe)
+    inputs = Inputs(job, network, seeds)
     walked = epochs(masks, job.recipe, seeds, job.batches, job.convention)
     for number, epoch in enumerate(walked):
         K, steps, width = epoch.rows.shape
@@ -132,12 +132,12 @@ def _descend(
         weights = weights.contiguous()
         with exact_arithmetic(), torch.no_grad():
             for t in range(steps):
-                flat = rows[t].flatten()
-                x = inputs.index_select(0, flat).unflatten(0, (K, width))
-                y = data.y.index_select(0, flat).view(K, width)
-                logits = network.logits(x)
-                network.backward(logit_gradients(logits, y, weights[t]))
                 taken = number * steps + t
+                x = inputs.of(rows[t], taken)
+                y = data.y.index_select(0, rows[t].flatten()).view(K, width)
+                logits = network.logits(x)
+                smoothing = job.recipe.label_smoothing
+                network.backward(logit_gradients(logits, y, weights[t], smoothing))
                 descent.step(rates[taken])
         job.bar.update(K)
 
@@ -161,6 +161,7 @@ def _one_by_one(
         batches=packed,
         lr=learning_rates(len(rows), recipe),
         shares=weights.sum(1).tolist(),
+        places=order,
     )
     model = job.start(seed)
     try:

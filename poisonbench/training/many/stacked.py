@@ -92,10 +92,12 @@ def split(
 ) -> tuple[nn.Module, nn.Module]:
     """Returns the starting model in two: what is frozen, and what is trained.
 
-    The outputs of the frozen part are computed once for all models.
+    The outputs of the frozen part are computed once for all models. Where instances are augmented
+    they change from step to step, and nothing is set apart.
     """
     model = starting_model(recipe, data, seed)
-    if recipe.start is None or recipe.start.trained == "all":
+    start = recipe.start
+    if start is None or start.trained == "all" or recipe.augment != "none":
         return nn.Identity(), model
     features = model.get_submodule("features")
     head = cast(nn.Linear, model.get_submodule("head"))
@@ -144,6 +146,7 @@ def logit_gradients(
     logits: Tensor,
     y: Tensor,
     weights: Tensor,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Returns d / d logits of the sum of weights x cross entropy, (K, B, C).
 
@@ -151,12 +154,15 @@ def logit_gradients(
         logits: (K, B, C).
         y: (K, B) labels.
         weights: (K, B).
+        smoothing: share of a label's weight that all classes have in equal parts.
     """
     # classes before instances: a softmax over few entries is slow in the last dimension
     gradients = logits.mT.contiguous().softmax(1)
     weights = weights[:, None]
+    if smoothing:
+        gradients.sub_(smoothing / gradients.shape[1])
     gradients.mul_(weights)
-    gradients.scatter_add_(1, y[:, None], -weights)
+    gradients.scatter_add_(1, y[:, None], -(1 - smoothing) * weights)
     return gradients.mT
 
 

@@ -96,7 +96,9 @@ def train_many(
     targets = None
     if points is not None:
         targets = predict(frozen, points.to(data.x.device, data.dtype).x)
-    way = way_of(model, inputs.x, recipe.batch_size)
+    way = None
+    if not recipe.mixed_precision:  # stacked models compute in one precision
+        way = way_of(model, inputs.x, recipe.batch_size)
     epochs = len(masks) * recipe.epochs
     with tqdm(
         total=epochs,
