@@ -15,7 +15,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -181,3 +181,36 @@ def _imported(target: str, kind: str) -> Any:
         which = f"module {module!r} has no {attribute!r}"
         raise ConfigError([f"{head}: {which} (it is {place})"], hint)
     return getattr(found, attribute)
+
+
+def made(
+    table: Mapping[str, Any], kind: str, what: object, settings: Mapping[str, Any]
+) -> Any:
+    """Returns a method: that of a name with these hyperparameters, or `what` itself.
+
+    Args:
+        table: name -> class.
+        kind: what the table holds, for the error.
+        what: a name of the table, `package.module:Class`, or a method.
+        settings: field -> value, for a name.
+
+    Raises:
+        ConfigError: no such name or field, or settings beside a method that has its own.
+        ValueError: a value that the method refuses.
+    """
+    if not isinstance(what, str):
+        if settings:
+            given = ", ".join(settings)
+            told = f"{kind} {what!r} has its own hyperparameters, got also {given}"
+            raise ConfigError([told], "give them to its class, or give its name")
+        return what
+    cls = lookup(table, what, kind)
+    known = [field.name for field in fields(cls) if field.init]
+    faults = []
+    for name in settings:
+        if name not in known:
+            near = nearest(name, known)
+            faults.append(f"{kind} {what!r} has no hyperparameter {name!r}{near}")
+    if faults:
+        raise ConfigError(faults, f"known: {', '.join(known) or 'none'}")
+    return cls(**settings)

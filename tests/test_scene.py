@@ -29,7 +29,7 @@ from experiments.scene.attacked import (
 )
 from experiments.scene.clean import Clean
 from experiments.scene.kinds.cell import Cell
-from experiments.scene.kinds.judge import alarm_threshold, detect
+from experiments.scene.kinds.judge import detect
 from experiments.scene.probe import (
     Probe,
     choose_probe,
@@ -39,6 +39,7 @@ from experiments.scene.probe import (
 )
 from experiments.scene.victim import Victim, budget_reached, make_victim
 from poisonbench import log
+from poisonbench.contracts.calibration import alarm_threshold
 from poisonbench.contracts.values import Evidence, Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError

@@ -14,6 +14,7 @@ from experiments.plan.stages import Stage
 from experiments.scene.cost import Cost
 from experiments.scene.victim import Victim
 from poisonbench import log
+from poisonbench.contracts.calibration import reference_half
 from poisonbench.contracts.values import Evidence
 from poisonbench.log import names
 from poisonbench.notes import Notes
@@ -76,8 +77,7 @@ class Cell:
         calibration = self.victim.probe.group == CALIBRATION
         if not method.reads("reference"):
             return torch.zeros_like(calibration)
-        half = int(calibration.sum()) // 2
-        return calibration & (calibration.cumsum(0) <= half)
+        return reference_half(calibration)
 
     def evidence(self, method: Method) -> Evidence:
         """What `method` may see: clean points and ground truth only if it declares their use."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from experiments.plan.spec import Method
 from experiments.scene.cost import measured, noted
 from experiments.scene.kinds.cell import Cell, about_run, check_shape
+from poisonbench.contracts.calibration import alarm_threshold
 from poisonbench.log import names
 from poisonbench.notes import Notes, collecting
 from poisonbench.roles import CALIBRATION
@@ -58,9 +59,8 @@ def estimate(cell: Cell) -> None:
 def detect(cell: Cell) -> None:
     """Scores every probe point; detect-EST-DET.h5.
 
-    The flags are the scores above the threshold of the calibration points. A detector that is
-    fitted to clean points gets half of these, and the other half alone sets its threshold: on the
-    points that it was fitted to its scores would be too low.
+    The flags are the scores above the threshold of the calibration points that the detector was
+    not fitted to, see `poisonbench.contracts.calibration`.
     """
     method = cell.method("detector")
     verdict = _judge(cell, method, len(cell.victim.test), "(m,)")
@@ -69,18 +69,6 @@ def detect(cell: Cell) -> None:
     data = {names.SCORE: verdict.scores, names.FLAG: verdict.scores > threshold}
     about = verdict.about | {"threshold": threshold, "alarm": cell.alarm}
     cell.write(data, about, verdict.told, alarm=cell.alarm)
-
-
-def alarm_threshold(clean: Tensor, alarm: float) -> float:
-    """Returns the 1 - alarm quantile of the finite scores of clean points, infinity without one.
-
-    It is one of the scores, the higher where the quantile lies between two: at most a share `alarm`
-    of the clean points exceeds it.
-    """
-    finite = clean[clean.isfinite()]
-    if not len(finite):
-        return torch.inf
-    return float(finite.quantile(1 - alarm, interpolation="higher"))
 
 
 def score_rows(cell: Cell) -> None:

@@ -1,0 +1,188 @@
+"""The door from Python: influence and verdicts for any training run.
+
+The one file of this floor that looks upwards: the tables of methods are imported inside its
+functions.
+"""
+
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from poisonbench.checks import check_at_least, check_choice, check_fraction
+from poisonbench.contracts.calibration import (
+    alarm_threshold,
+    calibrate,
+    check_readable,
+    check_trusted,
+    p_values,
+)
+from poisonbench.contracts.verdicts import Verdict, joined, proponents
+from poisonbench.data import Dataset
+from poisonbench.data.points import Points, as_points
+from poisonbench.errors import ConfigError
+from poisonbench.models import predict
+from poisonbench.registry import Table, made
+from poisonbench.seeding import generator
+from poisonbench.training.trace import Trace, check_points, check_trace
+
+Labels = Literal["predicted", "given"]
+MOST_BYTES = 1 << 28  # of influence scores that a guard holds at a time
+
+
+def influence(
+    run: Trace,
+    test: object,
+    estimator: Any = "gas",
+    *,
+    labels: Labels = "predicted",
+    **hyperparameters: Any,
+) -> Tensor:
+    """Returns how much each training instance helped each prediction, (m, n).
+
+    Positive = helped: without the training row the loss at the prediction would be larger. The
+    numbers are those of a grid.
+
+    Args:
+        run: the training run.
+        test: the m points: a `Dataset`, a pair (x, y), a `torch.utils.data.Dataset`, or x alone,
+            (m, *shape) or one instance (*shape).
+        estimator: a name that `poisonbench list estimators` shows, `package.module:Class`, or an
+            estimator.
+        labels: whose loss is explained: that of the labels which the model predicts, or that of the
+            labels given with `test`.
+        **hyperparameters: of the estimator, where it is given by name.
+
+    Raises:
+        ConfigError: no such estimator or hyperparameter; or labels are asked for and none given.
+        DataError: `test` is in none of these forms.
+        TypeError: `run` is no `Trace`.
+        ValueError: the points are of another shape than the training set.
+    """
+    check_trace(run)
+    check_choice("labels", labels, get_args(Labels))
+    method = made(_table("estimator"), "estimator", estimator, hyperparameters)
+    points = as_points(test, run.train)
+    check_points(run, points.data)
+    data = points.data
+    if labels == "predicted":
+        data = predicted(run, data)
+    elif not points.labelled:
+        way = 'give a pair (x, y), or leave out labels="given"'
+        raise ConfigError(['labels="given", but test has none'], way)
+    scores: Tensor = method.fit(run)(data)
+    return scores
+
+
+class Guard:
+    """A detector of poisoned predictions, calibrated once on points known to be clean.
+
+    `guard(x)` judges one point or a batch, each by itself: what else is in the batch does not
+    count. A detector that needs clean points is fitted to half of the trusted ones; the other half
+    sets the threshold, as in a grid.
+
+    Attributes:
+        threshold: the 1 - alarm quantile of the suspicion of trusted points.
+        alarm: share of clean points that may be flagged.
+        k: proponents told of each point.
+    """
+
+    def __init__(
+        self,
+        run: Trace,
+        trusted: object,
+        detector: Any = "foreign-or-fragile",
+        estimator: Any = "gas",
+        *,
+        alarm: float = 0.05,
+        k: int = 10,
+        seed: int | None = 0,
+    ) -> None:
+        """Fits the estimator and calibrates the detector.
+
+        Args:
+            run: the training run.
+            trusted: points known to be clean and not trained on, in a form that `influence` takes;
+                their labels are not read.
+            detector: a name that `poisonbench list detectors` shows, `package.module:Class`, or a
+                detector.
+            estimator: likewise.
+            alarm: share in (0, 1).
+            k: proponents told of each point.
+            seed: draws the half of the trusted points to which the detector is fitted; None takes
+                the first half.
+
+        Raises:
+            ConfigError: no such method; a detector that reads what a guard lacks; no trusted
+                points.
+            ValueError: a value out of its range.
+        """
+        check_trace(run)
+        check_fraction("alarm", alarm)
+        check_at_least("k", k, 1)
+        judge = made(_table("detector"), "detector", detector, {})
+        method = made(_table("estimator"), "estimator", estimator, {})
+        clean = _points(run, trusted, "the trusted points").data
+        check_trusted(len(clean), alarm)
+        check_readable(judge)
+        if seed is not None:
+            order = torch.randperm(len(clean), generator=generator(seed, "trusted"))
+            clean = clean.take(order)
+        self.alarm = alarm
+        self.k = k
+        self._run = run
+        self._calibrated = calibrate(run, method.fit(run), judge, clean)
+        self.threshold = alarm_threshold(self._calibrated.clean, alarm)
+
+    def __call__(self, x: object) -> Verdict:
+        """Returns the verdict on one point (*shape), or on each of m points.
+
+        Args:
+            x: the points, in a form that `influence` takes; labels are not read.
+
+        Raises:
+            DataError: `x` is in none of these forms.
+            ValueError: the points are of another shape than the training set.
+        """
+        points = _points(self._run, x, "the points")
+        row_bytes = len(self._run.train) * points.data.dtype.itemsize
+        size = max(1, MOST_BYTES // row_bytes)
+        index = torch.arange(len(points.data))
+        parts = [self._judged(points.data.take(rows)) for rows in index.split(size)]
+        return joined(parts, points.single)
+
+    def _judged(self, data: Dataset) -> Verdict:
+        """Judges a block of points with their predicted labels."""
+        scores = self._calibrated.scorer(data)
+        suspicion = self._calibrated.suspicion(data, scores)
+        return Verdict(
+            label=data.y.cpu(),
+            suspicion=suspicion,
+            p_value=p_values(suspicion, self._calibrated.clean),
+            flag=suspicion > self.threshold,
+            proponents=proponents(scores.cpu(), self.k),
+        )
+
+
+def _points(run: Trace, found: object, what: str) -> Points:
+    """Returns instances with the labels that the model predicts."""
+    points = as_points(found, run.train, what)
+    check_points(run, points.data)
+    return replace(points, data=predicted(run, points.data))
+
+
+def predicted(run: Trace, data: Dataset) -> Dataset:
+    """Returns the instances with the labels that the final model predicts."""
+    if not len(data):
+        return data
+    return data.relabel(predict(run.model(), data.x).argmax(1))
+
+
+def _table(part: str) -> Table:
+    """The methods of a part, "estimator" or "detector", with those that other packages offer."""
+    from defenses import DETECTORS
+    from estimators import ESTIMATORS
+
+    own = {"estimator": ESTIMATORS, "detector": DETECTORS}[part]
+    return Table(own, f"poisonbench.{part}s")

@@ -1,0 +1,183 @@
+"""How clean points set a detector's threshold: the rule of the grid and of a guard.
+
+A detector that is fitted to clean points gets half of these, and the other half alone sets its
+threshold: on the points that it was fitted to its scores would be too low.
+"""
+
+import warnings
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from poisonbench.contracts.protocols import Detector, Scorer
+from poisonbench.contracts.values import Evidence
+from poisonbench.data import Dataset, join
+from poisonbench.errors import ConfigError
+from poisonbench.training.trace import Trace
+
+UNREADABLE = {  # what a detector may read in a grid alone
+    "probe": "the other points of a batch",
+    "oracle": "the ground truth of an attack",
+}
+
+
+def reference_half(clean: Tensor) -> Tensor:
+    """Returns the clean points that a detector may be fitted to, (m,) bool: their first half.
+
+    Args:
+        clean: (m,) bool, points known to be clean, in random order.
+    """
+    half = int(clean.sum()) // 2
+    return clean & (clean.cumsum(0) <= half)
+
+
+def alarm_threshold(clean: Tensor, alarm: float) -> float:
+    """Returns the 1 - alarm quantile of the finite scores of clean points, infinity without one.
+
+    It is one of the scores, the higher where the quantile lies between two: at most a share `alarm`
+    of the clean points exceeds it.
+
+    Args:
+        clean: (r,) scores of clean points that the detector was not fitted to.
+        alarm: share in (0, 1).
+    """
+    finite = clean[clean.isfinite()]
+    if not len(finite):
+        return torch.inf
+    return float(finite.quantile(1 - alarm, interpolation="higher"))
+
+
+def p_values(scores: Tensor, clean: Tensor) -> Tensor:
+    """Returns how seldom a clean point scores so high, (m,) in (0, 1]; NaN of NaN.
+
+    That is (1 + c) / (1 + r), where c of the r finite scores in `clean` are at or above the score:
+    for a clean point it is at most p with a probability of at most p (conformal prediction, Vovk et
+    al. 2005).
+
+    Args:
+        scores: (m,).
+        clean: (r,) scores of clean points that the detector was not fitted to.
+    """
+    known = clean[clean.isfinite()].sort().values
+    below = torch.searchsorted(known, scores.contiguous())
+    at_or_above = len(known) - below
+    p = (1 + at_or_above).to(scores.dtype) / (1 + len(known))
+    return p.masked_fill(scores.isnan(), torch.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A detector with the clean points that it needs, ready to judge any point by itself.
+
+    Attributes:
+        run: the training run.
+        scorer: of a fitted estimator.
+        detector: that judges.
+        reference: the clean points to which the detector is fitted, with predicted labels; none for
+            a detector that needs none.
+        reference_scores: (r, n), their influence.
+        clean: the suspicion of the other clean points, float64 on the CPU.
+    """
+
+    run: Trace
+    scorer: Scorer
+    detector: Detector
+    reference: Dataset
+    reference_scores: Tensor
+    clean: Tensor
+
+    def suspicion(self, data: Dataset, scores: Tensor) -> Tensor:
+        """Returns what the detector says of m points, (m,) float64 on the CPU.
+
+        Args:
+            data: the points with predicted labels.
+            scores: (m, n), their influence.
+        """
+        count = len(self.reference)
+        known = torch.arange(count + len(data)) < count
+        test = join([self.reference, data])
+        every = torch.cat([self.reference_scores, scores])
+        return suspicion(self.run, self.detector, test, every, known)[count:]
+
+
+def calibrate(
+    run: Trace, scorer: Scorer, detector: Detector, clean: Dataset
+) -> Calibrated:
+    """Returns the detector calibrated on points known to be clean.
+
+    Args:
+        run: the training run.
+        scorer: of an estimator fitted to the run.
+        detector: see `check_readable`.
+        clean: the points with predicted labels, in random order.
+    """
+    everything = torch.ones(len(clean), dtype=torch.bool)
+    reference = torch.zeros_like(everything)
+    if "reference" in detector.uses:
+        reference = reference_half(everything)
+    scores = scorer(clean)
+    said = suspicion(run, detector, clean, scores, reference)
+    place = reference.to(scores.device)
+    return Calibrated(
+        run=run,
+        scorer=scorer,
+        detector=detector,
+        reference=clean.take(place),
+        reference_scores=scores[place],
+        clean=said[~reference],
+    )
+
+
+def suspicion(
+    run: Trace, detector: Detector, test: Dataset, scores: Tensor, reference: Tensor
+) -> Tensor:
+    """Returns what a detector says of points, (m,) float64 on the CPU.
+
+    Args:
+        run: the training run.
+        detector: sees of the rest what it declares to use.
+        test: the m points with predicted labels.
+        scores: (m, n), their influence.
+        reference: (m,) bool, the points to which the detector is fitted.
+    """
+    evidence = Evidence(
+        trace=run,
+        test=test,
+        influence=scores if "influence" in detector.uses else None,
+        trusted=reference.to(scores.device) if "reference" in detector.uses else None,
+    )
+    said: Tensor = detector(evidence)
+    return said.to(device="cpu", dtype=torch.float64)
+
+
+def check_readable(detector: Detector) -> None:
+    """Raises ConfigError if a detector reads what is there in a grid alone."""
+    for use, what in UNREADABLE.items():
+        if use in detector.uses:
+            told = f"{detector!r} reads {what}: it can judge no point by itself"
+            raise ConfigError(
+                [told],
+                "choose another: `poisonbench list detectors` says what each reads",
+            )
+
+
+def check_trusted(count: int, alarm: float) -> None:
+    """Refuses to calibrate on nothing; warns of too few points for an alarm rate.
+
+    Raises:
+        ConfigError: fewer than 2 points.
+    """
+    enough = ceil(2 / alarm)
+    if count < 2:
+        told = f"{count} trusted points: none to calibrate the detector on"
+        way = (
+            f"give {enough} or more that are known to be clean and were not trained on"
+        )
+        raise ConfigError([told], way)
+    if count < enough:
+        warnings.warn(
+            f"{count} trusted points are few for alarm {alarm:g}: give {enough} or more",
+            stacklevel=3,
+        )

@@ -1,0 +1,64 @@
+"""Instances to be judged by a finished run, whatever form a user has them in."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from poisonbench.data.convert import as_instances, as_part, as_tensor
+from poisonbench.data.dataset import Dataset
+from poisonbench.data.kind import KINDS
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """The m instances to be judged.
+
+    Attributes:
+        data: of the kind of the training set; zeros for labels where none were given.
+        labelled: whether labels were given.
+        single: whether one instance was given without the axis of the rows.
+    """
+
+    data: Dataset
+    labelled: bool
+    single: bool = False
+
+
+def as_points(found: object, train: Dataset, what: str = "the test points") -> Points:
+    """Returns instances in the kind, the floating type and the classes of a training set.
+
+    Args:
+        found: a `Dataset`; a pair (x, y) of tensors or arrays; a `torch.utils.data.Dataset` of such
+            pairs; or x alone, (m, *shape) or one instance (*shape), without labels.
+        train: the training set.
+        what: names the instances in the error.
+
+    Raises:
+        DataError: it is none of these, or the instances are of another shape.
+    """
+    if isinstance(found, Dataset | TorchDataset | tuple | list):
+        part = as_part(found, what)
+        if isinstance(part, Dataset):
+            return Points(part, labelled=True)
+        x = _of_type(part[0], train)
+        return Points(train.rows(x, part[1]), labelled=True)
+    x = as_tensor(found, what)
+    if not _whole(train):
+        x = _of_type(as_instances(x, what), train)
+    single = x.shape == train.x.shape[1:]
+    if single:
+        x = x[None]
+    none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    return Points(train.rows(x, none), labelled=False, single=single)
+
+
+def _whole(train: Dataset) -> bool:
+    """Whether instances are whole numbers."""
+    return KINDS[str(train.kind)].whole
+
+
+def _of_type(x: Tensor, train: Dataset) -> Tensor:
+    """The instances in the floating type of the training set."""
+    return x if _whole(train) else x.to(train.x.dtype)
