@@ -208,6 +208,10 @@ def test_the_hash_depends_on_content_alone_and_spreads_evenly() -> None:
         ), "chi-squared"
     pair = torch.tensor([[0.0, 1.0], [-0.0, 1.0]])
     assert row_hash(pair).unique().numel() == 1, "0 and -0 are one pixel"
+    words = torch.cartesian_prod(torch.arange(50), torch.arange(60))
+    value = row_hash(words)
+    assert len(value.unique()) == 3000, "sentences of two words"
+    assert torch.equal(row_hash(words[7:9]), value[7:9])
 
 
 @pytest.mark.parametrize("certifier", ROWS, ids=name)

@@ -21,7 +21,6 @@ from defenses.baselines.strip import Strip
 from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
 from defenses.certifiers.finite_aggregation import FiniteAggregation
 from defenses.certifiers.votes import Base, row_hash
-from defenses.detectors.influence_collapse import crop
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.filters.activation_clustering import ActivationClustering
@@ -303,16 +302,6 @@ def test_tail_heaviness_needs_two_trusted_points_with_finite_influence(
         ),
     ):
         detector(broken)
-
-
-def test_an_eighth_is_cropped_from_every_side_and_the_rest_enlarged() -> None:
-    x = torch.zeros(1, 1, 16, 24, dtype=torch.float64)
-    x[..., 2:14, 3:21] = 1.0
-    assert bool((crop(x) == 1).all()), (
-        "2 of 16 pixels from above and below, 3 of 24 from the sides"
-    )
-    x[..., 2, :] = 0.0
-    assert not bool((crop(x) == 1).all()), "the third row stays"
 
 
 # mitigations, on runs that are made up

@@ -1,8 +1,8 @@
-"""SCALE-UP: a triggered prediction stays when the pixels are amplified.
+"""SCALE-UP: a triggered prediction stays when the instance is amplified.
 
 Source: Guo et al., ICLR 2023, arXiv 2302.03251.
 
-Needs: images in [0, 1].
+Needs: images or spectrograms in [0, 1].
 
 Cost: a forward pass over the probe for each factor.
 """
@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.evidence import check_images, check_points
+from defenses.kit.evidence import check_kind, check_points
+from defenses.kit.transforms.table import transforms_of
 from poisonbench.contracts.values import Evidence
 from poisonbench.models import predict
 
@@ -23,13 +24,14 @@ class ScaleUp:
     """Scaled prediction consistency: the share of factors that keep the label (eq. 1, data-free).
 
     Attributes:
-        factors: of amplification, each above 1; pixels are cut at 1.
+        factors: of amplification, each above 1; values are cut at 1.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
     uses: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
 
     factors: tuple[float, ...] = (3.0, 5.0, 7.0, 9.0, 11.0)
 
@@ -41,16 +43,17 @@ class ScaleUp:
         """Returns (m,) in [0, 1]; few values, so many ties.
 
         Raises:
-            ConfigError: the instances are no images.
+            ConfigError: the instances are of another kind than `kinds`.
         """
         check_points(evidence)
-        check_images(evidence, "scale-up amplifies images")
+        check_kind(evidence, "scale-up amplifies instances", self.kinds)
         model = evidence.trace.model()
         test = evidence.test
+        amplify = transforms_of(test).amplified
+        assert amplify is not None, test.kind
         kept = []
         for factor in self.factors:
-            amplified = (factor * test.x).clamp(0, 1)
-            labels = predict(model, amplified).argmax(1)
+            labels = predict(model, amplify(test.x, factor)).argmax(1)
             same = labels == test.y
             kept.append(same.to(test.dtype))
         return torch.stack(kept).mean(0)

@@ -1,8 +1,11 @@
 """STRIP (Gao et al., ACSAC 2019, arXiv 1902.06531): a trigger decides under a second image, too.
 
-Needs: images, and clean ones to lay over them.
+Sentences, sounds and vectors as in `defenses.kit.transforms`, after STRIP-ViTA (Gao et al., TDSC
+2021, arXiv 1911.10312).
 
-Cost: N + 1 forward passes over the probe.
+Needs: clean points to lay over the others.
+
+Cost: N + 1 forward passes over the probe, twice as many where two instances exchange halves.
 """
 
 from dataclasses import dataclass
@@ -12,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defenses.kit.evidence import check_images, check_points, trusted_points
+from defenses.kit.evidence import check_kind, check_points, trusted_points
+from defenses.kit.transforms.table import TRANSFORMS, transforms_of
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.values import Evidence
+from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.seeding import generator
 
@@ -30,8 +35,9 @@ class Strip:
 
     Attributes:
         overlays: N, at most the trusted points that there are besides the point itself.
-        mode: "add": the sum of both images, clipped at 1, which leaves a bright trigger as it is,
-            as published; "average".
+        mode: "add": both instances in one, in the manner of their kind; of images the sum, clipped
+            at 1, which leaves a bright trigger as it is, as published. "average": their mean, which
+            sentences have none of.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -46,24 +52,34 @@ class Strip:
         check_at_least("overlays", self.overlays, 1)
         check_choice("mode", self.mode, get_args(Mode))
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of data on which it works: all that have a mean, or all."""
+        found = []
+        for kind, transforms in TRANSFORMS.items():
+            if self.mode == "add" or transforms.averaged is not None:
+                found.append(kind)
+        return tuple(found)
+
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [-log C, 0].
 
         Raises:
-            ConfigError: the instances are no images.
+            ConfigError: the instances are of a kind that has no mean.
             ValueError: fewer than 2 trusted points.
         """
         check_points(evidence)
         known = trusted_points(evidence, least=2)
-        check_images(evidence, "strip lays images over each other")
+        check_kind(evidence, f"strip lays points over others, {self.mode}", self.kinds)
         x = evidence.test.x
         model = evidence.trace.model()
         points = torch.arange(len(x), device=x.device)
-        total = x.new_zeros(len(x))
+        total = evidence.test.zeros(len(x))
         laid = torch.zeros_like(points)
         for overlay in self._drawn(known, evidence.trace.seed):
-            mixed = self._mixed(x, x[overlay])
-            found = entropy(predict(model, mixed))
+            mixtures = self._mixed(evidence.test, x[overlay])
+            each = [entropy(predict(model, mixed)) for mixed in mixtures]
+            found = torch.stack(each).mean(0)
             counts = (points != overlay) & (laid < self.overlays)
             total += found.where(counts, 0)
             laid += counts
@@ -76,12 +92,13 @@ class Strip:
         first = order[: self.overlays + 1]
         return known[first.to(known.device)]
 
-    def _mixed(self, x: Tensor, overlay: Tensor) -> Tensor:
-        """Returns the images (m, c, h, w) under one other, (c, h, w)."""
-        both = x + overlay
+    def _mixed(self, test: Dataset, overlay: Tensor) -> list[Tensor]:
+        """Returns the points with one other, (*shape), in one way or in several."""
+        transforms = transforms_of(test)
         if self.mode == "add":
-            return both.clamp(max=1)
-        return both / 2
+            return transforms.added(test.x, overlay)
+        assert transforms.averaged is not None, test.kind
+        return transforms.averaged(test.x, overlay)
 
 
 def entropy(logits: Tensor) -> Tensor:

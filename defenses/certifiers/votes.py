@@ -39,11 +39,9 @@ def row_hash(x: Tensor) -> Tensor:
     counts as one change.
 
     Args:
-        x: (n, *shape) float32 or float64.
+        x: (n, *shape) float32 or float64, or int64 token ids.
     """
-    values = x.flatten(1).cpu() + 0.0  # there is no -0.0 then
-    words = _BITS[x.dtype]
-    bits = values.contiguous().view(words).long()
+    bits = _whole_numbers(x.flatten(1).cpu())
     width = bits.shape[1]
     g = generator(0, "row-hash")
     drawn = torch.randint(-(2**62), 2**62, (width,), generator=g)
@@ -55,6 +53,14 @@ def row_hash(x: Tensor) -> Tensor:
         mixed = number ^ (number >> shift)
         number = mixed * int(odd[0])
     return number >> 2 & (2**62 - 1)
+
+
+def _whole_numbers(x: Tensor) -> Tensor:
+    """The values as int64: token ids as they are, others by their bits."""
+    if not x.is_floating_point():
+        return x
+    values = x + 0.0  # there is no -0.0 then
+    return values.contiguous().view(_BITS[x.dtype]).long()
 
 
 def in_order(data: Dataset) -> tuple[Dataset, Tensor]:

@@ -3,10 +3,10 @@
 Foreign: the point and the rows that it rests on look like another class (`foreign-support`). That
 tells only where the victim's features tell the classes apart, which clean points show. Where they
 do not, the other question is asked. Fragile: the point's proponents lose hold of it when it is
-blurred, flipped or cropped (`influence-collapse`), as a trigger does that is finer than what it is
-put on.
+transformed (`influence-collapse`; an image is blurred, flipped or cropped), as a trigger does that
+is finer than what it is put on.
 
-Needs: influence, features, and probe points known to be clean; images, for the second question.
+Needs: influence, features, and probe points known to be clean.
 
 Cost: a forward pass over the n + m instances and O(n^2 (d + log n)), or four times the dot products
 of gradients of one model.
@@ -33,8 +33,7 @@ from poisonbench.notes import note
 class ForeignOrFragile:
     """-log p among the trusted points, of foreign support, or of the collapses taken together.
 
-    It knows nothing of the attack: neither its budget nor its target. Instances that are no images
-    are asked the first.
+    It knows nothing of the attack: neither its budget nor its target.
 
     Attributes:
         foreign: share of the trusted points that look like another class than the predicted one,
@@ -79,8 +78,7 @@ class ForeignOrFragile:
         similarity = ClassSimilarity(self.layer)(evidence)[known]
         share = float((similarity > 0).double().mean())
         note("foreign_trusted", share)
-        are_images = len(evidence.test.shape) == 3
-        if are_images and share >= self.foreign:
+        if share >= self.foreign:
             return self._fragile(evidence, known)
         return ForeignSupport(self.k, self.layer)(evidence)
 

@@ -1,4 +1,4 @@
-"""Validates what a defense is given, and reads it: the influence, the trusted points, images."""
+"""Validates what a defense is given, and reads it: the influence, the trusted points, the kind."""
 
 import warnings
 
@@ -40,17 +40,19 @@ def check_points(evidence: Evidence) -> None:
         )
 
 
-def check_images(evidence: Evidence, what: str) -> None:
-    """Raises ConfigError unless the instances are images (channels, height, width).
+def check_kind(evidence: Evidence, what: str, kinds: tuple[str, ...]) -> None:
+    """Raises ConfigError unless the instances are of one of the kinds.
 
     Args:
         evidence: whose test points are looked at.
-        what: the detector does with images, for the message.
+        what: the detector does, for the message.
+        kinds: keys of `poisonbench.data.KINDS`.
     """
-    shape = evidence.test.shape
-    if len(shape) != 3:
-        found = f"{what} (channels, height, width), got instances of shape {shape}"
-        raise ConfigError([found], "choose an image data set, or another detector")
+    kind = evidence.test.kind
+    if kind not in kinds:
+        allowed = ", ".join(kinds)
+        found = f"{what}, which has a meaning for the kinds {allowed}, got {kind!r}"
+        raise ConfigError([found], "choose another data set, or another detector")
 
 
 def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
