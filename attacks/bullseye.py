@@ -22,6 +22,7 @@ from attacks.kit.rows import poison_in_place
 from poisonbench.checks import check_positive
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.models.head import body_of
 from poisonbench.notes import attach, note
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe
@@ -76,7 +77,7 @@ class Bullseye(OnePoint):
         """
         check_images(train, self)
         aim = take_aim(self, train, test, recipe, seed)
-        bodies = [model.get_submodule("features") for model in aim.models]
+        bodies = [body_of(model) for model in aim.models]
         with torch.no_grad(), exact_arithmetic():
             goals = [body(test.x[aim.point]) for body in bodies]
         poison, curve = adam_descent(

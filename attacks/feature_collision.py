@@ -21,6 +21,7 @@ from attacks.kit.splitting import Splitting
 from poisonbench.checks import check_positive, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.models.head import body_of
 from poisonbench.notes import note
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe
@@ -83,7 +84,7 @@ class FeatureCollision(OnePoint):
         """
         check_images(train, self)
         aim = take_aim(self, train, test, recipe, seed)
-        bodies = [model.get_submodule("features") for model in aim.models]
+        bodies = [body_of(model) for model in aim.models]
         clean = train.x[aim.rows]
         goal = test.x[aim.point]
         base = (1 - self.watermark) * clean + self.watermark * goal  # section 4.2

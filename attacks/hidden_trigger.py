@@ -24,6 +24,7 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.models import predict
+from poisonbench.models.head import body_of
 from poisonbench.notes import note
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
@@ -127,7 +128,7 @@ class HiddenTrigger(Stamping):
         # a patch that does not fit is refused before anything is trained
         patched = trigger(self._sources(train))
         model = surrogate(train, self.surrogate, recipe, seed)
-        body = model.get_submodule("features")
+        body = body_of(model)
         return clean_label(
             train,
             test,

@@ -27,6 +27,7 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, PoisonError
 from poisonbench.models import predict
+from poisonbench.models.head import body_of
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
 
@@ -149,9 +150,9 @@ class LabelFlip:
                 "budget", f"{rule}, {pays}, got {self.neighbours}", RULES["budget"]
             )
         model = surrogate(train, self.surrogate, recipe, seed)
-        body = model.get_submodule("features")
+        body = body_of(model)
         features = predict(body, test.x)
-        logits = predict(model.get_submodule("head"), features)
+        logits = predict(model, test.x)
         point = attackable(logits, test.y, self.source, self.target, seed)
         wanted = wanted_at(logits, point, self.target)
         rows = self._nearest(

@@ -26,6 +26,7 @@ from poisonbench.data import Dataset
 from poisonbench.gradients import Form, Layers, gradient_vectors, project
 from poisonbench.gradients.curvature import Kind, flatten, unflatten
 from poisonbench.models import predict
+from poisonbench.models.head import body_of, head_of
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
 from poisonbench.training import train_many
@@ -113,12 +114,12 @@ class GroupInfluence:
         """Returns what moves, the model or its head, and what maps instances to its inputs."""
         if self.layers == "all":
             return model, _unchanged
-        body = model.get_submodule("features")
+        body = body_of(model)
 
         def features(data: Dataset) -> Dataset:
-            return Dataset(predict(body, data.x), data.y, data.classes)
+            return Dataset(predict(body, data.x).flatten(1), data.y, data.classes)
 
-        return model.get_submodule("head"), features
+        return head_of(model), features
 
 
 def _unchanged(data: Dataset) -> Dataset:

@@ -17,8 +17,8 @@ from estimators.kit.stationary_head import Decomposition, decomposition, refit
 from poisonbench.checks import check_positive
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError
 from poisonbench.models import predict
+from poisonbench.models.head import body_of, head_of
 from poisonbench.notes import note
 from poisonbench.training.trace import Trace, check_points, check_trace
 
@@ -92,7 +92,7 @@ class RepresenterPoint:
         """
         check_trace(trace)
         model = trace.model()
-        head = _head(model)
+        head = head_of(model)
         inputs = _inputs(model, trace.train.x)
         y = trace.train.y
         columns = [head.weight.detach()]
@@ -116,22 +116,10 @@ def _tell(found: Decomposition) -> None:
         warnings.warn(f"the head is not stationary: {text}", stacklevel=3)
 
 
-def _head(model: nn.Module) -> nn.Linear:
-    """Returns the model's head, which must be linear."""
-    head = model.head
-    if not isinstance(model.features, nn.Module) or not isinstance(head, nn.Linear):
-        raise ConfigError(
-            [f"representer points need a linear head, got {type(head).__name__}"],
-            "end the model in nn.Linear",
-        )
-    return head
-
-
 def _inputs(model: nn.Module, x: Tensor) -> Tensor:
     """Returns what the head's weights multiply, (B, D) float64: the features, and 1 for a bias."""
-    body = model.get_submodule("features")
-    features = predict(body, x).double()
-    if _head(model).bias is None:
+    features = predict(body_of(model), x).double()
+    if head_of(model).bias is None:
         return features
     one = features.new_ones(len(features), 1)
     return torch.cat([features, one], 1)

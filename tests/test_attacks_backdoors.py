@@ -30,7 +30,7 @@ from poisonbench.models import predict
 from poisonbench.notes import collecting
 from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import derive, generator
-from poisonbench.training import Recipe, Start, body_of, train
+from poisonbench.training import Recipe, Start, train, without_head
 
 VICTIM = Recipe(
     model="cnn", epochs=20, batch_size=64, lr=0.1
@@ -421,7 +421,7 @@ def test_a_hidden_trigger_works_in_transfer_though_no_row_shows_it(digits):
         .checkpoints[-1]
         .state
     )
-    recipe = dataclasses.replace(VICTIM, start=Start(body_of(pretrained)))
+    recipe = dataclasses.replace(VICTIM, start=Start(without_head(pretrained)))
     p = craft(
         HiddenTrigger(budget=0.08, eps=0.5, steps=150), clean, digits[1], recipe, 0
     )

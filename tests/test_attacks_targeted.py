@@ -60,7 +60,7 @@ from poisonbench.models import build, predict
 from poisonbench.notes import collecting
 from poisonbench.roles import POISON
 from poisonbench.seeding import derive, generator
-from poisonbench.training import Recipe, Start, body_of, train
+from poisonbench.training import Recipe, Start, train, without_head
 
 VICTIM = Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1)
 QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)
@@ -341,7 +341,8 @@ def test_behind_frozen_features_attacks_on_gradients_use_those_of_the_head_alone
     attack, small
 ):
     recipe = dataclasses.replace(
-        QUICK, start=Start(body_of(train(small[0], QUICK, 9).checkpoints[-1].state))
+        QUICK,
+        start=Start(without_head(train(small[0], QUICK, 9).checkpoints[-1].state)),
     )
     clean = subset(small[0], 150, 1), small[1]
     p, arrays, _ = told(attack, clean, recipe)
@@ -620,7 +621,7 @@ def transfer(digits) -> tuple[Dataset, Dataset, Recipe]:
         .checkpoints[-1]
         .state
     )
-    recipe = dataclasses.replace(VICTIM, lr=0.05, start=Start(body_of(state)))
+    recipe = dataclasses.replace(VICTIM, lr=0.05, start=Start(without_head(state)))
     return digits[0].take(order[1000:1200]), digits[1], recipe
 
 

@@ -24,10 +24,10 @@ from poisonbench.training import (
     Recipe,
     Start,
     batch_order,
-    body_of,
     learning_rates,
     train,
     train_many,
+    without_head,
 )
 from poisonbench.training.many import ensemble as asked
 from poisonbench.training.many import train_many as bulk
@@ -117,7 +117,7 @@ def test_transfer_starts_from_the_pretrained_model_and_leaves_frozen_features_al
     trained: str, body: bool
 ):
     before = train(random_data(30, seed=2), recipe_of("cnn"), 0).checkpoints[-1].state
-    start = Start(body_of(before) if body else before, trained)
+    start = Start(without_head(before) if body else before, trained)
     data, masks, test = random_data(30), random_masks(4, 30), random_data(4, seed=1)
     recipe = recipe_of("cnn", start=start)
     ensemble = train_many(data, masks, recipe, [3, 4, 4, 5])

@@ -54,28 +54,10 @@ def test_no_group_or_batch_statistics_of_the_training_set():
         assert not list(build(name, Layout((3, 32, 32), 10, "image"), 0).buffers())
 
 
-def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes))
-
-
-class Skewed(nn.Module):
-    def __init__(self, shape: tuple[int, ...], classes: int):
-        super().__init__()
-        self.features, self.head = (
-            nn.Flatten(),
-            nn.Linear(torch.Size(shape).numel(), classes),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(x)) + 1
-
-
 @pytest.mark.parametrize(
     ("name", "match"),
     [
         ("cnnn", "did you mean 'cnn'"),
-        ("test_models:headless", "lacks the submodules"),
-        ("test_models:Skewed", "is not head"),
         ("test_models:absent", "has no 'absent'"),
         ("no_such_module:thing", "cannot import"),
     ],

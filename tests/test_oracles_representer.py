@@ -281,7 +281,9 @@ def test_a_head_that_does_not_become_stationary_is_reported(monkeypatch):
 
 def test_a_head_that_is_not_linear_is_refused():
     trace, _ = run("test_oracles_representer:Crooked")
-    with pytest.raises(ConfigError, match="linear head, got Sequential"):
+    with pytest.raises(
+        ConfigError, match=r"must be linear, nn\.Linear, got Sequential"
+    ):
         RepresenterPoint().fit(trace)
 
 

@@ -422,7 +422,7 @@ def drawn_in_evaluation(shape: tuple[int, ...], classes: int) -> nn.Module:
         (centred, "depends on the points beside it in the batch: Classifier"),
         (sequence_first, "depends on the points beside it .*batches first"),
         (nothing_to_train, "has no parameter that requires a gradient"),
-        (drawn_in_evaluation, "is not head"),
+        (drawn_in_evaluation, "gives other outputs at a second call"),
         (
             kept_between_calls,
             "holds the same module as a model built before: 'features.1'.*copy",

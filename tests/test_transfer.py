@@ -25,7 +25,14 @@ from poisonbench import log
 from poisonbench.data import Dataset, Layout
 from poisonbench.errors import ConfigError, DataError, LogError
 from poisonbench.models import build, predict
-from poisonbench.training import Recipe, Start, body_of, replay, starting_model, train
+from poisonbench.training import (
+    Recipe,
+    Start,
+    replay,
+    starting_model,
+    train,
+    without_head,
+)
 from poisonbench.training.trace import Trace
 
 RECIPE = Recipe(
@@ -81,7 +88,7 @@ def seen(trace: Trace, data: Dataset) -> Dataset:
 def test_a_frozen_victim_keeps_its_features_and_trains_its_head_as_a_linear_model_on_them(
     frozen: Trace, linear: Trace
 ):
-    start = body_of(frozen.recipe.start.state)
+    start = without_head(frozen.recipe.start.state)
     for checkpoint, other in zip(frozen.checkpoints, linear.checkpoints, strict=True):
         assert all(
             torch.equal(checkpoint.state[name], value) for name, value in start.items()
@@ -133,7 +140,7 @@ def test_a_fresh_head_begins_as_the_seed_gives_it_and_a_kept_one_as_it_was():
         build("mlp", Layout((6,), 3, "vector"), 4).double().state_dict(),
     )
     fresh = starting_model(
-        dataclasses.replace(RECIPE, start=Start(body_of(state))), DATA, 4
+        dataclasses.replace(RECIPE, start=Start(without_head(state))), DATA, 4
     ).state_dict()
     kept = starting_model(
         dataclasses.replace(RECIPE, start=Start(state)), DATA, 4
@@ -171,10 +178,12 @@ class Moody(nn.Module):
 def test_frozen_features_compute_in_training_as_in_evaluation():
     recipe = dataclasses.replace(RECIPE, model="test_transfer:Moody")
     state = train(DATA, recipe, 9).checkpoints[-1].state
-    trace = train(DATA, dataclasses.replace(recipe, start=Start(body_of(state))), 0)
+    trace = train(
+        DATA, dataclasses.replace(recipe, start=Start(without_head(state))), 0
+    )
     assert all(
         torch.equal(trace.checkpoints[-1].state[name], value)
-        for name, value in body_of(state).items()
+        for name, value in without_head(state).items()
     )
     assert changing_layers(trace) == []
     assert HyDRA(hessian=True).fit(trace)(DATA).isfinite().all()

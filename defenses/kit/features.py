@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
 from poisonbench.models import predict
+from poisonbench.models.head import body_of
 from poisonbench.training.trace import Trace
 
 Layer = Literal["inner", "penultimate"]
@@ -23,12 +24,12 @@ def encoder(model: nn.Module, layer: Layer) -> nn.Module:
     """Returns the part of `model` whose outputs are compared.
 
     Args:
-        model: features followed by a head.
+        model: a body followed by a head.
         layer: "penultimate": what leaves `features`; "inner": what enters the last layer with
             parameters of `features`, where that is an nn.Sequential with such a layer. The last
             hidden layer often shows the prediction alone; the layer below still tells inputs apart.
     """
-    features = model.get_submodule("features")
+    features = body_of(model)
     if layer != "inner" or not isinstance(features, nn.Sequential):
         return features
     trained = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from estimators.kit.retraining import check_measure
 from estimators.shapley.fits import Fit, fit_banzhaf, fit_beta, fit_permutations
@@ -30,6 +30,7 @@ from poisonbench.checks import (
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.models import predict
+from poisonbench.models.head import body_of
 from poisonbench.notes import attach, note
 from poisonbench.objectives import Measure
 from poisonbench.seeding import generator
@@ -194,8 +195,7 @@ class Shapley:
 
     def _neighbours(self, trace: Trace) -> Scorer:
         """Returns the scorer of the vote among the nearest neighbours."""
-        body = trace.model().features
-        assert isinstance(body, nn.Module)
+        body = body_of(trace.model())
         train = predict(body, trace.train.x).flatten(1)
 
         def score(test: Dataset) -> Tensor:

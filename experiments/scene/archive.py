@@ -13,7 +13,7 @@ from poisonbench.errors import LogError
 from poisonbench.log import Record, names
 from poisonbench.models import predict
 from poisonbench.poison_file import pack_poison
-from poisonbench.training import Checkpoint, Recipe, Start, Trace, body_of, digest
+from poisonbench.training import Checkpoint, Recipe, Start, Trace, digest
 
 
 def pack_start(start: Start) -> dict[str, Tensor | str]:
@@ -59,11 +59,11 @@ def unpack_start(record: Record) -> Start | None:
 
 
 def _frozen(recipe: Recipe) -> Mapping[str, Tensor]:
-    """The part of the state that no checkpoint needs to hold again."""
+    """The state that no checkpoint needs to hold again where it has the same value."""
     start = recipe.start
     if start is None or start.trained != "head":
         return {}
-    return body_of(start.state)
+    return start.state
 
 
 def pack_trace(trace: Trace) -> dict[str, Tensor | str]:
@@ -88,9 +88,17 @@ def pack_trace(trace: Trace) -> dict[str, Tensor | str]:
         data[f"{head}/{names.LR}"] = torch.tensor(checkpoint.lr, dtype=torch.float64)
         data[f"{head}/{names.SHA256}"] = digest(checkpoint.state)
         for name, value in checkpoint.state.items():
-            if name not in frozen:
+            if not _holds(frozen, name, value):
                 data[f"{head}/{names.STATE}{name}"] = value
     return data
+
+
+def _holds(frozen: Mapping[str, Tensor], name: str, value: Tensor) -> bool:
+    """Whether `frozen` has that value, in its type."""
+    if name not in frozen:
+        return False
+    held = frozen[name].to(value)
+    return held.shape == value.shape and torch.equal(held, value)
 
 
 def unpack_trace(record: Record, train: Dataset, recipe: Recipe, seed: int) -> Trace:

@@ -15,8 +15,9 @@ from experiments.scene.archive import unpack_trace
 from poisonbench import log
 from poisonbench.data import Dataset, stratified
 from poisonbench.errors import ConfigError, DataError
+from poisonbench.models.head import head_name
 from poisonbench.seeding import derive
-from poisonbench.training import Recipe, Start, body_of, starting_model, train
+from poisonbench.training import Recipe, Start, starting_model, train, without_head
 
 
 def set_apart(data: Dataset, rows: int, seed: int) -> tuple[Dataset, Dataset]:
@@ -51,7 +52,10 @@ def make_start(scene: Scene, pretraining: Dataset) -> Start | None:
         state = trace.checkpoints[-1].state
     else:
         state = read_state(Path(spec.state))
-    start = Start(state if spec.keep_head else body_of(state), spec.trained)
+    if not spec.keep_head:
+        fresh = starting_model(replace(scene.recipe, start=None), pretraining, 0)
+        state = without_head(state, head_name(fresh))
+    start = Start(state, spec.trained)
     starting_model(
         replace(scene.recipe, start=start), pretraining, 0
     )  # it fits, or raises

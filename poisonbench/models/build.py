@@ -9,6 +9,7 @@ from poisonbench.data import Layout
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
 from poisonbench.models.text import text_cnn, transformer
+from poisonbench.models.wrap import adapt
 from poisonbench.registry import lookup
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 
@@ -59,6 +60,7 @@ def build(
             )
         model.eval()
         if name not in MODELS:
+            adapt(model, layout, layout.sample(2))
             check_form(model, name, layout)
     return model
 

@@ -1,4 +1,4 @@
-"""The form that a model of someone else's must have: features and head, a state, points apart."""
+"""The form that a model of someone else's must have: logits, a state, points apart."""
 
 import weakref
 
@@ -9,9 +9,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
 from poisonbench.functional import names_of_keys
+from poisonbench.models.head import note_head
 from poisonbench.seeding import exact_arithmetic
 
-FORM = "a model is features (x -> penultimate features) followed by head (features -> logits)"
+FORM = "a model maps x (B, *shape) to logits (B, C), the same at every call"
 # between the outputs of a row alone and beside others: rounding, and no more
 RTOL = 1e-3
 ATOL = 1e-4
@@ -32,21 +33,15 @@ def check_form(
         layout: of the data that it is to classify, C classes.
 
     Raises:
-        ConfigError: it lacks `features` or `head`, its output is not head(features(x)) or not
-            (B, C), it was built before, it keeps state that is neither parameter nor buffer, has
-            nothing to train, or a point's output depends on the points beside it.
+        ConfigError: its output is not (B, C) or another at every call, it was built before, it
+            keeps state that is neither parameter nor buffer, has nothing to train, or a point's
+            output depends on the points beside it.
     """
-    features = getattr(model, "features", None)
-    head = getattr(model, "head", None)
-    if not isinstance(features, nn.Module) or not isinstance(head, nn.Module):
-        raise ConfigError(
-            [f"model {name!r} lacks the submodules `features` and `head`"], FORM
-        )
     _check_new(model, name)
     x = layout.sample(2)
     with torch.no_grad():
         out = model(x)
-        again = head(features(x))
+        again = model(x)
     if out.shape != (2, layout.classes):
         shape = tuple(out.shape)
         found = (
@@ -54,7 +49,13 @@ def check_form(
         )
         raise ConfigError([found], FORM)
     if not torch.equal(out, again):
-        raise ConfigError([f"model {name!r} is not head(features(x))"], FORM)
+        raise ConfigError(
+            [
+                f"model {name!r} gives other outputs at a second call, in evaluation mode"
+            ],
+            FORM,
+        )
+    note_head(model, x)
     _check_state(model, name)
     check_points_apart(model, x)
 

@@ -14,7 +14,7 @@ from poisonbench.training.recipe import (
     starting_model,
     training_mode,
 )
-from poisonbench.training.start import Start, body_of, digest
+from poisonbench.training.start import Start, digest, without_head
 from poisonbench.training.steps import Step
 from poisonbench.training.trace import Trace
 
@@ -27,7 +27,6 @@ __all__ = [
     "Step",
     "Trace",
     "batch_order",
-    "body_of",
     "digest",
     "learning_rates",
     "replay",
@@ -35,4 +34,5 @@ __all__ = [
     "train",
     "train_many",
     "training_mode",
+    "without_head",
 ]

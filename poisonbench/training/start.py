@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from poisonbench.checks import check_choice
 from poisonbench.errors import ConfigError
+from poisonbench.models.head import freeze_body, head_name, in_head
 
 Trained = Literal["head", "all"]
 
@@ -60,14 +61,15 @@ class Start:
             ConfigError: names or shapes do not fit the model.
         """
         own = model.state_dict()
-        faults = [*self._foreign(own), *self._lacking(own)]
+        head = head_name(model)
+        faults = [*self._foreign(own), *self._lacking(own, head)]
         if faults:
             raise ConfigError(
                 faults, "pretrain the same model on instances of the same shape"
             )
         model.load_state_dict(dict(self.state), strict=False)
         if self.trained == "head":
-            model.get_submodule("features").requires_grad_(False)
+            freeze_body(model)
 
     def _foreign(self, own: Mapping[str, Tensor]) -> list[str]:
         """Says what the state holds that does not fit a model with the state `own`."""
@@ -82,30 +84,28 @@ class Start:
                 faults.append(f"{held} of shape {shape}, the model's is {wanted}")
         return faults
 
-    def _lacking(self, own: Mapping[str, Tensor]) -> list[str]:
+    def _lacking(self, own: Mapping[str, Tensor], head: str) -> list[str]:
         """Says what a model with the state `own` has and the pretrained state lacks."""
-        fresh_head = not any(_in_head(name) for name in self.state)
+        fresh_head = not any(in_head(name, head) for name in self.state)
         missing = [name for name in own if name not in self.state]
         return [
             f"the pretrained state lacks {name!r}"
             for name in missing
-            if not (fresh_head and _in_head(name))
+            if not (fresh_head and in_head(name, head))
         ]
 
     def begin_step(self, model: nn.Module) -> None:
         """Puts `model` into training mode, except for what is frozen."""
-        model.train()
         if self.trained == "head":
-            model.get_submodule("features").eval()
+            model.eval()
+            model.get_submodule(head_name(model)).train()
+        else:
+            model.train()
 
 
-def _in_head(name: str) -> bool:
-    return name.startswith("head.")
-
-
-def body_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a state without the head: a start with it trains a fresh one."""
-    return {name: value for name, value in state.items() if not _in_head(name)}
+def without_head(state: Mapping[str, Tensor], head: str = "head") -> dict[str, Tensor]:
+    """Returns a state without the layer `head`: a start with it trains a fresh one."""
+    return {name: value for name, value in state.items() if not in_head(name, head)}
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -4,6 +4,7 @@ from torch import nn
 
 from poisonbench.errors import ModelError
 from poisonbench.gradients.passes import Layers
+from poisonbench.models.head import head_name
 
 
 def member(
@@ -36,18 +37,11 @@ def parameter_names(
     A weight of the head that is tied with another layer's has that layer's name.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or no head for layers "last".
     """
     wanted = {id(p) for p in model.parameters()}
     if layers == "last":
-        head = getattr(model, "head", None)
-        if not isinstance(head, nn.Module):
-            raise ModelError.of_layer(
-                "",
-                model,
-                "has no layer named head, for layers='last'",
-                "take layers='all'",
-            )
+        head = model.get_submodule(head_name(model))
         wanted = {id(p) for p in head.parameters()}
     names = [
         name

@@ -7,7 +7,7 @@ small operation K times.
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from poisonbench.data import Dataset
 from poisonbench.functional import call, places, whole_state
 from poisonbench.memory import halving
 from poisonbench.models import Classifier, predict
+from poisonbench.models.head import body_of, head_of
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training.recipe import Recipe, starting_model
 
@@ -99,10 +100,8 @@ def split(
     start = recipe.start
     if start is None or start.trained == "all" or recipe.augment != "none":
         return nn.Identity(), model
-    features = model.get_submodule("features")
-    head = cast(nn.Linear, model.get_submodule("head"))
-    alone = Classifier(nn.Identity(), head)
-    return features, alone.eval()
+    alone = Classifier(nn.Identity(), head_of(model))
+    return body_of(model), alone.eval()
 
 
 def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> States:

@@ -1,0 +1,195 @@
+"""Models of other libraries, as the engine calls them: one tensor in, logits out.
+
+A wrapper that runs a model on many devices, or compiled, is taken off. An output with `.logits`
+becomes the logits, and sentences are told with their mask, by hooks on a copy: the names of layers
+and parameters, and so the keys of states, stay those of the user's model.
+"""
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poisonbench.data import KINDS, PAD, Layout
+from poisonbench.errors import ModelError
+from poisonbench.models.head import PAIRED, note_head
+
+WRAPPERS = ("module.", "_orig_mod.")  # of parallel and of compiled modules, before keys
+MASK = "attention_mask"  # argument by which the models of transformers are told what is padding
+WAY_OUT = "wrap it in an nn.Module that maps x (B, *shape) to logits (B, C)"
+
+
+def wrap(
+    model: nn.Module,
+    layout: Layout,
+    head: str | None = None,
+    one_logit: bool = False,
+) -> nn.Module:
+    """Returns a copy of a model in evaluation mode that maps x (B, *shape) to logits (B, C).
+
+    Args:
+        model: any module; it stays as it is.
+        layout: of its data, C classes.
+        head: name of the linear layer that gives the logits; None looks for it. A model without
+            one serves all methods that need no head.
+        one_logit: the model gives one logit f of class 1, trained with binary cross entropy. The
+            copy gives (0, f), whose cross entropy is the same loss.
+
+    Raises:
+        ModelError: (a ValueError) the model cannot be called so, with the way out.
+        ConfigError: `head` is no layer that gives the logits.
+    """
+    inner = unwrap(model)
+    _check_plain(inner)
+    try:
+        own = copy.deepcopy(inner)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = f"cannot be copied: {_line(error)}"
+        raise ModelError.of_layer("", inner, reason, WAY_OUT) from error
+    own.eval()
+    x = _sample(own, layout)
+    adapt(own, layout, x)
+    _check_shape(own, x, 1 if one_logit else layout.classes)
+    note_head(own, x, head)
+    if one_logit:
+        own.register_forward_hook(_pair)
+        setattr(own, PAIRED, True)
+    return own
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Returns the module inside `nn.DataParallel`, DistributedDataParallel and `torch.compile`."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def plain_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a state by the keys of the unwrapped model: without the wrappers' prefixes."""
+    plain = dict(state)
+    for prefix in WRAPPERS * len(WRAPPERS):
+        if plain and all(key.startswith(prefix) for key in plain):
+            plain = {key.removeprefix(prefix): value for key, value in plain.items()}
+    return plain
+
+
+def adapt(model: nn.Module, layout: Layout, x: Tensor) -> None:
+    """Makes a model return its logits alone, and see the mask of sentences, by hooks on it.
+
+    A model that is called with x and returns a tensor is left as it is.
+
+    Args:
+        model: in evaluation mode.
+        layout: of its data.
+        x: a few instances, where the model lies and in its type.
+
+    Raises:
+        ModelError: it pads sentences with another token than 0, cannot be called, or returns
+            neither logits nor an object with `.logits`.
+    """
+    if KINDS[layout.kind].whole and MASK in _arguments(model):
+        _check_padding(model)
+        model.register_forward_pre_hook(_with_mask, with_kwargs=True)
+    if not isinstance(_called(model, x), Tensor):
+        model.register_forward_hook(_logits)
+    out = _called(model, x)
+    if not isinstance(out, Tensor):
+        kind = type(out).__name__
+        reason = f"returns {kind}, neither logits nor an object with .logits"
+        raise ModelError.of_layer("", model, reason, WAY_OUT)
+
+
+def _arguments(model: nn.Module) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(model.forward).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def _check_padding(model: nn.Module) -> None:
+    pad = getattr(getattr(model, "config", None), "pad_token_id", None)
+    if pad not in (None, PAD):
+        reason = f"pads with token {pad}, and sentences are padded with {PAD}"
+        way = f"swap the tokens {pad} and {PAD}: pad_token_id and the rows of the embedding"
+        raise ModelError.of_layer("", model, reason, way)
+
+
+def _with_mask(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Adds the mask (B, L) to a call on token ids alone: 1 for words, 0 for padding."""
+    if len(args) != 1 or kwargs:
+        return args, kwargs
+    mask = (args[0] != PAD).long()
+    return args, {MASK: mask}
+
+
+def _logits(_: nn.Module, __: tuple[Any, ...], out: object) -> object:
+    """Returns the logits of an output that holds them under this name."""
+    if isinstance(out, Mapping):
+        return out.get("logits", out)
+    return getattr(out, "logits", out)
+
+
+def _pair(_: nn.Module, __: tuple[Any, ...], out: Tensor) -> Tensor:
+    """Returns (0, f), (B, 2), for one logit f (B, 1) of class 1."""
+    return torch.cat([torch.zeros_like(out), out], 1)
+
+
+def _check_plain(model: nn.Module) -> None:
+    """Refuses what has no modules and parameters of its own to look into."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError.of_layer(
+            "", model, "is scripted", "give the module that was scripted, and its state"
+        )
+    for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            reason = "is sharded over processes"
+            way = "gather its state, and give the plain module with it"
+            raise ModelError.of_layer(name, module, reason, way)
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            reason = f"has no shape yet: parameter {name!r}"
+            raise ModelError.of_layer("", model, reason, "call it once on a batch")
+
+
+def _called(model: nn.Module, x: Tensor) -> object:
+    try:
+        with torch.no_grad():
+            out: object = model(x)
+    except Exception as error:
+        reason = f"cannot be called on x {tuple(x.shape)}: {_line(error)}"
+        raise ModelError.of_layer("", model, reason, WAY_OUT) from error
+    return out
+
+
+def _check_shape(model: nn.Module, x: Tensor, classes: int) -> None:
+    with torch.no_grad():
+        found = tuple(model(x).shape)
+    wanted = (len(x), classes)
+    if found != wanted:
+        reason = f"returns {found} for {len(x)} instances, not {wanted}"
+        raise ModelError.of_layer("", model, reason, WAY_OUT)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def _sample(model: nn.Module, layout: Layout) -> Tensor:
+    """Returns two instances, where the model lies and in its type."""
+    x = layout.sample(2)
+    for parameter in model.parameters():
+        x = x.to(parameter.device)
+        if x.is_floating_point() and parameter.is_floating_point():
+            x = x.to(parameter.dtype)
+        break
+    return x

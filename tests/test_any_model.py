@@ -1,0 +1,191 @@
+"""Models of other libraries: head and body found, calls made plain, refusals by name."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import random_data
+from torch import Tensor, nn
+
+from poisonbench.data import Layout
+from poisonbench.errors import ConfigError, ModelError
+from poisonbench.models import build, predict
+from poisonbench.models.head import body_of, head_name, head_of
+from poisonbench.models.wrap import plain_keys, unwrap, wrap
+
+PIXELS = Layout((1, 4, 4), 3, "image")
+IDS = Layout((5,), 3, "tokens", vocabulary=9)
+
+
+def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes))
+
+
+class Shifted(nn.Module):
+    """No linear layer gives the logits."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int):
+        super().__init__()
+        self.features = nn.Flatten()
+        self.head = nn.Linear(torch.Size(shape).numel(), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)) + 1
+
+
+class Crossed(nn.Module):
+    """Its head is neither named so nor defined last, and `features` is not what enters it."""
+
+    def __init__(self, width: int = 16):
+        super().__init__()
+        self.top = nn.Linear(6, 3)
+        self.features = nn.Flatten()
+        self.head = nn.Linear(width, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(torch.tanh(self.head(self.features(x))))
+
+
+class Told(Crossed):
+    """Gives an object with `.logits`."""
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=super().forward(x))
+
+
+class Masked(nn.Module):
+    """A model of sentences as those of transformers are called: mean of the words unmasked."""
+
+    def __init__(self, pad: int | None = 0):
+        super().__init__()
+        self.config = SimpleNamespace(pad_token_id=pad)
+        self.words = nn.Embedding(9, 4)
+        self.classifier = nn.Linear(4, 3)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        weight = attention_mask.to(self.words.weight.dtype)[..., None]
+        mean = (self.words(input_ids) * weight).sum(1) / weight.sum(1)
+        return {"logits": self.classifier(mean)}
+
+
+def images(rows: int = 5) -> Tensor:
+    return random_data(rows, (1, 4, 4), 3, dtype=torch.float32).x
+
+
+def test_a_model_needs_no_features_and_head_by_name():
+    model = build("test_any_model:headless", PIXELS, 0)
+    assert head_name(model) == "1"
+    assert head_of(model) is model[1]
+    assert torch.equal(body_of(model)(images()), images().flatten(1))
+
+
+def test_built_in_models_have_their_head_and_body_by_name():
+    model = build("cnn", PIXELS, 0)
+    assert head_name(model) == "head"
+    assert head_of(model) is model.head
+    assert body_of(model) is model.features
+
+
+def test_the_head_is_the_layer_that_gives_the_logits_wherever_it_stands():
+    model = wrap(Crossed(), PIXELS)
+    assert head_name(model) == "top"
+    inside = predict(body_of(model), images())
+    assert inside.shape == (5, 6)
+    assert torch.equal(head_of(model)(inside), predict(model, images()))
+
+
+def test_features_carry_gradients_and_leave_the_mode_as_it_is():
+    model = wrap(Crossed(), PIXELS)
+    x = images().requires_grad_()
+    (g,) = torch.autograd.grad(body_of(model)(x).sum(), x)
+    assert bool(g.any())
+    predict(body_of(model), images())
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_model_without_a_head_serves_until_it_is_asked_for_one():
+    model = build("test_any_model:Shifted", PIXELS, 0)
+    assert predict(model, images()).shape == (5, 3)
+    with pytest.raises(ModelError, match=r"\(Shifted\) has no head.*head='...'"):
+        body_of(model)
+
+
+def test_a_named_head_is_checked():
+    assert head_name(wrap(Crossed(), PIXELS, head="top")) == "top"
+    with pytest.raises(ConfigError, match=r"'head' is no nn.Linear .* is: top"):
+        wrap(Crossed(), PIXELS, head="head")
+
+
+def test_an_output_with_logits_gives_them_and_the_users_model_stays():
+    model = Told().train()
+    wrapped = wrap(model, PIXELS)
+    want = model(images()).logits
+    assert torch.equal(wrapped(images()), want)
+    assert wrapped.state_dict().keys() == model.state_dict().keys()
+    assert isinstance(model(images()), SimpleNamespace)
+    assert model.training
+
+
+def test_sentences_are_told_with_their_mask():
+    model = wrap(Masked(), IDS)
+    padded = torch.tensor([[2, 3, 4, 0, 0], [5, 6, 7, 8, 2]])
+    apart = torch.cat([model(padded[:1, :3]), model(padded[1:])])
+    torch.testing.assert_close(model(padded), apart)
+    assert head_name(model) == "classifier"
+
+
+def test_parallel_and_compiled_wrappers_are_taken_off():
+    inner = Crossed()
+    for model in (
+        nn.DataParallel(inner),
+        torch.compile(inner),
+        torch.compile(nn.DataParallel(inner)),
+    ):
+        assert unwrap(model) is inner
+        assert torch.equal(wrap(model, PIXELS)(images()), inner(images()))
+        assert plain_keys(model.state_dict()).keys() == inner.state_dict().keys()
+    assert plain_keys({"module.a": images(), "b": images()}).keys() == {"module.a", "b"}
+
+
+def test_one_logit_of_two_classes_becomes_two():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    both = wrap(model, Layout((1, 4, 4), 2, "image"), one_logit=True)
+    x, y = images(), torch.tensor([0, 1, 1, 0, 1])
+    want = nn.functional.binary_cross_entropy_with_logits(model(x)[:, 0], y.float())
+    torch.testing.assert_close(nn.functional.cross_entropy(both(x), y), want)
+    assert head_name(both) == "1"
+    assert torch.equal(body_of(both)(x), x.flatten(1))
+    with pytest.raises(ConfigError, match="one logit for two classes"):
+        head_of(both)
+
+
+class Tuple(Crossed):
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return super().forward(x), None
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "match"),
+    [
+        (Tuple, PIXELS, r"\(Tuple\) returns tuple, neither logits .*wrap it"),
+        (lambda: Crossed(7), PIXELS, r"cannot be called on x \(2, 1, 4, 4\): Runtime"),
+        (Crossed, Layout((1, 4, 4), 4, "image"), r"returns \(2, 3\) .* not \(2, 4\)"),
+        (lambda: Masked(1), IDS, "pads with token 1, .* padded with 0"),
+        (lambda: nn.LazyLinear(3), PIXELS, "has no shape yet.*call it once"),
+        (
+            lambda: torch.jit.trace(Crossed(), images()),
+            PIXELS,
+            "is scripted.*module that was scripted",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_cannot_be_called_is_refused_by_name_with_the_way_out(
+    make, layout: Layout, match: str
+):
+    with pytest.raises(ModelError, match=match):
+        wrap(make(), layout)
