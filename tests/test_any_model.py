@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError, ModelError
+from poisonbench.gradients import dot_products, gradient_vectors
 from poisonbench.models import build, predict
 from poisonbench.models.head import body_of, head_name, head_of
 from poisonbench.models.wrap import plain_keys, unwrap, wrap
+from poisonbench.training.trace import Trace
 
 PIXELS = Layout((1, 4, 4), 3, "image")
-IDS = Layout((5,), 3, "tokens", vocabulary=9)
+IDS = torch.tensor([[2, 3, 4, 0, 0], [5, 6, 7, 8, 2]])
 
 
 def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -91,7 +93,7 @@ def test_built_in_models_have_their_head_and_body_by_name():
 
 
 def test_the_head_is_the_layer_that_gives_the_logits_wherever_it_stands():
-    model = wrap(Crossed(), PIXELS)
+    model = wrap(Crossed(), images())
     assert head_name(model) == "top"
     inside = predict(body_of(model), images())
     assert inside.shape == (5, 6)
@@ -99,7 +101,7 @@ def test_the_head_is_the_layer_that_gives_the_logits_wherever_it_stands():
 
 
 def test_features_carry_gradients_and_leave_the_mode_as_it_is():
-    model = wrap(Crossed(), PIXELS)
+    model = wrap(Crossed(), images())
     x = images().requires_grad_()
     (g,) = torch.autograd.grad(body_of(model)(x).sum(), x)
     assert bool(g.any())
@@ -115,14 +117,14 @@ def test_a_model_without_a_head_serves_until_it_is_asked_for_one():
 
 
 def test_a_named_head_is_checked():
-    assert head_name(wrap(Crossed(), PIXELS, head="top")) == "top"
+    assert head_name(wrap(Crossed(), images(), head="top")) == "top"
     with pytest.raises(ConfigError, match=r"'head' is no nn.Linear .* is: top"):
-        wrap(Crossed(), PIXELS, head="head")
+        wrap(Crossed(), images(), head="head")
 
 
 def test_an_output_with_logits_gives_them_and_the_users_model_stays():
     model = Told().train()
-    wrapped = wrap(model, PIXELS)
+    wrapped = wrap(model, images())
     want = model(images()).logits
     assert torch.equal(wrapped(images()), want)
     assert wrapped.state_dict().keys() == model.state_dict().keys()
@@ -132,9 +134,8 @@ def test_an_output_with_logits_gives_them_and_the_users_model_stays():
 
 def test_sentences_are_told_with_their_mask():
     model = wrap(Masked(), IDS)
-    padded = torch.tensor([[2, 3, 4, 0, 0], [5, 6, 7, 8, 2]])
-    apart = torch.cat([model(padded[:1, :3]), model(padded[1:])])
-    torch.testing.assert_close(model(padded), apart)
+    apart = torch.cat([model(IDS[:1, :3]), model(IDS[1:])])
+    torch.testing.assert_close(model(IDS), apart)
     assert head_name(model) == "classifier"
 
 
@@ -146,14 +147,14 @@ def test_parallel_and_compiled_wrappers_are_taken_off():
         torch.compile(nn.DataParallel(inner)),
     ):
         assert unwrap(model) is inner
-        assert torch.equal(wrap(model, PIXELS)(images()), inner(images()))
+        assert torch.equal(wrap(model, images())(images()), inner(images()))
         assert plain_keys(model.state_dict()).keys() == inner.state_dict().keys()
     assert plain_keys({"module.a": images(), "b": images()}).keys() == {"module.a", "b"}
 
 
 def test_one_logit_of_two_classes_becomes_two():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
-    both = wrap(model, Layout((1, 4, 4), 2, "image"), one_logit=True)
+    both = wrap(model, images(), one_logit=True)
     x, y = images(), torch.tensor([0, 1, 1, 0, 1])
     want = nn.functional.binary_cross_entropy_with_logits(model(x)[:, 0], y.float())
     torch.testing.assert_close(nn.functional.cross_entropy(both(x), y), want)
@@ -163,29 +164,61 @@ def test_one_logit_of_two_classes_becomes_two():
         head_of(both)
 
 
+class Spread(Crossed):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, None]
+
+
 class Tuple(Crossed):
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return super().forward(x), None
 
 
 @pytest.mark.parametrize(
-    ("make", "layout", "match"),
+    ("make", "x", "match"),
     [
-        (Tuple, PIXELS, r"\(Tuple\) returns tuple, neither logits .*wrap it"),
-        (lambda: Crossed(7), PIXELS, r"cannot be called on x \(2, 1, 4, 4\): Runtime"),
-        (Crossed, Layout((1, 4, 4), 4, "image"), r"returns \(2, 3\) .* not \(2, 4\)"),
+        (Tuple, images(), r"\(Tuple\) returns tuple, neither logits .*wrap it"),
+        (
+            lambda: Crossed(7),
+            images(),
+            r"cannot be called on x \(5, 1, 4, 4\): Runtime",
+        ),
+        (Spread, images(), r"returns \(5, 1, 3\) .* not \(5, C\)"),
         (lambda: Masked(1), IDS, "pads with token 1, .* padded with 0"),
-        (lambda: nn.LazyLinear(3), PIXELS, "has no shape yet.*call it once"),
+        (lambda: nn.LazyLinear(3), images(), "has no shape yet.*call it once"),
         (
             lambda: torch.jit.trace(Crossed(), images()),
-            PIXELS,
+            images(),
             "is scripted.*module that was scripted",
         ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_what_cannot_be_called_is_refused_by_name_with_the_way_out(
-    make, layout: Layout, match: str
+    make, x: Tensor, match: str
 ):
     with pytest.raises(ModelError, match=match):
-        wrap(make(), layout)
+        wrap(make(), x)
+
+
+def test_a_run_of_a_wrapped_model_with_logits_by_name_is_that_of_the_plain_one():
+    inner = Told()
+    data = random_data(6, (1, 4, 4), 3, dtype=torch.float32)
+    want = Trace.of(inner, data, [(inner.state_dict(), 0.1)])
+    parallel = nn.DataParallel(inner)
+    found = Trace.of(parallel, data, [(parallel.state_dict(), 0.1)])
+    assert found.given.head == "top"
+    assert "head" in found.offers
+    assert torch.equal(
+        dot_products(found.model(), data, data), dot_products(want.model(), data, data)
+    )
+
+
+def test_a_run_with_one_logit_is_one_of_cross_entropy_on_two():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    data = random_data(6, (1, 4, 4), 2, dtype=torch.float32)
+    run = Trace.of(model, (data.x, data.y), loss="binary-cross-entropy")
+    assert (run.loss, run.train.classes) == ("cross-entropy", 2)
+    found = gradient_vectors(run.model(), data, "loss")["1.weight"]
+    slope = torch.sigmoid(model(data.x)) - data.y[:, None]
+    torch.testing.assert_close(found[:, 0], slope * data.x.flatten(1))

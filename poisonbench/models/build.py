@@ -60,7 +60,7 @@ def build(
             )
         model.eval()
         if name not in MODELS:
-            adapt(model, layout, layout.sample(2))
+            adapt(model, layout.sample(2))
             check_form(model, name, layout)
     return model
 

@@ -105,6 +105,14 @@ def head_name(model: nn.Module) -> str:
     return str(name)
 
 
+def known_head(model: nn.Module) -> str | None:
+    """Returns the name of the layer that gives the logits, None where no layer does."""
+    try:
+        return head_name(model)
+    except ModelError:
+        return None
+
+
 def _by_form(model: nn.Module) -> str:
     """Returns the name `head` where there is such a layer, else that of the last linear layer."""
     if is_split(model) or isinstance(getattr(model, "head", None), nn.Linear):

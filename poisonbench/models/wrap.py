@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poisonbench.data import KINDS, PAD, Layout
+from poisonbench.data import PAD
 from poisonbench.errors import ModelError
 from poisonbench.models.head import PAIRED, note_head
 
@@ -24,7 +24,7 @@ WAY_OUT = "wrap it in an nn.Module that maps x (B, *shape) to logits (B, C)"
 
 def wrap(
     model: nn.Module,
-    layout: Layout,
+    x: Tensor,
     head: str | None = None,
     one_logit: bool = False,
 ) -> nn.Module:
@@ -32,7 +32,7 @@ def wrap(
 
     Args:
         model: any module; it stays as it is.
-        layout: of its data, C classes.
+        x: a few instances, where the model lies and in its type.
         head: name of the linear layer that gives the logits; None looks for it. A model without
             one serves all methods that need no head.
         one_logit: the model gives one logit f of class 1, trained with binary cross entropy. The
@@ -50,9 +50,8 @@ def wrap(
         reason = f"cannot be copied: {_line(error)}"
         raise ModelError.of_layer("", inner, reason, WAY_OUT) from error
     own.eval()
-    x = _sample(own, layout)
-    adapt(own, layout, x)
-    _check_shape(own, x, 1 if one_logit else layout.classes)
+    adapt(own, x)
+    _check_shape(own, x, one_logit)
     note_head(own, x, head)
     if one_logit:
         own.register_forward_hook(_pair)
@@ -80,21 +79,20 @@ def plain_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def adapt(model: nn.Module, layout: Layout, x: Tensor) -> None:
+def adapt(model: nn.Module, x: Tensor) -> None:
     """Makes a model return its logits alone, and see the mask of sentences, by hooks on it.
 
     A model that is called with x and returns a tensor is left as it is.
 
     Args:
         model: in evaluation mode.
-        layout: of its data.
         x: a few instances, where the model lies and in its type.
 
     Raises:
         ModelError: it pads sentences with another token than 0, cannot be called, or returns
             neither logits nor an object with `.logits`.
     """
-    if KINDS[layout.kind].whole and MASK in _arguments(model):
+    if not x.is_floating_point() and MASK in _arguments(model):
         _check_padding(model)
         model.register_forward_pre_hook(_with_mask, with_kwargs=True)
     if not isinstance(_called(model, x), Tensor):
@@ -170,11 +168,12 @@ def _called(model: nn.Module, x: Tensor) -> object:
     return out
 
 
-def _check_shape(model: nn.Module, x: Tensor, classes: int) -> None:
+def _check_shape(model: nn.Module, x: Tensor, one_logit: bool) -> None:
     with torch.no_grad():
         found = tuple(model(x).shape)
-    wanted = (len(x), classes)
-    if found != wanted:
+    width = 1 if one_logit else found[-1]
+    if found != (len(x), width):
+        wanted = f"({len(x)}, {1 if one_logit else 'C'})"
         reason = f"returns {found} for {len(x)} instances, not {wanted}"
         raise ModelError.of_layer("", model, reason, WAY_OUT)
 
@@ -182,14 +181,3 @@ def _check_shape(model: nn.Module, x: Tensor, classes: int) -> None:
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}"
-
-
-def _sample(model: nn.Module, layout: Layout) -> Tensor:
-    """Returns two instances, where the model lies and in its type."""
-    x = layout.sample(2)
-    for parameter in model.parameters():
-        x = x.to(parameter.device)
-        if x.is_floating_point() and parameter.is_floating_point():
-            x = x.to(parameter.dtype)
-        break
-    return x

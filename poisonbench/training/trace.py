@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from poisonbench.checks import check_type
 from poisonbench.data import Dataset
 from poisonbench.training.checkpoint import Checkpoint
-from poisonbench.training.given.form import Given, Loss, data_of, form_of
+from poisonbench.training.given.form import Given, Loss, form_of
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs
 from poisonbench.training.recipe import Recipe, starting_model
@@ -62,14 +62,15 @@ class Trace:
         set goes where the model lies, in its floating type.
 
         Args:
-            model: any module that maps instances to logits (B, C).
+            model: any module that maps instances to logits (B, C), or to an object that holds them
+                as `.logits`; compiled and parallel wrappers are taken off.
             train: the n training instances as the model saw them, without random augmentation: a
                 `Dataset`, a `TensorDataset`, a torch `Dataset` of pairs, or a pair (x, y) of
                 tensors or arrays.
             checkpoints: states of the model in the order of training, the final one last, each
                 `(state, lr)`, `(step, lr, state)`, `(step, state)` or a state alone. None: the
                 model as it is, without a learning rate.
-            head: name of the last linear layer; None finds it.
+            head: name of the linear layer that gives the logits; None finds it.
             loss: by which it was trained.
             weight_decay: w of the regulariser (w/2)|theta|^2 of the training.
             seed: of what a method draws for this run.
@@ -77,14 +78,14 @@ class Trace:
                 checkpoints with a step, those of all steps (a scheduler's history).
 
         Raises:
-            ConfigError: the model does not take the instances, states or learning rates do not fit,
-                or there is no such head.
+            ConfigError: states or learning rates do not fit, or there is no such head.
+            ModelError: (a ValueError) the model does not take the instances.
             DataError: `train` cannot be read, or its values or labels do not fit the model.
             TypeError: `model` is no module.
         """
-        given = form_of(model, head, loss, weight_decay)
+        given, data = form_of(model, train, head, loss, weight_decay)
         return Trace(
-            train=data_of(given, train),
+            train=data,
             checkpoints=checkpoints_of(given.module, checkpoints, lr),
             seed=seed,
             given=given,

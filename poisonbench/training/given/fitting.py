@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from poisonbench.errors import ConfigError
+from poisonbench.models.wrap import plain_keys
 from poisonbench.training.checkpoint import Checkpoint
 
 
@@ -15,7 +16,7 @@ def placed(module: nn.Module, one: Checkpoint, k: int) -> Checkpoint:
         ConfigError: names or shapes do not fit, or a value is not finite.
     """
     own = module.state_dict()
-    state = _renamed(one.state, own)
+    state = plain_keys(one.state)
     faults = _misfits(state, own, k)
     if faults:
         raise ConfigError(faults, "give states of this model: model.state_dict()")
@@ -29,21 +30,6 @@ def placed(module: nn.Module, one: Checkpoint, k: int) -> Checkpoint:
             )
         fitted[name] = given.to(device=value.device, dtype=value.dtype, copy=True)
     return Checkpoint(one.step, one.lr, fitted)
-
-
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, and of compiled models
-
-
-def _renamed(
-    state: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
-) -> Mapping[str, Tensor]:
-    """Returns the state without the prefix that a wrapper put before every name."""
-    for prefix in PREFIXES:
-        wrapped = all(name.startswith(prefix) for name in state)
-        if wrapped and not any(name.startswith(prefix) for name in own):
-            state = {name.removeprefix(prefix): v for name, v in state.items()}
-    return state
 
 
 def _misfits(
