@@ -1,5 +1,6 @@
 """Models of other libraries: head and body found, calls made plain, refusals by name."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from poisonbench.gradients import dot_products, gradient_vectors
 from poisonbench.models import build, predict
 from poisonbench.models.head import body_of, head_name, head_of
 from poisonbench.models.wrap import plain_keys, unwrap, wrap
+from poisonbench.training import Recipe, Start, train, train_many, without_head
 from poisonbench.training.trace import Trace
 
 PIXELS = Layout((1, 4, 4), 3, "image")
@@ -222,3 +224,23 @@ def test_a_run_with_one_logit_is_one_of_cross_entropy_on_two():
     found = gradient_vectors(run.model(), data, "loss")["1.weight"]
     slope = torch.sigmoid(model(data.x)) - data.y[:, None]
     torch.testing.assert_close(found[:, 0], slope * data.x.flatten(1))
+
+
+class Sized(Crossed):
+    """A frozen body of a model that names neither."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int):
+        super().__init__(torch.Size(shape).numel())
+
+
+def test_transfer_freezes_the_body_of_any_model_and_many_heads_are_trained_as_one():
+    data = random_data(12, (1, 4, 4), 3, dtype=torch.float32)
+    recipe = Recipe("test_any_model:Sized", epochs=2, batch_size=4, lr=0.3)
+    before = build(recipe.model, data.layout, 5).state_dict()
+    recipe = replace(recipe, start=Start(without_head(before, "top")))
+    alone = train(data, recipe, 0).checkpoints[-1].state
+    for name, value in alone.items():
+        assert torch.equal(value, before[name]) == (not name.startswith("top."))
+    everyone = torch.ones(2, len(data), dtype=torch.bool)
+    many = train_many(data, everyone, recipe, [0, 1])
+    torch.testing.assert_close(many.state(0), dict(alone))

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.functional import names_of_keys
 from poisonbench.models import predict
+from poisonbench.models.head import head_name
 from poisonbench.objectives import Measure, utility
 from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.stacked import States, predictions, split
-from poisonbench.training.recipe import Recipe
+from poisonbench.training.recipe import Recipe, starting_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +86,14 @@ class Ensemble:
         """Returns the state dict of model k, on the CPU."""
         self._check(self.train)
         kept, row = self._kept_of(k)
+        whole = starting_model(self.recipe, self.train, self.seeds[k])
         frozen, model = split(self.recipe, self.train, self.seeds[k])
-        state = {}
-        for key, value in frozen.state_dict().items():
-            state[f"features.{key}"] = value.cpu()
+        state = {key: value.cpu() for key, value in whole.state_dict().items()}
         for key, name in names_of_keys(model).items():
-            state[key] = kept[name][row]
+            own = key
+            if not isinstance(frozen, nn.Identity):  # the head alone was trained
+                own = f"{head_name(whole)}.{key.removeprefix('head.')}"
+            state[own] = kept[name][row]
         return state
 
     def _kept_of(self, k: int) -> tuple[States, int]:
