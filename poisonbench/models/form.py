@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
 from poisonbench.functional import names_of_keys
-from poisonbench.models.head import note_head
+from poisonbench.models.finding import note_head
 from poisonbench.seeding import exact_arithmetic
 
 FORM = "a model maps x (B, *shape) to logits (B, C), the same at every call"

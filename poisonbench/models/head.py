@@ -8,7 +8,6 @@ linear layer; the body is then everything below it: its output is what enters th
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from poisonbench.errors import ConfigError, ModelError
@@ -43,7 +42,7 @@ class Body(nn.Module):
             ModelError: the head is not called, or not on one vector an instance.
         """
         head = self.model.get_submodule(self.name)
-        with _watched({self.name: head}) as calls:
+        with watched({self.name: head}) as calls:
             self.model(x)
         if self.name not in calls:
             raise ModelError.of_layer(self.name, head, "is not called", WAY_OUT)
@@ -55,7 +54,7 @@ class Body(nn.Module):
 
 
 @contextmanager
-def _watched(
+def watched(
     layers: dict[str, nn.Module],
 ) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     """Gives what each layer was last called with and what it returned, by name."""
@@ -118,12 +117,13 @@ def _by_form(model: nn.Module) -> str:
     if is_split(model) or isinstance(getattr(model, "head", None), nn.Linear):
         return "head"
     last = ""
-    for name, _ in _linear_layers(model):
+    for name, _ in linear_layers(model):
         last = name
     return last
 
 
-def _linear_layers(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+def linear_layers(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """Returns the linear layers of a model with their names, in its order."""
     found = []
     for name, module in model.named_modules():
         if name and isinstance(module, nn.Linear):
@@ -176,50 +176,3 @@ def freeze_body(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not in_head(name, head):
             parameter.requires_grad_(False)
-
-
-def note_head(model: nn.Module, x: Tensor, name: str | None = None) -> None:
-    """Finds the head of a model by a pass of instances, and keeps its name with the model.
-
-    A model that is `head(features(x))` needs no name; one without a head is none for the methods
-    that ask for it, and as good as any for the others.
-
-    Args:
-        model: in evaluation mode, returns logits (B, C).
-        x: (B, *shape).
-        name: of the head, if it was told.
-
-    Raises:
-        ConfigError: there is no such layer, or its output is not the logits.
-    """
-    if name is None and _is_head_of_features(model, x):
-        return
-    found = _giving_logits(model, x)
-    if name is None:
-        setattr(model, NOTED, found[-1] if found else "")
-        return
-    if name not in found:
-        seen = ", ".join(found) or "none"
-        fault = f"head {name!r} is no nn.Linear of the model whose output is the logits"
-        raise ConfigError([fault], f"layers whose output is: {seen}")
-    setattr(model, NOTED, name)
-
-
-def _is_head_of_features(model: nn.Module, x: Tensor) -> bool:
-    if not is_split(model):
-        return False
-    head = model.get_submodule("head")
-    features = model.get_submodule("features")
-    try:
-        with torch.no_grad():
-            return torch.equal(model(x), head(features(x)))
-    except (RuntimeError, ValueError, TypeError, IndexError):
-        return False
-
-
-def _giving_logits(model: nn.Module, x: Tensor) -> list[str]:
-    """Returns the names of the linear layers whose output is the model's, in the model's order."""
-    layers = dict(_linear_layers(model))
-    with torch.no_grad(), _watched(dict(layers)) as calls:
-        logits = model(x)
-    return [name for name in calls if torch.equal(calls[name][1], logits)]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from poisonbench.data import PAD
 from poisonbench.errors import ModelError
-from poisonbench.models.head import PAIRED, note_head
+from poisonbench.models.finding import note_head
+from poisonbench.models.head import PAIRED
 
 WRAPPERS = ("module.", "_orig_mod.")  # of parallel and of compiled modules, before keys
 MASK = "attention_mask"  # argument by which the models of transformers are told what is padding
