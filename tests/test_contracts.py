@@ -39,7 +39,7 @@ def sound(train: Dataset, test: Dataset) -> Poisoned:
     x[2], y[2], role[2], role[5] = 1.0, 0, POISON, COVER
     points = torch.tensor([1, 3])
     return Poisoned(
-        Dataset(x, y, 4),
+        train.rows(x, y),
         role,
         torch.arange(20),
         test.take(points),
@@ -140,6 +140,8 @@ CASES = [
     ("dtype", Broken(put("target_origin", torch.Tensor.int))),
     ("dtype", Broken(put("train.x", torch.Tensor.double))),
     ("dtype", Broken(put("targets.x", torch.Tensor.double))),
+    ("kind", Broken(put("train.kind", lambda kind: "spectrogram"))),
+    ("kind", Broken(put("targets.kind", lambda kind: "spectrogram"))),
     ("finite", Broken(put("train.x", at(2, torch.nan)))),
     ("finite", Broken(put("targets.x", at(1, torch.inf)))),
     ("finite", Broken(put("train.x", pixel(2, torch.nan)))),
@@ -225,8 +227,76 @@ def test_no_attack_is_blamed_for_a_fault_of_the_clean_data(fault, clean):
         check_poisoned(sound(train, test), train, test)
 
 
+WORDS = ("", "?", "bad", "good")
+
+
+@pytest.fixture
+def sentences() -> tuple[Dataset, Dataset]:
+    x = torch.tensor([[2, 3, 0], [3, 0, 0], [1, 2, 2], [3, 3, 0]])
+    y = torch.tensor([0, 1, 0, 1])
+    test = Dataset(x, y, 2, vocabulary=WORDS)
+    train = test.take(torch.arange(20) % 4)
+    return train, test
+
+
+def misspell(p: Poisoned, train: Dataset, test: Dataset) -> None:
+    p.train.x[2] = torch.tensor([2, 1, 0])
+    p.train.y[2] = 1
+
+
+def misspelt(then: Callable[..., Poisoned] | None = None) -> Broken:
+    """Row 2 is another sentence of the other label; `then` breaks a rule."""
+
+    def change(p: Poisoned, train: Dataset, test: Dataset) -> Poisoned | None:
+        misspell(p, train, test)
+        return None if then is None else then(p, train, test)
+
+    return Broken(change)
+
+
+def row(index: int, *ids: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return at(index, torch.tensor(ids))
+
+
+def as_numbers(p: Poisoned, train: Dataset, test: Dataset) -> Poisoned:
+    numbers = Dataset(p.train.x.float(), p.train.y, 2)
+    return dataclasses.replace(p, train=numbers)
+
+
+SENTENCE_CASES = [
+    ("dtype", as_numbers),
+    ("kind", put("train.vocabulary", lambda words: (*words, "more"))),
+    ("kind", put("targets.vocabulary", lambda words: words[::-1])),
+    ("range", put("train.x", row(2, 4, 0, 0))),
+    ("range", put("targets.x", row(1, 2, -1, 0))),
+    ("padding", put("train.x", row(2, 0, 2, 0))),
+    ("padding", put("train.x", row(2, 2, 0, 2))),
+    ("padding", put("targets.x", row(0, 0, 0, 0))),
+    ("clean", put("train.x", row(0, 2, 2, 0))),
+    ("label", put("train.y", at(2, 2))),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    SENTENCE_CASES,
+    ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(SENTENCE_CASES)],
+)
+def test_a_rule_of_sentences_that_is_broken_is_named(rule, change, sentences):
+    with pytest.raises(PoisonError) as error:
+        craft(misspelt(change), *sentences, RECIPE, 0)
+    assert error.value.rule == rule
+
+
+def test_a_sound_attack_on_sentences_passes(sentences):
+    poisoned = craft(misspelt(), *sentences, RECIPE, 0)
+    assert poisoned.train.vocabulary == WORDS
+    assert int((poisoned.role == POISON).sum()) == 1
+
+
 def test_every_rule_is_broken_once():
-    assert {rule for rule, _ in CASES} == set(RULES)
+    told = [*CASES, *SENTENCE_CASES]
+    assert {rule for rule, _ in told} == set(RULES)
 
 
 def test_a_sound_attack_passes(clean):

@@ -25,6 +25,7 @@ from poisonbench.data import (
     subset,
 )
 from poisonbench.data.built_in.published import Published
+from poisonbench.data.tokens import sentence
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.seeding import generator
 
@@ -482,6 +483,49 @@ NORMALISED = (X - MEAN) / DEVIATION
 NORMALISED[0, :, 0, 0] = ((0 - MEAN) / DEVIATION).flatten()
 NORMALISED[0, :, 0, 1] = ((1 - MEAN) / DEVIATION).flatten()
 NAMES = np.array(["cat", "dog", "eel"] * 2)
+IDS = torch.tensor([[2, 3, 0], [3, 0, 0], [1, 2, 2]] * 2)
+WORDS = ("", "?", "bad", "good")
+SENTENCES = Dataset(IDS, Y, 3, vocabulary=WORDS)
+SOUND = Dataset(X, Y, 3, "spectrogram")
+WRONG_KINDS = [  # both parts, words of the fault, words of the way out
+    (
+        (SENTENCES.rows(changed(IDS, 4, 4), Y), SENTENCES),
+        r"training set has token ids from 4 to 4 in row 4, outside \[0, 4\)",
+        "the word of every id",
+    ),
+    (
+        (SENTENCES, SENTENCES.rows(changed(IDS, 1, -1), Y)),
+        "test set has token ids from -1 to -1 in row 1",
+        "the word of every id",
+    ),
+    (
+        (SENTENCES.rows(IDS.flip(1), Y), SENTENCES),
+        r"padding \(id 0\) before a word in row 0",
+        "to the front",
+    ),
+    (
+        (SENTENCES.rows(changed(IDS, 3, 0), Y), SENTENCES),
+        "in row 3, or no word at all",
+        "drop sentences",
+    ),
+    (
+        (SENTENCES.rows(IDS, Y + 1), SENTENCES),
+        r"label 3 in row 2, outside \[0, 3\)",
+        "subtract 1",
+    ),
+    (
+        (SENTENCES, Dataset(IDS, Y, 3, vocabulary=(*WORDS, "more"))),
+        "another vocabulary",
+        "of the training set",
+    ),
+    ((SOUND, Dataset(X, Y, 3)), "kind image, the training set of kind spec", "kind="),
+    (
+        (Dataset(2 * X, Y, 3, "spectrogram"), SOUND),
+        "pixels from .*spectrograms lie in",
+        "divide by",
+    ),
+    (((IDS, Y), (IDS, Y)), "x of the training set is torch.int64", "vocabulary=words"),
+]
 WRONG = [  # what the function returns, words of the fault, words of the way out
     (
         ((changed(X, 4, torch.nan), Y), TEST),
@@ -630,6 +674,34 @@ def test_a_wrong_data_set_is_blamed_by_name_with_the_way_out(
         own(found)
     assert caught.value.message.startswith("data set 'own_data:make': ")
     assert re.search(way, caught.value.hint), caught.value.hint
+
+
+@pytest.mark.parametrize(("found", "fault", "way"), WRONG_KINDS)
+def test_data_that_break_a_rule_of_their_kind_are_refused_with_the_way_out(
+    found, fault: str, way: str, own
+):
+    with pytest.raises(DataError, match=fault) as caught:
+        own(found)
+    assert re.search(way, caught.value.hint), caught.value.hint
+
+
+@pytest.mark.parametrize("data", [SENTENCES, SOUND], ids=["tokens", "spectrogram"])
+def test_data_of_a_kind_come_back_as_they_are(data: Dataset, own):
+    train, test = own((data, data.take(Y == 0)))
+    assert (train.kind, train.vocabulary) == (data.kind, data.vocabulary)
+    assert torch.equal(train.x, data.x)
+    assert len(test) == int((Y == 0).sum())
+
+
+def test_vectors_keep_their_range_whatever_their_shape(own):
+    wide = Dataset(9 * X, Y, 3, "vector")
+    train, _ = own((wide, wide))
+    assert float(train.x.max()) > 1
+
+
+def test_a_sentence_is_told_in_words_without_its_padding():
+    assert sentence([2, 1, 3, 0, 0], WORDS) == "bad ? good"
+    assert sentence([9, -1], WORDS) == "#9 #-1"
 
 
 def test_a_value_in_place_of_a_function_is_refused(monkeypatch: pytest.MonkeyPatch):

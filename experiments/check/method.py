@@ -63,7 +63,7 @@ def made(kind: str, cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
 def _in_grid(kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     """The methods that a grid file makes of a table."""
     raw = {"attack": [{"name": "none"}], "estimator": [{"name": "gas"}]}
-    grid = parse({**raw, kind: [{"name": name, **settings}]})
+    grid = parse({**raw, kind: [{"name": name, **settings}]}, fit=False)
     if kind == "attack":
         return [scene.attack.value for scene in grid.scenes]
     return [method.value for method in grid.methods(kind)]

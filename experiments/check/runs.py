@@ -22,8 +22,8 @@ QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)
 # rules of which none is judged after one of an earlier stage that is broken
 STAGES = (
     ("type",),
-    ("shape", "dtype"),
-    ("finite", "range", "label", "role", "origin"),
+    ("shape", "dtype", "kind"),
+    ("finite", "range", "padding", "label", "role", "origin"),
 )
 
 

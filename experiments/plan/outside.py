@@ -10,13 +10,13 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from poisonbench.data import DATASETS, load
+from poisonbench.data import DATASETS, KIND_OF, load
 from poisonbench.models import MODELS
 from poisonbench.poison_file import fingerprint
 from poisonbench.registry import lookup
@@ -62,15 +62,30 @@ def code_of_models(value: object) -> str:
     return joined(code_of_models(getattr(value, field.name)) for field in fields(value))
 
 
-def data_digest(name: str, root: Path | None, download: bool) -> str | None:
-    """Returns the sha256 of the training and test set of a name from outside; None if built in.
+@dataclass(frozen=True)
+class DataFacts:
+    """What a grid must know of a data set.
+
+    Attributes:
+        kind: of its instances.
+        sha256: of the training and test set, None where the data set is built in.
+    """
+
+    kind: str
+    sha256: str | None = None
+
+
+def data_facts(name: str, root: Path | None, download: bool) -> DataFacts:
+    """Returns the facts of a data set; one from outside is loaded for them.
 
     Raises:
         DataError: see `poisonbench.data.load`.
     """
     if name in DATASETS:
-        return None
-    return joined(fingerprint(part) for part in load(name, root, download))
+        return DataFacts(KIND_OF[name])
+    parts = load(name, root, download)
+    digests = [fingerprint(part) for part in parts]
+    return DataFacts(str(parts[0].kind), joined(digests))
 
 
 def digest_of_file(path: str) -> str:

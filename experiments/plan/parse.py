@@ -7,8 +7,13 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.plan.checks.combined import (
+    check_estimators,
+    check_of,
+    check_verdicts,
+)
+from experiments.plan.checks.fit import check_fit
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
-from experiments.plan.kind import Kind
 from experiments.plan.kinds import DONE
 from experiments.plan.methods import TABLES, methods_of
 from experiments.plan.outside import code_of_models
@@ -30,8 +35,12 @@ KEYS = ("name", "seeds", "dataset", "recipe", "transfer", "probe", "alarm", *TAB
 Raw = Mapping[str, Any]
 
 
-def parse(raw: Raw) -> Grid:
+def parse(raw: Raw, fit: bool = True) -> Grid:
     """Turns the content of a grid file into a grid.
+
+    Args:
+        raw: what the file holds.
+        fit: whether its methods and models must take the kind of its data.
 
     Raises:
         ConfigError: with every fault, one per line: the key's path, what is wrong, the allowed
@@ -59,7 +68,10 @@ def parse(raw: Raw) -> Grid:
         Scene(dataset, recipe, attack, seed, probe, transfer, code_of_models(recipe))
         for dataset, recipe, transfer, attack, probe, seed in axes
     ]
-    return Grid(title, tuple(scenes), applied, alarm)
+    grid = Grid(title, tuple(scenes), applied, alarm)
+    if fit:
+        check_fit(grid)
+    return grid
 
 
 def _title(raw: Raw, faults: Faults) -> str:
@@ -164,53 +176,13 @@ def _applied(raw: Raw, faults: Faults) -> tuple[Applied, ...]:
             path = f"{kind.part}[{i}]"
             own = {key: value for key, value in table.items() if key not in kind.of}
             of = {part: _names(table[part]) for part in kind.of if part in table}
-            _check_of(of, tuple(found), path, faults)
+            check_of(of, tuple(found), path, faults)
             for method in methods_of(own, kind.part, path, faults):
-                _check_verdicts(kind, method, tuple(found), path, faults)
+                check_verdicts(kind, method, tuple(found), path, faults)
                 found[Applied(kind.part, method, tuple(of.items()))] = None
-    _check_estimators(raw, tuple(found), faults)
+    check_estimators(raw, tuple(found), faults)
     return tuple(found)
 
 
 def _names(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
-
-
-def _check_of(
-    of: Mapping[str, tuple[str, ...]],
-    found: tuple[Applied, ...],
-    path: str,
-    faults: Faults,
-) -> None:
-    """Adds a fault for each name of a method that the grid does not have."""
-    for part, names in of.items():
-        known = list(dict.fromkeys(a.method.name for a in found if a.part == part))
-        has = ", ".join(known) or "none"
-        for name in names:
-            if name not in known:
-                what = f"the grid has no [[{part}]] {name!r}{nearest(name, known)} (it has: {has})"
-                faults.add(f"{path}.{part}", what)
-
-
-def _check_verdicts(
-    kind: Kind, method: Method, found: tuple[Applied, ...], path: str, faults: Faults
-) -> None:
-    """Adds a fault for a method that works on a verdict which the grid does not have."""
-    if not kind.judged:
-        return
-    for part in ("detector", "filter"):
-        if method.reads(part) and not any(applied.part == part for applied in found):
-            what = f"{method.name} works on the verdict of a {part}"
-            faults.add(path, f"{what}: name at least one [[{part}]]")
-
-
-def _check_estimators(raw: Raw, found: tuple[Applied, ...], faults: Faults) -> None:
-    """Adds a fault for the first method that needs an estimator, where the grid has none."""
-    if raw.get("estimator"):
-        return
-    each = {kind.part for kind in DONE if kind.estimators == "each"}
-    for applied in found:
-        if applied.part in each or applied.method.reads("influence"):
-            what = f"a {applied.part} of the grid reads influence"
-            faults.add("estimator", f"{what}: name at least one [[estimator]]")
-            return

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from experiments.plan.checks.fit import check_fit
 from experiments.plan.kind import Kind
 from experiments.plan.kinds import APPLIED, DETECT, FILTER, kind_named
-from experiments.plan.outside import data_digest
+from experiments.plan.outside import data_facts
 from experiments.plan.paths import Methods, Place
 from experiments.plan.spec import Applied, Grid, Method, Scene
 
@@ -93,13 +94,16 @@ def with_data_digests(grid: Grid, place: Place) -> Grid:
 
     Raises:
         DataError: it is not there, or not of the form that the library works with.
+        ConfigError: a method or a model of the grid does not take its kind of data.
     """
-    digests = {}
+    facts = {}
     for spec in dict.fromkeys(scene.dataset for scene in grid.scenes):
-        digests[spec] = data_digest(spec.name, place.root, place.download)
+        facts[spec.name] = data_facts(spec.name, place.root, place.download)
+    check_fit(grid, {name: found.kind for name, found in facts.items()})
     scenes = []
     for scene in grid.scenes:
-        dataset = replace(scene.dataset, sha256=digests[scene.dataset])
+        digest = facts[scene.dataset.name].sha256
+        dataset = replace(scene.dataset, sha256=digest)
         scenes.append(replace(scene, dataset=dataset))
     return replace(grid, scenes=tuple(scenes))
 

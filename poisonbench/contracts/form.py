@@ -7,7 +7,8 @@ from torch import Tensor
 
 from poisonbench.contracts.rules import broken, broken_rows
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import Dataset
+from poisonbench.data import KINDS, Dataset
+from poisonbench.data.tokens import ill_padded, strange
 from poisonbench.errors import PoisonError
 from poisonbench.roles import COVER
 
@@ -42,6 +43,10 @@ def _alike(part: Dataset, name: str, clean: Dataset) -> Iterator[PoisonError]:
         )
     if part.x.dtype != clean.x.dtype:
         yield broken("dtype", f"{name}.x is {part.x.dtype}, not {clean.x.dtype}")
+    if part.kind != clean.kind:
+        yield broken("kind", f"{name} is of kind {part.kind}, not {clean.kind}")
+    if part.vocabulary != clean.vocabulary:
+        yield broken("kind", f"{name} has another vocabulary than the clean data")
 
 
 def value_faults(
@@ -67,14 +72,24 @@ def _instances(part: Dataset, name: str, classes: int) -> Iterator[PoisonError]:
     values = part.x.flatten(1)
     finite = values.isfinite().all(1)
     yield from broken_rows("finite", f"{name}.x is not finite", ~finite)
-    if len(part.shape) == 3:
+    if KINDS[str(part.kind)].unit:
         is_outside = (values < 0) | (values > 1)
         rows = is_outside.any(1)
         yield from broken_rows("range", f"a pixel of {name} is outside [0, 1]", rows)
+    if part.kind == "tokens":
+        yield from _sentences(part, name)
     outside = _outside(part.y, 0, classes)
     yield from broken_rows(
         "label", f"a label of {name} is outside [0, {classes})", outside
     )
+
+
+def _sentences(part: Dataset, name: str) -> Iterator[PoisonError]:
+    size = len(part.vocabulary)
+    told = f"a token id of {name} is outside [0, {size})"
+    yield from broken_rows("range", told, strange(part.x, size))
+    told = f"padding of {name} stands before a word"
+    yield from broken_rows("padding", told, ill_padded(part.x))
 
 
 def _origins(poisoned: Poisoned, n: int, m: int) -> Iterator[PoisonError]:

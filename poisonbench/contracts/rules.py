@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from poisonbench.data.tokens import PADDING
 from poisonbench.errors import PoisonError
 
 RULES = {
@@ -14,8 +15,10 @@ RULES = {
     "shape": "train, role, origin, targets, wanted and target_origin agree in length and instance "
     "shape",
     "dtype": "x keeps its dtype; role is uint8; origin, wanted and target_origin are int64",
-    "finite": "every pixel is finite",
-    "range": "pixels of images stay in [0, 1]",
+    "kind": "train and targets are of the kind of the clean data, and of their vocabulary",
+    "finite": "every value is finite",
+    "range": "pixels of images and spectrograms stay in [0, 1], token ids in the vocabulary",
+    "padding": PADDING,
     "label": "labels, true and wanted, lie in [0, classes)",
     "role": "role is 0 (clean), 1 (poison) or 2 (cover)",
     "origin": "origin is -1 or a row of the clean training set, each clean row once at most",

@@ -104,8 +104,7 @@ def _listed(labels: Tensor) -> str:
     shown = ", ".join(map(str, labels[:6].tolist()))
     if len(labels) <= 6:
         return shown
-    last = int(labels[-1])
-    return f"{shown}, ..., {last}"
+    return f"{shown}, ..., {int(labels[-1])}"
 
 
 def as_tensor(found: object, what: str) -> Tensor:
@@ -142,6 +141,10 @@ def as_instances(x: Tensor, what: str) -> Tensor:
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x.float().div(BYTE)
     hint = "features: x.float(); images: x.float() divided by the value of white"
+    if x.dim() == 2:
+        hint = (
+            "features: x.float(); token ids: Dataset(x, y, classes, vocabulary=words)"
+        )
     if x.dtype == torch.uint8 and x.dim() == 3:
         hint = "images of one channel: x[:, None]; bytes are then divided by 255"
     shape = tuple(x.shape)
@@ -151,11 +154,10 @@ def as_instances(x: Tensor, what: str) -> Tensor:
 def _labels(y: Tensor, what: str) -> Tensor:
     """Labels as a vector of int64."""
     if y.dim() != 1:
-        shape = tuple(y.shape)
         way = "y.reshape(-1)"
         if y.dim() == 2 and y.shape[1] > 1:
             way = "one-hot labels: y.argmax(1)"
-        raise DataError(f"y of {what} has shape {shape}, not (n,)", way)
+        raise DataError(f"y of {what} has shape {tuple(y.shape)}, not (n,)", way)
     if y.is_floating_point() or y.is_complex():
         raise DataError(
             f"y of {what} is {y.dtype}; labels are whole numbers 0, ..., C - 1",

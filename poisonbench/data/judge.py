@@ -8,6 +8,8 @@ from math import isfinite
 from torch import Tensor
 
 from poisonbench.data.dataset import Dataset
+from poisonbench.data.kind import KINDS
+from poisonbench.data.tokens import check_sentences
 from poisonbench.errors import DataError
 
 # of images, by which height x width x channels is told from the right order
@@ -37,10 +39,13 @@ def check_pair(train: Dataset, test: Dataset) -> None:
 
 
 def check_values(data: Dataset, what: str) -> None:
-    """Checks that values are finite, images in [0, 1], and labels in [0, C).
+    """Checks that values are what the kind of the data allows, and labels in [0, C).
+
+    Numbers are finite, images and spectrograms lie in [0, 1], token ids are of the vocabulary, and
+    sentences padded at their end alone.
 
     Args:
-        data: any number of rows; three axes per instance are an image.
+        data: any number of rows.
         what: names it in the error, e.g. "the training set".
 
     Raises:
@@ -48,17 +53,25 @@ def check_values(data: Dataset, what: str) -> None:
     """
     if not data.x.numel():
         return
+    if data.kind == "tokens":
+        check_sentences(data, what)
+    else:
+        _check_numbers(data, what)
+    check_labels(data, what)
+
+
+def _check_numbers(data: Dataset, what: str) -> None:
+    """Refuses values that are not finite, and pixels outside [0, 1]."""
     ends = data.x.aminmax()  # NaN if any value is
     lowest = float(ends.min)
     highest = float(ends.max)
     if not (isfinite(lowest) and isfinite(highest)):
         _refuse_not_finite(data, what)
-    if len(data.shape) == 3 and (lowest < 0 or highest > 1):
+    if KINDS[str(data.kind)].unit and (lowest < 0 or highest > 1):
         raise DataError(
-            f"{what} has pixels from {lowest:.4g} to {highest:.4g}; images lie in [0, 1]",
+            f"{what} has pixels from {lowest:.4g} to {highest:.4g}; {data.kind}s lie in [0, 1]",
             _way_into_unit_interval(data.x, lowest, highest),
         )
-    check_labels(data, what)
 
 
 def _check_layout(data: Dataset, what: str) -> None:
@@ -68,13 +81,14 @@ def _check_layout(data: Dataset, what: str) -> None:
             f"{what} has instances of shape {data.shape}, without a value",
             "give each a value",
         )
-    if len(data.shape) != 3:
+    if KINDS[str(data.kind)].axes != 3:
         return
     first, second, last = data.shape
     if last in CHANNELS and first not in CHANNELS and second > max(CHANNELS):
         raise DataError(
-            f"{what} has images of shape {data.shape}, which looks like height x width x channels",
-            "images are (n, channels, height, width): x.permute(0, 3, 1, 2) of a tensor, "
+            f"{what} has {data.kind}s of shape {data.shape}, which looks like height x width x "
+            "channels",
+            "channels come first, (n, channels, height, width): x.permute(0, 3, 1, 2) of a tensor, "
             "x.transpose(0, 3, 1, 2) of an array",
         )
 
@@ -85,6 +99,16 @@ def _check_alike(train: Dataset, test: Dataset) -> None:
         raise DataError(
             f"test instances have shape {test.shape}, training instances {train.shape}",
             "bring both to one shape, for images by the same resizing",
+        )
+    if test.kind != train.kind:
+        raise DataError(
+            f"the test set is of kind {test.kind}, the training set of kind {train.kind}",
+            "give both the same kind: Dataset(x, y, classes, kind=...)",
+        )
+    if test.vocabulary != train.vocabulary:
+        raise DataError(
+            "the test set has another vocabulary than the training set",
+            "number the words of both by the words of the training set; others are 1",
         )
     if test.x.dtype != train.x.dtype:
         raise DataError(

@@ -67,6 +67,12 @@ def kind_by_shape(x: Tensor) -> KindName:
     return "image" if x.dim() == 4 else "vector"
 
 
+def kinds_of(method: object) -> tuple[str, ...]:
+    """Returns the kinds of data that a method takes: those of its `kinds`, or all without it."""
+    kinds: tuple[str, ...] = getattr(method, "kinds", tuple(KINDS))
+    return kinds
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a model must know of the data to be built for them.

@@ -4,6 +4,7 @@ from poisonbench.data.built_in.adult import adult
 from poisonbench.data.built_in.fsdd import fsdd
 from poisonbench.data.built_in.pictures import Reader, digits, of_torchvision
 from poisonbench.data.built_in.sst2 import sst2
+from poisonbench.data.kind import KindName
 
 DATASETS: dict[str, Reader] = {
     "digits": digits,
@@ -25,4 +26,15 @@ DATASETS: dict[str, Reader] = {
     "adult": adult,
     "sst2": sst2,
     "fsdd": fsdd,
+}
+
+# by name, so that what does not fit is told before anything is read
+KIND_OF: dict[str, KindName] = {
+    "digits": "image",
+    "mnist": "image",
+    "fashion-mnist": "image",
+    "cifar10": "image",
+    "adult": "vector",
+    "sst2": "tokens",
+    "fsdd": "spectrogram",
 }

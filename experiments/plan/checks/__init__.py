@@ -1,0 +1,1 @@
+"""Whether the parts of a grid fit together, told before any work."""
