@@ -81,9 +81,7 @@ def _class_count(train: Dataset | Rows, test: Dataset | Rows) -> int:
             return part.classes
     assert not isinstance(train, Dataset)
     assert not isinstance(test, Dataset)
-    train_labels = train[1].cpu()
-    test_labels = test[1].cpu()
-    seen = torch.cat([train_labels, test_labels])
+    seen = torch.cat([train[1].cpu(), test[1].cpu()])
     if not len(seen):
         return 1  # no rows at all: the judge says so
     labels = seen.unique()
