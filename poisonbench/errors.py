@@ -113,6 +113,22 @@ class LogWriteError(LogError):
     """
 
 
+class ChangedError(PoisonbenchError):
+    """A method changed what it may only read.
+
+    Attributes:
+        names: of what it changed: tensors that it was given, or parts of the process's state.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(
+            f"the method changed what it may only read: {', '.join(names)}",
+            "work on a copy (x.clone()), draw from a generator of its own "
+            "(torch.Generator), and put back what it sets",
+        )
+        self.names = names
+
+
 class PluginWarning(UserWarning):
     """A plug-in of another distribution is left out; everything else is as it was."""
 

@@ -5,8 +5,9 @@ Streams come from `derive` and `generator`; the global generators stay untouched
 
 import contextlib
 import hashlib
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +28,39 @@ class State:
         numpy: state of NumPy's global generator.
         python: state of Python's global generator.
         dtype: PyTorch's default dtype.
+        grad: whether PyTorch records gradients.
+        threads: of PyTorch's operations on the CPU.
+        folder: the working directory; "" if it is gone.
+        environment: variables of the process.
     """
 
     cpu: Tensor
     numpy: Numpy
     python: Python
     dtype: torch.dtype
+    grad: bool
+    threads: int
+    folder: str
+    environment: Mapping[str, str]
 
-    def same(self, other: "State") -> bool:
-        """Whether both are the same state."""
-        return (
-            torch.equal(self.cpu, other.cpu)
-            and self.dtype == other.dtype
-            and _same_outside(self.numpy, self.python, other.numpy, other.python)
-        )
+    def moved(self, other: "State") -> tuple[str, ...]:
+        """Names what of this state is different in a later one.
+
+        A variable that is new in the environment is no move: libraries set some when they are
+        imported.
+        """
+        kept = {name: other.environment.get(name) for name in self.environment}
+        same = {
+            "torch's generator": torch.equal(self.cpu, other.cpu),
+            "NumPy's generator": _same_numpy(self.numpy, other.numpy),
+            "Python's generator": self.python == other.python,
+            "torch's default dtype": self.dtype == other.dtype,
+            "torch's gradient mode": self.grad == other.grad,
+            "torch's number of threads": self.threads == other.threads,
+            "the working directory": self.folder == other.folder,
+            "the environment": kept == self.environment,
+        }
+        return tuple(name for name, unmoved in same.items() if not unmoved)
 
 
 def derive(seed: int, *stream: str | int) -> int:
@@ -106,9 +126,8 @@ class Outside:
         try:
             yield
         finally:
-            self.drawn = not _same_outside(
-                numpy_seeded, python_seeded, _numpy_state(), random.getstate()
-            )
+            unmoved = random.getstate() == python_seeded
+            self.drawn = not (unmoved and _same_numpy(_numpy_state(), numpy_seeded))
             np.random.set_state(numpy_before)  # noqa: NPY002
             random.setstate(python_before)
 
@@ -129,34 +148,50 @@ def _numpy_state() -> Numpy:
     return tuple(np.random.get_state(legacy=True))  # noqa: NPY002
 
 
-def _same_outside(
-    numpy_one: Numpy,
-    python_one: Python,
-    numpy_other: Numpy,
-    python_other: Python,
-) -> bool:
-    if python_one != python_other:
-        return False
-    return all(
-        np.array_equal(a, b) for a, b in zip(numpy_one, numpy_other, strict=True)
-    )
+def _same_numpy(one: Numpy, other: Numpy) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - no Path: it is given back as it is
+    except FileNotFoundError:
+        return ""
 
 
 def global_state() -> State:
     """Returns a copy of it, for `restore`."""
     return State(
-        torch.random.get_rng_state(),
-        _numpy_state(),
-        random.getstate(),
-        torch.get_default_dtype(),
+        cpu=torch.random.get_rng_state(),
+        numpy=_numpy_state(),
+        python=random.getstate(),
+        dtype=torch.get_default_dtype(),
+        grad=torch.is_grad_enabled(),
+        threads=torch.get_num_threads(),
+        folder=_working_directory(),
+        environment=dict(os.environ),
     )
 
 
-def restore(state: State) -> bool:
-    """Puts the global generators and the default dtype back; returns whether they had moved."""
-    same = global_state().same(state)
+def restore(state: State) -> tuple[str, ...]:
+    """Puts the global state back; returns the names of what had moved, see `State.moved`."""
+    moved = state.moved(global_state())
     torch.random.set_rng_state(state.cpu)
     torch.set_default_dtype(state.dtype)
+    torch.set_grad_enabled(state.grad)
     np.random.set_state(state.numpy)  # noqa: NPY002
     random.setstate(state.python)
-    return not same
+    if torch.get_num_threads() != state.threads:
+        torch.set_num_threads(state.threads)
+    if state.folder:
+        with contextlib.suppress(OSError):
+            os.chdir(state.folder)
+    _restore_environment(state.environment)
+    return moved
+
+
+def _restore_environment(kept: Mapping[str, str]) -> None:
+    """Gives the variables that were there their values; those that are new stay."""
+    for name, value in kept.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value

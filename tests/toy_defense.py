@@ -3,6 +3,8 @@
 Among them those that misbehave.
 """
 
+import os
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,3 +85,108 @@ class RetrainsOnHalves(KeepsAll):
             keep = rows % 4 != part
             trace = means.retrain(keep)
         return Mitigated(keep, trace, 4)
+
+
+def _spoil_instances(evidence: Evidence) -> None:
+    evidence.trace.train.x.zero_()
+
+
+def _spoil_hidden(evidence: Evidence) -> None:
+    evidence.test.x.data[0] = 7.0  # no version counter sees it
+
+
+def _spoil_numpy(evidence: Evidence) -> None:
+    evidence.trace.train.y.numpy()[:] = 0
+
+
+def _spoil_checkpoint(evidence: Evidence) -> None:
+    state = evidence.trace.checkpoints[-1].state
+    state["head.weight"].mul_(2)
+
+
+def _replace_parameter(evidence: Evidence) -> None:
+    state = evidence.trace.checkpoints[0].state
+    state["head.bias"] = torch.ones_like(state["head.bias"])
+
+
+def _switch_off_gradients(evidence: Evidence) -> None:
+    torch.set_grad_enabled(False)
+
+
+def _go_elsewhere(evidence: Evidence) -> None:
+    os.chdir("/")
+
+
+def _unset_variable(evidence: Evidence) -> None:
+    os.environ.pop("PATH")
+
+
+def _take_threads(evidence: Evidence) -> None:
+    torch.set_num_threads(torch.get_num_threads() + 1)
+
+
+def _draw(evidence: Evidence) -> None:
+    torch.rand(1)
+
+
+def _leave(evidence: Evidence) -> None:
+    sys.exit(3)
+
+
+def _interrupt(evidence: Evidence) -> None:
+    raise KeyboardInterrupt
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def _raise_unprintable(evidence: Evidence) -> None:
+    raise UnprintableError
+
+
+MISCHIEF = {
+    "instances": (_spoil_instances, "victim.trace.train.x"),
+    "hidden": (_spoil_hidden, "victim.probe.points.x"),
+    "numpy": (_spoil_numpy, "victim.trace.train.y"),
+    "checkpoint": (_spoil_checkpoint, "head.weight"),
+    "parameter": (_replace_parameter, "checkpoints[0].state['head.bias']"),
+    "gradients": (_switch_off_gradients, "torch's gradient mode"),
+    "folder": (_go_elsewhere, "the working directory"),
+    "environment": (_unset_variable, "the environment"),
+    "threads": (_take_threads, "torch's number of threads"),
+    "draws": (_draw, "torch's generator"),
+    "exit": (_leave, "SystemExit: 3"),
+    "interrupt": (_interrupt, "KeyboardInterrupt"),
+    "unprintable": (_raise_unprintable, "UnprintableError, whose text cannot be made"),
+}
+
+
+@dataclass(frozen=True)
+class Mischievous:
+    """A detector that does one of `MISCHIEF`, and then its work."""
+
+    uses: ClassVar[tuple[str, ...]] = ("influence",)
+    what: str = "instances"
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        assert evidence.influence is not None
+        scores = evidence.influence.double().amax(1)
+        act, _ = MISCHIEF[self.what]
+        act(evidence)
+        return scores
+
+
+@dataclass(frozen=True)
+class Overwrites:
+    """A detector that uses its influence as working memory."""
+
+    uses: ClassVar[tuple[str, ...]] = ("influence", "reference", "oracle")
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        scores = torch.rand(len(evidence.test), generator=torch.Generator())
+        for given in (evidence.influence, evidence.trusted, evidence.role):
+            assert given is not None
+            given.zero_()
+        return scores

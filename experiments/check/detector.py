@@ -11,10 +11,9 @@ from torch import Tensor
 
 from experiments.check.method import METHOD, Subject
 from experiments.check.planted import ATTACKED, POISONED, planted, triggered
-from experiments.check.verdict import Check, FindingError, require, skip
+from experiments.check.verdict import Check, FindingError, require, skip, untouched
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
-from poisonbench.seeding import global_state, restore
 
 USEFUL = 0.75  # AUROC below which a detector is to be looked at
 USES = ("influence", "probe", "reference", "features", "gradients", "oracle")
@@ -70,25 +69,8 @@ def _deterministic(s: DetectorSubject) -> str:
 
 
 def _untouched(s: DetectorSubject) -> str:
-    evidence = s.evidence
-    assert evidence.influence is not None
-    tensors = (
-        evidence.influence,
-        evidence.test.x,
-        evidence.test.y,
-        evidence.trace.train.x,
-    )
-    before = [tensor.clone() for tensor in tensors]
-    state = global_state()
-    try:
-        s.scores()
-    finally:
-        moved = restore(state)
-    require(not moved, "a global generator or the default dtype was changed")
-    pairs = zip(tensors, before, strict=True)
-    kept = all(torch.equal(now, then) for now, then in pairs)
-    require(kept, "the evidence was changed in place")
-    return "evidence, global generators and default dtype are as they were"
+    untouched(s.scores, {"evidence": s.evidence})
+    return "evidence and the process's global state are as they were"
 
 
 def _honest(s: DetectorSubject) -> str:

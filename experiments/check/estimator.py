@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from experiments.check.method import METHOD, Subject
-from experiments.check.verdict import Check, FindingError, require
+from experiments.check.verdict import Check, FindingError, require, untouched
 from poisonbench.data import Dataset
-from poisonbench.seeding import generator, global_state, restore
+from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
 from poisonbench.training.trace import Trace
 
@@ -114,24 +114,9 @@ def _alone(s: EstimatorSubject) -> str:
 
 
 def _untouched(s: EstimatorSubject) -> str:
-    trace = s.trace
-    held = _held(trace)
-    before = {name: value.clone() for name, value in held.items()}
-    state = global_state()
-    try:
-        s.scores(clusters(5, 1))
-    finally:
-        moved = restore(state)
-    require(not moved, "a global generator or the default dtype was changed")
-    now = _held(trace)
-    kept = all(torch.equal(value, now[name]) for name, value in before.items())
-    require(kept, "the trace was changed in place")
-    return "trace, global generators and default dtype are as they were"
-
-
-def _held(trace: Trace) -> dict[str, Tensor]:
-    """What an estimator may not change: the final model and the training instances."""
-    return {**trace.checkpoints[-1].state, "x": trace.train.x}
+    points = clusters(5, 1)
+    untouched(lambda: s.scores(points), {"trace": s.trace, "points": points})
+    return "trace, points and the process's global state are as they were"
 
 
 def _sign(s: EstimatorSubject) -> str:

@@ -4,6 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from poisonbench.contracts.untouched import Untouched
+from poisonbench.errors import ChangedError
+from poisonbench.seeding import restore
+
 Outcome = Literal["ok", "fail", "warn", "skip"]
 
 
@@ -51,6 +55,20 @@ def require(met: bool, told: str) -> None:
     """Raises a `FindingError` that fails unless `met`."""
     if not met:
         raise FindingError("fail", told)
+
+
+def untouched(run: Callable[[], object], values: Mapping[str, object]) -> None:
+    """Raises a `FindingError` if a run changes a tensor in `values` or the process's state."""
+    before = Untouched.now(values)
+    try:
+        run()
+    except BaseException:
+        restore(before.state)
+        raise
+    try:
+        before.check()
+    except ChangedError as error:
+        raise FindingError("fail", error.message) from error
 
 
 def skip(why: str) -> FindingError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.plan.identity import marks_of, short, unmarked
+from poisonbench import log
 from poisonbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _words(config: dict[str, Any]) -> str:
 
 def write_cells(cells: Cells, folder: Path) -> None:
     """Writes the cells into a run's folder, in the place of those of an earlier run."""
-    (folder / FILE).write_text(json.dumps(asdict(cells), indent=1), encoding="utf-8")
+    log.write_text(folder / FILE, json.dumps(asdict(cells), indent=1))
 
 
 def read_cells(folder: Path) -> Cells | None:

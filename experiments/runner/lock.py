@@ -4,12 +4,13 @@ import os
 import platform
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import filelock
 
+from poisonbench import log
 from poisonbench.errors import PoisonbenchError
 
 
@@ -50,11 +51,15 @@ def exclusive(folder: Path) -> Iterator[None]:
         who = owner.read_text() if owner.exists() else "another process"
         way = "wait for it, or name another folder: -o DIR"
         raise BusyError(f"{folder} is in use by {who}", way) from error
+    except OSError as error:
+        way = "name a folder that can be written: -o DIR"
+        raise FatalError(f"{folder} cannot be locked: {error.strerror}", way) from error
     try:
-        owner.write_text(f"pid {os.getpid()} on {platform.node()}")
+        log.write_text(owner, f"pid {os.getpid()} on {platform.node()}")
         yield
     finally:
-        owner.unlink(missing_ok=True)
+        with suppress(OSError):
+            owner.unlink(missing_ok=True)
         lock.release()
 
 

@@ -3,16 +3,11 @@
 The same command goes on where it stopped.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-import pebble
 from tqdm import tqdm
 
 from experiments.plan.cells import planned, write_cells
@@ -22,26 +17,11 @@ from experiments.plan.spec import Grid
 from experiments.plan.stages import Job, Stage, jobs, with_data_digests
 from experiments.runner.lock import FatalError, ending_signals, exclusive
 from experiments.runner.older import older_cells
-from experiments.runner.worker import Outcome, record_failure, run_job, start_worker
+from experiments.runner.pool import Options as Options
+from experiments.runner.pool import Workers
+from experiments.runner.worker import Outcome, run_job
 from experiments.scene.victim import check_scene
 from poisonbench import log
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; no part of any configuration.
-
-    Attributes:
-        workers: processes at a time; 0 runs in this process.
-        threads: torch threads of each; results are bit-equal for equal threads.
-        timeout: seconds that a scene may take, None for ever.
-        retry_failed: do failed cells again.
-    """
-
-    workers: int = 1
-    threads: int = 1
-    timeout: float | None = None
-    retry_failed: bool = False
 
 
 @dataclass
@@ -77,6 +57,7 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
         Interrupted: SIGINT or SIGTERM; what is done stays done.
     """
     start = time.perf_counter()
+    place = replace(place, folder=place.folder.resolve())
     with exclusive(place.folder), ending_signals():
         _sweep(place)
         grid = with_data_digests(grid, place)
@@ -90,7 +71,7 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
         summary = Summary(len(stages), found, older=older_cells(cells, place.folder))
         open_jobs = [job for job in work if job.open]
         _check_scenes(open_jobs)
-        (place.folder / "grid.toml").write_text(resolved(grid), encoding="utf-8")
+        log.write_text(place.folder / "grid.toml", resolved(grid))
         write_cells(cells, place.folder)
         _do(open_jobs, stages, options, summary)
         summary.done = _count_done(stages) - found
@@ -142,70 +123,7 @@ def _do(
 def _outcomes(open_jobs: list[Job], options: Options) -> Iterator[Outcome]:
     """Yields an outcome whenever a job ends; from a pool also an empty one twice a second."""
     if options.workers > 0:
-        yield from Pool(open_jobs, options).outcomes()
+        yield from Workers(open_jobs, options).outcomes()
         return
     for job in open_jobs:
         yield run_job(job)
-
-
-class Pool:
-    """Worker processes. One that dies costs its stage one more try, then that stage alone."""
-
-    def __init__(self, open_jobs: list[Job], options: Options) -> None:
-        self._jobs = open_jobs
-        self._options = options
-        self._tries: dict[Path, int] = {}
-        self._pending: dict[Future[Outcome], Job] = {}
-        self._pool = pebble.ProcessPool(
-            max_workers=min(options.workers, max(1, len(open_jobs))),
-            context=get_context("spawn"),
-            initializer=start_worker,
-            initargs=(os.getpid(), list(sys.path)),
-        )
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yields the outcome of every job, and an empty one whenever half a second has passed."""
-        try:
-            for job in self._jobs:
-                self._submit(job)
-            while self._pending:
-                ready, _ = wait(self._pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                yield Outcome()
-                for future in ready:
-                    yield self._outcome_of(future)
-            self._pool.close()
-            self._pool.join()
-        finally:
-            if self._pool.active:
-                self._pool.stop()
-                self._pool.join(timeout=5)
-
-    def _submit(self, job: Job) -> None:
-        future = self._pool.schedule(run_job, args=[job], timeout=self._options.timeout)
-        self._pending[future] = job
-
-    def _outcome_of(self, future: Future[Outcome]) -> Outcome:
-        job = self._pending.pop(future)
-        try:
-            return future.result()
-        except (pebble.ProcessExpired, TimeoutError) as error:
-            outcome = self._after_death(job, error)
-            if job.open:
-                self._submit(job)
-            return outcome
-
-    def _after_death(self, job: Job, error: BaseException) -> Outcome:
-        """Blames the first open stage: a second death in it, or a timeout, is its failure."""
-        if not job.open:
-            return Outcome()
-        stage = job.open[0]
-        tries = self._tries.get(stage.path, 0) + 1
-        self._tries[stage.path] = tries
-        if isinstance(error, TimeoutError):
-            reason = f"took longer than the {self._options.timeout:g} s allowed"
-        elif tries < 2:
-            return Outcome()
-        else:
-            reason = f"its process died twice (exit code {getattr(error, 'exitcode', 'unknown')})"
-        record_failure(job, stage, reason)
-        return Outcome([f"{job.scene.id}/{stage.path.stem}: {reason}"])

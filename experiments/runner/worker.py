@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -18,11 +19,14 @@ from experiments.plan.kind import named
 from experiments.plan.kinds import kind_named
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
+from experiments.runner.lock import Interrupted
 from experiments.scene.kinds.cell import Cell
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
+from poisonbench.contracts.untouched import Untouched
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
 from poisonbench.log import names
+from poisonbench.seeding import global_state, restore
 
 
 @dataclass
@@ -55,23 +59,38 @@ def run_job(job: Job) -> Outcome:
     torch.set_num_threads(job.threads)
     outcome = Outcome()
     scene_work = SceneWork(job)
+    try:
+        _do_all(job, scene_work, outcome)
+    except (LogWriteError, MemoryError) as error:
+        outcome.fatal = str(error) or "out of memory"
+    except LogError as error:
+        outcome.damaged = str(error)
+    return outcome
+
+
+def _do_all(job: Job, scene_work: "SceneWork", outcome: Outcome) -> None:
+    """Does the open stages in order, each once.
+
+    Raises:
+        LogWriteError: a log cannot be written, or what was written is gone again.
+        LogError: a log cannot be read.
+        MemoryError: none is left.
+    """
+    tried: set[Path] = set()
     while job.open:
         stage = job.open[0]
+        if stage.path in tried:
+            way = "leave the folder alone while a run works in it"
+            raise LogWriteError(stage.path, "was written, and is gone again", way)
+        tried.add(stage.path)
         try:
             scene_work.do(stage)
-        except (LogWriteError, MemoryError) as error:
-            outcome.fatal = str(error) or "out of memory"
-            return outcome
-        except LogError as error:
-            outcome.damaged = str(error)
-            return outcome
-        except (
-            Exception
-        ) as error:  # an attack, an estimator or a defense may raise anything
+        except (LogError, MemoryError, Interrupted):
+            raise
+        except BaseException as error:  # a method may raise anything, SystemExit too
             reason = told(error)
             record_failure(job, stage, reason, traceback.format_exc())
             outcome.failed.append(f"{job.scene.id}/{stage.path.stem}: {reason}")
-    return outcome
 
 
 class SceneWork:
@@ -83,32 +102,53 @@ class SceneWork:
         self._influence: dict[Method, torch.Tensor] = {}
 
     def do(self, stage: Stage) -> None:
-        """Does a stage whose needs are there; making the victim is the stage "scene"."""
+        """Does a stage whose needs are there; making the victim is the stage "scene".
+
+        After one that fails, the state of the process is as before, and the next stage reads
+        victim and influence from the files anew: whatever the method did to them is undone.
+        """
+        state = global_state()
+        try:
+            self._do(stage)
+        except BaseException:
+            self._victim = None
+            self._influence.clear()
+            raise
+        finally:
+            restore(state)
+
+    def _do(self, stage: Stage) -> None:
         job = self._job
         if self._victim is None:
             self._victim = make_victim(job.scene, job.place)
         what = kind_named(stage.kind).do
-        if what:
-            do = named(what)
-            do(
-                Cell(
-                    job.scene,
-                    job.place,
-                    stage,
-                    self._victim,
-                    self._influence,
-                    job.alarm,
-                )
-            )
+        if not what:
+            return
+        do = named(what)
+        cell = Cell(
+            scene=job.scene,
+            place=job.place,
+            stage=stage,
+            victim=self._victim,
+            kept=self._influence,
+            alarm=job.alarm,
+            untouched=Untouched.now({"victim": self._victim}),
+        )
+        do(cell)
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Returns the reason that a failure file and the summary of a run give for an error."""
     if isinstance(error, DivergedError):
         return f"diverged in epoch {error.epoch}"
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException:  # the text of a method's own error is its own code
+        return f"{name}, whose text cannot be made"
     if isinstance(error, PoisonbenchError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+        return text
+    return f"{name}: {text}" if text else name
 
 
 def start_worker(parent: int, path: list[str]) -> None:

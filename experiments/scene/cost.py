@@ -98,22 +98,11 @@ def _peak(device: torch.device) -> int:
 
 @contextlib.contextmanager
 def noted() -> Iterator[list[str]]:
-    """Collects the warnings raised in its block as texts for the log.
-
-    Puts back the global generator, the default dtype and the number of threads.
-    """
-    state = torch.random.get_rng_state()
-    dtype = torch.get_default_dtype()
-    threads = torch.get_num_threads()
+    """Collects the warnings raised in its block as texts for the log."""
     texts: list[str] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield texts
-    finally:
-        torch.random.set_rng_state(state)
-        torch.set_default_dtype(dtype)
-        torch.set_num_threads(threads)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield texts
     for warning in caught:
         text = str(warning.message)[:1000]
         if not issubclass(warning.category, DeprecationWarning) and text not in texts:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-import torch
-
 from poisonbench.contracts.budget import count, warn_of_unspent
 from poisonbench.contracts.form import form_faults, value_faults
 from poisonbench.contracts.protocols import Attack
 from poisonbench.contracts.relations import relation_faults
 from poisonbench.contracts.rules import RULES, broken
+from poisonbench.contracts.untouched import marks_of
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, check_values
 from poisonbench.errors import PoisonError
@@ -68,13 +67,7 @@ def attempt(
         DataError: the clean data break a rule themselves; the attack does not run.
     """
     _check_clean(train, test)
-    inputs = {
-        "train.x": train.x,
-        "train.y": train.y,
-        "test.x": test.x,
-        "test.y": test.y,
-    }
-    before = {name: tensor.clone() for name, tensor in inputs.items()}
+    before = {**marks_of(train, "train"), **marks_of(test, "test")}
     state = global_state()
     try:
         poisoned: object = attack(train, test, recipe, seed)
@@ -82,13 +75,10 @@ def attempt(
         moved = restore(state)
     faults: list[PoisonError] = []
     if moved:
-        faults.append(
-            broken(
-                "random-state", "a global generator or the default dtype was changed"
-            )
-        )
-    for name, tensor in inputs.items():
-        if not torch.equal(tensor, before[name]):
+        faults.append(broken("random-state", f"{', '.join(moved)} was changed"))
+    now = {**marks_of(train, "train"), **marks_of(test, "test")}
+    for name, mark in before.items():
+        if now.get(name) != mark:
             faults.append(broken("inputs", f"{name} was changed in place"))
     if not isinstance(poisoned, Poisoned):
         faults.append(broken("type", f"got {type(poisoned).__name__}"))

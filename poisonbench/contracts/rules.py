@@ -8,8 +8,8 @@ from poisonbench.data.tokens import PADDING
 from poisonbench.errors import PoisonError
 
 RULES = {
-    "random-state": "the attack leaves the global generators (torch, numpy, random) and the "
-    "default dtype as they were",
+    "random-state": "the attack leaves the global generators (torch, numpy, random), torch's "
+    "settings, the working directory and the environment as they were",
     "inputs": "the attack leaves the training and test set that it was given as they were",
     "type": "the attack returns a Poisoned",
     "shape": "train, role, origin, targets, wanted and target_origin agree in length and instance "

@@ -15,7 +15,7 @@ compressed image. Needs no torch.
 
 from poisonbench.log import names
 from poisonbench.log.fault import advice
-from poisonbench.log.placing import sweep
+from poisonbench.log.placing import sweep, write_text
 from poisonbench.log.provenance import provenance
 from poisonbench.log.reading import read
 from poisonbench.log.record import (
@@ -41,4 +41,5 @@ __all__ = [
     "same_results",
     "sweep",
     "write",
+    "write_text",
 ]

@@ -70,6 +70,15 @@ def place(path: Path, temporary: Path, image: bytes) -> None:
             temporary.unlink()  # there only if something failed, Ctrl-C included
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all.
+
+    Raises:
+        LogWriteError: as `place`.
+    """
+    place(path, temporary_beside(path), text.encode())
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -15,6 +15,7 @@ from experiments.scene.cost import Cost
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.calibration import reference_half
+from poisonbench.contracts.untouched import Untouched
 from poisonbench.contracts.values import Evidence
 from poisonbench.log import names
 from poisonbench.notes import Notes
@@ -32,6 +33,7 @@ class Cell:
         victim: the scene's training run, probe and ground truth.
         kept: the influence matrix read or made last, by estimator; one at a time.
         alarm: share of the calibration points that a detector may flag.
+        untouched: the victim and the state of the process, as they were before the stage.
     """
 
     scene: Scene
@@ -40,6 +42,7 @@ class Cell:
     victim: Victim
     kept: dict[Method, Tensor]
     alarm: float
+    untouched: Untouched
 
     def method(self, part: str) -> Method:
         """The method of a part that the stage must have."""
@@ -80,7 +83,10 @@ class Cell:
         return reference_half(calibration)
 
     def evidence(self, method: Method) -> Evidence:
-        """What `method` may see: clean points and ground truth only if it declares their use."""
+        """What `method` may see: clean points and ground truth only if it declares their use.
+
+        Influence, trusted points and ground truth are copies of its own.
+        """
         influence = self.influence() if method.reads("influence") else None
         trusted = self.trusted(method) if method.reads("reference") else None
         role = self.victim.role if method.reads("oracle") else None
@@ -93,7 +99,9 @@ class Cell:
         )
 
     def _placed(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(self.device)
+        if tensor is None:
+            return None
+        return tensor.to(self.device, copy=True)
 
     def write(
         self,
@@ -102,7 +110,12 @@ class Cell:
         told: Notes,
         **config: float,
     ) -> None:
-        """Writes the file in which the stage ends, and removes its restart blocks."""
+        """Writes the file in which the stage ends, and removes its restart blocks.
+
+        Raises:
+            ChangedError: the stage's methods changed what they may only read; nothing is written.
+        """
+        self.untouched.check()
         attributes = {
             **{f"note_{name}": value for name, value in told.figures.items()},
             **about,
