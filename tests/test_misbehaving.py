@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_defense import MISCHIEF
 
 import experiments.runner.pool as pool_module
 from experiments.plan.parse import parse
@@ -26,7 +27,6 @@ from poisonbench import log
 from poisonbench.contracts.untouched import Untouched, checksum, tensors_in
 from poisonbench.errors import ChangedError
 from poisonbench.seeding import global_state
-from toy_defense import MISCHIEF
 
 SMALL = {
     "name": "misbehaving",
@@ -36,7 +36,7 @@ SMALL = {
     "attack": [{"name": "patch", "budget": 0.05}],
     "estimator": [{"name": "gas"}],
 }
-AFTER = [{"name": "tail-heaviness", "k": 3}, {"name": "class-similarity"}]
+AFTER = [{"name": "tail-heaviness", "k": 3}, {"name": "foreign-proponents"}]
 
 
 def grid(*detectors: dict, **more: object) -> Grid:

@@ -40,6 +40,7 @@ from experiments.scene.probe import (
 from experiments.scene.victim import Victim, budget_reached, make_victim
 from poisonbench import log
 from poisonbench.contracts.calibration import alarm_threshold
+from poisonbench.contracts.untouched import Untouched
 from poisonbench.contracts.values import Evidence, Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
@@ -442,7 +443,7 @@ def detected(detector: Known, calibration: int, folder: Path) -> log.Record:
     methods = (("estimator", None), ("detector", Method("known", detector)))
     stage = Stage(folder / "detect-none-known.h5", "detect", methods)
     scene = parse({**SMALL, "attack": [PATCH]}).scenes[0]
-    detect(Cell(scene, Place(folder), stage, victim, {}, 0.25))
+    detect(Cell(scene, Place(folder), stage, victim, {}, 0.25, Untouched.now({})))
     return log.read(stage.path)
 
 
