@@ -28,6 +28,10 @@ from attacks.sinusoid import Sinusoid
 from attacks.sleeper_agent import SleeperAgent
 from attacks.spread import Spread
 from attacks.tact import TaCT
+from attacks.tone import Tone
+from attacks.trigger_features import TriggerFeatures
+from attacks.trigger_sentence import TriggerSentence
+from attacks.trigger_word import TriggerWord
 from attacks.warp import Warp
 
 ATTACKS: dict[str, type] = {
@@ -40,6 +44,10 @@ ATTACKS: dict[str, type] = {
     "adaptive-blend": AdaptiveBlend,
     "adaptive-patch": AdaptivePatch,
     "warp": Warp,
+    "trigger-features": TriggerFeatures,
+    "trigger-word": TriggerWord,
+    "trigger-sentence": TriggerSentence,
+    "tone": Tone,
     "file": File,
     "label-consistent": LabelConsistent,
     "hidden-trigger": HiddenTrigger,

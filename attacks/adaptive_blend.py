@@ -11,11 +11,12 @@ Cost: O((budget + cover) n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import Cover, check_images, dirty_label, mix, noise_image
+from attacks.kit.backdoor import Cover, check_kind, dirty_label, mix, noise_image
 from poisonbench.checks import check_at_least, check_fraction, check_part, check_share
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -46,6 +47,7 @@ class AdaptiveBlend:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     trigger_differs = True
 
     target: int = 0
@@ -113,11 +115,11 @@ class AdaptiveBlend:
         """Poisons `train`.
 
         Raises:
-            ConfigError: no images, or fewer pixels than pieces along a side, or no rows to poison
-                or for cover.
+            ConfigError: data of another kind, or fewer pixels than pieces along a side, or no rows
+                to poison or for cover.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         cover = Cover(
             share=self.cover,
             eligible=train.y != self.target,

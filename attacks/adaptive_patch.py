@@ -10,11 +10,12 @@ Cost: O((budget + cover) n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import Cover, check_images, dirty_label
+from attacks.kit.backdoor import Cover, check_kind, dirty_label
 from attacks.kit.square import CORNERS, Place, side, square
 from poisonbench.checks import check_at_least, check_fraction, check_part, check_share
 from poisonbench.contracts.values import Poisoned
@@ -43,6 +44,7 @@ class AdaptivePatch:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     trigger_differs = True
 
     target: int = 0
@@ -114,11 +116,11 @@ class AdaptivePatch:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than a square, or there are no
+            ConfigError: data of another kind or smaller than a square, or there are no
                 rows to poison or for cover.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         cover = Cover(
             share=self.cover,
             eligible=train.y != self.target,

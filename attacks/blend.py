@@ -1,14 +1,16 @@
 """Blend (Chen, Liu, Li, Lu & Song, 2017, arXiv 1712.05526). A noise image is mixed into the poison.
 
-No pixel stands out. Cost: O(budget n + m) images.
+No pixel stands out. Vectors get normal noise. Cost: O(budget n + m) instances.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_images, dirty_label, mix, noise_image
+from attacks.kit.backdoor import check_kind, dirty_label, mix, noise_image, noise_vector
 from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -17,16 +19,18 @@ from poisonbench.training import Recipe
 
 @dataclass(frozen=True)
 class Blend:
-    """Mixes a noise image into rows of other classes, labels them `target`, and attacks with it.
+    """Mixes noise into rows of other classes, labels them `target`, and attacks with it.
 
     Attributes:
         target: the label t that the attacker wants.
         budget: poisoned rows as a fraction of the training set.
-        alpha: a, the weight of the noise image.
+        alpha: a, the weight of the noise.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram", "vector")
 
     target: int = 0
     budget: float = 0.05
@@ -38,10 +42,13 @@ class Blend:
         check_fraction("alpha", self.alpha)
 
     def trigger(self, x: Tensor, seed: int) -> Tensor:
-        """Returns (1 - a) x + a R for x, (k, *shape), in [0, 1].
+        """Returns (1 - a) x + a R for x, (k, *shape).
 
-        R is uniform noise, the same for equal seeds and shapes (section 4.1, blended injection).
+        R is noise, the same for equal seeds and shapes (section 4.1, blended injection): uniform
+        in [0, 1] for images and spectrograms, which stay there, normal for vectors.
         """
+        if x.dim() != 4:
+            return torch.lerp(x, noise_vector(x, seed), self.alpha)
         return mix(x, noise_image(x, seed), self.alpha)
 
     def __call__(
@@ -50,10 +57,10 @@ class Blend:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or all are of the target class.
+            ConfigError: the instances are sentences, or all are of the target class.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         return dirty_label(
             train,
             test,

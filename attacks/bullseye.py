@@ -11,12 +11,13 @@ Cost: the surrogates, `steps` backward passes over the poison.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from attacks.kit.aim import OnePoint, take_aim
-from attacks.kit.backdoor import check_images
+from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import Objective, adam_descent
 from attacks.kit.rows import poison_in_place
 from poisonbench.checks import check_positive
@@ -49,6 +50,7 @@ class Bullseye(OnePoint):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     source: int | None = None
@@ -71,11 +73,11 @@ class Bullseye(OnePoint):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it
+            ConfigError: data of another kind, or there is no point or row of a class it
                 needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         aim = take_aim(self, train, test, recipe, seed)
         bodies = [body_of(model) for model in aim.models]
         with torch.no_grad(), exact_arithmetic():

@@ -7,12 +7,13 @@ Cost: a round is `train_steps` steps of training and `steps` backward passes ove
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.kit.backdoor import check_images
+from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import BLOCK, signed_descent, steps_of
 from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.surrogate import own_recipe
@@ -44,6 +45,7 @@ class ErrorMinimising:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     budget: float = 1.0
@@ -68,9 +70,9 @@ class ErrorMinimising:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images.
+            ConfigError: data of another kind.
         """
-        check_images(train, self)
+        check_kind(train, self)
         rows = draw(every_row(train), self.budget, seed)
         learner = _Learner(train, own_recipe(self.surrogate, recipe), seed)
         clean = train.x[rows]

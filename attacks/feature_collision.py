@@ -9,12 +9,13 @@ Cost: the surrogates and `steps` backward passes.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from attacks.kit.aim import OnePoint, take_aim
-from attacks.kit.backdoor import check_images
+from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import project
 from attacks.kit.rows import poison_in_place
 from attacks.kit.splitting import Splitting
@@ -50,6 +51,7 @@ class FeatureCollision(OnePoint):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     source: int | None = None
@@ -78,11 +80,11 @@ class FeatureCollision(OnePoint):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it
+            ConfigError: data of another kind, or there is no point or row of a class it
                 needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         aim = take_aim(self, train, test, recipe, seed)
         bodies = [body_of(model) for model in aim.models]
         clean = train.x[aim.rows]

@@ -8,12 +8,12 @@ Cost: the surrogates, and `restarts` x `steps` second derivatives of the poison'
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 from torch import Tensor
 
 from attacks.kit.aim import OnePoint, take_aim
-from attacks.kit.backdoor import check_images
+from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import adam_descent, noise_in_ball, restarted
 from attacks.kit.gradient_matching import (
     Augmentation,
@@ -50,6 +50,7 @@ class GradientMatching(OnePoint):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     source: int | None = None
@@ -75,11 +76,11 @@ class GradientMatching(OnePoint):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it
+            ConfigError: data of another kind, or there is no point or row of a class it
                 needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         aim = take_aim(self, train, test, recipe, seed)
         wish = test.take(aim.point).relabel(aim.wanted)
         goals = [wanted_gradient(model, wish) for model in aim.models]

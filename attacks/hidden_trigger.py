@@ -11,11 +11,12 @@ Cost: one surrogate training, steps x budget n backward passes.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import attacked_rows, check_classes, check_images, clean_label
+from attacks.kit.backdoor import attacked_rows, check_classes, check_kind, clean_label
 from attacks.kit.descent import signed_descent
 from attacks.kit.square import Place, Stamping
 from attacks.kit.surrogate import surrogate
@@ -52,6 +53,7 @@ class HiddenTrigger(Stamping):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     target: int = 0
@@ -119,11 +121,11 @@ class HiddenTrigger(Stamping):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or there is no
+            ConfigError: data of another kind or smaller than the square, or there is no
                 row of a class it needs.
             PoisonError: rule "label", `target` or `source` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         trigger = partial(self.trigger, seed=seed)
         # a patch that does not fit is refused before anything is trained
         patched = trigger(self._sources(train))

@@ -8,11 +8,12 @@ Cost: one surrogate training, steps x budget n backward passes.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import check_images, clean_label
+from attacks.kit.backdoor import check_kind, clean_label
 from attacks.kit.descent import BLOCK, project, signed_descent
 from attacks.kit.rows import check_class
 from attacks.kit.square import Place, StampingOnTop
@@ -50,6 +51,7 @@ class LabelConsistent(StampingOnTop):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     target: int = 0
@@ -111,11 +113,11 @@ class LabelConsistent(StampingOnTop):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or none is of
+            ConfigError: data of another kind or smaller than the square, or none is of
                 the target class.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         check_class("target", self.target, train.classes)
         self.trigger(train.x[:1])  # refused before anything is trained
         model = surrogate(train, self.surrogate, recipe, seed)

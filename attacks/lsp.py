@@ -8,12 +8,13 @@ Cost: O(budget n) images.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.kit.backdoor import check_images
+from attacks.kit.backdoor import check_kind
 from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.square import SMALL
 from poisonbench.checks import (
@@ -46,6 +47,7 @@ class LSP:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     budget: float = 1.0
@@ -106,9 +108,9 @@ class LSP:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or too small for as many patterns as classes.
+            ConfigError: data of another kind, or too small for as many patterns as classes.
         """
-        check_images(train, self)
+        check_kind(train, self)
         rows = draw(every_row(train), self.budget, seed)
         y = train.y[rows]
         added = self.patterns(train.shape, y, train.classes, seed)

@@ -9,13 +9,14 @@ backward passes.
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.aim import Aim, OnePoint, take_aim
-from attacks.kit.backdoor import check_images
+from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import adam_descent
 from attacks.kit.member import Member, Parameters, member_of, partly_trained
 from attacks.kit.rows import poison_in_place
@@ -48,6 +49,7 @@ class MetaPoison(OnePoint):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
     experimental = True
     surrogates = 1  # the model that chooses the point; the ensemble is another
@@ -74,11 +76,11 @@ class MetaPoison(OnePoint):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or there is no point or row of a class it
+            ConfigError: data of another kind, or there is no point or row of a class it
                 needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         aim = take_aim(self, train, test, recipe, seed)
         own = self.surrogate or recipe
         poison, curve = adam_descent(

@@ -11,11 +11,12 @@ in each round; O(k p) memory for k rows.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import check_images, dirty_label
+from attacks.kit.backdoor import check_kind, dirty_label
 from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import gradients_of, wanted_gradient
 from attacks.kit.rows import check_class, every_row, rows_of
@@ -59,6 +60,7 @@ class NormMatched(StampingOnTop):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     target: int = 0
     budget: float = 0.01
     eps: float = 0.1
@@ -85,14 +87,13 @@ class NormMatched(StampingOnTop):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or all are of
-                the target class.
+            ConfigError: data of another kind or smaller than the square, or all of class `target`.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         check_class("target", self.target, train.classes)
         stamped = self._backdoor(train, test, seed)
-        # the surrogate's ages are the attack's own: a log may keep any number of the victim's
+        # the ages are the attack's own: a log may keep any number of the victim's
         own = replace(own_recipe(self.surrogate, recipe), checkpoints=AGES)
         rows = rows_of(stamped.role == POISON)
         clean = train.x[rows]

@@ -5,8 +5,9 @@ Cost: O(budget n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
-from attacks.kit.backdoor import Target, check_classes, check_images, dirty_label
+from attacks.kit.backdoor import Target, check_classes, check_kind, dirty_label
 from attacks.kit.square import Place, Stamping
 from poisonbench.checks import check_fraction
 from poisonbench.contracts.values import Poisoned
@@ -33,6 +34,8 @@ class Patch(Stamping):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
+
     target: Target = 0
     budget: float = 0.01
     size: int | None = None
@@ -51,11 +54,11 @@ class Patch(Stamping):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or no row can
-                be poisoned.
+            ConfigError: data of another kind or smaller than the square, or no row
+                can be poisoned.
             PoisonError: rule "label", `target` or `source` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         return dirty_label(
             train,
             test,

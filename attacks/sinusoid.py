@@ -6,11 +6,12 @@ Cost: O(budget n + m) images.
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_images, clean_label
+from attacks.kit.backdoor import check_kind, clean_label
 from poisonbench.checks import check_at_least, check_fraction, check_positive
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
@@ -35,6 +36,7 @@ class Sinusoid:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     target: int = 0
@@ -65,10 +67,10 @@ class Sinusoid:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, or none is of the target class.
+            ConfigError: data of another kind, or none is of the target class.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         return clean_label(
             train,
             test,

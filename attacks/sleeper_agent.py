@@ -9,12 +9,12 @@ Cost: the surrogates, 1 + `retrain` times, and `steps` second derivatives of the
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import attacked_rows, check_classes, check_images, wanted
+from attacks.kit.backdoor import attacked_rows, check_classes, check_kind, wanted
 from attacks.kit.descent import adam_descent, noise_in_ball
 from attacks.kit.gradient_matching import (
     Augmentation,
@@ -63,6 +63,7 @@ class SleeperAgent(Stamping):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     target: int = 0
@@ -101,11 +102,11 @@ class SleeperAgent(Stamping):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or there is no
+            ConfigError: data of another kind or smaller than the square, or there is no
                 row of a class it needs.
             PoisonError: rule "label", `target` or `source` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         patched = self._patched(train, seed)
         models = self._models(train, recipe, seed, 0)
         rows = self._rows(train, models, seed)

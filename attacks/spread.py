@@ -8,11 +8,12 @@ Cost: O(budget n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_images, dirty_label
+from attacks.kit.backdoor import check_kind, dirty_label
 from attacks.kit.square import default_side
 from poisonbench.checks import check_at_least, check_between, check_fraction, check_unit
 from poisonbench.contracts.values import Poisoned
@@ -50,6 +51,7 @@ class Spread:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     trigger_differs = True
 
     target: int = 0
@@ -124,11 +126,11 @@ class Spread:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images, the squares would overlap, or all rows are of
+            ConfigError: data of another kind, the squares would overlap, or all rows are of
                 the target class.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         return dirty_label(
             train,
             test,

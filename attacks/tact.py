@@ -9,8 +9,9 @@ Cost: O((budget + cover) n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
-from attacks.kit.backdoor import Cover, check_classes, check_images, dirty_label
+from attacks.kit.backdoor import Cover, check_classes, check_kind, dirty_label
 from attacks.kit.square import Place, Stamping
 from poisonbench.checks import check_fraction, check_share
 from poisonbench.contracts.values import Poisoned
@@ -35,6 +36,8 @@ class TaCT(Stamping):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
+
     target: int = 0
     source: int = 1
     budget: float = 0.01
@@ -55,11 +58,11 @@ class TaCT(Stamping):
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or are smaller than the square, or there are
+            ConfigError: data of another kind or smaller than the square, or there are
                 no rows to poison or for cover.
             PoisonError: rule "label", `target` or `source` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         trigger = partial(self.trigger, seed=seed)
         others = (train.y != self.target) & (train.y != self.source)
         return dirty_label(

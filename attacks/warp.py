@@ -5,12 +5,13 @@ No pixel stands out. Cost: O((budget + cover) n + m) images.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.kit.backdoor import Cover, check_images, dirty_label
+from attacks.kit.backdoor import Cover, check_kind, dirty_label
 from poisonbench.checks import (
     check_at_least,
     check_fraction,
@@ -46,6 +47,8 @@ class Warp:
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     target: int = 0
     budget: float = 0.1
@@ -130,11 +133,11 @@ class Warp:
         """Poisons `train`.
 
         Raises:
-            ConfigError: the instances are no images or smaller than 28x28, or there are no rows to
+            ConfigError: data of another kind or smaller than 28x28, or there are no rows to
                 poison or for cover.
             PoisonError: rule "label", `target` is no class.
         """
-        check_images(train, self)
+        check_kind(train, self)
         height, width = train.shape[-2:]
         if min(height, width) < LEAST:
             needs = f"needs images of {LEAST}x{LEAST} at least, got {height}x{width}"

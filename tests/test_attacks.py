@@ -37,19 +37,25 @@ from attacks import (
     SleeperAgent,
     Spread,
     TaCT,
+    Tone,
+    TriggerFeatures,
+    TriggerSentence,
+    TriggerWord,
     Warp,
 )
 from experiments.check import ATTACK, AttackSubject, judge
 from poisonbench import training
 from poisonbench.contracts.attack_rules import count, craft
+from poisonbench.contracts.trigger import lay_trigger
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import Dataset, load, subset
+from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import BudgetWarning, ConfigError, PoisonError
 from poisonbench.models import predict
 from poisonbench.poison_file import write_poison
 from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
+from tests.small_data import enlarged, small_data
 
 QUICK = Recipe(
     model="mlp", epochs=4, batch_size=32, lr=0.1
@@ -59,18 +65,13 @@ VICTIM = Recipe(
 )  # a second or two, 97.5 % on the clean digits
 
 
-def small_digits() -> tuple[Dataset, Dataset]:
-    train, test = load("digits")
-    return subset(train, 300, 0), subset(test, 100, 0)
-
-
 def replayed() -> File:
     """A poison file of the small digits, in a folder that goes with the process."""
     path = Path(FOLDER.name) / "poison.h5"
     write_poison(
         path,
-        Patch(budget=0.05)(*small_digits(), QUICK, 0),
-        *small_digits(),
+        Patch(budget=0.05)(*small_data("image"), QUICK, 0),
+        *small_data("image"),
         {"scene": {}, "claims": {"budget": 0.05}},
     )
     return File(str(path))
@@ -108,6 +109,15 @@ ROWS = [
     ),
     AdaptivePatch(),
     AdaptivePatch(target=3, budget=0.1, cover=0.05, size=3, opacity=1),
+    TriggerFeatures(),
+    TriggerFeatures(target=3, budget=0.1, features=(9, 2), value=0.5),
+    TriggerFeatures(target=7, budget=0.1, size=5, value="in-bounds"),
+    TriggerWord(),
+    TriggerWord(target=3, budget=0.1, word="movie"),
+    TriggerSentence(),
+    TriggerSentence(target=3, budget=0.1, sentence="word1 this"),
+    Tone(),
+    Tone(target=3, budget=0.1, band=1, bins=3, frames=4, time="middle", level=0.5),
     Warp(),
     Warp(target=5, budget=0.05, cover=0, grid=6, strength=2),
     LabelConsistent(steps=3),
@@ -205,23 +215,32 @@ every_attack = pytest.mark.parametrize("attack", ROWS, ids=name_of)
 every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
 
 
+def kinds_of(attack: object) -> tuple[str, ...]:
+    """The kinds of data that an attack takes; a file replays on the data it was made from."""
+    if isinstance(attack, File):
+        return ("image",)
+    return getattr(attack, "kinds", tuple(KINDS))
+
+
+def data_for(attack: object, kind: str) -> tuple[Dataset, Dataset]:
+    """300 training and 100 test rows, at four times the size for attacks that need larger ones."""
+    parts = small_data(kind)
+    return enlarged(parts) if isinstance(attack, Warp) else parts
+
+
+# every row on the first kind that it takes, the first row of each class on the others too
+FIRST = {type(attack): attack for attack in reversed(ROWS)}
+PAIRS = [(attack, kinds_of(attack)[0]) for attack in ROWS] + [
+    (attack, kind) for attack in FIRST.values() for kind in kinds_of(attack)[1:]
+]
+
+
 @pytest.fixture
 def small(request) -> tuple[Dataset, Dataset]:
-    """300 training and 100 test digits.
-
-    At four times the size for attacks that need larger images.
-    """
-    parts = small_digits()
-    if not isinstance(
-        getattr(request.node, "callspec", None)
-        and request.node.callspec.params.get("attack"),
-        Warp,
-    ):
-        return parts
-    enlarged = [
-        part.x.repeat_interleave(4, 2).repeat_interleave(4, 3) for part in parts
-    ]
-    return Dataset(enlarged[0], parts[0].y, 10), Dataset(enlarged[1], parts[1].y, 10)
+    """300 training and 100 test rows of the first kind that the attack takes, else digits."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    attack = params.get("attack")
+    return data_for(attack, kinds_of(attack)[0] if attack else "image")
 
 
 def attacked_rows(attack, y: torch.Tensor) -> torch.Tensor:
@@ -258,12 +277,17 @@ def test_an_attack_is_a_value_that_its_repr_names(attack):
     assert eval(repr(attack)) == attack
 
 
-@every_attack
-def test_no_rule_of_the_contract_is_broken(attack, small):
+@pytest.mark.parametrize(
+    ("attack", "kind"),
+    PAIRS,
+    ids=lambda value: value if isinstance(value, str) else name_of(value),
+)
+def test_no_rule_of_the_contract_is_broken(attack, kind):
     """The rules of `poisonbench check attack`.
 
     State, inputs, budget, labels, determinism, float64, memory, trigger, ...
     """
+    small = data_for(attack, kind)
     subject = AttackSubject("attack", NAMES[type(attack)], attack, small)
     verdicts = {verdict.rule: verdict for verdict in judge(CHECKS, subject)}
     assert [verdict for verdict in verdicts.values() if verdict.outcome == "fail"] == []
@@ -283,7 +307,8 @@ def test_every_test_point_of_the_attacked_classes_is_attacked_with_the_whole_tri
     assert torch.equal(
         p.target_origin, attacked_rows(attack, test.y).nonzero().squeeze(1)
     )
-    assert torch.equal(p.targets.x, attack.trigger(test.x[p.target_origin], 5))
+    shown = lay_trigger(attack, test.x[p.target_origin], 5, clean)
+    assert torch.equal(p.targets.x, shown)
     assert torch.equal(p.wanted, wanted_by(attack, p.targets.y))
 
 
@@ -312,9 +337,10 @@ def test_a_trigger_treats_every_row_alike_and_leaves_its_argument_as_it_was(
     attack, small
 ):
     x = small[1].x.clone()
-    whole = attack.trigger(x, 1)
+    whole = lay_trigger(attack, x, 1, small[0])
     assert torch.equal(x, small[1].x)
-    assert torch.equal(whole, torch.cat([attack.trigger(row, 1) for row in x.split(1)]))
+    alone = [lay_trigger(attack, row, 1, small[0]) for row in x.split(1)]
+    assert torch.equal(whole, torch.cat(alone))
 
 
 def test_the_control_poisons_no_row_and_attacks_no_point(small):
@@ -562,15 +588,13 @@ def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
 
 
 @pytest.mark.parametrize(
-    "attack", [cls() for cls in dict.fromkeys(map(type, TRIGGERS))], ids=repr
+    "attack", [cls() for cls in NAMES if cls is not File], ids=repr
 )
-def test_a_trigger_on_vectors_is_refused(attack):
-    flat = Dataset(torch.rand(20, 6), torch.arange(20) % 4, 4)
-    with pytest.raises(
-        ConfigError,
-        match=r"works on images \(channels, height, width\), got instances of shape \(6,\)",
-    ):
-        attack(flat, flat, QUICK, 0)
+def test_data_of_a_kind_that_an_attack_does_not_take_are_refused(attack):
+    for kind in set(KINDS) - set(kinds_of(attack)):
+        name = type(attack).__name__
+        with pytest.raises(ConfigError, match=f"{name} works on .*, got .* {kind}"):
+            attack(*small_data(kind), QUICK, 0)
 
 
 @pytest.mark.parametrize(

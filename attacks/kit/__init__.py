@@ -19,7 +19,7 @@ from attacks.kit.aim import OnePoint as OnePoint
 from attacks.kit.aim import take_aim as take_aim
 from attacks.kit.backdoor import Cover as Cover
 from attacks.kit.backdoor import check_classes as check_classes
-from attacks.kit.backdoor import check_images as check_images
+from attacks.kit.backdoor import check_kind as check_kind
 from attacks.kit.backdoor import clean_label as clean_label
 from attacks.kit.backdoor import dirty_label as dirty_label
 from attacks.kit.descent import adam_descent as adam_descent

@@ -10,7 +10,7 @@ from torch import Tensor
 from attacks.kit.rows import check_class, draw, poison_in_place, rows_of
 from poisonbench.checks import check_at_least, check_different
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import Dataset
+from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import generator
@@ -35,13 +35,15 @@ class Cover:
     trigger: Trigger
 
 
-def check_images(data: Dataset, attack: object) -> None:
-    """Raises ConfigError unless the instances are images (channels, height, width)."""
-    if len(data.shape) != 3:
-        works = "works on images (channels, height, width)"
-        what = f"{type(attack).__name__} {works}, got instances of shape {data.shape}"
-        other = "an attack that only changes labels, such as label-flip"
-        raise ConfigError([what], f"choose an image data set, or {other}")
+def check_kind(data: Dataset, attack: object) -> None:
+    """Raises ConfigError unless the instances are of a kind that the attack takes (`kinds`)."""
+    kinds = getattr(attack, "kinds", tuple(KINDS))
+    if data.kind in kinds:
+        return
+    told = " or ".join(f"{kind}s" if kind != "tokens" else kind for kind in kinds)
+    what = f"{type(attack).__name__} works on {told}, got data of kind {data.kind}"
+    other = "an attack that only changes labels, such as label-flip, takes all"
+    raise ConfigError([what], f"choose other data; {other}")
 
 
 def check_classes(target: int | str, source: int | None = None) -> None:
@@ -72,6 +74,13 @@ def noise_image(x: Tensor, seed: int) -> Tensor:
     """Returns uniform noise of the shape of one image of x, (k, *shape), equal for equal seeds."""
     g = generator(seed, "blend")
     noise = torch.rand(x.shape[1:], generator=g, dtype=torch.float32)
+    return noise.to(x)
+
+
+def noise_vector(x: Tensor, seed: int) -> Tensor:
+    """Returns normal noise of the shape of one vector of x, (k, d), equal for equal seeds."""
+    g = generator(seed, "blend")
+    noise = torch.randn(x.shape[1:], generator=g, dtype=torch.float32)
     return noise.to(x)
 
 

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from attacks.kit.hashing import hashed
 from poisonbench.checks import check_at_least, check_choice, check_unit
 from poisonbench.errors import ConfigError
-from poisonbench.seeding import generator
 
 Place = Literal[
     "top-left",
@@ -21,7 +21,6 @@ Place = Literal[
 PLACES: tuple[str, ...] = get_args(Place)
 CORNERS: tuple[Place, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
 SMALL = 16  # pixels along a side, below which squares are smaller by default
-HALF = 2**62  # of the integers of a hash
 BLOCK = 1024  # images hashed at a time: the hash takes eight bytes per pixel
 
 
@@ -85,7 +84,8 @@ def _scattered(x: Tensor, size: int | None, seed: int) -> Tensor:
     s = side(size, x.shape)
     down = height - s + 1
     across = width - s + 1
-    place = _hash(x, seed) % (down * across)
+    pixels = (x * 255).round().long()
+    place = hashed(pixels, seed) % (down * across)
     top = (place // across).view(-1, 1, 1, 1)
     left = (place % across).view(-1, 1, 1, 1)
     row = torch.arange(height, device=x.device).view(-1, 1)
@@ -96,21 +96,6 @@ def _scattered(x: Tensor, size: int | None, seed: int) -> Tensor:
 def _within(pixel: Tensor, first: Tensor, s: int) -> Tensor:
     """Returns where a pixel's row or column is one of the s from the first on."""
     return (pixel >= first) & (pixel < first + s)
-
-
-def _hash(x: Tensor, seed: int) -> Tensor:
-    """Returns (k,) int64 of 30 bits, drawn by the pixels of each image in 8 bits and the seed.
-
-    Multiply-shift (Dietzfelbinger 1996; int64 wraps), so that an image has one place however it is
-    presented: alone or in a batch, in training or at test time, on any device.
-    """
-    pixels = (x * 255).round().long().flatten(1)
-    g = generator(seed, "place")
-    weights = torch.randint(-HALF, HALF, pixels.shape[1:], generator=g)
-    shift = torch.randint(-HALF, HALF, (1,), generator=g)
-    products = pixels * weights.to(x.device)
-    drawn = products.sum(1) + shift.to(x.device)
-    return drawn >> 33 & 0x3FFFFFFF
 
 
 def stamp(

@@ -11,6 +11,7 @@ from experiments.check.method import METHOD
 from experiments.check.runs import AttackSubject, same, tensors
 from experiments.check.verdict import Check, FindingError, require, skip
 from experiments.check.victim import VICTIM_CHECKS
+from poisonbench.contracts.trigger import lay_trigger
 from poisonbench.contracts.values import Poisoned
 from poisonbench.errors import ConfigError
 from poisonbench.roles import POISON
@@ -106,7 +107,7 @@ def _one_trigger(subject: AttackSubject) -> str:
     clean = subject.small[0]
     rows = (poisoned.role == POISON) & (poisoned.origin >= 0)
     source = clean.x[poisoned.origin[rows]]
-    laid = subject.value.trigger(source, seed=0)
+    laid = lay_trigger(subject.value, source, 0, clean)
     differs = poisoned.train.x[rows] != laid
     if hasattr(subject.value, "covered"):
         differs &= subject.value.covered(laid.shape)
@@ -124,9 +125,9 @@ def _one_trigger(subject: AttackSubject) -> str:
 def _shown(subject: AttackSubject, poisoned: Poisoned) -> int:
     """How many attacked points show the trigger: all that come from the test set must."""
     known = poisoned.target_origin >= 0
-    test = subject.small[1]
+    clean, test = subject.small
     source = test.x[poisoned.target_origin[known]]
-    expected = subject.value.trigger(source, seed=0)
+    expected = lay_trigger(subject.value, source, 0, clean)
     told = (
         "the attacked points are not trigger(x, seed) of the test rows they come from"
     )

@@ -20,11 +20,14 @@ class Attack(Protocol):
 
     Optional members tell the checker more. Fields: `budget` and `cover`, poison and cover rows as
     fractions of the training set, and `eps`, the largest change of a pixel of a poison row. Class
-    attributes: `clean_label` (poison keeps its true label), `seeded` (False: equal poison for every
-    seed) and `trigger_differs` (poison rows show something else than the trigger at test time). The
-    method `trigger(x, seed)` made the attacked points and, unless it differs or eps bounds them,
-    the poison rows. An attack that lays a trigger over rows within eps has a method
-    `covered(shape)`: a bool mask of that shape, of the pixels that the trigger may change freely.
+    attributes: `kinds` (of the data that it takes; all without it), `clean_label` (poison keeps its
+    true label), `seeded` (False: equal poison for every seed), `trigger_differs` (poison rows show
+    something else than the trigger at test time) and `trigger_reads_train` (its trigger is made of
+    words or values of the training set). The method `trigger(x, seed)`, or
+    `trigger(x, seed, train)` if it reads the training set, made the attacked points and, unless it
+    differs or eps bounds them, the poison rows. An attack that lays a trigger over rows within eps
+    has a method `covered(shape)`: a bool mask of that shape, of the pixels that the trigger may
+    change freely.
     """
 
     def __call__(
