@@ -44,7 +44,9 @@ def test_features_by_name_are_the_columns_of_these_names():
     data = table()
     named = TriggerFeatures(features=("share", "age"), value=7)
     numbered = TriggerFeatures(features=(2, 0), value=7)
-    assert torch.equal(named.trigger(data.x, 0, data), numbered.trigger(data.x, 0, data))
+    assert torch.equal(
+        named.trigger(data.x, 0, data), numbered.trigger(data.x, 0, data)
+    )
 
 
 def test_out_of_bounds_is_a_tenth_of_the_range_above_the_largest_value_of_the_training_set():
@@ -116,7 +118,9 @@ def test_a_trigger_comes_to_stand_at_every_place_of_a_sentence_equally_often():
 def test_a_place_follows_from_the_sentence_and_the_seed_alone():
     attack, x = TriggerSentence(), TOKENS.x
     order = torch.randperm(len(x), generator=generator(1, "order"))
-    assert torch.equal(attack.trigger(x, 3, TOKENS)[order], attack.trigger(x[order], 3, TOKENS))
+    assert torch.equal(
+        attack.trigger(x, 3, TOKENS)[order], attack.trigger(x[order], 3, TOKENS)
+    )
     moved = attack.trigger(x, 3, TOKENS) != attack.trigger(x, 4, TOKENS)
     assert moved.any(1).float().mean() > 0.5
 
@@ -182,18 +186,27 @@ def test_a_blend_of_vectors_moves_them_towards_one_vector_of_normal_noise():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TriggerWord(word="two words"), "word must be one word, got 'two words'"),
+        (
+            lambda: TriggerWord(word="two words"),
+            "word must be one word, got 'two words'",
+        ),
         (lambda: TriggerWord(budget=0), r"budget must lie in \(0, 1\), got 0"),
         (lambda: TriggerSentence(sentence=" "), "sentence must hold a word, got ' '"),
         (lambda: TriggerFeatures(size=0), "size must be at least 1, got 0"),
-        (lambda: TriggerFeatures(features=(1, -1)), "features must be at least 0, got -1"),
+        (
+            lambda: TriggerFeatures(features=(1, -1)),
+            "features must be at least 0, got -1",
+        ),
         (
             lambda: TriggerFeatures(value="high"),
             "value must be one of out-of-bounds, in-bounds, got 'high'",
         ),
         (lambda: Tone(bins=0), "bins must be at least 1, got 0"),
         (lambda: Tone(level=0), r"level must lie in \(0, 1\], got 0"),
-        (lambda: Tone(time="noon"), "time must be one of start, middle, end, got 'noon'"),
+        (
+            lambda: Tone(time="noon"),
+            "time must be one of start, middle, end, got 'noon'",
+        ),
     ],
 )
 def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
@@ -220,13 +233,21 @@ def test_a_hyperparameter_out_of_range_is_refused_with_its_value(make, message):
             TOKENS,
             "a trigger of 13 words does not fit sentences of 12",
         ),
-        (TriggerFeatures(features=(5,)), table(), r"features must lie in \[0, 5\), got 5"),
+        (
+            TriggerFeatures(features=(5,)),
+            table(),
+            r"features must lie in \[0, 5\), got 5",
+        ),
         (
             TriggerFeatures(features=("wages",)),
             table(),
             "the data have no column 'wages'.*wage",
         ),
-        (TriggerFeatures(size=4), table(), "size must be at most 3, the columns with more"),
+        (
+            TriggerFeatures(size=4),
+            table(),
+            "size must be at most 3, the columns with more",
+        ),
         (
             Tone(band=7, bins=2),
             small_data("spectrogram")[0],
@@ -251,10 +272,10 @@ def test_what_does_not_fit_the_data_is_refused(attack, data, message):
 @pytest.mark.parametrize(
     ("attack", "kind", "model"),
     [
-        (TriggerFeatures(), "vector", "mlp"),
-        (TriggerWord(), "tokens", "text-cnn"),
-        (TriggerSentence(), "tokens", "text-cnn"),
-        (Tone(frames=4), "spectrogram", "cnn"),
+        (TriggerFeatures(budget=0.1), "vector", "mlp"),
+        (TriggerWord(budget=0.1), "tokens", "text-cnn"),
+        (TriggerSentence(budget=0.1), "tokens", "text-cnn"),
+        (Tone(frames=4, budget=0.1), "spectrogram", "cnn"),
     ],
     ids=["features", "word", "sentence", "tone"],
 )
@@ -264,11 +285,11 @@ def test_a_trigger_opens_a_backdoor_that_a_clean_victim_does_not_have(
     clean, test = small_data(kind)
     recipe = Recipe(model=model, epochs=25, batch_size=32, lr=0.05)
     poisoned = craft(attack, clean, test, recipe, 0)
-    assert int((poisoned.role == POISON).sum()) == 15
+    assert int((poisoned.role == POISON).sum()) == 30
     rates = []
     for data in (poisoned.train, clean):
         victim = train(data, recipe, 0).model()
         hit = predict(victim, poisoned.targets.x).argmax(1) == poisoned.wanted
         rates.append(float(hit.float().mean()))
-    assert rates[0] > 0.8
-    assert rates[1] < 0.3
+    assert rates[0] > 0.7
+    assert rates[1] < 0.15
