@@ -102,8 +102,7 @@ class SleeperAgent(Stamping):
         """Poisons `train`.
 
         Raises:
-            ConfigError: data of another kind or smaller than the square, or there is no
-                row of a class it needs.
+            ConfigError: data of another kind or smaller than the square, or no row of a class.
             PoisonError: rule "label", `target` or `source` is no class.
         """
         check_kind(train, self)
