@@ -1,14 +1,12 @@
 """Downsampling (Feldman & Zhang, NeurIPS 2020, arXiv 2008.03703): influence by random subsets.
 
-Needs: retrained models, K on subsets.
-
 Cost: O(K T) steps at the size of the subsets, O(K p) memory or disk; m new test points
 O(K m p + K m n), without retraining.
 """
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -50,6 +48,8 @@ class Downsampling:
         ValueError: a field out of its range; in `fit`, a fraction of no instances or of all.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("retraining",)
+
     models: int = 500
     fraction: float = 0.5
     sampling: Sampling = "fixed"
@@ -68,7 +68,7 @@ class Downsampling:
         Raises:
             TypeError: `trace` is no Trace.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         ensemble = self._ensemble(trace, None)
 
         def score(test: Dataset) -> Tensor:
@@ -85,7 +85,7 @@ class Downsampling:
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, its memorisation, (n,)."""
-        check_trace(trace)
+        check_trace(trace, self)
         ensemble = self._ensemble(trace, smaller_kept(trace))
         values = ensemble.utility(trace.train, self.measure)
         scores, _ = with_and_without(values, ensemble.masks, paired=True)

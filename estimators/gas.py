@@ -1,12 +1,11 @@
 """GAS, gradient aggregated similarity (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055): TracIn with
 renormalised gradients.
 
-Needs: checkpoints with their learning rates.
-
 Cost: that of TracIn at the checkpoints.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -30,11 +29,13 @@ class GAS:
         layerwise: the cosine per layer, summed over the layers (GAS-L).
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("checkpoints",)
+
     layerwise: bool = False
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
-        check_trace(trace)
+        check_trace(trace, self)
         form = Form("margin", "layer" if self.layerwise else "all")
 
         def score(test: Dataset) -> Tensor:
@@ -47,7 +48,7 @@ class GAS:
 
         With `layerwise`, that times the number of layers in which its gradient is not 0.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         train = trace.train
         if not self.layerwise:
             return train.zeros(len(train)) + total_rate(trace)

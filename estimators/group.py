@@ -5,8 +5,6 @@ First order: Koh, Ang, Teo & Liang, NeurIPS 2019, arXiv 1905.13289. Second order
 ICML 2020, arXiv 1911.00418. Of many copies of a row each matters little and all together much; the
 first order, a sum, cannot see that.
 
-Needs: final model, or retrained models, one per group and repeat.
-
 Cost: for s groups a solve of s right-hand sides; the second order one product and one more solve; a
 Newton step a solve per group.
 """
@@ -68,6 +66,13 @@ class GroupInfluence:
         check_not_negative("damping", self.damping)
         check_fraction("tolerance", self.tolerance)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it asks of a run."""
+        if self.layers == "last":
+            return ("final model", "head")
+        return ("final model",)
+
     def fit(self, trace: Trace, groups: Tensor) -> GroupScorer:
         """Returns the scorer (m rows) -> (m, s); fit finds how far each group moves the parameters.
 
@@ -75,7 +80,7 @@ class GroupInfluence:
             trace: gives the final model and its n training instances.
             groups: (s, n) bool.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         check_groups(groups, len(trace.train))
         n = len(trace.train)
         model, points = self._moving(trace.model())

@@ -2,8 +2,6 @@
 
 It is the derivative of the trained parameters by the weights of the instances.
 
-Needs: every step (by replay).
-
 Cost: fast O(T) steps of one replay and their O(T b m p) products, O(m (n + p)) memory; exact T m
 Hessian-vector products of a batch more, O(m n + m p + sqrt(T) p) memory.
 """
@@ -11,6 +9,7 @@ Hessian-vector products of a batch more, O(m n + m p + sqrt(T) p) memory.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +53,8 @@ class HyDRA:
             on margin gradients, as for GAS.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("steps",)
+
     hessian: bool = False
     renormalize: bool = False
 
@@ -69,7 +70,7 @@ class HyDRA:
                 The fast form warns and takes those of evaluation mode.
             ReplayError: the run, repeated, does not end where it did.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         moody = changing_layers(trace)
         if moody:
             self._tell_moody(", ".join(moody))
@@ -105,7 +106,7 @@ class HyDRA:
             TypeError: `trace` is no Trace.
             ValueError: exact; its adjoint would have to be run for every training instance.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         if self.hessian:
             raise ValueError(
                 "self-influence needs hessian=False: the exact form runs an adjoint for every "

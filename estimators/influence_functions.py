@@ -1,8 +1,6 @@
 """Influence functions (Koh & Liang, ICML 2017, arXiv 1703.04730): the effect of leaving an instance
 out, to first order.
 
-Needs: the final model.
-
 Cost, for n training and m test instances, p parameters and C classes: "cg" and "lissa"
 O((n C + m) m p) per step, O(m p) memory; "explicit" O(n C p^2 + p^3) once and O(m p^2), O(p^2)
 memory; "ekfac" 2 C passes once (2 per drawn label) and O(m p (inputs + outputs)).
@@ -115,12 +113,18 @@ class InfluenceFunctions:
             reason = "all gradients of 'B' share the vector w theta"
             raise ValueError(f"renormalize needs convention 'A', got 'B': {reason}")
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it asks of a run."""
+        if self.layers == "last":
+            return ("final model", "head")
+        return ("final model",)
+
     def fit(self, trace: Trace) -> Scorer:
-        """Returns the scorer (m rows) -> (m, n); pays for the factors of H ("explicit", "ekfac") or
-        its scale ("lissa").
+        """Returns the scorer (m rows) -> (m, n); pays for factors of H or the scale of "lissa".
 
         Raises:
-            TypeError: `trace` is not a trace.
+            ConfigError: the run has no head, for layers="last".
             ValueError: "explicit" with too many parameters, or with an H that is not positive
                 definite.
         """
@@ -146,9 +150,7 @@ class InfluenceFunctions:
         return scorer
 
     def self_influence(self, trace: Trace) -> Tensor:
-        """Returns the diagonal of the scores on the training set, (n,), without the others: how far
-        each predicts itself.
-        """
+        """Returns the diagonal of the scores on the training set, (n,), without the others."""
         final = self._final(trace)
         solve = self._solver(final)
 
@@ -161,11 +163,10 @@ class InfluenceFunctions:
         return final.in_blocks(rows, final.train)
 
     def _final(self, trace: Trace) -> FinalModel:
-        check_trace(trace)
+        check_trace(trace, self)
         objective: Objective = "margin" if self.renormalize else "loss"
-        return FinalModel.of(
-            trace, Form(objective, layers=self.layers), self.renormalize
-        )
+        form = Form(objective, layers=self.layers)
+        return FinalModel.of(trace, form, self.renormalize)
 
     def _of_convention(self, final: FinalModel, dots: Tensor, solved: Tensor) -> Tensor:
         """Returns the scores from <g_i, H^-1 g_j>, (m, k), and H^-1 g_j, (m, p)."""

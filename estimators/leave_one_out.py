@@ -2,14 +2,12 @@
 
 Found by training without it.
 
-Needs: retrained models, one an instance and repeat.
-
 Cost: O(n T) steps for each repeat, O(n p) memory or disk; a new test point O(n p), without
 retraining.
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -50,6 +48,8 @@ class LeaveOneOut:
         ValueError: a field out of its range; in `fit`, a candidate that is no row.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("retraining",)
+
     measure: Measure = "loss"
     repeats: int = 3
     convention: Convention = "B"
@@ -72,7 +72,7 @@ class LeaveOneOut:
             ConfigError: a batch without i would have a single row, and the model's BatchNorm needs
                 two.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         rows = self._rows(len(trace.train))
         ensemble = self._ensemble(trace, rows, None)
 
@@ -91,7 +91,7 @@ class LeaveOneOut:
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,); NaN where no candidate."""
-        check_trace(trace)
+        check_trace(trace, self)
         rows = self._rows(len(trace.train))
         ensemble = self._ensemble(trace, rows, smaller_kept(trace))
         values = ensemble.utility(trace.train, self.measure)

@@ -1,14 +1,13 @@
 """Representer point selection (Yeh et al., NeurIPS 2018, arXiv 1811.09720): a logit as a sum over
 the training instances.
 
-Needs: the final model, with a linear head.
-
 Cost: one pass over the data, then Newton's method on the head alone (`stationary_head`). Scores of
 m test points: O(m n d).
 """
 
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +45,8 @@ class RepresenterPoint:
         ValueError: l2 is not positive.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("final model", "head")
+
     l2: float = 2.5e-4
     renormalize: bool = False
 
@@ -60,7 +61,7 @@ class RepresenterPoint:
         Raises:
             ConfigError: the model's head is not linear.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         model = trace.model()
         found = self.decompose(trace)
         _tell(found)
@@ -90,7 +91,7 @@ class RepresenterPoint:
 
         Raises as `fit` does.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         model = trace.model()
         head = head_of(model)
         inputs = _inputs(model, trace.train.x)

@@ -1,8 +1,6 @@
 """TracIn (Pruthi et al., NeurIPS 2020, arXiv 2002.08484): influence as the loss change that each
 step on an instance brings.
 
-Needs: checkpoints with their learning rates, or every step (by replay).
-
 Cost: checkpoints O(K (n + m) p + K n m p), steps O(T (b + m) p + T b m p) after one replay; O(n m)
 memory beyond the engine's. With a projection on d directions O(K n d p) once and then
 O(K m d (p + n)), O(d p + K n d) memory.
@@ -70,6 +68,15 @@ class TracIn:
             )
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """What it asks of a run."""
+        if self.mode == "steps":
+            return ("steps",)
+        if self.layers == "last":
+            return ("checkpoints", "head")
+        return ("checkpoints",)
+
+    @property
     def form(self) -> Form:
         """The gradients that are multiplied."""
         if self.renormalize:
@@ -78,7 +85,7 @@ class TracIn:
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); only a projection has something to pay upfront."""
-        check_trace(trace)
+        check_trace(trace, self)
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
@@ -117,7 +124,7 @@ class TracIn:
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,), alone."""
-        check_trace(trace)
+        check_trace(trace, self)
         if self.mode == "steps":
             return self._own_steps(trace)
         train = trace.train

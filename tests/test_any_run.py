@@ -9,12 +9,18 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
+from estimators.downsampling import Downsampling
 from estimators.gas import GAS
+from estimators.group import GroupInfluence
+from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
+from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
+from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
 from poisonbench.training import Recipe, Trace, train
 
 DECAY = 1e-2
@@ -96,6 +102,44 @@ def test_the_callers_model_stays_as_it_is_and_is_not_followed():
     for name, value in given.model().state_dict().items():
         assert torch.equal(value, want[name])
     assert not given.model().training
+
+
+UNMET = [
+    (TracIn(), "TracIn needs checkpoints"),
+    (GAS(), "GAS needs checkpoints"),
+    (TracIn("steps"), "TracIn needs the batch and the learning rate of every step"),
+    (HyDRA(), "HyDRA needs the batch and the learning rate of every step"),
+    (LeaveOneOut(), "LeaveOneOut needs a way to train again"),
+    (Downsampling(4), "Downsampling needs a way to train again"),
+    (Shapley(), "Shapley needs a way to train again"),
+    (Shapley("knn"), "Shapley needs a last linear layer"),
+    (RepresenterPoint(), "RepresenterPoint needs a last linear layer"),
+    (InfluenceFunctions(layers="last"), "InfluenceFunctions needs a last linear"),
+    (GroupInfluence(layers="last"), "GroupInfluence needs a last linear layer"),
+]
+
+
+@pytest.mark.parametrize(("method", "told"), UNMET, ids=lambda value: repr(value)[:40])
+def test_an_unmet_need_is_told_before_any_work(method, told):
+    data = random_data(4, classes=3, dtype=torch.float32)
+    run = Trace.of(Headless(), data)
+    more = (
+        [torch.eye(4, dtype=torch.bool)] if isinstance(method, GroupInfluence) else []
+    )
+    with pytest.raises(ConfigError, match=told) as caught:
+        method.fit(run, *more)
+    assert caught.value.hint
+
+
+class Headless(nn.Module):
+    """Logits without a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3] * self.scale
 
 
 def test_a_run_offers_what_it_was_given():

@@ -16,6 +16,7 @@ from defenses.kit.scale import Scale
 from defenses.kit.tails import check_tail, label_tails
 from poisonbench.contracts.values import Evidence
 from poisonbench.gradients.products import gradient_norms
+from poisonbench.training.trace import check_trace
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class NormOnly:
     """
 
     uses: ClassVar[tuple[str, ...]] = ("gradients",)
+    needs: ClassVar[tuple[str, ...]] = ("checkpoints",)
 
     k: int = 10
     scale: Scale = "qn"
@@ -44,6 +46,7 @@ class NormOnly:
         """Returns (m,): larger = the label has rows with gradients far longer than the rest."""
         check_points(evidence)
         trace = evidence.trace
+        check_trace(trace, self)
         parts = []
         for k, checkpoint in enumerate(trace.checkpoints):
             norms = gradient_norms(trace.model(k), trace.train)

@@ -16,6 +16,7 @@ from torch import Tensor
 from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
 from poisonbench.gradients.products import gradient_norms
+from poisonbench.training.trace import check_trace
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class SelfInfluence:
     """
 
     uses: ClassVar[tuple[str, ...]] = ("gradients",)
+    needs: ClassVar[tuple[str, ...]] = ("checkpoints",)
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (n,) >= 0."""
         check_rows(evidence)
         trace = evidence.trace
+        check_trace(trace, self)
         parts = []
         for k, checkpoint in enumerate(trace.checkpoints):
             norms = gradient_norms(trace.model(k), trace.train)

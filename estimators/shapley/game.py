@@ -17,6 +17,16 @@ from poisonbench.training import Ensemble, train_many
 from poisonbench.training.trace import Trace
 
 Empty = Literal["chance", "prior"]
+Players = Literal["instances", "labels"]
+
+
+def players(train: Dataset, who: Players) -> Tensor:
+    """Returns the player that each instance belongs to, (n,) int64 on the CPU."""
+    if who == "instances":
+        return torch.arange(len(train))
+    player: Tensor
+    _, player = torch.unique(train.y.cpu(), return_inverse=True)
+    return player
 
 
 @dataclass(frozen=True, eq=False)

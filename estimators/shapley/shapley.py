@@ -2,23 +2,20 @@
 
 For data: Ghorbani & Zou, ICML 2019, arXiv 1904.02868.
 
-Needs: models retrained on subsets of the training set; with method="knn" the final model alone,
-with penultimate features.
-
 Cost: permutation about log(n), or n / stride, models a permutation, "banzhaf" and "beta" `models`
 of them; new test points O(K) predictions and O(m n K) products for K models, kept in the scratch
 folder. "knn": O(n d + n log n) a point.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from estimators.kit.retraining import check_measure
 from estimators.shapley.fits import Fit, fit_banzhaf, fit_beta, fit_permutations
-from estimators.shapley.game import Empty, Game
+from estimators.shapley.game import Empty, Game, Players, players
 from estimators.shapley.nearest_neighbours import knn_shapley
 from estimators.shapley.sampling import Rule
 from poisonbench.checks import (
@@ -97,14 +94,14 @@ class Shapley:
     neighbours: int = 5
     measure: Measure = "correct"
     empty: Empty = "chance"
-    players: Literal["instances", "labels"] = "instances"
+    players: Players = "instances"
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_measure(self.measure)
         check_choice("method", self.method, METHODS)
         check_choice("empty", self.empty, ("chance", "prior"))
-        check_choice("players", self.players, ("instances", "labels"))
+        check_choice("players", self.players, get_args(Players))
         check_at_least("permutations", self.permutations, 2)
         check_at_least("models", self.models, 4)
         check_at_least("neighbours", self.neighbours, 1)
@@ -117,6 +114,13 @@ class Shapley:
             what = "players='labels' needs a method that retrains, got method='knn'"
             raise ValueError(what)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it asks of a run."""
+        if self.method == "knn":
+            return ("final model", "head")
+        return ("retraining",)
+
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n).
 
@@ -125,10 +129,10 @@ class Shapley:
         Raises:
             TypeError: `trace` is no Trace.
         """
-        check_trace(trace)
+        check_trace(trace, self)
         if self.method == "knn":
             return self._neighbours(trace)
-        player = self._players(trace.train)
+        player = players(trace.train, self.players)
         game = Game(trace=trace, player=player, measure=self.measure, empty=self.empty)
         fit = self._fit(game)
 
@@ -156,14 +160,6 @@ class Shapley:
             own = scores.gather(1, rows[:, None])
             parts.append(own.squeeze(1))
         return torch.cat(parts)
-
-    def _players(self, train: Dataset) -> Tensor:
-        """Returns the player that each instance belongs to, (n,) int64 on the CPU."""
-        if self.players == "instances":
-            return torch.arange(len(train))
-        player: Tensor
-        _, player = torch.unique(train.y.cpu(), return_inverse=True)
-        return player
 
     def _fit(self, game: Game) -> Fit:
         """Returns the models of subsets, trained."""

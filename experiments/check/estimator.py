@@ -15,6 +15,8 @@ from experiments.check.verdict import Check, FindingError, require, untouched
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
+from poisonbench.training.given.form import form_of
+from poisonbench.training.needs import NEEDS
 from poisonbench.training.trace import Trace
 
 RECIPE = Recipe(
@@ -61,6 +63,41 @@ def _runs(s: EstimatorSubject) -> str:
         f"the scorer returned {type(scores).__name__}, no tensor",
     )
     return f"{time.perf_counter() - start:.2f} s for 5 test and 30 training instances"
+
+
+def _needs(s: EstimatorSubject) -> str:
+    needs = getattr(s.value, "needs", None)
+    known = ", ".join(NEEDS)
+    told = f"needs is {needs!r}, not a tuple of names among {known}"
+    if not isinstance(needs, tuple) or not NEEDS.keys() >= set(needs):
+        raise FindingError("fail", told)
+    test = clusters(5, 1)
+    whole = s.scores(test)
+    alone = s.value.fit(with_alone(s.trace, needs))(test)
+    same = torch.allclose(whole, alone, rtol=1e-6, atol=1e-9, equal_nan=True)
+    require(same, f"on a run that offers {', '.join(needs)} alone scores differ")
+    return f"{', '.join(needs)}: enough for the same scores"
+
+
+def with_alone(trace: Trace, needs: tuple[str, ...]) -> Trace:
+    """Returns a run with nothing to offer but the final model and what is needed."""
+    lacks = set(NEEDS) - set(needs)
+    checkpoints = trace.checkpoints
+    if "checkpoints" in lacks and "steps" in lacks:
+        final = replace(checkpoints[-1], lr=float("nan"))
+        checkpoints = (final,)
+    recipe = trace.recipe
+    if "retraining" in lacks and "steps" in lacks:
+        recipe = None
+    batches = trace.batches
+    if "steps" in lacks:
+        batches = None
+    given = form_of(trace.model(), None, trace.loss, trace.weight_decay)
+    if "head" in lacks:
+        given = replace(given, head=None)
+    return replace(
+        trace, checkpoints=checkpoints, recipe=recipe, batches=batches, given=given
+    )
 
 
 def _shape(s: EstimatorSubject) -> str:
@@ -133,6 +170,9 @@ ESTIMATOR: dict[str, Check] = {
     **METHOD,
     "runs": Check(
         "estimator.fit(trace) returns a scorer, scorer(test) a tensor", _runs
+    ),
+    "needs": Check(
+        "it declares in `needs` what it asks of a run, and asks for no more", _needs
     ),
     "shape": Check("row j, column i: training instance i on test point j", _shape),
     "finite": Check(

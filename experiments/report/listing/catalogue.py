@@ -72,6 +72,8 @@ def _content(told: MethodText | Broken) -> dict[str, Any]:
     }
     if told.experimental:
         content[MARK] = True
+    if told.needs:
+        content["needs"] = told.needs
     return content
 
 
@@ -87,6 +89,9 @@ def _shown(told: MethodText | Broken) -> list[str]:
     lines = list(told.paragraphs)
     if told.experimental:
         lines.append("Experimental: it may still change.")
+    if told.needs:
+        cases = [", ".join(case) for case in told.needs]
+        lines.append(f"Needs of a run: {'; or '.join(cases)}")
     if described:
         lines.append(f"Fields: {', '.join(described)}")
     return lines

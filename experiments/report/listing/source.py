@@ -56,7 +56,7 @@ class Module:
     def assigned(self, name: str) -> ast.expr | None:
         """Returns what is assigned to a name, None if nothing is."""
         for node in self.tree.body:
-            if isinstance(node, ast.AnnAssign | ast.Assign) and name in _targets(node):
+            if isinstance(node, ast.AnnAssign | ast.Assign) and name in targets(node):
                 return node.value
         return None
 
@@ -77,9 +77,10 @@ class Module:
         return None
 
 
-def _targets(node: ast.AnnAssign | ast.Assign) -> list[str]:
-    targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def targets(node: ast.AnnAssign | ast.Assign) -> list[str]:
+    """Returns the names to which a statement assigns."""
+    assigned = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+    return [target.id for target in assigned if isinstance(target, ast.Name)]
 
 
 @cache
@@ -152,7 +153,7 @@ def fields_of(module: Module, cls: ast.ClassDef) -> dict[str, object]:
 def is_marked(cls: ast.ClassDef, mark: str) -> bool:
     """Returns whether a class has the attribute `mark = True` of its own."""
     for node in cls.body:
-        if isinstance(node, ast.Assign) and mark in _targets(node):
+        if isinstance(node, ast.Assign) and mark in targets(node):
             return isinstance(node.value, ast.Constant) and node.value.value is True
     return False
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from experiments.plan.kinds import WITH_METHODS
+from experiments.report.listing.needs import declared_needs, needs_of
 from experiments.report.listing.source import (
     REQUIRED,
     Module,
@@ -41,6 +42,7 @@ class MethodText:
         fields: its hyperparameters with their defaults, `REQUIRED` where there is none.
         made: those whose default a function makes anew.
         experimental: it says of itself that it may still change.
+        needs: what an estimator asks of a run, and where its fields decide, each case.
     """
 
     where: str
@@ -48,6 +50,7 @@ class MethodText:
     fields: Mapping[str, object]
     made: frozenset[str] = frozenset()
     experimental: bool = False
+    needs: tuple[tuple[str, ...], ...] = ()
 
 
 def methods(title: str) -> dict[str, MethodText | Broken]:
@@ -113,6 +116,7 @@ def _from_source(module: Module, value: ast.expr) -> MethodText:
         paragraphs=_paragraphs(text),
         fields=fields_of(where, cls),
         experimental=is_marked(cls, MARK),
+        needs=tuple(needs_of(cls)),
     )
 
 
@@ -140,6 +144,7 @@ def from_class(cls: type | Broken) -> MethodText | Broken:
         fields=defaults,
         made=frozenset(made),
         experimental=vars(cls).get(MARK) is True,
+        needs=tuple(declared_needs(cls)),
     )
 
 
