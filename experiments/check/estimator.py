@@ -15,7 +15,7 @@ from experiments.check.verdict import Check, FindingError, require, untouched
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train
-from poisonbench.training.given.form import form_of
+from poisonbench.training.given.form import Given
 from poisonbench.training.needs import NEEDS
 from poisonbench.training.trace import Trace
 
@@ -92,9 +92,8 @@ def with_alone(trace: Trace, needs: tuple[str, ...]) -> Trace:
     batches = trace.batches
     if "steps" in lacks:
         batches = None
-    given = form_of(trace.model(), None, trace.loss, trace.weight_decay)
-    if "head" in lacks:
-        given = replace(given, head=None)
+    head = None if "head" in lacks else "head"
+    given = Given(trace.model(), head, trace.loss, trace.weight_decay)
     return replace(
         trace, checkpoints=checkpoints, recipe=recipe, batches=batches, given=given
     )
