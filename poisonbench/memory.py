@@ -39,6 +39,7 @@ def room(
     data: Dataset,
     size: int,
     budget: Budget | None = None,
+    held: int | None = None,
 ) -> tuple[int, int]:
     """Returns how many vectors of `size` entries fit, and the instances of a pass.
 
@@ -46,13 +47,15 @@ def room(
         data: gives the device and the dtype.
         size: entries of a vector.
         budget: None chooses by device.
+        held: entries that an instance's gradient is held by in a pass; None: `size`.
     """
     if budget is None:
         budget = CUDA if data.x.is_cuda else CPU
-    bytes_each = size * data.dtype.itemsize
-    fit = max(1, budget.memory // bytes_each)
-    in_pass = max(SMALLEST, budget.gradients // bytes_each)
-    return fit, min(fit, budget.batch, in_pass)
+    itemsize = data.dtype.itemsize
+    in_pass = size if held is None else held
+    fit = max(1, budget.memory // (size * itemsize))
+    passed = max(SMALLEST, budget.gradients // (in_pass * itemsize))
+    return fit, min(fit, budget.batch, passed)
 
 
 def batches(

@@ -177,14 +177,17 @@ class Encoder(nn.Module):
 
 
 class Words(nn.Module):
-    """Pixels as tokens of a vocabulary of 9."""
+    """Pixels as tokens: 20 places of a vocabulary of 9, small beside them, or of a large one."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, count: int = 9, **options: object) -> None:
         super().__init__()
-        self.table = nn.Embedding(9, 6, **options)
+        self.table = nn.Embedding(count, 6, **options)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.table((x.flatten(1)[:, :20] * 8).long())).mean(1)
+        ids = (x.flatten(1)[:, :20] * 8).long()
+        places = torch.arange(20, dtype=x.dtype) + 1
+        found = torch.tanh(self.table(ids)) * places[:, None]
+        return found.mean(1)
 
 
 class Tied(nn.Module):
@@ -431,8 +434,10 @@ MODELS = {
         ),
     ),
     "embedding": Row(lambda: Net(Words(), nn.Linear(6, CLASSES))),
-    "sparse embedding": Row(
-        lambda: Net(Words(sparse=True), nn.Linear(6, CLASSES)), one_by_one=True
+    "sparse embedding": Row(lambda: Net(Words(sparse=True), nn.Linear(6, CLASSES))),
+    "large embedding": Row(lambda: Net(Words(200), nn.Linear(6, CLASSES))),
+    "large embedding with padding": Row(
+        lambda: Net(Words(200, padding_idx=3), nn.Linear(6, CLASSES))
     ),
     "tied head": Row(Tied, classes=9),
     "tied layers": Row(tied_layers),
@@ -514,6 +519,16 @@ def frozen() -> Net:
 
 # name -> model, layers, and what the refusal names
 REFUSED = {
+    "embedding of bounded norm": (
+        lambda: Net(Words(200, max_norm=0.5), nn.Linear(6, CLASSES)).eval(),
+        "all",
+        r"layer 'features\.table' \(Embedding\) shortens its vectors.*max_norm=None",
+    ),
+    "embedding scaled by frequency": (
+        lambda: Net(Words(scale_grad_by_freq=True), nn.Linear(6, CLASSES)).eval(),
+        "all",
+        r"layer 'features\.table' \(Embedding\) divides gradients by how often",
+    ),
     "batch norm without running statistics": (
         lambda: maps(nn.BatchNorm2d(6, track_running_stats=False)).eval(),
         "all",

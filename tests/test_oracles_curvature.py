@@ -159,6 +159,20 @@ class Hooked(nn.Module):
         return self.head(torch.tanh(self.first(x)))
 
 
+class Words(nn.Module):
+    """A table that is large beside the six words of an instance; some stand there twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(60, 2)
+        self.head = nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(6, dtype=x.dtype) + 1
+        found = torch.tanh(self.table((x * 4).long())) * places[:, None]
+        return self.head(found.mean(1))
+
+
 def mlp(first: nn.Module) -> nn.Module:
     return nn.Sequential(first, nn.Tanh(), nn.Linear(5, 3))
 
@@ -208,6 +222,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer, rows first": (lambda: Transformer(True), SEQUENCES),
     "transformer, positions first": (lambda: Transformer(False), SEQUENCES),
     "scaling hook": (Hooked, VECTORS),
+    "embedding": (Words, VECTORS),
 }
 each = pytest.mark.parametrize("name", list(MODELS))
 

@@ -4,13 +4,18 @@ A rule is a claim about what the layer computes; `check.py` tests it on every mo
 relied upon.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from poisonbench.convolution import in_gradient_order, patches, weight_gradient
+from poisonbench.gradients.embedding import (
+    Sparse,
+    embedding_gradient,
+    looked_up,
+)
 from poisonbench.gradients.forms import Dense, Ghost, Grad, amax
 from poisonbench.gradients.normalising import normalising_gradient
 
@@ -26,7 +31,7 @@ def supported(module: nn.Module) -> bool:
         return module.groups == 1 and module.padding_mode == "zeros"
     if isinstance(module, _BatchNorm):
         return module.track_running_stats
-    return isinstance(module, nn.Linear | nn.LayerNorm | nn.GroupNorm)
+    return isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm | nn.GroupNorm)
 
 
 def ghost_is_cheaper(
@@ -84,6 +89,8 @@ def layer_grad(
         The gradients, and the factors (B,) in float64 by which they were divided (None without
         `rescale`).
     """
+    if isinstance(module, nn.Embedding):
+        return _scaled_rows(module, embedding_gradient(module, a, d), rescale)
     if not isinstance(module, nn.Linear | nn.Conv2d):
         gradients = normalising_gradient(module, a, d)
         return scaled(gradients, rescale)
@@ -105,6 +112,21 @@ def scaled(
         return Dense(g), None
     size = amax(g)
     unit = Dense(g / size[:, None])
+    return unit, size.double()
+
+
+def _scaled_rows(
+    module: nn.Embedding,
+    gradients: Sparse,
+    rescale: bool,
+) -> Scaled:
+    """Returns the gradients of a table, as `scaled` does; whole where the table is small."""
+    if looked_up(module, gradients.ids) == module.weight.numel():
+        return scaled(gradients.whole().g, rescale)
+    if not rescale:
+        return gradients, None
+    size = amax(gradients.values)
+    unit = replace(gradients, values=gradients.values / _spread(size, gradients.values))
     return unit, size.double()
 
 

@@ -29,6 +29,8 @@ class Plan:
         vectorised: the rest is differentiated by `vmap(grad)`, else one instance at a time.
         names: of all parameters differentiated, in the model's order.
         size: number p of their entries.
+        held: number of entries that an instance's gradient is held by, at most p: of a large table
+            of vectors the rows that it looks up.
         pixelwise: images lie in memory pixel by pixel (channels last) during the passes.
     """
 
@@ -38,6 +40,7 @@ class Plan:
     vectorised: bool
     names: tuple[str, ...]
     size: int
+    held: int
     pixelwise: bool
 
 

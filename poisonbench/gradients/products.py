@@ -115,7 +115,7 @@ def dot_products(
     with exact_arithmetic():
         how = plan(model, form.layers, torch.cat([train.x[:2], test.x[:1]]))
         engine = _Engine(model, how, form)
-        block, batch = room(test, how.size, budget)
+        block, batch = room(test, how.size, budget, how.held)
 
         def blocks(size: int) -> Tensor:
             parts = batches(test, size)
@@ -140,7 +140,7 @@ def layer_norms(
     with exact_arithmetic():
         how = plan(model, form.layers, data.x)
         engine = _Engine(model, how, form)
-        _, batch = room(data, how.size, budget)
+        _, batch = room(data, how.size, budget, how.held)
 
         def blocks(size: int) -> Tensor:
             return torch.cat([engine.norms(part) for part in batches(data, size)], 1)
@@ -186,7 +186,7 @@ def project(
     """
     with exact_arithmetic():
         how = plan(model, form.layers, data.x)
-        _, batch = room(data, how.size, budget)
+        _, batch = room(data, how.size, budget, how.held)
 
         def rows(size: int) -> Tensor:
             parts = batches(data, size)

@@ -108,7 +108,7 @@ def blocks(
                 Block(part, bases.get(k), values[k]) for k, part in enumerate(index)
             ]
 
-        _, batch_size = room(data, how.size)
+        _, batch_size = room(data, how.size, held=how.held)
         return halving(build, batch_size)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.gradients.curvature.layout import matrix
+from poisonbench.gradients.embedding import Sparse
 from poisonbench.gradients.forms import Ghost, Grad
 
 
@@ -106,6 +107,11 @@ def moments(parts: Iterable[Batch], bases: dict[int, Pair]) -> dict[int, Tensor]
 
 
 def _moment_term(gradient: Grad, basis: Pair | None, weight: Tensor) -> Tensor:
+    if isinstance(gradient, Sparse):
+        _, _, width = gradient.values.shape
+        moments = weight.new_zeros(gradient.rows, width, 1)
+        gradient.squared().add_to(moments, weight[:, None])
+        return moments.flatten()
     if basis is None:
         return weight @ matrix(gradient).square()
     assert isinstance(gradient, Ghost)

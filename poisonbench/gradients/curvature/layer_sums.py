@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from poisonbench.gradients.curvature.layout import matrix
-from poisonbench.gradients.forms import Ghost, Grad
+from poisonbench.gradients.embedding import Sparse
+from poisonbench.gradients.forms import Dense, Ghost, Grad
 
 
 class LayerSum(Protocol):
@@ -33,6 +34,8 @@ def layer_sum(gradients: Grad, vectors: Tensor) -> LayerSum:
     """Returns an empty sum for a layer with these gradients, and its part of the vectors."""
     if isinstance(gradients, Ghost):
         return GhostSum(gradients, vectors)
+    if isinstance(gradients, Sparse):
+        return SparseSum(gradients, vectors)
     return DenseSum(vectors)
 
 
@@ -54,6 +57,34 @@ class DenseSum:
     def total(self) -> Tensor:
         """See `LayerSum`."""
         return self.sum
+
+
+class SparseSum:
+    """Of a table of vectors, (V, e), whose gradients are held by the rows that are looked up.
+
+    Attributes:
+        vectors: (m, V e).
+        sum: (V, e, m).
+    """
+
+    def __init__(self, gradients: Sparse, vectors: Tensor) -> None:
+        self.vectors = Dense(vectors)
+        width = gradients.values.shape[2]
+        self.sum = vectors.new_zeros(gradients.rows, width, len(vectors))
+
+    def along(self, gradients: Grad) -> Tensor:
+        """See `LayerSum`."""
+        return gradients.dot(self.vectors)
+
+    def add(self, gradients: Grad, weights: Tensor) -> None:
+        """See `LayerSum`."""
+        assert isinstance(gradients, Sparse)
+        gradients.add_to(self.sum, weights)
+
+    def total(self) -> Tensor:
+        """See `LayerSum`."""
+        by_vector = self.sum.permute(2, 0, 1)
+        return by_vector.flatten(1)
 
 
 class GhostSum:

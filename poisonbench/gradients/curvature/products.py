@@ -69,7 +69,7 @@ def gauss_newton_product(
                     layer += term
             return sums
 
-        _, batch_size = room(data, how.size)
+        _, batch_size = room(data, how.size, held=how.held)
         sums = halving(total, batch_size)
         out = vectors * shift
         for i, layer in zip(index, sums, strict=True):
@@ -138,7 +138,7 @@ def hessian_product(
                 total += _second_derivatives(model, free, batch, directions)
             return total
 
-        _, batch_size = room(data, how.size)
+        _, batch_size = room(data, how.size, held=how.held)
         mean = halving(whole, batch_size) / len(data)
         return mean + shift * vectors
 

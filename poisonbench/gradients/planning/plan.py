@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from poisonbench.functional import places
+from poisonbench.gradients.embedding import looked_up
 from poisonbench.gradients.layers import supported
 from poisonbench.gradients.passes import Layers, Plan
 from poisonbench.gradients.planning.check import (
@@ -24,7 +25,7 @@ from poisonbench.gradients.planning.reach import check_reach
 from poisonbench.gradients.planning.refusals import refuse_modes
 from poisonbench.gradients.planning.rules import vmap_is_right, wrong_rules
 from poisonbench.gradients.planning.structure import structure
-from poisonbench.gradients.planning.watching import uses
+from poisonbench.gradients.planning.watching import Use, uses
 from poisonbench.notes import note
 
 ROWS = 3  # instances on which the rules are tested
@@ -37,6 +38,7 @@ class Verdict:
     """What the test of a structure found; fields as in `Plan`, layers by name.
 
     Attributes:
+        spared: number of entries of tables that no gradient holds, as it looks up few rows.
         moved: layers that have a rule by their type, which is not right in this model.
         lasting: it holds for all models of the structure; not where the numbers were not finite.
     """
@@ -46,6 +48,7 @@ class Verdict:
     rest: tuple[str, ...]
     vectorised: bool
     pixelwise: bool
+    spared: int
     moved: tuple[str, ...]
     lasting: bool
 
@@ -83,13 +86,15 @@ def plan(
         _remember(key, verdict)
     _tell(verdict)
     parameters = dict(model.named_parameters())
+    size = sum(parameters[name].numel() for name in names)
     return Plan(
         hooked={name: model.get_submodule(name) for name in verdict.hooked},
         copied=verdict.copied,
         rest=verdict.rest,
         vectorised=verdict.vectorised,
         names=names,
-        size=sum(parameters[name].numel() for name in names),
+        size=size,
+        held=size - verdict.spared,
         pixelwise=verdict.pixelwise,
     )
 
@@ -117,7 +122,8 @@ def _judge(
     suggested = _suggested(model, names) if rules else []
     usable = []
     changed = []
-    for name, calls in uses(model, probe.parameters, x, suggested).items():
+    seen = uses(model, probe.parameters, x, suggested)
+    for name, calls in seen.items():
         if len(calls) == 1 and calls[0].has_batch_axis(len(x)):
             usable.append(name)
             if calls[0].changed():
@@ -139,6 +145,7 @@ def _judge(
         vectorised=vmap_is_right(probe, how.rest)
         or vmap_is_right(_other(probe), how.rest),
         pixelwise=pixelwise,
+        spared=sum(_spared(model.get_submodule(name), seen[name]) for name in usable),
         moved=tuple(name for name in suggested if name not in usable),
         lasting=probe.is_finite(),
     )
@@ -174,7 +181,18 @@ def _plan(
         for key, _ in module.named_parameters(recurse=False)
     }
     rest = tuple(name for name in names if name not in covered)
-    return Plan(modules, copied, rest, True, names, 0, pixelwise)
+    return Plan(modules, copied, rest, True, names, 0, 0, pixelwise)
+
+
+def _spared(
+    module: nn.Module,
+    calls: list[Use],
+) -> int:
+    """Returns how many entries of a layer's weight its gradients leave out, all of them zero."""
+    given = calls[0].given
+    if given is None or not isinstance(module, nn.Embedding):
+        return 0
+    return module.weight.numel() - looked_up(module, given)
 
 
 def _wrong(

@@ -21,7 +21,8 @@ def refuse_modes(model: nn.Module) -> None:
     """Refuses models and layers whose results depend on chance or on the rows beside.
 
     Raises:
-        ModelError: a layer is in training mode, or normalises by the statistics of its batch.
+        ModelError: a layer is in training mode, normalises by the statistics of its batch, or is
+            a trained table of vectors that the words of a batch change or scale.
     """
     if model.training:
         raise ModelError(
@@ -46,6 +47,18 @@ def refuse_modes(model: nn.Module) -> None:
                 "has no running statistics, so that a row's score depends on the rows beside it",
                 OWN_ROWS,
             )
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
+            _refuse_settings(name, module)
+
+
+def _refuse_settings(name: str, module: nn.Embedding) -> None:
+    """Refuses a table of vectors whose gradient is not that of a row of a batch alone."""
+    if module.max_norm is not None:
+        reason = "shortens its vectors in place when it runs"
+        raise ModelError.of_layer(name, module, reason, "take max_norm=None")
+    if module.scale_grad_by_freq:
+        reason = "divides gradients by how often a word stands in the batch"
+        raise ModelError.of_layer(name, module, reason, "take scale_grad_by_freq=False")
 
 
 @contextlib.contextmanager

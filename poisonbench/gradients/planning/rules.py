@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.errors import ModelError
+from poisonbench.gradients.embedding import Sparse
 from poisonbench.gradients.forms import Dense, Grad
 from poisonbench.gradients.layers import layer_grad, layer_vectors
 from poisonbench.gradients.passes import Plan, Vectors, capture, flat_rows
@@ -61,6 +62,8 @@ def _agrees(
 
 def _joined(form: Grad) -> Tensor:
     """Returns the gradients (B, p) of weight and bias side by side."""
+    if isinstance(form, Sparse):
+        form = form.whole()
     assert isinstance(form, Dense)
     if form.bias is None:
         return form.g
