@@ -8,14 +8,12 @@ from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.gradients.calls import undisturbed
-from poisonbench.gradients.forms import Dense
+from poisonbench.gradients.forms import Dense, Scaled, scaled
 from poisonbench.gradients.layers import (
-    Scaled,
     ghost_is_cheaper,
     layer_grad,
     layer_vectors,
     places,
-    scaled,
 )
 from poisonbench.gradients.passes import (
     Layers,

@@ -6,14 +6,14 @@ sides look up: O(B L e m) multiplications.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonbench.gradients.forms import Dense, Grad
+from poisonbench.gradients.forms import Dense, Grad, Scaled, amax, scaled
 
 # a table of fewer rows than this times those looked up is held whole: plain products are faster
 FEW = 8
@@ -159,3 +159,18 @@ def embedding_gradient(module: nn.Embedding, a: Tensor, d: Tensor) -> Sparse:
     if module.padding_idx is not None:
         taken &= (ids != module.padding_idx)[:, :, None]
     return Sparse(ids, taken.to(d.dtype) @ d, module.num_embeddings)
+
+
+def scaled_rows(
+    module: nn.Embedding,
+    gradients: Sparse,
+    rescale: bool,
+) -> Scaled:
+    """Returns the gradients of a table, as `scaled` does; whole where the table is small."""
+    if looked_up(module, gradients.ids) == module.weight.numel():
+        return scaled(gradients.whole().g, rescale)
+    if not rescale:
+        return gradients, None
+    size = amax(gradients.values)
+    unit = replace(gradients, values=gradients.values / size[:, None, None])
+    return unit, size.double()

@@ -30,6 +30,10 @@ class Grad(Protocol):
         ...
 
 
+# the gradients of a layer, and the factors (B,) by which they were divided, or None
+Scaled = tuple[Grad, Tensor | None]
+
+
 @dataclass(frozen=True, eq=False)
 class Dense:
     """The gradients themselves: g (B, p), and those of the bias apart, (B, q) or None."""
@@ -117,3 +121,15 @@ def amax(t: Tensor) -> Tensor:
     """Returns the largest magnitude of every example of t (B, ...), (B,); 1 where it is 0."""
     largest = t.flatten(1).abs().amax(1)
     return torch.where(largest == 0, torch.ones_like(largest), largest)
+
+
+def scaled(
+    g: Tensor,
+    rescale: bool,
+) -> Scaled:
+    """Returns the gradients g (B, p), divided by their largest entries where `rescale` asks it."""
+    if not rescale:
+        return Dense(g), None
+    size = amax(g)
+    unit = Dense(g / size[:, None])
+    return unit, size.double()

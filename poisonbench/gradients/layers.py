@@ -4,7 +4,7 @@ A rule is a claim about what the layer computes; `check.py` tests it on every mo
 relied upon.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from poisonbench.convolution import in_gradient_order, patches, weight_gradient
 from poisonbench.gradients.embedding import (
-    Sparse,
     embedding_gradient,
-    looked_up,
+    scaled_rows,
 )
-from poisonbench.gradients.forms import Dense, Ghost, Grad, amax
+from poisonbench.gradients.forms import Dense, Ghost, Scaled, amax, scaled
 from poisonbench.gradients.normalising import normalising_gradient
-
-Scaled = tuple[Grad, Tensor | None]
 
 
 def supported(module: nn.Module) -> bool:
@@ -90,7 +87,8 @@ def layer_grad(
         `rescale`).
     """
     if isinstance(module, nn.Embedding):
-        return _scaled_rows(module, embedding_gradient(module, a, d), rescale)
+        rows = embedding_gradient(module, a, d)
+        return scaled_rows(module, rows, rescale)
     if not isinstance(module, nn.Linear | nn.Conv2d):
         gradients = normalising_gradient(module, a, d)
         return scaled(gradients, rescale)
@@ -101,33 +99,6 @@ def layer_grad(
     if ghost:
         return _ghost(module, factors), factors.scale
     return _dense(module, factors, pixelwise), factors.scale
-
-
-def scaled(
-    g: Tensor,
-    rescale: bool,
-) -> Scaled:
-    """Returns the gradients g (B, p), divided by their largest entries where `rescale` asks it."""
-    if not rescale:
-        return Dense(g), None
-    size = amax(g)
-    unit = Dense(g / size[:, None])
-    return unit, size.double()
-
-
-def _scaled_rows(
-    module: nn.Embedding,
-    gradients: Sparse,
-    rescale: bool,
-) -> Scaled:
-    """Returns the gradients of a table, as `scaled` does; whole where the table is small."""
-    if looked_up(module, gradients.ids) == module.weight.numel():
-        return scaled(gradients.whole().g, rescale)
-    if not rescale:
-        return gradients, None
-    size = amax(gradients.values)
-    unit = replace(gradients, values=gradients.values / _spread(size, gradients.values))
-    return unit, size.double()
 
 
 @dataclass(frozen=True, eq=False)

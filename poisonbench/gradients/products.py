@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import per_example, projections
-from poisonbench.gradients.layers import Scaled
+from poisonbench.gradients.forms import Scaled
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.sides import Renormalize, join_sides, multiply

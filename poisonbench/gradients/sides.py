@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonbench.gradients.forms import Grad
-from poisonbench.gradients.layers import Scaled
+from poisonbench.gradients.forms import Grad, Scaled
 
 Renormalize = Literal["none", "all", "layer"]
 
