@@ -135,12 +135,19 @@ class Sparse:
         )
 
 
-def looked_up(module: nn.Embedding, a: Tensor) -> int:
-    """Returns how many numbers hold an example's gradient, for ids a (B, ...)."""
+def spared(module: nn.Module, a: Tensor | None) -> int:
+    """Returns how many entries of a layer's weight are in no gradient's form, all of them zero.
+
+    Args:
+        module: any layer; only large tables spare any.
+        a: (B, ...) its inputs; None where they are not one tensor.
+    """
+    if a is None or not isinstance(module, nn.Embedding):
+        return 0
     rows = a[0].numel()
     if module.num_embeddings <= FEW * rows:
-        return module.weight.numel()
-    return rows * module.embedding_dim
+        return 0
+    return (module.num_embeddings - rows) * module.embedding_dim
 
 
 def embedding_gradient(module: nn.Embedding, a: Tensor, d: Tensor) -> Sparse:
@@ -167,7 +174,7 @@ def scaled_rows(
     rescale: bool,
 ) -> Scaled:
     """Returns the gradients of a table, as `scaled` does; whole where the table is small."""
-    if looked_up(module, gradients.ids) == module.weight.numel():
+    if not spared(module, gradients.ids):
         return scaled(gradients.whole().g, rescale)
     if not rescale:
         return gradients, None

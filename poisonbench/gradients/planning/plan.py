@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from poisonbench.functional import places
-from poisonbench.gradients.embedding import looked_up
+from poisonbench.gradients.embedding import spared
 from poisonbench.gradients.layers import supported
 from poisonbench.gradients.passes import Layers, Plan
 from poisonbench.gradients.planning.check import (
@@ -25,7 +25,7 @@ from poisonbench.gradients.planning.reach import check_reach
 from poisonbench.gradients.planning.refusals import refuse_modes
 from poisonbench.gradients.planning.rules import vmap_is_right, wrong_rules
 from poisonbench.gradients.planning.structure import structure
-from poisonbench.gradients.planning.watching import Use, uses
+from poisonbench.gradients.planning.watching import uses
 from poisonbench.notes import note
 
 ROWS = 3  # instances on which the rules are tested
@@ -145,7 +145,9 @@ def _judge(
         vectorised=vmap_is_right(probe, how.rest)
         or vmap_is_right(_other(probe), how.rest),
         pixelwise=pixelwise,
-        spared=sum(_spared(model.get_submodule(name), seen[name]) for name in usable),
+        spared=sum(
+            spared(model.get_submodule(name), seen[name][0].given) for name in usable
+        ),
         moved=tuple(name for name in suggested if name not in usable),
         lasting=probe.is_finite(),
     )
@@ -182,17 +184,6 @@ def _plan(
     }
     rest = tuple(name for name in names if name not in covered)
     return Plan(modules, copied, rest, True, names, 0, 0, pixelwise)
-
-
-def _spared(
-    module: nn.Module,
-    calls: list[Use],
-) -> int:
-    """Returns how many entries of a layer's weight its gradients leave out, all of them zero."""
-    given = calls[0].given
-    if given is None or not isinstance(module, nn.Embedding):
-        return 0
-    return module.weight.numel() - looked_up(module, given)
 
 
 def _wrong(
