@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from poisonbench.data import Layout
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
+from poisonbench.models.resnets import resnet18
 from poisonbench.models.text import text_cnn, transformer
 from poisonbench.models.wrap import adapt
 from poisonbench.registry import lookup
@@ -18,6 +19,7 @@ MODELS: dict[str, Callable[[Layout], nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
     "resnet9": resnet9,
+    "resnet18": resnet18,
     "text-cnn": text_cnn,
     "transformer": transformer,
 }

@@ -64,11 +64,11 @@ class GlobalMean(nn.Module):
         return x.mean((2, 3))
 
 
-def _input(layout: Layout) -> nn.Module:
+def first_layer(layout: Layout) -> nn.Module:
     return Normalize() if KINDS[layout.kind].unit else nn.Identity()
 
 
-def _channels(layout: Layout, name: str) -> int:
+def channels_of(layout: Layout, name: str) -> int:
     if len(layout.shape) != 3:
         works = "works on images (channels, height, width)"
         told = f"model {name!r} {works}, got shape {layout.shape}"
@@ -93,7 +93,7 @@ def linear(layout: Layout) -> Classifier:
     """Multinomial logistic regression."""
     size = _size(layout, "linear")
     return Classifier(
-        nn.Sequential(_input(layout), nn.Flatten()), nn.Linear(size, layout.classes)
+        nn.Sequential(first_layer(layout), nn.Flatten()), nn.Linear(size, layout.classes)
     )
 
 
@@ -101,7 +101,7 @@ def mlp(layout: Layout) -> Classifier:
     """Two hidden layers of 64 rectified units."""
     size = _size(layout, "mlp")
     layers = [
-        _input(layout),
+        first_layer(layout),
         nn.Flatten(),
         nn.Linear(size, 64),
         nn.ReLU(),
@@ -117,8 +117,8 @@ def cnn(layout: Layout) -> Classifier:
     It has 14 k parameters on 8x8 images.
     """
     body = nn.Sequential(
-        _input(layout),
-        nn.Conv2d(_channels(layout, "cnn"), 16, 3, padding=1),
+        first_layer(layout),
+        nn.Conv2d(channels_of(layout, "cnn"), 16, 3, padding=1),
         nn.ReLU(),
         _pool(),
         nn.Conv2d(16, 32, 3, padding=1),
@@ -148,8 +148,8 @@ def resnet9(layout: Layout) -> Classifier:
     It has 6.6 M parameters.
     """
     features = nn.Sequential(
-        _input(layout),
-        *_conv(_channels(layout, "resnet9"), 64),
+        first_layer(layout),
+        *_conv(channels_of(layout, "resnet9"), 64),
         *_conv(64, 128),
         _pool(),
         Residual(*_conv(128, 128), *_conv(128, 128)),
