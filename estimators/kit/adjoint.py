@@ -9,13 +9,17 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from estimators.kit.descent.adamw import AdamWAdjoint
+from estimators.kit.descent.sgd import SGDAdjoint
+from estimators.kit.descent.state import Adjoint, Gradients, Passed, State, Vectors
 from estimators.kit.hessian import hvps
-from estimators.kit.trajectory import Trajectory, Vectors, rows_of
+from estimators.kit.trajectory import Trajectory, batch_gradients, batch_of, rows_of
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import gradient_vectors
 from poisonbench.gradients.products import Form, gradient_norms, project
 from poisonbench.objectives import Objective
 from poisonbench.training.recipe import Recipe
+from poisonbench.training.trace import Trace
 
 # of dL/d theta_0 over dL/d theta_T, from which a run is reported: a stable one damps it, or nearly
 # keeps it
@@ -81,41 +85,26 @@ def products(
     return project(model, batch, vectors, form) / gradient_norms(model, batch, form)
 
 
-class Adjoint:
-    """The derivatives of m test losses by what a run carries from step to step.
+def adjoint_of(at_the_end: Vectors, recipe: Recipe) -> Adjoint:
+    """Returns the adjoint of a run's optimiser; it begins with the gradients at theta_T."""
+    if recipe.optimizer == "adamw":
+        return AdamWAdjoint(at_the_end, recipe)
+    return SGDAdjoint(at_the_end, recipe)
 
-    With m_t = mu m_{t-1} + d_t, d_t = gradient + w theta_t, and theta_{t+1} = theta_t - eta_t m_t
-    (Nesterov: d_t + mu m_t).
 
-    Attributes:
-        lam: dL / d theta_{t+1}, parameter name -> (m, *shape).
-        nu: dL / d m_t.
-    """
-
-    def __init__(self, at_the_end: Vectors, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.lam = at_the_end
-        self.nu = {name: torch.zeros_like(v) for name, v in at_the_end.items()}
-
-    def by_descent(self, rate: float) -> Vectors:
-        """Returns sigma = dL / d d_t of the step with this learning rate; moves nu to it."""
-        share = 1.0
-        if self.recipe.nesterov:
-            share = self.recipe.momentum
-        sigma = {}
-        for name, v in self.nu.items():
-            v.add_(self.lam[name], alpha=-rate * share)
-            sigma[name] = v
-            if self.recipe.nesterov:
-                sigma[name] = v.sub(self.lam[name], alpha=rate)
-        return sigma
-
-    def back(self, sigma: Vectors, curved: Vectors) -> None:
-        """Goes back a step; `curved` is the Hessian of its batch times sigma."""
-        for name, v in self.lam.items():
-            v.add_(curved[name])
-            v.add_(sigma[name], alpha=self.recipe.weight_decay)
-            self.nu[name].mul_(self.recipe.momentum)
+def _passed(
+    trace: Trace,
+    model: nn.Module,
+    batch: Dataset,
+    state: State,
+    t: int,
+) -> Passed:
+    """Returns step t of the run, with what its derivative reads."""
+    recipe = trace.by_recipe
+    gradients: Gradients = {}
+    if recipe.optimizer == "adamw":
+        gradients = batch_gradients(model, state.theta, batch, recipe.label_smoothing)
+    return Passed(state, float(trace.by_step.lr[t]), t, gradients)
 
 
 def adjoint_scores(
@@ -125,8 +114,8 @@ def adjoint_scores(
 ) -> Tensor:
     """Returns -d L_j(theta_T) / d w_i, (m, n), with all w_i = 1.
 
-    Step t descends (1/b) sum_{i in B_t} w_i l_i + (w/2) |theta|^2. Warns when the run amplifies
-    small changes.
+    Step t descends (1/b) sum_{i in B_t} w_i l_i, by SGD with (w/2) |theta|^2 added, l_i the loss of
+    the instance as it was presented. Warns when the run amplifies small changes.
 
     Args:
         trajectory: the run.
@@ -137,20 +126,21 @@ def adjoint_scores(
     model = trace.model()
     own = dict(model.named_parameters())
     at_the_end = directions(model, test, renormalize)
-    adjoint = Adjoint(at_the_end, trace.by_recipe)
+    smoothing = trace.by_recipe.label_smoothing
+    adjoint = adjoint_of(at_the_end, trace.by_recipe)
     before = lengths(adjoint.lam)
-    rates = trace.by_step.lr
     scores = test.zeros(len(test), len(trace.train))
-    for t, theta in trajectory.backwards(model):
+    for t, state in trajectory.backwards(model):
         rows = rows_of(trace, t)
-        batch = trace.train.take(rows)
-        sigma = adjoint.by_descent(float(rates[t]))
-        for name, value in theta.items():
+        batch = batch_of(trace, t)
+        step = _passed(trace, model, batch, state, t)
+        sigma = adjoint.by_descent(step)
+        for name, value in state.theta.items():
             own[name].detach().copy_(value)
         dots = products(model, batch, sigma, renormalize)
         scores.index_add_(1, rows, dots, alpha=-1.0 / len(rows))
-        curved = hvps(model, theta, batch, sigma)
-        adjoint.back(sigma, curved)
+        curved = hvps(model, state.theta, batch, sigma, smoothing)
+        adjoint.back(curved)
     _tell_amplified(lengths(adjoint.lam) / before)
     return scores
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from estimators.kit.trajectory import Vectors, as_leaves, batch_loss
+from estimators.kit.descent.state import Vectors
+from estimators.kit.trajectory import as_leaves, batch_loss
 from poisonbench.data import Dataset
 from poisonbench.memory import halving
 from poisonbench.seeding import exact_arithmetic
@@ -18,6 +19,7 @@ def hvps(
     theta: Vectors,
     batch: Dataset,
     vectors: Vectors,
+    smoothing: float = 0.0,
 ) -> Vectors:
     """Returns the products of the Hessian of a batch's mean cross entropy with m directions.
 
@@ -26,6 +28,7 @@ def hvps(
         theta: parameter name -> value, where the Hessian is taken.
         batch: b instances.
         vectors: parameter name -> (m, *shape).
+        smoothing: of the labels.
 
     Returns:
         Parameter name -> (m, *shape).
@@ -36,7 +39,7 @@ def hvps(
     if batch.x.is_cuda:
         limit = DIRECTIONS_CUDA
     with exact_arithmetic(), torch.enable_grad():
-        loss = batch_loss(model, leaves, batch)
+        loss = batch_loss(model, leaves, batch, smoothing)
         gradients = torch.autograd.grad(
             loss, inputs, create_graph=True, materialize_grads=True
         )

@@ -11,27 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from estimators.kit.descent.adamw import adamw_step
+from estimators.kit.descent.sgd import sgd_step
+from estimators.kit.descent.state import Gradients, State, Vectors
 from poisonbench.data import Dataset
 from poisonbench.functional import call
 from poisonbench.seeding import exact_arithmetic
+from poisonbench.training.augment import presented
 from poisonbench.training.guards import check_final
 from poisonbench.training.trace import Trace
-
-Vectors = dict[str, Tensor]  # parameter name -> values
-Gradients = tuple[Tensor | None, ...]  # None of a parameter that is not used
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """SGD between two steps.
-
-    Attributes:
-        theta: parameter name -> value.
-        buffer: parameter name -> momentum buffer.
-    """
-
-    theta: Vectors
-    buffer: Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +36,10 @@ class Trajectory:
     every: int
     kept: list[State]
 
-    def backwards(self, model: nn.Module) -> Iterator[tuple[int, Vectors]]:
-        """Yields (t, theta_t) for t = T-1, ..., 0; one segment of the run is recomputed at a time.
+    def backwards(self, model: nn.Module) -> Iterator[tuple[int, State]]:
+        """Yields (t, state before step t), t = T-1, ..., 0; a segment is recomputed at a time.
+
+        Of SGD the parameters alone, which is all that its derivative reads.
 
         Args:
             model: supplies the form.
@@ -58,12 +48,18 @@ class Trajectory:
         for first in reversed(range(0, steps, self.every)):
             last = min(first + self.every, steps)
             state = self.kept[first // self.every]
-            segment = [state.theta]
+            segment = [self._read(state)]
             for t in range(first, last - 1):
                 state = advance(model, state, self.trace, t)
-                segment.append(state.theta)
+                segment.append(self._read(state))
             for t in reversed(range(first, last)):
                 yield t, segment.pop()
+
+    def _read(self, state: State) -> State:
+        """Returns what is read of a state on the way back."""
+        if self.trace.by_recipe.optimizer == "adamw":
+            return state
+        return State(state.theta, {})
 
 
 def rows_of(trace: Trace, t: int) -> Tensor:
@@ -80,14 +76,37 @@ def as_leaves(theta: Vectors) -> Vectors:
     return leaves
 
 
+def batch_of(trace: Trace, t: int) -> Dataset:
+    """Returns the training instances of step t as the model saw them, augmented or not."""
+    rows = rows_of(trace, t)
+    x = presented(trace.train, rows, trace.by_recipe, trace.seed, t)
+    return trace.train.rows(x, trace.train.y[rows])
+
+
 def batch_loss(
     model: nn.Module,
     theta: Vectors,
     batch: Dataset,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """Returns the mean cross entropy of a batch at the parameters `theta`."""
+    """Returns the mean cross entropy of a batch at the parameters `theta`, labels smoothed."""
     logits = call(model, theta, batch.x)
-    return F.cross_entropy(logits, batch.y)
+    return F.cross_entropy(logits, batch.y, label_smoothing=smoothing)
+
+
+def batch_gradients(
+    model: nn.Module,
+    theta: Vectors,
+    batch: Dataset,
+    smoothing: float,
+) -> Gradients:
+    """Returns the gradients of a batch's loss by the parameters that it uses."""
+    leaves = as_leaves(theta)
+    with exact_arithmetic(), torch.enable_grad():
+        loss = batch_loss(model, leaves, batch, smoothing)
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    pairs = zip(leaves, found, strict=True)
+    return {name: gradient for name, gradient in pairs if gradient is not None}
 
 
 def advance(
@@ -96,33 +115,14 @@ def advance(
     trace: Trace,
     t: int,
 ) -> State:
-    """Takes step t of the run, by the operations of torch.optim.SGD in their order, bit for bit."""
+    """Takes step t of the run, bit for bit."""
     recipe = trace.by_recipe
     rate = float(trace.by_step.lr[t])
-    theta = as_leaves(state.theta)
-    with exact_arithmetic(), torch.enable_grad():
-        batch = trace.train.take(rows_of(trace, t))
-        loss = batch_loss(model, theta, batch)
-        gradients: Gradients = torch.autograd.grad(
-            loss, list(theta.values()), allow_unused=True
-        )
-    after = {}
-    buffers = {}
-    for (name, value), gradient in zip(state.theta.items(), gradients, strict=True):
-        if gradient is None:  # what is not used is not even decayed
-            after[name] = value
-            buffers[name] = state.buffer[name]
-            continue
-        d = gradient
-        if recipe.weight_decay:
-            d = gradient.add(value, alpha=recipe.weight_decay)
-        buffer = state.buffer[name] * recipe.momentum + d
-        move = buffer
-        if recipe.nesterov:
-            move = d.add(buffer, alpha=recipe.momentum)
-        after[name] = value.detach().add(move, alpha=-rate)
-        buffers[name] = buffer
-    return State(after, buffers)
+    batch = batch_of(trace, t)
+    gradients = batch_gradients(model, state.theta, batch, recipe.label_smoothing)
+    if recipe.optimizer == "adamw":
+        return adamw_step(state, gradients, recipe, rate, t)
+    return sgd_step(state, gradients, recipe, rate)
 
 
 def record(trace: Trace, every: int | None = None) -> Trajectory:
@@ -141,11 +141,14 @@ def record(trace: Trace, every: int | None = None) -> Trajectory:
         every = math.ceil(math.sqrt(2 * steps))
     theta = {}
     buffer = {}
+    second = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
             theta[name] = p.detach()
             buffer[name] = torch.zeros_like(theta[name])
-    state = State(theta, buffer)
+            if trace.by_recipe.optimizer == "adamw":
+                second[name] = torch.zeros_like(theta[name])
+    state = State(theta, buffer, second)
     kept = []
     for t in range(steps):
         if t % every == 0:

@@ -65,10 +65,12 @@ class GlobalMean(nn.Module):
 
 
 def first_layer(layout: Layout) -> nn.Module:
+    """Returns what stands before the first layer with parameters."""
     return Normalize() if KINDS[layout.kind].unit else nn.Identity()
 
 
 def channels_of(layout: Layout, name: str) -> int:
+    """Returns the channels of an image; refuses what is none."""
     if len(layout.shape) != 3:
         works = "works on images (channels, height, width)"
         told = f"model {name!r} {works}, got shape {layout.shape}"
@@ -93,7 +95,8 @@ def linear(layout: Layout) -> Classifier:
     """Multinomial logistic regression."""
     size = _size(layout, "linear")
     return Classifier(
-        nn.Sequential(first_layer(layout), nn.Flatten()), nn.Linear(size, layout.classes)
+        nn.Sequential(first_layer(layout), nn.Flatten()),
+        nn.Linear(size, layout.classes),
     )
 
 
