@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from estimators.kit.adjoint import adjoint_scores, directions, products
+from estimators.kit.descent.modes import changing_layers
 from estimators.kit.trajectory import record
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.memory import batches, halving, room
-from poisonbench.seeding import drawing, exact_arithmetic
-from poisonbench.training import replay, training_mode
+from poisonbench.training import Recipe, replay
 from poisonbench.training.trace import Trace, check_points, check_trace
 
 SELF = 16  # instances a product of self-influence, of which only the diagonal is kept
-PROBES = 64  # training instances on which layers are tried
 
 # copies of the gradients of a test point that are held at once
 COPIES_FAST = 2
 COPIES_EXACT = 5
+COPIES_ADAMW = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class HyDRA:
             Where training amplifies small changes (high learning rate and momentum on a deep net)
             the exact slope says little about deleting a whole instance, and can be uncorrelated
             with the fast form: it warns.
+            It follows SGD and AdamW, and takes the instances as they were presented, augmented or
+            not. The fast form follows SGD alone, and takes gradients of the rows as they are.
         renormalize: the test gradient, and the gradient of i in every step that it takes part in,
             are divided by their norms; what propagates between the steps stays as it was. Computed
             on margin gradients, as for GAS.
@@ -67,16 +69,31 @@ class HyDRA:
             TypeError: `trace` is no Trace.
             ConfigError: exact, and the model has layers that train otherwise than they are
                 evaluated, such as dropout or BatchNorm: there is no gradient of a single instance.
-                The fast form warns and takes those of evaluation mode.
+                The fast form warns and takes those of evaluation mode. Fast, and the run was
+                trained by AdamW; exact, and it was trained in mixed precision.
             ReplayError: the run, repeated, does not end where it did.
         """
         check_trace(trace, self)
+        self._check_recipe(trace.by_recipe)
         moody = changing_layers(trace)
         if moody:
             self._tell_moody(", ".join(moody))
         if not self.hessian:
             return self._fast(trace)
         return self._exact(trace)
+
+    def _check_recipe(self, recipe: Recipe) -> None:
+        """Refuses runs whose derivative this form is not."""
+        if not self.hessian and recipe.optimizer != "sgd":
+            raise ConfigError(
+                ["fast HyDRA has one weight per step, and AdamW one per parameter"],
+                "hessian=True follows AdamW; or optimizer='sgd'",
+            )
+        if self.hessian and recipe.mixed_precision:
+            raise ConfigError(
+                ["exact HyDRA repeats the run in one precision, and it mixed them"],
+                "hessian=False, or a recipe without mixed_precision",
+            )
 
     def _tell_moody(self, names: str) -> None:
         found = f"the model trains otherwise than it is evaluated: {names}"
@@ -97,7 +114,10 @@ class HyDRA:
         def score(part: Dataset) -> Tensor:
             return adjoint_scores(trajectory, part, self.renormalize)
 
-        return lambda test: _in_blocks(trace, test, COPIES_EXACT, score)
+        copies = COPIES_EXACT
+        if trace.by_recipe.optimizer == "adamw":
+            copies = COPIES_ADAMW
+        return lambda test: _in_blocks(trace, test, copies, score)
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,), by one replay.
@@ -105,6 +125,7 @@ class HyDRA:
         Raises:
             TypeError: `trace` is no Trace.
             ValueError: exact; its adjoint would have to be run for every training instance.
+            ConfigError: the run was trained by AdamW.
         """
         check_trace(trace, self)
         if self.hessian:
@@ -112,6 +133,7 @@ class HyDRA:
                 "self-influence needs hessian=False: the exact form runs an adjoint for every "
                 "training instance"
             )
+        self._check_recipe(trace.by_recipe)
         final = trace.model()
         scores = trace.train.zeros(len(trace.train))
         for step, weight in zip(replay(trace), step_weights(trace), strict=True):
@@ -181,34 +203,3 @@ def _in_blocks(
         return torch.cat([score(part) for part in batches(test, block)])
 
     return halving(run, min(fit, len(test)))
-
-
-def changing_layers(trace: Trace) -> list[str]:
-    """Names the layers of the final model that give other outputs in training mode, by trying."""
-    model = trace.model()
-    x = trace.train.x[:PROBES]
-    with drawing(0, x.device), exact_arithmetic(), torch.no_grad():
-        training_mode(model, trace.by_recipe)
-        live = {
-            name: module for name, module in model.named_modules() if module.training
-        }
-        model.eval()
-        if not _moved(model, x, list(live.values())):
-            return []
-        names = [
-            f"{name} ({type(module).__name__})"
-            for name, module in live.items()
-            if _moved(model, x, [module])
-        ]
-    return names or [type(model).__name__]
-
-
-def _moved(model: nn.Module, x: Tensor, modules: list[nn.Module]) -> bool:
-    """Whether the outputs for x change when these modules are in training mode."""
-    calm = model(x)  # anew each time: training mode may move running statistics
-    for module in modules:
-        module.training = True
-    got = model(x)
-    for module in modules:
-        module.training = False
-    return not torch.allclose(got, calm, equal_nan=True)

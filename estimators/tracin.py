@@ -6,6 +6,7 @@ memory beyond the engine's. With a projection on d directions O(K n d p) once an
 O(K m d (p + n)), O(d p + K n d) memory.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -34,6 +35,9 @@ Mode = Literal["checkpoints", "steps"]
 @dataclass(frozen=True)
 class TracIn:
     """Sums eta <g_i, g_test> over the training run.
+
+    These are the loss changes that steps of SGD bring. AdamW scales every coordinate of a step by
+    its own, so that the sum is not that of the changes: it warns.
 
     Attributes:
         mode: "checkpoints": sum_k eta_k <g_i(theta_k), g_test(theta_k)> (TracInCP, section 3.2);
@@ -86,6 +90,7 @@ class TracIn:
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); only a projection has something to pay upfront."""
         check_trace(trace, self)
+        _tell_optimizer(trace)
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
@@ -147,6 +152,17 @@ class TracIn:
             norms = gradient_norms(step.model, batch, self.form)
             scores[step.rows] += share * norms**2
         return scores
+
+
+def _tell_optimizer(trace: Trace) -> None:
+    """Warns of a run whose steps are not the gradient times the learning rate."""
+    recipe = trace.recipe
+    if recipe is not None and recipe.optimizer != "sgd":
+        warnings.warn(
+            f"the run was trained by {recipe.optimizer}: sums of learning rate x dot product are "
+            "not its loss changes; HyDRA(hessian=True) follows it",
+            stacklevel=3,
+        )
 
 
 def _every_step(trace: Trace, test: Dataset, form: Form) -> Tensor:

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from estimators.hydra import HyDRA, changing_layers
+from estimators.hydra import HyDRA
 from estimators.kit import adjoint as _adjoint
 from estimators.kit.adjoint import adjoint_scores
+from estimators.kit.descent.modes import changing_layers
 from estimators.kit.hessian import hvps
 from estimators.kit.trajectory import record, rows_of
 from poisonbench.data import Dataset

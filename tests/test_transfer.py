@@ -12,7 +12,8 @@ from conftest import random_data
 from test_estimators import ROWS
 from torch import nn
 
-from estimators.hydra import HyDRA, changing_layers
+from estimators.hydra import HyDRA
+from estimators.kit.descent.modes import changing_layers
 from estimators.tracin import TracIn
 from experiments.plan.gridfile import read, resolved
 from experiments.plan.parse import parse
