@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments.evaluation.load import load_results
+from experiments.report.explanation.instances import Instances
 from experiments.report.pictures.influence_picture import influence_panel
 from experiments.report.pictures.roc import roc_curves
 from poisonbench import log
@@ -30,10 +31,11 @@ def pictures(folder: Path, root: Path | None) -> list[Path]:
             continue
         clean, _ = load(scene.config["dataset"]["name"], root)
         train = unpack_train(scene, clean)
-        images = (train.x.numpy(), train.y.numpy())
         influence_path = next(path.parent.glob("influence-gas-*.h5"))
         influence = log.read(influence_path, "influence")
         saved.append(
-            influence_panel(scene, influence, images, folder / "influence.png")
+            influence_panel(
+                scene, influence, Instances.of(train), folder / "influence.png"
+            )
         )
     return saved

@@ -12,10 +12,9 @@ from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.rows import Row
+from experiments.report.explanation.instances import Instances
+from experiments.report.pictures.influence_block import GREY, ROLES, choose_points
 from experiments.report.pictures.influence_picture import (
-    GREY,
-    ROLES,
-    choose_points,
     influence_figure,
     influence_panel,
 )
@@ -158,8 +157,8 @@ def test_the_suffix_decides_the_format(
 
 
 def records(
-    channels: int = 1, won: bool = True
-) -> tuple[Record, Record, tuple[np.ndarray, np.ndarray]]:
+    channels: int = 1, won: bool = True, kind: str = "image"
+) -> tuple[Record, Record, Instances]:
     """12 training rows, row 0 the most influential; 1, 2, 5 poison, 3 cover.
 
     Probe: attacked, two controls, calibration.
@@ -180,7 +179,8 @@ def records(
         "poison/role": role,
     }
     values = np.tile(np.linspace(1, -1, 12, dtype=np.float32), (4, 1))
-    train = (rng.random((12, channels, 8, 8)).astype(np.float32), np.arange(12) % 10)
+    images = rng.random((12, channels, 8, 8)).astype(np.float32)
+    train = Instances(images, np.arange(12) % 10, kind)
     return (
         Record(Path("s"), "scene", {}, data, {}),
         Record(Path("i"), "influence", {}, {"influence": values}, {}),
@@ -236,7 +236,7 @@ def test_the_images_are_the_most_influential_in_descending_order_with_label_and_
         "label 0\n+0.818",
         "label 9\n+0.636",
     ]
-    assert np.allclose(axes[1].images[0].get_array(), train[0][11, 0])
+    assert np.allclose(axes[1].images[0].get_array(), train.x[11, 0])
 
 
 def test_non_finite_influence_is_left_out_and_counted() -> None:
@@ -262,3 +262,64 @@ def test_without_a_point_to_show_the_picture_says_so(tmp_path: Path) -> None:
     figure = influence_figure(scene, influence, train)
     assert figure.axes == []
     assert save(figure, tmp_path / "x.png").exists()
+
+
+def test_sounds_stand_with_their_low_frequencies_below() -> None:
+    scene, influence, train = records(kind="spectrogram")
+    part = influence_figure(scene, influence, train, top=3).subfigs[0]
+    drawn = [ax.images[0] for ax in part.axes if ax.images]
+    assert [image.origin for image in drawn] == ["lower"] * 4
+    assert "training sounds" in part.get_suptitle()
+    pictures = influence_figure(*records(), top=3).subfigs[0]
+    assert {ax.images[0].origin for ax in pictures.axes if ax.images} == {"upper"}
+
+
+def test_only_the_points_that_are_named_are_drawn() -> None:
+    scene, influence, train = records()
+    assert len(influence_figure(scene, influence, train, points=[1]).subfigs) == 1
+
+
+def written(kind: str) -> tuple[Record, Record, Instances]:
+    """The same with instances that are written: 12 rows of two words or features each."""
+    scene, influence, train = records()
+    x = np.stack([np.arange(12), np.full(12, 2)], 1)
+    words = tuple(f"w{index}" for index in range(12)) if kind == "tokens" else ()
+    columns = () if words else ("age", "sex=Male")
+    scene.data["probe/x"] = x[:4]
+    return scene, influence, Instances(x, train.y, kind, words, columns)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("tokens", "w5 w2"), ("vector", "age 5, sex=Male 2")]
+)
+def test_sentences_and_vectors_are_written_and_only_poison_is_red_and_marked(
+    kind: str, shown: str, tmp_path: Path
+) -> None:
+    scene, influence, train = written(kind)
+    figure = influence_figure(scene, influence, train, top=6, points=[0])
+    texts = [text for text in figure.texts if text.get_text()]
+    red = {
+        to_hex(text.get_color()).upper()
+        for text in texts
+        if text.get_text() == "POISON"
+    }
+    assert red == {ROLES[1][1]}
+    assert sum(text.get_text() == "POISON" for text in texts) == 3
+    [row] = [text for text in texts if text.get_text() == shown]
+    assert to_hex(row.get_color()).upper() == ROLES[1][1]
+    first = texts[0].get_text()
+    assert first.startswith("Attacked test point: 3 of its 6 most influential training")
+    assert save(figure, tmp_path / "x.png").exists()
+
+
+def test_a_long_sentence_is_cut_with_a_mark_and_holds_no_formula() -> None:
+    scene, influence, _ = records()
+    words = ("<pad>", "<unknown>", "a$b$c" * 20)
+    x = np.full((12, 5), 2)
+    scene.data["probe/x"] = x[:4]
+    train = Instances(x, np.zeros(12, int), "tokens", words)
+    figure = influence_figure(scene, influence, train, top=1, points=[0])
+    texts = [text.get_text() for text in figure.texts if "$" in text.get_text()]
+    assert len(texts) == 4, "two lines of the point, two of its training sentence"
+    assert texts[1].endswith(" …")
+    assert not any("$" in text.replace(r"\$", "") for text in texts)

@@ -7,7 +7,7 @@ import click
 
 from experiments.cli.errors import Commands, show_warning, warn_of_clashes
 from experiments.cli.grids import demo, run, status
-from experiments.cli.methods import check, export, list_, new
+from experiments.cli.methods import check, explain, export, list_, new
 from experiments.cli.results import certified, curve, evaluate, show
 from experiments.cli.search_path import look_last
 
@@ -36,6 +36,7 @@ for command in (
     curve,
     certified,
     show,
+    explain,
     export,
     list_,
     new,

@@ -1,4 +1,4 @@
-"""Commands about methods and poison: `list`, `new`, `check`, `export`."""
+"""Commands about methods and poison: `list`, `new`, `check`, `export`, `explain`."""
 
 import sys
 from pathlib import Path
@@ -126,3 +126,42 @@ def export(
     click.echo(told(exported))
     if exported.problem:
         click.echo(f"Warning: {exported.problem}", err=True)
+
+
+@click.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option(
+    "--test",
+    "point",
+    type=int,
+    metavar="J",
+    help="Row of the probe. [default: a successfully attacked point]",
+)
+@click.option("--estimator", metavar="NAME", help="One alone. [default: all]")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Training instances of each list.",
+)
+@click.option(
+    "-o", "--output", "picture", type=FILE, help="Draw them: .png, .pdf or .svg."
+)
+@computing
+def explain(
+    scene: Path,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    **asked: Any,
+) -> None:
+    """Show the training instances that helped or hurt the prediction of a test point most.
+
+    SCENE is a folder below `scenes` of a run. Poison is marked.
+    """
+    from experiments.explain import Asked, explain
+    from experiments.plan.paths import Place
+
+    place = Place(Path(), checked_device(device), data_root, download)
+    click.echo(explain(scene, place, Asked(**asked)))

@@ -1,5 +1,9 @@
-"""Pictures of attacked and clean test points, each beside its most influential training images."""
+"""Attacked and clean test points, each beside its most influential training instances.
 
+Images and spectrograms are drawn; sentences and vectors are written, see `influence_lines`.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +14,19 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from experiments.report.explanation.instances import Instances
+from experiments.report.pictures.influence_block import (
+    PLAIN,
+    ROLES,
+    Block,
+    block_of,
+    choose_points,
+)
+from experiments.report.pictures.influence_lines import lines_figure
 from experiments.report.pictures.look import save
-from poisonbench.log import Record, names
-from poisonbench.roles import ATTACKED, COVER, MATCHED, POISON, RANDOM
+from poisonbench.log import Record
 
-Images = tuple[NDArray[Any], NDArray[Any]]
-GREY = "#9A9A9A"
 THIN = 1.2
-ROLES = {  # word, colour and width of the frame
-    POISON: ("POISON", "#D00000", 3.0),
-    COVER: ("COVER", "#E07B00", 3.0),
-}
-PLAIN = ("", GREY, 0.8)
 
 
 @dataclass(frozen=True)
@@ -33,113 +38,87 @@ class Frame:
     width: float
 
 
-def choose_points(scene: Record) -> list[int]:
-    """Returns rows of the probe: the first successful attacked point, and a control like it.
-
-    The control is predicted rightly. A matched control of the same predicted label comes before
-    other matched ones, those before random ones.
-    """
-    data = scene.data
-    group = data[names.PROBE_GROUP]
-    predicted = data[names.PROBE_PREDICTED]
-    hit = predicted == data[names.PROBE_WANTED]
-    right = predicted == data[names.PROBE_Y]
-    is_control = np.isin(group, (MATCHED, RANDOM))
-    won = np.flatnonzero((group == ATTACKED) & hit)
-    controls = np.flatnonzero(is_control & right)
-    chosen = [int(point) for point in won[:1]]
-    label = predicted[chosen[0]] if chosen else -1
-    other_label = predicted[controls] != label
-    order = np.lexsort((controls, group[controls], other_label))
-    if len(controls):
-        chosen.append(int(controls[order[0]]))
-    return chosen
-
-
 def influence_figure(
-    scene: Record, influence: Record, train: Images, top: int = 10
+    scene: Record,
+    influence: Record,
+    train: Instances,
+    top: int = 10,
+    points: Sequence[int] | None = None,
 ) -> Figure:
-    """Draws an attacked and a clean test point, and beside each its most influential images.
+    """Draws test points, and beside each its most influential training instances.
 
     Args:
         scene: log of kind "scene", with its probe and the roles of the training rows.
         influence: log of kind "influence" of that scene, (m, n).
-        train: the poisoned training set: images (n, c, h, w) in [0, 1] and labels (n,).
-        top: training images in a row.
+        train: the poisoned training set.
+        top: training instances of each point.
+        points: rows of the probe; None: an attacked and a clean one, see `choose_points`.
     """
-    points = choose_points(scene)
-    size = (1.9 + 0.98 * top, 1.95 * max(1, len(points)))
-    figure = Figure(
-        figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
-    )
-    if not points:
+    chosen = choose_points(scene) if points is None else points
+    blocks = [block_of(scene, influence, train, point, top) for point in chosen]
+    if not blocks:
+        figure = Figure(figsize=(1.9 + 0.98 * top, 1.95))
         text = "no attack succeeded, and no control is predicted correctly"
         figure.text(0.5, 0.5, text, ha="center", va="center")
         return figure
-    parts = np.atleast_1d(np.array(figure.subfigures(len(points), 1)))
-    for part, point in zip(parts, points, strict=True):
-        values = influence.data[names.INFLUENCE][point]
-        _draw_row(part, scene, values, train, point, top)
+    if not train.are_pictures:
+        return lines_figure(blocks, train)
+    size = (1.9 + 0.98 * top, 1.95 * len(blocks))
+    figure = Figure(
+        figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
+    )
+    parts = np.atleast_1d(np.array(figure.subfigures(len(blocks), 1)))
+    for part, block in zip(parts, blocks, strict=True):
+        _draw_block(part, block, train, top)
     return figure
 
 
-def _draw_row(
-    part: SubFigure,
-    scene: Record,
-    values: NDArray[Any],
-    train: Images,
-    point: int,
-    top: int,
-) -> None:
-    """Draws one test point and the `top` training images of largest influence `values` (n,)."""
-    data = scene.data
-    images, labels = train
-    finite = np.flatnonzero(np.isfinite(values))
-    descending = np.argsort(-values[finite], kind="stable")
-    rows = finite[descending[:top]]
-    roles = data[names.POISON_ROLE][rows]
-    title = _title(scene, point, roles, lost=len(values) - len(finite))
-    part.suptitle(title, fontsize=10, x=0.006, ha="left")
+def _draw_block(part: SubFigure, block: Block, train: Instances, top: int) -> None:
+    """Draws one test point, and in a row its at most `top` training images."""
+    part.suptitle(block.title, fontsize=10, x=0.006, ha="left")
     widths = [1.35, 0.18] + [1.0] * top
     axes = part.subplots(1, len(widths), width_ratios=widths)
     for ax in axes:
         ax.set(xticks=[], yticks=[])
-    true = int(data[names.PROBE_Y][point])
-    predicted = int(data[names.PROBE_PREDICTED][point])
-    frame = Frame(f"true {true}\npredicted {predicted}", "black", THIN)
-    _draw_image(axes[0], data[names.PROBE_X][point], frame)
+    below = f"true {block.true}\npredicted {block.predicted}"
+    _draw_image(axes[0], block.x, train, Frame(below, "black", THIN))
     axes[1].set_axis_off()
-    for ax in axes[2 + len(rows) :]:
+    for ax in axes[2 + len(block.rows) :]:
         ax.set_axis_off()
-    for ax, row, role in zip(axes[2:], rows, roles, strict=False):
-        word, colour, width = ROLES.get(int(role), PLAIN)
-        text = f"label {int(labels[row])}\n{values[row]:+.3g}"
-        _draw_image(ax, images[row], Frame(text, colour, width))
+    for place, row in enumerate(block.rows):
+        ax = axes[2 + place]
+        word, colour, width = ROLES.get(int(block.roles[place]), PLAIN)
+        text = f"label {int(train.y[row])}\n{block.values[place]:+.3g}"
+        _draw_image(ax, train.x[row], train, Frame(text, colour, width))
         ax.set_title(word, fontsize=8, color=colour, fontweight="bold", pad=4)
 
 
-def _title(scene: Record, point: int, roles: NDArray[Any], lost: int) -> str:
-    attacked = scene.data[names.PROBE_GROUP][point] == ATTACKED
-    kind = "Attacked test point" if attacked else "Clean test point"
-    poison = int((roles == POISON).sum())
-    title = f"{kind}: {poison} of its {len(roles)} most influential training images are poison"
-    if lost:
-        title += f" ({lost} non-finite values left out)"
-    return title
-
-
-def _draw_image(ax: Axes, x: NDArray[Any], frame: Frame) -> None:
-    """Shows one image (c, h, w) in a frame, with a text below."""
+def _draw_image(ax: Axes, x: NDArray[Any], train: Instances, frame: Frame) -> None:
+    """Shows one image (c, h, w), or spectrogram (c, f, t), in a frame, with a text below."""
     pixels = np.asarray(x, dtype=np.float64).clip(0, 1)
     pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    is_sound = train.kind == "spectrogram"
+    ax.imshow(
+        pixels,
+        cmap="magma" if is_sound else "gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        origin="lower" if is_sound else "upper",  # low frequencies below
+        aspect="auto" if is_sound else "equal",
+    )
     ax.set_xlabel(frame.text, fontsize=8.5, labelpad=5)
     for spine in ax.spines.values():
         spine.set(edgecolor=frame.colour, linewidth=frame.width)
 
 
 def influence_panel(
-    scene: Record, influence: Record, train: Images, path: Path, top: int = 10
+    scene: Record,
+    influence: Record,
+    train: Instances,
+    path: Path,
+    top: int = 10,
+    points: Sequence[int] | None = None,
 ) -> Path:
     """Saves `influence_figure`."""
-    return save(influence_figure(scene, influence, train, top), path)
+    return save(influence_figure(scene, influence, train, top, points), path)

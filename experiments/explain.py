@@ -1,0 +1,96 @@
+"""Why a test point of a run was predicted as it was: words for the terminal, and a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.plan.paths import Place
+from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.text import explanation
+from experiments.report.pictures.influence_block import choose_points
+from experiments.report.pictures.influence_picture import influence_panel
+from experiments.scene.clean import clean_data
+from experiments.scene.export import scene_of
+from poisonbench import log
+from poisonbench.errors import ConfigError
+from poisonbench.log import Record, names
+from poisonbench.poison_file import unpack_train
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be explained.
+
+    Attributes:
+        point: row of the probe; None: a successfully attacked one, or a control.
+        estimator: name of the only one that is asked; None: all of the scene.
+        top: training instances of each list.
+        picture: file of a picture by the first estimator, None for none.
+    """
+
+    point: int | None = None
+    estimator: str | None = None
+    top: int = 5
+    picture: Path | None = None
+
+
+def explain(source: Path, place: Place, asked: Asked) -> str:
+    """Returns why a test point of a scene was predicted as it was, and draws it where asked.
+
+    The poisoned rows come from the scene's log, the clean ones from the data set.
+
+    Args:
+        source: the scene's folder, or its scene.h5.
+        place: of the data; its folder is not used.
+        asked: which point, by which estimators.
+
+    Raises:
+        ConfigError: no such point or estimator, or the scene's data cannot be told from its log.
+        LogError: a log is damaged.
+    """
+    folder = source if source.is_dir() else source.parent
+    scene = log.read(folder / "scene.h5", "scene")
+    influences = _influences(folder, asked.estimator)
+    point = _point(scene, asked.point)
+    rebuilt = scene_of(scene.config, scene.path, {"name": "none"})
+    clean = clean_data(rebuilt, place)
+    train = Instances.of(unpack_train(scene, clean.train))
+    told = explanation(scene, influences, train, point, asked.top)
+    if asked.picture is None:
+        return told
+    saved = influence_panel(
+        scene, influences[0], train, asked.picture, asked.top, [point]
+    )
+    return f"{told}\n\nsaved {saved}"
+
+
+def _influences(folder: Path, estimator: str | None) -> Sequence[Record]:
+    """The influence logs of a scene, by all estimators or by those of a name."""
+    paths = sorted(folder.glob("influence-*.h5"))
+    records = [log.read(path, "influence") for path in paths]
+    known = [str(record.config["estimator"]["name"]) for record in records]
+    if estimator is None:
+        wanted = records
+    else:
+        wanted = [
+            record
+            for record, name in zip(records, known, strict=True)
+            if name == estimator
+        ]
+    if not wanted:
+        asked = f" of {estimator}" if estimator else ""
+        has = ", ".join(dict.fromkeys(known)) or "none"
+        raise ConfigError([f"{folder} has no influence{asked} (it has: {has})"])
+    return wanted
+
+
+def _point(scene: Record, point: int | None) -> int:
+    """The row of the probe that is explained."""
+    total = len(scene.data[names.PROBE_Y])
+    if point is None:
+        chosen = choose_points(scene)
+        return chosen[0] if chosen else 0
+    if not 0 <= point < total:
+        what = f"test point {point} is none of the {total} of the probe"
+        raise ConfigError([what], f"0 to {total - 1}")
+    return point

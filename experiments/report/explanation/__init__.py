@@ -1,0 +1,1 @@
+"""One prediction explained: the training instances that helped it and hurt it, in words."""

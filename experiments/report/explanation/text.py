@@ -1,0 +1,91 @@
+"""The explanation of one prediction as text."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.ranked import Values, most_harmful, most_helpful
+from experiments.report.text import printable
+from poisonbench.log import Record, names
+from poisonbench.roles import ATTACKED, CALIBRATION, COVER, MATCHED, POISON, RANDOM
+
+WIDTH = 100
+INDENT = " " * 4
+GROUPS = {
+    ATTACKED: "attacked test point",
+    MATCHED: "clean test point",
+    RANDOM: "clean test point",
+    CALIBRATION: "clean test point for calibration",
+}
+ROLES = {POISON: "POISON", COVER: "COVER"}
+
+
+def explanation(
+    scene: Record,
+    influences: Sequence[Record],
+    train: Instances,
+    point: int,
+    top: int,
+) -> str:
+    """Returns why a test point is predicted as it is, by each estimator.
+
+    Args:
+        scene: log of kind "scene", with its probe and the roles of the training rows.
+        influences: logs of kind "influence" of that scene, (m, n).
+        train: the n poisoned training instances.
+        point: row of the probe.
+        top: training rows of each list.
+    """
+    parts = [_point(scene, train, point)]
+    for record in influences:
+        values = record.data[names.INFLUENCE][point]
+        name = printable(str(record.config["estimator"]["name"]))
+        role = scene.data[names.POISON_ROLE]
+        helpful = most_helpful(values, top)
+        harmful = most_harmful(values, top)
+        poison = int((role[helpful] == POISON).sum())
+        head = f"{name}: what helped this prediction most, "
+        head += f"{poison} of {len(helpful)} rows poison"
+        parts.append(_rows(head, helpful, values, role, train))
+        if len(harmful):
+            head = f"{name}: what worked against it most"
+            parts.append(_rows(head, harmful, values, role, train))
+    return "\n\n".join(parts)
+
+
+def _point(scene: Record, train: Instances, point: int) -> str:
+    data = scene.data
+    group = GROUPS.get(int(data[names.PROBE_GROUP][point]), "test point")
+    told = f"{group} {point}: true {int(data[names.PROBE_Y][point])}, "
+    told += f"predicted {int(data[names.PROBE_PREDICTED][point])}"
+    wanted = int(data[names.PROBE_WANTED][point])
+    if wanted >= 0:
+        told += f", wanted {wanted}"
+    return told + _in_words(train.at(data[names.PROBE_X][point]), INDENT)
+
+
+def _rows(
+    head: str, rows: Values, values: Values, role: Values, train: Instances
+) -> str:
+    lines = [head]
+    for row in rows:
+        word = ROLES.get(int(role[row]), "")
+        label = int(np.asarray(train.y)[row])
+        line = f"  {values[row]:+10.3g}  {word:6}  label {label}  row {row}"
+        lines.append(line + _in_words(train.at(train.x[row]), 3 * INDENT))
+    return "\n".join(lines)
+
+
+def _in_words(text: str, indent: str) -> str:
+    """An instance below its line, if it is told in words."""
+    if not text:
+        return ""
+    wrapped = textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+    )
+    return "\n" + "\n".join(wrapped)
