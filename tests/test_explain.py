@@ -103,7 +103,7 @@ def test_long_sentences_wrap_below_each_other() -> None:
     told = explanation(scene, [influence], long, point=0, top=1)
     lines = told.split("\n")
     assert max(map(len, lines)) <= 100
-    assert told.count("words") == 3 + 90 + 90
+    assert told.count("words") == 1 + 90 + 90
 
 
 def test_a_vector_is_its_features_by_name_without_zeros_and_a_category_by_itself() -> (
@@ -114,9 +114,9 @@ def test_a_vector_is_its_features_by_name_without_zeros_and_a_category_by_itself
     named = Instances(x, np.zeros(1), "vector", columns=columns)
     assert named.at(x[0]) == "age 0.5, sex=Male, hours -1.25"
     assert Instances(x, np.zeros(1), "vector").at(x[0]) == "x0 0.5, x1 1, x3 -1.25"
-    many = np.arange(1.0, 41.0)
+    many = -np.arange(1.0, 41.0)
     told = Instances(many[None], np.zeros(1), "vector").at(many).split(", ")
-    assert told == [f"x{i} {i + 1}" for i in range(40 - MOST_FEATURES, 40)]
+    assert told == [f"x{i} {-i - 1}" for i in range(40 - MOST_FEATURES, 40)]
 
 
 @pytest.mark.parametrize("kind", ["image", "spectrogram"])
