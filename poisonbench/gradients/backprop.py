@@ -26,7 +26,8 @@ from poisonbench.gradients.passes import (
 from poisonbench.gradients.planning.names import by_owner, member
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.row_by_row import by_vmap, one_by_one
-from poisonbench.objectives import Objective, logit_gradient
+from poisonbench.losses import CROSS_ENTROPY, Loss, Seeds, seeds_of
+from poisonbench.objectives import Objective
 
 
 def rest_of(
@@ -62,11 +63,11 @@ def _pass(
     model: nn.Module,
     how: Plan,
     data: Dataset,
-    objective: Objective,
+    seeds: Seeds,
 ) -> _Passed:
     constants = constants_of(model)
     taken = capture(model, how, constants, data.x)
-    seed = logit_gradient(taken.logits.detach(), data.y, objective)
+    seed = seeds(taken.logits.detach(), data.y)
     rest = rest_of(model, how, constants, data.x, seed)
     layers = {}
     for name, d in taken.output_gradients(seed).items():
@@ -80,7 +81,7 @@ def per_example(
     model: nn.Module,
     how: Plan,
     data: Dataset,
-    objective: Objective,
+    seeds: Seeds,
     against: int | None,
     rescale: bool,
 ) -> Iterator[Scaled]:
@@ -90,7 +91,7 @@ def per_example(
         model: in evaluation mode.
         how: from `plan`.
         data: B instances, one batch.
-        objective: what is differentiated.
+        seeds: give what is passed back from the outputs, such as `losses.seeds_of`.
         against: number of test gradients that they will be multiplied with, which decides the
             form of every layer; None: `Dense`.
         rescale: divide each example's layer gradient by a factor that keeps its norm far from
@@ -101,7 +102,7 @@ def per_example(
         The layer's gradients, and the factors (B,) in float64 by which they were divided (None
         without `rescale`).
     """
-    passed = _pass(model, how, data, objective)
+    passed = _pass(model, how, data, seeds)
     for name, module in how.hooked.items():
         a, d = passed.layers.pop(name)
         ghost = ghost_is_cheaper(module, places(module, d), against)
@@ -125,7 +126,7 @@ def projections(
     how: Plan,
     data: Dataset,
     vectors: Vectors,
-    objective: Objective,
+    seeds: Seeds,
 ) -> Tensor:
     """Returns <g_i, v> for the B instances of one batch and m vectors in parameter space, (B, m).
 
@@ -134,9 +135,9 @@ def projections(
         how: from `plan`.
         data: B instances.
         vectors: parameter name -> (m, *shape), for all parameters of the plan.
-        objective: what is differentiated.
+        seeds: give what is passed back from the outputs.
     """
-    passed = _pass(model, how, data, objective)
+    passed = _pass(model, how, data, seeds)
     parts = []
     for name, module in how.hooked.items():
         a, d = passed.layers.pop(name)
@@ -157,13 +158,25 @@ def gradient_vectors(
     data: Dataset,
     objective: Objective,
     layers: Layers = "all",
+    loss: Loss = CROSS_ENTROPY,
 ) -> Vectors:
     """Returns whole gradients, parameter name -> (m, *shape).
 
     For the few test points, never for training sets.
+
+    Args:
+        model: in evaluation mode.
+        data: m points.
+        objective: what is differentiated.
+        layers: "all" parameters, or "last" for the head's.
+        loss: of the objective "loss".
+
+    Raises:
+        ConfigError: the margin, of a loss other than cross entropy.
     """
+    seeds = seeds_of(objective, loss)
     how = plan(model, layers, data.x, rules=False)
     constants = constants_of(model)
     with torch.no_grad(), undisturbed(model):
-        seed = logit_gradient(model(data.x), data.y, objective)
+        seed = seeds(model(data.x), data.y)
     return rest_of(model, how, constants, data.x, seed)

@@ -17,6 +17,7 @@ from poisonbench.gradients.forms import Scaled
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.sides import Renormalize, join_sides, multiply
+from poisonbench.losses import CROSS_ENTROPY, Loss, Seeds, check_loss, seeds_of
 from poisonbench.memory import Budget, batches, halving, room
 from poisonbench.objectives import Objective
 from poisonbench.seeding import exact_arithmetic
@@ -27,17 +28,32 @@ class Form:
     """Which gradients are multiplied.
 
     Attributes:
-        objective: "loss" (cross entropy, without weight decay) or "margin" (the logit against the
-            logsumexp of the others).
+        objective: "loss" (without weight decay) or "margin" (the logit against the logsumexp of
+            the others, for cross entropy alone).
         renormalize: "none"; "all": cosines of the whole gradients; "layer": sum over the layers of
             a layer's cosines. Use it on margins: their gradient has the direction of the loss
             gradient and does not vanish with growing confidence.
         layers: "all", or "last" for the head's parameters alone.
+        loss: a name of `poisonbench.losses.LOSSES`, or a function (outputs, y) -> (B,).
+
+    Raises:
+        ValueError: there is no such loss.
+        ConfigError: the margin, of a loss other than cross entropy.
     """
 
     objective: Objective = "loss"
     renormalize: Renormalize = "none"
     layers: Layers = "all"
+    loss: Loss = CROSS_ENTROPY
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+        seeds_of(self.objective, self.loss)
+
+    @property
+    def seeds(self) -> Seeds:
+        """What is passed back from the outputs."""
+        return seeds_of(self.objective, self.loss)
 
 
 RAW = Form()
@@ -61,7 +77,7 @@ class _Engine:
         rescale = self.form.renormalize != "none"
         for batch in batches(data, size):
             yield per_example(
-                self.model, self.how, batch, self.form.objective, against, rescale
+                self.model, self.how, batch, self.form.seeds, against, rescale
             )
 
     def products(
@@ -83,7 +99,7 @@ class _Engine:
     def norms(self, data: Dataset) -> Tensor:
         """Returns the norms of every layer's gradients, (layers, B) in float64."""
         pairs = per_example(
-            self.model, self.how, data, self.form.objective, 1, rescale=True
+            self.model, self.how, data, self.form.seeds, 1, rescale=True
         )
         return torch.stack([g.norm().double() * s for g, s in pairs if s is not None])
 
@@ -191,7 +207,7 @@ def project(
         def rows(size: int) -> Tensor:
             parts = batches(data, size)
             found = [
-                projections(model, how, part, vectors, form.objective) for part in parts
+                projections(model, how, part, vectors, form.seeds) for part in parts
             ]
             return torch.cat(found)
 

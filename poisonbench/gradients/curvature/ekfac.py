@@ -13,8 +13,9 @@ Cost: 2 passes over the data per label, O(n p (inputs + outputs)) flops each, an
 eigendecomposition per factor; then O(p (inputs + outputs)) per vector.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,17 @@ from poisonbench.gradients.curvature.kronecker import (
 )
 from poisonbench.gradients.curvature.labels import Labelled, labelled
 from poisonbench.gradients.curvature.layout import layout
+from poisonbench.gradients.curvature.outputs import curvature_terms
 from poisonbench.gradients.passes import Layers, Plan
 from poisonbench.gradients.planning.plan import plan
+from poisonbench.losses import (
+    CROSS_ENTROPY,
+    Loss,
+    Seeds,
+    check_cross_entropy,
+    has_labels,
+    seeds_of,
+)
 from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import exact_arithmetic, generator
 
@@ -76,34 +86,36 @@ def blocks(
     samples: int = 0,
     seed: int = 0,
     layers: Layers = "all",
+    loss: Loss = CROSS_ENTROPY,
 ) -> list[Block]:
-    """Returns the blocks of the curvature of the mean cross entropy, which cover all parameters.
+    """Returns the blocks of the curvature of the mean loss, which cover all parameters.
 
     Args:
         model: in evaluation mode.
-        data: n instances; their labels are not used.
+        data: n instances; for cross entropy their labels are not used.
         samples: labels drawn from the model's prediction for every instance, once for the bases and
             again for the eigenvalues: a basis stretches along the gradients that it was made from.
             0: the exact expectation over all labels, a pass per class.
         seed: of the drawn labels.
         layers: "all" parameters, or "last" for the head's.
+        loss: of which it is the curvature; negative curvature at the outputs is left out.
 
     Raises:
+        ConfigError: labels are to be drawn, and the loss is no cross entropy.
         ModelError: (a ValueError) as `plan` raises it.
         ValueError: gradients are not finite.
     """
     with exact_arithmetic(), torch.no_grad():
         how = plan(model, layers, data.x)
         index = layout(model, how, data, FACTORS_ONLY)
-        for_bases = labelled(model, data, samples, generator(seed, "ekfac", "bases"))
-        for_values = labelled(
-            model, data, samples, generator(seed, "ekfac", "eigenvalues")
-        )
+        source = _source(model, how, data, samples, loss)
+        for_bases = source(generator(seed, "ekfac", "bases"))
+        for_values = source(generator(seed, "ekfac", "eigenvalues"))
 
         def build(size: int) -> list[Block]:
-            pairs = factors(_batches(model, how, for_bases, size))
+            pairs = factors(for_bases(size))
             bases = {k: eigenbasis(pair) for k, pair in pairs.items()}
-            values = moments(_batches(model, how, for_values, size), bases)
+            values = moments(for_values(size), bases)
             return [
                 Block(part, bases.get(k), values[k]) for k, part in enumerate(index)
             ]
@@ -112,18 +124,61 @@ def blocks(
         return halving(build, batch_size)
 
 
+def _source(
+    model: nn.Module,
+    how: Plan,
+    data: Dataset,
+    samples: int,
+    loss: Loss,
+) -> Callable[[torch.Generator], Callable[[int], Iterator[Batch]]]:
+    """Returns what gives, for a generator and a batch size, the gradients of an expectation."""
+    if not has_labels(loss):
+        if samples:
+            check_cross_entropy(loss, "drawing labels from the prediction")
+        return lambda _: partial(_terms, model, how, data, loss)
+
+    def drawn(draws: torch.Generator) -> Callable[[int], Iterator[Batch]]:
+        return partial(_batches, model, how, labelled(model, data, samples, draws))
+
+    return drawn
+
+
+def _terms(
+    model: nn.Module,
+    how: Plan,
+    data: Dataset,
+    loss: Loss,
+    size: int,
+) -> Iterator[Batch]:
+    """Yields the terms of the curvature at the outputs, a batch at a time."""
+    for rows in batches(data, size):
+        for term in curvature_terms(loss, model(rows.x), rows.y):
+            weight = term.weight.clamp(min=0) / len(data)
+            yield _batch(model, how, rows, term.seeds, weight)
+
+
+def _batch(
+    model: nn.Module,
+    how: Plan,
+    rows: Dataset,
+    seeds: Seeds,
+    weight: Tensor,
+) -> Batch:
+    found = per_example(model, how, rows, seeds, FACTORS_ONLY, rescale=False)
+    return Batch([gradient for gradient, _ in found], weight)
+
+
 def _batches(
     model: nn.Module,
     how: Plan,
     parts: list[Labelled],
     size: int,
 ) -> Iterator[Batch]:
+    at_labels = seeds_of("loss", CROSS_ENTROPY)
     for part in parts:
         weights = part.weight.split(size)
         for rows, weight in zip(batches(part.data, size), weights, strict=True):
-            found = per_example(model, how, rows, "loss", FACTORS_ONLY, rescale=False)
-            gradients = [gradient for gradient, _ in found]
-            yield Batch(gradients, weight)
+            yield _batch(model, how, rows, at_labels, weight)
 
 
 def solve(

@@ -90,9 +90,14 @@ def _forms(
     """Returns the gradients of one instance, of the layers with a rule."""
     first = torch.zeros(1, dtype=torch.int64)
     one = data.take(first)
-    found = per_example(model, how, one, "loss", against, rescale=False)
+    found = per_example(model, how, one, _ones, against, rescale=False)
     forms = [form for form, _ in found]
     return forms[: len(how.hooked)]
+
+
+def _ones(outputs: Tensor, _: Tensor) -> Tensor:
+    """Gradients at the outputs where values do not matter."""
+    return torch.ones_like(outputs)
 
 
 def _positions(model: nn.Module, names: tuple[str, ...]) -> dict[str, Tensor]:

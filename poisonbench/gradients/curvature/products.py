@@ -3,11 +3,12 @@ Gauss-Newton part.
 
 For cross entropy the Gauss-Newton matrix is (1/n) sum_i sum_c p_ic g_ic g_ic^T, with p_ic the
 predicted probability of class c and g_ic the loss gradient at that label (Schraudolph, Neural
-Computation 2002; it equals the Fisher matrix, Martens 2014, arXiv 1412.1193), so that its products
-come from the gradient engine: O(C) passes over the data and O(n C m p) flops for m vectors.
-Products of the Hessian come from differentiating the gradient again (Pearlmutter 1994): O(n m)
-passes, and no layer's rule is relied on. Vectors are rows (m, p), the parameters in the order of
-`flatten`; O(m p) memory beyond that of a batch.
+Computation 2002; it equals the Fisher matrix, Martens 2014, arXiv 1412.1193); for other losses p_ic
+and g_ic come from the eigenvalues and eigenvectors of the loss's second derivative at the outputs.
+So its products come from the gradient engine: O(C) passes over the data and O(n C m p) flops for m
+vectors. Products of the Hessian come from differentiating the gradient again (Pearlmutter 1994):
+O(n m) passes, and no layer's rule is relied on. Vectors are rows (m, p), the parameters in the
+order of `flatten`; O(m p) memory beyond that of a batch.
 """
 
 import contextlib
@@ -27,9 +28,10 @@ from poisonbench.gradients.backprop import per_example
 from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.curvature.layer_sums import LayerSum, layer_sum
 from poisonbench.gradients.curvature.layout import flatten, layout, unflatten
-from poisonbench.gradients.forms import Grad
+from poisonbench.gradients.curvature.outputs import curvature_terms
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
+from poisonbench.losses import CROSS_ENTROPY, Loss, each
 from poisonbench.memory import batches, halving, room
 from poisonbench.seeding import exact_arithmetic
 
@@ -43,15 +45,17 @@ def gauss_newton_product(
     vectors: Tensor,
     shift: float = 0.0,
     layers: Layers = "all",
+    loss: Loss = CROSS_ENTROPY,
 ) -> Tensor:
     """Returns (G + shift I) v for m vectors, (m, p); G is the Gauss-Newton matrix of the mean loss.
 
     Args:
         model: in evaluation mode, on the device and in the dtype of the data.
-        data: n instances; the labels have no influence on G.
+        data: n instances; for cross entropy the labels have no influence on G.
         vectors: (m, p).
         shift: weight decay and damping, added to the diagonal.
         layers: "all" parameters, or "last" for the head's.
+        loss: of which G is the curvature.
 
     Raises:
         ModelError: (a ValueError) as `plan` raises it.
@@ -64,7 +68,7 @@ def gauss_newton_product(
         def total(size: int) -> list[Tensor]:
             sums = [torch.zeros_like(part) for part in parts]
             for batch in batches(data, size):
-                terms = _batch_product(model, how, batch, parts)
+                terms = _batch_product(model, how, batch, parts, loss)
                 for layer, term in zip(sums, terms, strict=True):
                     layer += term
             return sums
@@ -82,37 +86,23 @@ def _batch_product(
     how: Plan,
     data: Dataset,
     vectors: list[Tensor],
+    loss: Loss,
 ) -> list[Tensor]:
-    """Returns sum_i sum_c p_ic g_ic <g_ic, v> over one batch, layer by layer, (m, p_layer) each."""
+    """Returns sum_i sum_c w_ic g_ic <g_ic, v> over one batch, layer by layer, (m, p_layer) each."""
     m = len(vectors[0])
-    probability = model(data.x).softmax(1)
     sums: list[LayerSum] = []
-    for c in range(probability.shape[1]):
-        gradients = _gradients_at(model, how, data, c, m)
+    for term in curvature_terms(loss, model(data.x), data.y):
+        found = per_example(model, how, data, term.seeds, m, rescale=False)
+        gradients = [gradient for gradient, _ in found]
         if not sums:
             sums = [layer_sum(g, v) for g, v in zip(gradients, vectors, strict=True)]
-        along = probability.new_zeros(len(data), m)
+        along = term.weight.new_zeros(len(data), m)
         for layer, g in zip(sums, gradients, strict=True):
             along += layer.along(g)
-        along *= probability[:, c, None]
+        along *= term.weight[:, None]
         for layer, g in zip(sums, gradients, strict=True):
             layer.add(g, along)
     return [layer.total() for layer in sums]
-
-
-def _gradients_at(
-    model: nn.Module,
-    how: Plan,
-    data: Dataset,
-    label: int,
-    against: int,
-) -> list[Grad]:
-    """Returns the loss gradients of all layers, each instance with the same label."""
-    labels = torch.full_like(data.y, label)
-    found = per_example(
-        model, how, data.relabel(labels), "loss", against, rescale=False
-    )
-    return [gradient for gradient, _ in found]
 
 
 def hessian_product(
@@ -121,6 +111,7 @@ def hessian_product(
     vectors: Tensor,
     shift: float = 0.0,
     layers: Layers = "all",
+    loss: Loss = CROSS_ENTROPY,
 ) -> Tensor:
     """Returns (H + shift I) v for m vectors, (m, p); H is the Hessian of the mean loss.
 
@@ -135,7 +126,7 @@ def hessian_product(
         def whole(size: int) -> Tensor:
             total = torch.zeros_like(vectors)
             for batch in batches(data, size):
-                total += _second_derivatives(model, free, batch, directions)
+                total += _second_derivatives(model, free, batch, directions, loss)
             return total
 
         _, batch_size = room(data, how.size, held=how.held)
@@ -148,16 +139,19 @@ def _second_derivatives(
     free: Vectors,
     batch: Dataset,
     directions: Vectors,
+    loss: Loss,
 ) -> Tensor:
     """Returns the Hessian of the summed loss of one batch times m directions, (m, p)."""
 
-    def loss(parameters: Vectors) -> Tensor:
-        logits = call(model, parameters, batch.x)
-        return F.cross_entropy(logits, batch.y, reduction="sum")
+    def total(parameters: Vectors) -> Tensor:
+        outputs = call(model, parameters, batch.x)
+        if loss == CROSS_ENTROPY:
+            return F.cross_entropy(outputs, batch.y, reduction="sum")
+        return each(loss, outputs, batch.y).sum()
 
     # H is symmetric: the pullback of the gradient is the product, and all vectors share one
     # forward and backward pass
-    pull: Callable[..., tuple[Vectors]] = vjp(grad(loss), free)[1]
+    pull: Callable[..., tuple[Vectors]] = vjp(grad(total), free)[1]
     (products,) = vmap(pull, chunk_size=CHUNK)(directions)
     return flatten(products).detach()
 
