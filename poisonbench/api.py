@@ -4,6 +4,7 @@ The one file of this floor that looks upwards: the tables of methods are importe
 functions.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -62,7 +63,7 @@ def influence(
     """
     check_trace(run)
     check_choice("labels", labels, get_args(Labels))
-    method = made(_table("estimator"), "estimator", estimator, hyperparameters)
+    method = method_of("estimator", estimator, hyperparameters)
     points = as_points(test, run.train)
     check_points(run, points.data)
     data = points.data
@@ -121,8 +122,8 @@ class Guard:
         check_trace(run)
         check_fraction("alarm", alarm)
         check_at_least("k", k, 1)
-        judge = made(_table("detector"), "detector", detector, {})
-        method = made(_table("estimator"), "estimator", estimator, {})
+        judge = method_of("detector", detector)
+        method = method_of("estimator", estimator)
         clean = _points(run, trusted, "the trusted points").data
         check_trusted(len(clean), alarm)
         check_readable(judge)
@@ -179,10 +180,21 @@ def predicted(run: Trace, data: Dataset) -> Dataset:
     return data.relabel(predict(run.model(), data.x).argmax(1))
 
 
-def _table(part: str) -> Table:
-    """The methods of a part, "estimator" or "detector", with those that other packages offer."""
+def method_of(part: str, what: Any, settings: Mapping[str, Any] = {}) -> Any:
+    """Returns an estimator or a detector.
+
+    Args:
+        part: "estimator" or "detector".
+        what: a name, one that another package offers among them, `package.module:Class`, or a
+            method.
+        settings: hyperparameters, for a name.
+
+    Raises:
+        ConfigError: no such name or hyperparameter.
+        ValueError: a hyperparameter out of its range.
+    """
     from defenses import DETECTORS
     from estimators import ESTIMATORS
 
     own = {"estimator": ESTIMATORS, "detector": DETECTORS}[part]
-    return Table(own, f"poisonbench.{part}s")
+    return made(Table(own, f"poisonbench.{part}s"), part, what, settings)
