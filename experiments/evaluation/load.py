@@ -1,6 +1,6 @@
 """The logs of a run, read and held against each other: damage is listed, never raised.
 
-Cost: reading every log once.
+Cost: reading every log once; the next time, of those that have not changed, an index alone.
 """
 
 from collections.abc import Collection
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.evaluation import index
 from experiments.plan.kinds import JUDGED, LENGTHS, NEEDED, PARTS, STAGES, VECTORS
 from poisonbench import log
 from poisonbench.errors import ConfigError, LogError
@@ -51,8 +52,8 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
 
     Args:
         folder: a run's folder.
-        verify: read each file whole, so that every checksum is tested; otherwise only what the
-            metrics need.
+        verify: read each file whole, so that every checksum is tested, unless it was read whole
+            before and has not changed since; otherwise only what the metrics need.
 
     Raises:
         ConfigError: there is no such folder, or it holds no run.
@@ -65,17 +66,18 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
     damaged: list[LogError] = []
     scenes: dict[Path, log.Record] = {}
     paths = sorted(root.glob("*/*.h5"), key=_scene_first)
-    for path in paths:
-        try:
-            record = _read(path, verify)
-            if record.kind == "scene":
-                scenes[path.parent] = record
-            elif record.kind in JUDGED:
-                scene = scenes.get(path.parent)
-                _check_fit(record, scene)
-            records.setdefault(record.kind, []).append(record)
-        except LogError as error:
-            damaged.append(error)
+    with index.opened(root) as known:
+        for path in paths:
+            try:
+                record = _known(path, known, verify)
+                if record.kind == "scene":
+                    scenes[path.parent] = record
+                elif record.kind in JUDGED:
+                    scene = scenes.get(path.parent)
+                    _check_fit(record, scene)
+                records.setdefault(record.kind, []).append(record)
+            except LogError as error:
+                damaged.append(error)
     found = {kind: tuple(of_kind) for kind, of_kind in records.items()}
     return Results(Path(folder), found, tuple(damaged))
 
@@ -83,6 +85,17 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
 def _scene_first(path: Path) -> tuple[Path, bool, Path]:
     """A sort key: the log of a scene comes before those that are judged by it."""
     return path.parent, path.name != SCENE, path
+
+
+def _known(path: Path, known: index.Index, verify: bool) -> log.Record:
+    """Returns a log from the index, or reads it, and keeps it there if it was read whole."""
+    record = known.find(path)
+    if record is not None:
+        return record
+    record = _read(path, verify)
+    if verify:
+        known.keep(path, record)
+    return record
 
 
 def _read(path: Path, verify: bool) -> log.Record:
