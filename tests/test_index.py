@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.evaluation import index, load
+from experiments.evaluation import load
 from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.runner.run import Options, run
 from poisonbench import log
+from poisonbench.log import index
 
 GRID = {
     "name": "index",

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation import index
 from experiments.plan.kinds import JUDGED, LENGTHS, NEEDED, PARTS, STAGES, VECTORS
 from poisonbench import log
 from poisonbench.errors import ConfigError, LogError
-from poisonbench.log import names
+from poisonbench.log import index, names
 
 SCENE = "scene.h5"
 NUMBERS = (names.CLEAN_CORRECT, names.CLEAN_SIZE)  # data sets of one number

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from poisonbench import log
-from poisonbench.log.record import Array, is_storable
+from poisonbench.log.record import Array, Record, is_storable
 
 FILE = "index.sqlite"
 LAYOUT = 1  # of the entries; part of the name of the table
@@ -36,7 +35,7 @@ class Index:
         self._entries = entries
         self.new: dict[str, Entry] = {}
 
-    def find(self, path: Path) -> log.Record | None:
+    def find(self, path: Path) -> Record | None:
         """Returns the record of a log as it was kept; None where it is not, or has changed."""
         entry = self._entries.get(self._name(path))
         if entry is None or entry[1] != _mark(path):
@@ -50,7 +49,7 @@ class Index:
         ):  # another's file: read the log instead
             return None
 
-    def keep(self, path: Path, record: log.Record) -> None:
+    def keep(self, path: Path, record: Record) -> None:
         """Keeps the record of a log that was read whole."""
         name = self._name(path)
         head, content = _packed(record)
@@ -104,7 +103,7 @@ def _mark(path: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
-def _packed(record: log.Record) -> tuple[str, bytes]:
+def _packed(record: Record) -> tuple[str, bytes]:
     """A record as a head in JSON and the bytes of its arrays, one behind the other."""
     arrays = {}
     parts = []
@@ -120,7 +119,7 @@ def _packed(record: log.Record) -> tuple[str, bytes]:
     return json.dumps(head), b"".join(parts)
 
 
-def _unpacked(path: Path, entry: Entry) -> log.Record:
+def _unpacked(path: Path, entry: Entry) -> Record:
     """Undoes `_packed`; raises ValueError, KeyError or TypeError for what it did not write."""
     _, _, head, content = entry
     told: dict[str, Any] = json.loads(head)
@@ -134,4 +133,4 @@ def _unpacked(path: Path, entry: Entry) -> log.Record:
         values = np.frombuffer(content[start : start + size], dtype)
         data[name] = values.reshape(shape)
         start += size
-    return log.Record(path, told["kind"], told["config"], data, told["attributes"])
+    return Record(path, told["kind"], told["config"], data, told["attributes"])
