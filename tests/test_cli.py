@@ -18,7 +18,9 @@ from click.testing import CliRunner, Result
 
 from attacks import ATTACKS
 from experiments.cli import main
+from experiments.plan.fields import settable
 from experiments.plan.methods import TABLES
+from experiments.plan.spec import ProbeSpec, TransferSpec
 from experiments.report.listing.source import (
     REQUIRED,
     Module,
@@ -33,6 +35,7 @@ from experiments.report.listing.texts import (
     methods,
     things,
 )
+from poisonbench.training import Recipe
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -214,7 +217,8 @@ def test_show_prints_what_a_log_holds(logs: Path):
 
 
 @pytest.mark.parametrize(
-    "kind", [None, "attacks", "estimators", "detectors", "models", "datasets"]
+    "kind",
+    [None, "attacks", "estimators", "detectors", "models", "datasets", "recipe"],
 )
 def test_list_names_everything_a_grid_can_name(kind: str | None):
     result = call("list", *([kind] if kind else []))
@@ -225,6 +229,7 @@ def test_list_names_everything_a_grid_can_name(kind: str | None):
         "detectors": ["support-without-the-few", "few="],
         "models": ["resnet9"],
         "datasets": ["cifar10"],
+        "recipe": ["weight_decay=0.0005", "crop-flip"],
     }
     for title, parts in expected.items():
         assert all(
@@ -232,11 +237,26 @@ def test_list_names_everything_a_grid_can_name(kind: str | None):
         ), result.output
 
 
+def list_or_same(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def test_list_tells_a_program_the_same():
     told = json.loads(call("list", "--json").stdout)
     for title in told:
         assert json.loads(call("list", title, "--json").stdout) == {title: told[title]}
-    assert {f"{kind}s" for kind in TABLES} | {"models", "datasets"} == set(told)
+    tables = {"recipe", "transfer", "probe"}
+    assert {f"{kind}s" for kind in TABLES} | {"models", "datasets"} | tables == set(
+        told
+    )
+    for name, cls in (
+        ("recipe", Recipe),
+        ("transfer", TransferSpec),
+        ("probe", ProbeSpec),
+    ):
+        live = {key: list_or_same(f.default) for key, f in settable(cls).items()}
+        assert {key: entry["default"] for key, entry in told[name].items()} == live
+        assert all(entry["about"] for entry in told[name].values())
     refused = call("list", "atacks")
     assert refused.exit_code == 2
     assert "'attacks'" in refused.stderr

@@ -130,6 +130,13 @@ REFUSED = {
         grid("fsdd", "text-cnn"),
         "recipe.model: model 'text-cnn' works on sentences .*; data set 'fsdd' is of kind spect",
     ),
+    "augmentation": (
+        grid(
+            "adult",
+            recipe={"model": "mlp", "augment": "flip"},
+        ),
+        "recipe.augment: augment 'flip' mirrors images; data set 'adult' is of kind vector",
+    ),
     "an attacker's model": (
         grid("adult", attack=[{"name": "label-flip", **SURROGATE}]),
         "attack: label-flip: model 'cnn' works on images",

@@ -379,6 +379,13 @@ def test_values_that_would_not_be_looked_at_are_refused(settings: dict, match: s
         Recipe(**settings)
 
 
+def test_the_penalty_is_the_decay_of_sgd_and_adamw_has_none():
+    assert Recipe(weight_decay=0.3).penalty == 0.3
+    assert Recipe(weight_decay=0.3, optimizer="adamw").penalty == 0.0
+    assert smooth(optimizer="adamw").weight_decay == 0.0
+    assert smooth().weight_decay == BASE.weight_decay
+
+
 def test_one_cycle_is_cosine_after_a_warm_up_of_three_tenths():
     one = learning_rates(37, Recipe(schedule="one-cycle"))
     assert torch.equal(one, learning_rates(37, Recipe(warmup=0.3)))

@@ -17,9 +17,11 @@ def _checked_kind(
     """Refuses what cannot be listed; the table of kinds is imported only when a kind is named."""
     if value is None:
         return None
+    from experiments.report.listing.tables import TABLES
     from experiments.report.listing.texts import METHODS, THINGS
 
-    return str(click.Choice([*METHODS, *THINGS]).convert(value, parameter, ctx))
+    kinds = [*METHODS, *THINGS, *TABLES]
+    return str(click.Choice(kinds).convert(value, parameter, ctx))
 
 
 @click.command(name="list")
@@ -28,7 +30,8 @@ def _checked_kind(
 def list_(kind: str | None, for_program: bool) -> None:
     """List what a grid can name, with what it is, what it costs, and its hyperparameters.
 
-    KIND is attacks, estimators, detectors, ..., models or datasets: one alone. Default: all.
+    KIND is attacks, estimators, detectors, ..., models, datasets, or a table of a grid file
+    (recipe, transfer, probe): one alone. Default: all.
     """
     from experiments.report.listing.catalogue import as_json, catalogue
 

@@ -1,4 +1,4 @@
-"""Whether the methods and the model of a grid take the kinds of its data, told before any work.
+"""Whether the methods and the recipe of a grid take the kinds of its data, told before any work.
 
 A method declares `kinds`; a built-in model is tried on the smallest instance of a kind. The kind of
 a data set from outside is known once it is loaded: `check_fit` is then asked again.
@@ -53,15 +53,15 @@ def _misfits(grid: Grid, dataset: str, kind: str) -> Iterator[tuple[str, str]]:
     """Yields a table of the grid and what is wrong with it, for one data set."""
     of = f"data set {dataset!r} is of kind {kind}"
     for recipe in dict.fromkeys(scene.recipe for scene in grid.scenes):
-        for why in _model_faults(recipe, kind):
-            yield "recipe.model", f"{why}; {of}"
+        for key, why in _recipe_faults(recipe, kind):
+            yield f"recipe.{key}", f"{why}; {of}"
     for part, method in _methods(grid):
         taken = kinds_of(method.value)
         if kind not in taken:
             what = f"{method.name} takes data of kind {' or '.join(taken)}"
             yield part, f"{what}; {of}"
             continue
-        for why in _model_faults(method.value, kind):
+        for _, why in _recipe_faults(method.value, kind):
             yield part, f"{method.name}: {why}; {of}"
 
 
@@ -76,15 +76,17 @@ def _of(applied: Applied) -> tuple[str, Method]:
     return applied.part, applied.method
 
 
-def _model_faults(value: object, kind: str) -> Iterator[str]:
-    """Yields why the models of the recipes in a dataclass do not take a kind of data."""
+def _recipe_faults(value: object, kind: str) -> Iterator[tuple[str, str]]:
+    """Yields why the recipes in a dataclass do not take a kind of data, with the field of each."""
     if isinstance(value, Recipe):
         why = model_fault(value.model, kind)
         if why:
-            yield why
+            yield "model", why
+        if value.augment != "none" and not KINDS[kind].flips:
+            yield "augment", f"augment {value.augment!r} mirrors images"
     elif is_dataclass(value):
         for field in fields(value):
-            yield from _model_faults(getattr(value, field.name), kind)
+            yield from _recipe_faults(getattr(value, field.name), kind)
 
 
 @cache

@@ -5,6 +5,7 @@ import textwrap
 from typing import Any
 
 from experiments.report.listing.source import REQUIRED
+from experiments.report.listing.tables import TABLES, keys_of
 from experiments.report.listing.texts import (
     MARK,
     METHODS,
@@ -27,6 +28,9 @@ def catalogue(kind: str | None) -> str:
         if title in METHODS:
             for name, told in methods(title).items():
                 lines.append(_entry(name, _shown(told)))
+        elif title in TABLES:
+            for name, key in keys_of(title).items():
+                lines.append(_entry(f"{name}={key.default!r}", [key.about]))
         else:
             for name, about in things(title).items():
                 lines.append(_entry(name, [about]))
@@ -37,7 +41,8 @@ def catalogue(kind: str | None) -> str:
 def as_json(kind: str | None) -> str:
     """Returns the same for a program.
 
-    Kind -> name -> `about`, and for a method also `class` and `fields`, or why it is `broken`.
+    Kind -> name -> `about`, for a key of a table also its `default`, and for a method `class` and
+    `fields`, or why it is `broken`.
     """
     found: dict[str, dict[str, Any]] = {}
     for title in _titles(kind):
@@ -45,6 +50,9 @@ def as_json(kind: str | None) -> str:
         if title in METHODS:
             for name, told in methods(title).items():
                 found[title][name] = _content(told)
+        elif title in TABLES:
+            for name, key in keys_of(title).items():
+                found[title][name] = {"about": key.about, "default": key.default}
         else:
             for name, about in things(title).items():
                 found[title][name] = {"about": about}
@@ -55,7 +63,7 @@ def _titles(kind: str | None) -> list[str]:
     """The kinds to tell of."""
     if kind is not None:
         return [kind]
-    return [*METHODS, *THINGS]
+    return [*METHODS, *THINGS, *TABLES]
 
 
 def _content(told: MethodText | Broken) -> dict[str, Any]:
