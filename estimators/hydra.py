@@ -139,8 +139,8 @@ class HyDRA:
         for step, weight in zip(replay(trace), step_weights(trace), strict=True):
             for rows in step.rows.split(SELF):
                 part = trace.train.take(rows)
-                vectors = directions(final, part, self.renormalize)
-                dots = products(step.model, part, vectors, self.renormalize)
+                vectors = directions(final, part, self.renormalize, trace.loss)
+                dots = products(step.model, part, vectors, self.renormalize, trace.loss)
                 scores[rows] += weight / len(step.rows) * dots.diag()
         return scores
 
@@ -173,11 +173,11 @@ def fast_scores(trace: Trace, test: Dataset, renormalize: bool) -> Tensor:
 
     They are the sum over the steps with i in B_t of (s_t / b) <g_i(theta_t), g_test(theta_T)>.
     """
-    vectors = directions(trace.model(), test, renormalize)
+    vectors = directions(trace.model(), test, renormalize, trace.loss)
     scores = test.zeros(len(test), len(trace.train))
     for step, weight in zip(replay(trace), step_weights(trace), strict=True):
         part = trace.train.take(step.rows)
-        dots = products(step.model, part, vectors, renormalize)
+        dots = products(step.model, part, vectors, renormalize, trace.loss)
         scores.index_add_(1, step.rows, dots, alpha=weight / len(step.rows))
     return scores
 

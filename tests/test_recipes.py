@@ -440,7 +440,7 @@ def smooth(**change: object) -> Trace:
     return train(random_data(16, (1, 8, 8), 3), recipe, 3)
 
 
-SLOPES = ("adamw", "adamw, its fields", "warm-up", "crop-flip")
+SLOPES = ("adamw", "adamw, its fields", "warm-up", "crop-flip", "smoothed", "all")
 
 
 @pytest.mark.parametrize("name", SLOPES)
@@ -450,7 +450,7 @@ def test_exact_hydra_is_minus_the_gradient_through_the_loop_by_hand(name: str):
     weights = torch.ones(16, dtype=torch.float64, requires_grad=True)
     state = loop_by_hand(trace.train, trace.recipe, trace.seed, weights)
     logits = functional_call(trace.model(), state, (test.x,))
-    losses = F.cross_entropy(logits, test.y, reduction="none")
+    losses = smoothed_loss(logits, test.y, trace.recipe.label_smoothing)
     slopes = [torch.autograd.grad(one, weights, retain_graph=True)[0] for one in losses]
     got = HyDRA(hessian=True).fit(trace)(test)
     torch.testing.assert_close(got, -torch.stack(slopes), rtol=1e-9, atol=1e-12)

@@ -17,6 +17,7 @@ from estimators.kit.trajectory import Trajectory, batch_gradients, batch_of, row
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import gradient_vectors
 from poisonbench.gradients.products import Form, gradient_norms, project
+from poisonbench.losses import CROSS_ENTROPY, Loss, direction
 from poisonbench.objectives import Objective
 from poisonbench.training.recipe import Recipe
 from poisonbench.training.trace import Trace
@@ -31,6 +32,7 @@ def directions(
     model: nn.Module,
     test: Dataset,
     renormalize: bool,
+    loss: Loss = CROSS_ENTROPY,
 ) -> Vectors:
     """Returns the gradients of the test losses; renormalised: of the margins, divided by norms.
 
@@ -38,18 +40,19 @@ def directions(
         model: in evaluation mode.
         test: m points.
         renormalize: see `HyDRA`.
+        loss: of the run; one other than cross entropy has no margin, and is divided itself.
 
     Returns:
         Parameter name -> (m, *shape).
     """
     objective: Objective = "loss"
     if renormalize:
-        objective = "margin"
+        objective = direction(loss)
     parts = []
     for first in range(0, len(test), BLOCK):
         part = slice(first, first + BLOCK)
         block = test.rows(test.x[part], test.y[part])
-        parts.append(gradient_vectors(model, block, objective))
+        parts.append(gradient_vectors(model, block, objective, loss=loss))
     vectors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if renormalize:
         total = lengths(vectors).to(test.dtype)
@@ -74,14 +77,15 @@ def products(
     batch: Dataset,
     vectors: Vectors,
     renormalize: bool,
+    loss: Loss = CROSS_ENTROPY,
 ) -> Tensor:
     """Returns <v_j, g_i> for m vectors and b instances, (m, b).
 
     The g_i are gradients of the loss or, renormalised, of the margin, divided by their norms.
     """
     if not renormalize:
-        return project(model, batch, vectors)
-    form = Form("margin")
+        return project(model, batch, vectors, Form(loss=loss))
+    form = Form(direction(loss), loss=loss)
     return project(model, batch, vectors, form) / gradient_norms(model, batch, form)
 
 
@@ -125,7 +129,7 @@ def adjoint_scores(
     trace = trajectory.trace
     model = trace.model()
     own = dict(model.named_parameters())
-    at_the_end = directions(model, test, renormalize)
+    at_the_end = directions(model, test, renormalize, trace.loss)
     smoothing = trace.by_recipe.label_smoothing
     adjoint = adjoint_of(at_the_end, trace.by_recipe)
     before = lengths(adjoint.lam)
@@ -137,7 +141,7 @@ def adjoint_scores(
         sigma = adjoint.by_descent(step)
         for name, value in state.theta.items():
             own[name].detach().copy_(value)
-        dots = products(model, batch, sigma, renormalize)
+        dots = products(model, batch, sigma, renormalize, trace.loss)
         scores.index_add_(1, rows, dots, alpha=-1.0 / len(rows))
         curved = hvps(model, state.theta, batch, sigma, smoothing)
         adjoint.back(curved)

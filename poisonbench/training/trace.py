@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from poisonbench.checks import check_type
 from poisonbench.data import Dataset
+from poisonbench.losses import LabelSmoothing, Loss
 from poisonbench.training.checkpoint import Checkpoint
-from poisonbench.training.given.form import Given, Loss, form_of
+from poisonbench.training.given.form import Given, form_of
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs
 from poisonbench.training.recipe import Recipe, starting_model
@@ -118,7 +119,8 @@ class Trace:
         """The loss that the run descended."""
         if self.given is not None:
             return self.given.loss
-        return "cross-entropy"
+        smoothing = self.by_recipe.label_smoothing
+        return LabelSmoothing(smoothing) if smoothing else "cross-entropy"
 
     @property
     def by_recipe(self) -> Recipe:
