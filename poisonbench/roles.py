@@ -10,3 +10,7 @@ ATTACKED = 0
 MATCHED = 1  # clean control that the victim predicts as a label that the attacker wants
 RANDOM = 2  # clean control
 CALIBRATION = 3  # clean point that sets the thresholds
+
+# token ids that are no words
+PAD = 0  # fills a sentence up to the length of the longest
+UNKNOWN = 1  # every word that the vocabulary lacks

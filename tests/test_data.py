@@ -25,7 +25,6 @@ from poisonbench.data import (
     subset,
 )
 from poisonbench.data.built_in.published import Published
-from poisonbench.data.tokens import sentence
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.seeding import generator
 
@@ -697,11 +696,6 @@ def test_vectors_keep_their_range_whatever_their_shape(own):
     wide = Dataset(9 * X, Y, 3, "vector")
     train, _ = own((wide, wide))
     assert float(train.x.max()) > 1
-
-
-def test_a_sentence_is_told_in_words_without_its_padding():
-    assert sentence([2, 1, 3, 0, 0], WORDS) == "bad ? good"
-    assert sentence([9, -1], WORDS) == "#9 #-1"
 
 
 def test_a_value_in_place_of_a_function_is_refused(monkeypatch: pytest.MonkeyPatch):

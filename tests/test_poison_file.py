@@ -234,7 +234,7 @@ def shifted(row: int, by: int) -> Callable[[np.ndarray], np.ndarray]:
             "poison/x",
             lambda x: x.astype(np.int64),
             LogError,
-            "'poison/x' is torch.int64",
+            "its values are torch.int64",
         ),
         ("poison/rows", shifted(-1, 1000), LogError, "changed rows are not those"),
         ("poison/rows", shifted(0, -1000), LogError, "changed rows are not those"),

@@ -341,7 +341,9 @@ def test_a_victim_read_back_holds_what_the_new_one_held(tmp_path: Path):
     packed, again = pack_probe(new.probe), pack_probe(back.probe)
     assert all(torch.equal(packed[name], again[name]) for name in packed)
     record = log.read(place.scene(scene) / "scene.h5")
-    assert torch.equal(unpack_probe(record, 10).points.x, new.probe.points.x)
+    assert torch.equal(
+        unpack_probe(record, new.clean.test).points.x, new.probe.points.x
+    )
 
 
 # ---- what the budget reached

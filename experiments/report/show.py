@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 
+from experiments.report.instances import instances
 from poisonbench.log import Array, Record
 
 MOST_LETTERS = 200  # of a text
 
 
 def describe(record: Record) -> str:
-    """Returns kind, configuration, data sets (type, shape, range) and attributes of a log."""
+    """Returns kind, configuration, data sets (type, shape, range) and attributes of a log.
+
+    Of instances that have words or names of features, the first rows are told in them.
+    """
     config = json.dumps(record.config, indent=2).splitlines()[1:-1]
     width = max((len(key) for key in record.data), default=0)
     lines = [str(record.path), f"kind: {record.kind}", "", "configuration:"]
@@ -19,6 +23,9 @@ def describe(record: Record) -> str:
     for key, value in sorted(record.data.items()):
         name = _printable(key)
         lines.append(f"  {name:{width}}  {_summary(value)}")
+    told = [f"  {_printable(line)}" for line in instances(record)]
+    if told:
+        lines += ["", "instances:", *told]
     lines += ["", "attributes:"]
     for key, attribute in sorted(record.attributes.items()):
         text = _printable(str(attribute))

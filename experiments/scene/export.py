@@ -116,7 +116,7 @@ def _file_of(source: Path) -> Path:
 
 def _attacked(record: Record, data: Clean, targets: Targets) -> Attacked:
     """The attacked points to write; see `export`."""
-    probe = unpack_probe(record, data.test.classes)
+    probe = unpack_probe(record, data.test)
     if targets == "probe":
         return attacked_of_probe(record, probe)
     attacked = unpack_attacked(record, data.test, probe)

@@ -122,14 +122,19 @@ def pack_probe(probe: Probe) -> dict[str, Tensor]:
     }
 
 
-def unpack_probe(record: Record, classes: int) -> Probe:
-    """Returns the probe of a scene's log."""
+def unpack_probe(record: Record, clean: Dataset) -> Probe:
+    """Returns the probe of a scene's log, on the CPU.
+
+    Args:
+        record: the log.
+        clean: the clean test set, of whose kind the points are.
+    """
 
     def read(name: str) -> Tensor:
         return torch.as_tensor(record.data[name])
 
     return Probe(
-        points=Dataset(read(names.PROBE_X), read(names.PROBE_Y), classes),
+        points=clean.rows(read(names.PROBE_X), read(names.PROBE_Y)),
         predicted=read(names.PROBE_PREDICTED),
         wanted=read(names.PROBE_WANTED),
         origin=read(names.PROBE_ORIGIN),

@@ -36,7 +36,7 @@ from poisonbench.data import Dataset
 from poisonbench.log import names
 from poisonbench.models import predict
 from poisonbench.notes import Notes, collecting
-from poisonbench.poison_file import unpack_train
+from poisonbench.poison_file import pack_kind, unpack_train
 from poisonbench.roles import ATTACKED, COVER, POISON
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe, train
@@ -111,7 +111,7 @@ def _read_victim(scene: Scene, folder: Path, data: Clean) -> Victim:
     record = log.read(folder / "scene.h5", "scene")
     poisoned_set = unpack_train(record, data.train)
     trace_record = log.read(folder / "trace.h5", "trace")
-    probe = unpack_probe(record, data.train.classes)
+    probe = unpack_probe(record, data.test)
     return Victim(
         trace=unpack_trace(trace_record, poisoned_set, scene.recipe, scene.seed),
         probe=probe,
@@ -139,7 +139,8 @@ def _new_victim(scene: Scene, place: Place, data: Clean) -> Victim:
     kept = rows_to_keep(poisoned, data.test, rows[ATTACKED], scene.seed)
     attacked = keep_attacked(poisoned, kept)
 
-    data_sets = {
+    data_sets: dict[str, Tensor | str] = {
+        **pack_kind(data.train),
         **pack_truth(poisoned, trace, data.train, data.test),
         **pack_probe(probe),
         **pack_attacked(attacked, kept, data.test),

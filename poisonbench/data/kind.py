@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-KindName = Literal["image", "vector", "tokens", "spectrogram"]
+from poisonbench.roles import PAD as PAD
+from poisonbench.roles import UNKNOWN as UNKNOWN
 
-PAD = 0  # the token that fills a sentence up to the length of the longest
-UNKNOWN = 1  # the token of every word that the vocabulary lacks
+KindName = Literal["image", "vector", "tokens", "spectrogram"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Sentences as token ids: which ids are words, where padding may stand, and what is said."""
-
-from collections.abc import Sequence
+"""Sentences as token ids: which ids are words, and where padding may stand."""
 
 from torch import Tensor
 
@@ -22,19 +20,6 @@ def ill_padded(x: Tensor) -> Tensor:
     is_word = x != PAD
     resumes = is_word[:, 1:] & ~is_word[:, :-1]
     return resumes.any(1) | ~is_word[:, 0]
-
-
-def sentence(ids: Sequence[int], vocabulary: Sequence[str]) -> str:
-    """Returns the words of a row of ids, without its padding; an id that has no word as #id."""
-    words = [word_of(index, vocabulary) for index in ids if index != PAD]
-    return " ".join(words)
-
-
-def word_of(index: int, vocabulary: Sequence[str]) -> str:
-    """Returns the word of an id, or #id where the vocabulary has none."""
-    if 0 <= index < len(vocabulary):
-        return vocabulary[index]
-    return f"#{index}"
 
 
 def check_sentences(data: Dataset, what: str) -> None:

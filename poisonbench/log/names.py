@@ -5,16 +5,23 @@ rows, e epochs, s steps.
 Use: `from poisonbench.log import names`, then `record.data[names.POISON_ROLE]`. Needs no torch.
 """
 
+# scene.h5 and poison files: what the instances are
+KIND = "data/kind"  # text, a key of `poisonbench.data.KINDS`
+VOCABULARY = "data/vocabulary"  # text, JSON: of tokens, the word of every id
+COLUMNS = "data/columns"  # text, JSON: of vectors, the name of every feature
+
 # scene.h5 and poison files: the ground truth, see `poisonbench.poison_file`
 POISON_ROLE = "poison/role"  # (n,) uint8, see `poisonbench.roles`
 # (n,) int64, row of the clean training set, -1: a new row
 POISON_ORIGIN = "poison/origin"
 POISON_ROWS = "poison/rows"  # (p,) int64, the rows whose content is stored below
-POISON_X = "poison/x"  # (p, *shape) float, content of those rows
+# (p, *shape) float, int64 for token ids: content of those rows
+POISON_X = "poison/x"
 POISON_Y = "poison/y"  # (p,) int64, labels of those rows
 
 # scene.h5, certify-*.h5, mitigate-*.h5 and poison files: the attacked test points
-TARGETS_X = "targets/x"  # (t, *shape) float, as presented
+# (t, *shape) float, int64 for token ids: as presented
+TARGETS_X = "targets/x"
 TARGETS_Y = "targets/y"  # (t,) int64, true labels
 TARGETS_WANTED = "targets/wanted"  # (t,) int64, the labels that the attacker wants
 # (t,) int64, row of the clean test set, -1: from elsewhere
@@ -30,7 +37,8 @@ TARGETS_LABEL = "targets/label"  # (t,) int64, certified label
 TARGETS_RADIUS = "targets/radius"  # (t,) int64, certified radius, -1: abstains
 
 # scene.h5 and mitigate-*.h5: the probe, see `experiments.scene.probe.Probe`
-PROBE_X = "probe/x"  # (m, *shape) float, as presented
+# (m, *shape) float, int64 for token ids: as presented
+PROBE_X = "probe/x"
 PROBE_Y = "probe/y"  # (m,) int64, true labels
 PROBE_PREDICTED = "probe/predicted"  # (m,) int64, by the victim
 # (m,) int64, the label that the attacker wants, -1: not attacked

@@ -55,6 +55,22 @@ class Record:
         with one_error(self.path):
             return decode(array.tobytes())
 
+    def words(self, key: str) -> tuple[str, ...]:
+        """The list of words stored under `key`, which no log needs to hold: then there are none.
+
+        Raises:
+            LogError: it is no list of texts.
+        """
+        if key not in self.data:
+            return ()
+        try:
+            found = json.loads(self.text(key))
+        except ValueError as error:
+            raise LogError(self.path, f"its {key!r} is no JSON: {error}") from error
+        if not isinstance(found, list) or not all(isinstance(w, str) for w in found):
+            raise LogError(self.path, f"its {key!r} is no list of words")
+        return tuple(found)
+
 
 def same_results(a: Record, b: Record) -> bool:
     """Whether kind, configuration and every data set agree bit for bit (a NaN is a NaN).

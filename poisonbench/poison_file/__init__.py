@@ -7,12 +7,13 @@ is checked before it is used. Cost: O(bytes of the data set) for its hash.
 
 from poisonbench.poison_file.file import CLAIMS, KIND, read_poison, write_poison
 from poisonbench.poison_file.origin import fingerprint
-from poisonbench.poison_file.packing import pack_poison, unpack_train
+from poisonbench.poison_file.packing import pack_kind, pack_poison, unpack_train
 
 __all__ = [
     "CLAIMS",
     "KIND",
     "fingerprint",
+    "pack_kind",
     "pack_poison",
     "read_poison",
     "unpack_train",

@@ -5,6 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from torch import Tensor
+
 from poisonbench import log
 from poisonbench.contracts.attack_rules import check_poisoned
 from poisonbench.contracts.values import Poisoned
@@ -16,6 +18,7 @@ from poisonbench.poison_file.packing import (
     POISON_FORM,
     TARGETS_FORM,
     exact,
+    pack_kind,
     pack_poison,
     unpack_group,
     unpack_train,
@@ -47,11 +50,14 @@ def write_poison(
         LogWriteError: the disk is full, or the system refuses.
     """
     packed = pack_poison(poisoned, train)
-    data = {f"poison/{name}": value for name, value in packed.items()}
+    data: dict[str, Tensor | str] = {
+        f"poison/{name}": value for name, value in packed.items()
+    }
     data[names.TARGETS_X] = poisoned.targets.x
     data[names.TARGETS_Y] = poisoned.targets.y
     data[names.TARGETS_WANTED] = poisoned.wanted
     data[names.TARGETS_ORIGIN] = poisoned.target_origin
+    data |= pack_kind(train)
     config = {**about, "data": facts_of(train, test)}
     log.write(path, KIND, config=config, data=data)
 

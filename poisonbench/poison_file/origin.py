@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from poisonbench.data import Dataset
+from poisonbench.data.kind import kind_by_shape
 from poisonbench.errors import DataError, LogError
 from poisonbench.log import Record
 
@@ -17,10 +18,15 @@ BLOCK = 4096  # rows that are hashed at once
 def fingerprint(data: Dataset) -> str:
     """Returns the sha256 of the values, labels, shape and classes of a data set.
 
-    Equal values in float32 and float64 agree.
+    Equal values in float32 and float64 agree. The kind counts where the shape does not tell it, and
+    the vocabulary, by which ids mean something.
     """
-    head = json.dumps([*data.x.shape, data.classes])
-    total = hashlib.sha256(head.encode())
+    head: list[object] = [*data.x.shape, data.classes]
+    if data.kind != kind_by_shape(data.x):
+        head.append(data.kind)
+    if data.vocabulary:
+        head.append(data.vocabulary)
+    total = hashlib.sha256(json.dumps(head).encode())
     for block in data.x.split(BLOCK):
         wide = block.detach().to(device="cpu", dtype=torch.float64)
         total.update(wide.contiguous().numpy().tobytes())

@@ -1,5 +1,6 @@
 """A poisoning as the data sets of a log, and back into the clean data that it was made from."""
 
+import json
 from collections.abc import Mapping
 
 import torch
@@ -8,10 +9,10 @@ from torch import Tensor
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
-from poisonbench.log import Record
+from poisonbench.log import Record, names
 from poisonbench.roles import CLEAN
 
-# data sets of a group and their types; None: floating point
+# data sets of a group and their types; None: floating point, or int64 for token ids
 Form = Mapping[str, torch.dtype | None]
 POISON_FORM: Form = {
     "role": torch.uint8,
@@ -47,6 +48,16 @@ def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
     }
 
 
+def pack_kind(data: Dataset) -> dict[str, str]:
+    """Returns what the instances are: their kind, and the words of ids or names of features."""
+    packed = {names.KIND: str(data.kind)}
+    if data.vocabulary:
+        packed[names.VOCABULARY] = json.dumps(data.vocabulary)
+    if data.columns:
+        packed[names.COLUMNS] = json.dumps(data.columns)
+    return packed
+
+
 def unpack_group(record: Record, group: str, form: Form) -> dict[str, Tensor]:
     """Returns the data sets of a group by their names in `form`, on the CPU.
 
@@ -67,9 +78,9 @@ def unpack_group(record: Record, group: str, form: Form) -> dict[str, Tensor]:
 
 
 def _is_of_type(tensor: Tensor, dtype: torch.dtype | None) -> bool:
-    """Whether it is a vector of that type, or, for None, a floating-point tensor of any shape."""
+    """Whether it is a vector of that type, or, for None, of any shape: numbers or token ids."""
     if dtype is None:
-        return tensor.is_floating_point()
+        return tensor.is_floating_point() or tensor.dtype == torch.int64
     return tensor.dtype == dtype and tensor.dim() == 1
 
 
@@ -126,8 +137,11 @@ def exact(record: Record, values: Tensor, like: Tensor) -> Tensor:
     """Returns the values where `like` lies and in its type, as long as that loses nothing.
 
     Raises:
-        LogError: it would round them.
+        LogError: it would round them, or one holds token ids and the other does not.
     """
+    if values.is_floating_point() != like.is_floating_point():
+        what = f"its values are {values.dtype}, those of the data set {like.dtype}"
+        raise LogError(record.path, what)
     moved = values.to(like)
     back = moved.cpu().to(values.dtype)
     if not torch.equal(back.nan_to_num(), values.nan_to_num()):
