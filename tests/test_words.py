@@ -23,7 +23,7 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import DataError, LogError
 from poisonbench.log import Record, names
-from poisonbench.log.words import features, sentence
+from poisonbench.log.words import sentence
 from poisonbench.poison_file import fingerprint, read_poison, write_poison
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe
@@ -168,7 +168,6 @@ def test_a_victim_of_a_kind_is_read_back_and_exported_as_it_was(
 def test_rows_are_told_in_words():
     assert sentence([2, 1, 3, 0, 0], WORDS) == "bad <unknown> good"
     assert sentence([9, -1], WORDS) == "#9 #-1"
-    assert features([0.5, 0.0, 1.0], COLUMNS) == "age 0.5, sex=Male"
 
 
 def shown(kind: str, tmp_path: Path) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from experiments.report.explanation.instances import Instances
 from poisonbench.log import Array, Record, names
-from poisonbench.log.words import features, sentence
 from poisonbench.roles import ATTACKED, CALIBRATION, COVER, MATCHED, POISON, RANDOM
 
 SHOWN = 5  # rows of each data set
@@ -33,13 +33,11 @@ TOLD = {
 
 def instances(record: Record) -> Iterator[str]:
     """Yields the first rows of each data set of a log whose instances have words or names."""
-    vocabulary = record.words(names.VOCABULARY)
-    columns = record.words(names.COLUMNS)
     for key in TOLD:
         rows = record.data.get(key)
         if rows is None or rows.ndim != 2:
             continue
-        said = _said(rows[:SHOWN], vocabulary, columns)
+        said = _said(record, rows[:SHOWN])
         if not said:
             continue
         yield f"{key}, {len(said)} of {len(rows)} rows:"
@@ -47,15 +45,17 @@ def instances(record: Record) -> Iterator[str]:
             yield f"  {_about(record, key, row)}: {text}"
 
 
-def _said(
-    rows: Array, vocabulary: tuple[str, ...], columns: tuple[str, ...]
-) -> list[str]:
+def _said(record: Record, rows: Array) -> list[str]:
     """The rows in words; none where the log does not hold the words for them."""
-    if vocabulary and np.issubdtype(rows.dtype, np.integer):
-        return [sentence(row, vocabulary) for row in rows.tolist()]
-    if columns and rows.shape[1] == len(columns):
-        return [features(row, columns) for row in rows.tolist()]
-    return []
+    vocabulary = record.words(names.VOCABULARY)
+    columns = record.words(names.COLUMNS)
+    is_sentence = bool(vocabulary) and np.issubdtype(rows.dtype, np.integer)
+    if not is_sentence and rows.shape[1] != len(columns):
+        return []
+    kind = "tokens" if is_sentence else "vector"
+    labels = np.zeros(len(rows), dtype=np.int64)
+    held = Instances(rows, labels, kind, vocabulary, columns)
+    return [held.at(row) for row in rows]
 
 
 def _about(record: Record, key: str, row: int) -> str:

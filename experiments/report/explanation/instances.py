@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poisonbench.log.words import sentence
+
 if TYPE_CHECKING:
     from poisonbench.data import Dataset
 
@@ -60,8 +62,6 @@ class Instances:
     def at(self, x: NDArray[Any]) -> str:
         """Returns an instance x, (*shape), in words; "" for a picture."""
         if self.kind == "tokens":
-            from poisonbench.data.tokens import sentence
-
             return sentence(x.tolist(), self.vocabulary)
         if self.kind == "vector":
             return ", ".join(self._features(x.ravel()))
