@@ -17,6 +17,7 @@ from experiments.cli.options import (
 from experiments.cli.results import print_tables
 
 if TYPE_CHECKING:
+    from experiments.plan.cells import Cells
     from experiments.runner.run import Summary
 
 DEMO = Path(__file__).parents[1] / "grids" / "demo.toml"
@@ -82,15 +83,29 @@ def demo(folder: Path, **how: Any) -> None:
 @folder_argument
 def status(folder: Path) -> None:
     """Show what is done, missing and failed in a folder of logs."""
-    from experiments.plan.cells import progress, read_cells
-    from experiments.runner.older import older_cells
+    from experiments.plan.cells import read_cells
 
     cells = read_cells(folder)
     if cells is None:
         cells = _planned(folder)
-    click.echo(progress(cells, folder))
-    for line in older_cells(cells, folder):
+    sys.exit(_show_progress(cells, folder))
+
+
+def _show_progress(cells: "Cells", folder: Path) -> int:
+    """Prints what there is in a folder and what is wrong with it; returns the exit code."""
+    from experiments.plan.cells import progress
+    from experiments.runner.existing import existing_cells
+    from experiments.runner.older import older_cells
+
+    there = existing_cells(cells, folder)
+    click.echo(progress(cells, folder, there.paths))
+    for line in (*there.others, *older_cells(cells, folder)):
         click.echo(line)
+    for error in there.damaged:
+        click.echo(f"Error: {error.message}", err=True)
+    for hint in dict.fromkeys(error.hint for error in there.damaged if error.hint):
+        click.echo(f"Hint: {hint}", err=True)
+    return 3 if there.damaged else 0
 
 
 def _planned(folder: Path) -> Any:
@@ -109,11 +124,10 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     """Runs the content of a grid file; returns the exit code."""
     import torch
 
-    from experiments.plan.cells import planned, progress
+    from experiments.plan.cells import planned
     from experiments.plan.parse import parse
     from experiments.plan.paths import Place
     from experiments.plan.stages import jobs, with_data_digests
-    from experiments.runner.older import older_cells
     from experiments.runner.run import Options, run
 
     grid = parse(raw)
@@ -122,10 +136,7 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     if dry_run:
         grid = with_data_digests(grid, place)
         cells = planned(grid.name, jobs(grid, place, how["threads"]))
-        click.echo(progress(cells, folder))
-        for line in older_cells(cells, folder):
-            click.echo(line)
-        return 0
+        return _show_progress(cells, folder)
     workers = how["workers"]
     if workers is None:
         workers = _default_workers(device, how["threads"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,8 +136,12 @@ def _read_cell(content: dict[str, Any]) -> CellFile:
     return CellFile(str(content["file"]), str(content["key"]), marks)
 
 
-def progress(cells: Cells, folder: Path) -> str:
+def progress(
+    cells: Cells, folder: Path, damaged: Collection[Path] = frozenset()
+) -> str:
     """Returns what is done, missing and failed in a run's folder: a line per scene.
+
+    Files that are damaged count as missing.
 
     Names come from a file that anyone may have written: nothing in them may steer a terminal.
     """
@@ -148,7 +152,11 @@ def progress(cells: Cells, folder: Path) -> str:
     for scene in cells.scenes:
         place = folder / "scenes" / scene.id
         files = [cell.file for cell in scene.cells]
-        done = [name for name in files if (place / name).exists()]
+        done = [
+            name
+            for name in files
+            if (place / name).exists() and place / name not in damaged
+        ]
         failed = [name for name in files if (place / f"failed-{name}").exists()]
         total += len(files)
         total_done += len(done)

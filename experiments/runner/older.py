@@ -26,8 +26,11 @@ def older_cells(cells: Cells, folder: Path) -> list[str]:
     counts: Counter[str] = Counter()
     for record in _others(cells, folder):
         marks = planned.get(key_of(record.kind, record.config))
-        if marks is not None:
-            counts[changed_names(marks_of(record.config), marks)] += 1
+        if marks is None:
+            continue
+        name = changed_names(marks_of(record.config), marks)
+        if name:  # else a copy of one of its cells
+            counts[name] += 1
     return [_line(name, count) for name, count in counts.items()]
 
 

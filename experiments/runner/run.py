@@ -15,6 +15,7 @@ from experiments.plan.gridfile import resolved
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
 from experiments.plan.stages import Job, Stage, jobs, with_data_digests
+from experiments.runner.existing import existing_cells
 from experiments.runner.lock import FatalError, ending_signals, exclusive
 from experiments.runner.older import older_cells
 from experiments.runner.pool import Options as Options
@@ -34,7 +35,8 @@ class Summary:
         done: newly done.
         failed: "cell: reason" of each that failed in this run.
         damaged: logs of earlier runs that cannot be read; the other cells of their scenes wait.
-        older: a line for each name of the grid of which cells of older code lie in the folder.
+        older: a line for each name of the grid of which cells of older code lie in the folder, and
+            for other versions that made some of the cells.
         seconds: wall time.
     """
 
@@ -68,7 +70,10 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
                 stage.failure.unlink(missing_ok=True)
         found = _count_done(stages)
         cells = planned(grid.name, work)
-        summary = Summary(len(stages), found, older=older_cells(cells, place.folder))
+        there = existing_cells(cells, place.folder)
+        older = [*there.others, *older_cells(cells, place.folder)]
+        damaged = [str(error) for error in there.damaged]
+        summary = Summary(len(stages), found, older=older, damaged=damaged)
         open_jobs = [job for job in work if job.open]
         _check_scenes(open_jobs)
         log.write_text(place.folder / "grid.toml", resolved(grid))
@@ -113,7 +118,7 @@ def _do(
             bar.n = sum(stage.ended for stage in stages)
             bar.refresh()
             summary.failed += outcome.failed
-            if outcome.damaged:
+            if outcome.damaged and outcome.damaged not in summary.damaged:
                 summary.damaged.append(outcome.damaged)
             if outcome.fatal:
                 way = "mend it and run the same command again: what is done stays done"

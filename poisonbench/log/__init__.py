@@ -16,7 +16,7 @@ compressed image. Needs no torch.
 from poisonbench.log import names
 from poisonbench.log.fault import advice
 from poisonbench.log.placing import sweep, write_text
-from poisonbench.log.provenance import provenance
+from poisonbench.log.provenance import provenance, versions_here, versions_of
 from poisonbench.log.reading import read
 from poisonbench.log.record import (
     FORMAT,
@@ -40,6 +40,8 @@ __all__ = [
     "read",
     "same_results",
     "sweep",
+    "versions_here",
+    "versions_of",
     "write",
     "write_text",
 ]

@@ -4,12 +4,15 @@ import os
 import platform
 import shutil
 import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("poisonbench", "torch", "numpy", "h5py")
+TOLD = ("poisonbench", "torch")  # versions that change results
 DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
@@ -25,6 +28,24 @@ def provenance() -> dict[str, str]:
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def versions_of(logs: Iterable[Mapping[str, object]]) -> Counter[str]:
+    """Returns by which versions logs were made, in words, and how many by each.
+
+    Args:
+        logs: the attributes of each.
+    """
+    found: Counter[str] = Counter()
+    for attributes in logs:
+        words = [f"{name} {attributes.get(name) or 'unknown'}" for name in TOLD]
+        found[", ".join(words)] += 1
+    return found
+
+
+def versions_here() -> str:
+    """Returns the versions of this process in the words of `versions_of`."""
+    return next(iter(versions_of([provenance()])))
 
 
 @cache

@@ -1,0 +1,68 @@
+"""The cells of a grid whose files are there: which are damaged, and which are of other versions.
+
+Cost: the head of every file that the index of the folder does not know. Needs no torch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.plan.cells import Cells
+from experiments.plan.kinds import STAGES
+from poisonbench import log
+from poisonbench.errors import LogError
+from poisonbench.log import index
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What lies in a folder already.
+
+    Attributes:
+        damaged: an error for each file that is no log of its kind.
+        others: a line for each pair of versions, other than those here, that made some of the logs.
+    """
+
+    damaged: tuple[LogError, ...]
+    others: tuple[str, ...]
+
+    @property
+    def paths(self) -> frozenset[Path]:
+        """The files that are damaged."""
+        return frozenset(error.path for error in self.damaged)
+
+
+def existing_cells(cells: Cells, folder: Path) -> Existing:
+    """Looks at the files of a grid's cells that are there, failures aside."""
+    damaged = []
+    attributes = []
+    with index.opened(folder / "scenes") as known:
+        for path in _files(cells, folder):
+            try:
+                record = known.find(path)
+                if record is None:
+                    kind = STAGES.get(path.stem.partition("-")[0])
+                    record = log.read(path, kind, keys=())
+                attributes.append(record.attributes)
+            except LogError as error:
+                damaged.append(error)
+    here = log.versions_here()
+    counts = log.versions_of(attributes)
+    others = [
+        _line(words, count, here) for words, count in counts.items() if words != here
+    ]
+    return Existing(tuple(damaged), tuple(others))
+
+
+def _files(cells: Cells, folder: Path) -> Iterator[Path]:
+    for scene in cells.scenes:
+        place = folder / "scenes" / scene.id
+        for cell in scene.cells:
+            path = place / cell.file
+            if path.exists():
+                yield path
+
+
+def _line(words: str, count: int, here: str) -> str:
+    cells = "1 cell was" if count == 1 else f"{count} cells were"
+    return f"{cells} made by {words}; here is {here}"
