@@ -153,7 +153,9 @@ def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch):
     model, data = net()
     eye = torch.eye(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
     want = ekfac.solve(ekfac.blocks(model, data), eye, 0.01)
-    monkeypatch.setattr("poisonbench.gradients.curvature.ekfac.room", lambda *_: (4, 4))
+    monkeypatch.setattr(
+        "poisonbench.gradients.curvature.ekfac.room", lambda *_, **__: (4, 4)
+    )
     got = ekfac.solve(ekfac.blocks(model, data), eye, 0.01)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 

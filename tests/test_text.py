@@ -102,7 +102,7 @@ def test_a_filter_that_finds_nothing_gives_zero_and_else_the_best_window():
             size = (length + layer.size - 1, words.shape[1])
             padded = torch.zeros(size, dtype=words.dtype)
             padded[before : before + length] = words
-            windows = [padded[k : k + layer.size].T.flatten() for k in range(length)]
+            windows = [padded[k : k + layer.size].flatten() for k in range(length)]
             features.append(layer.filters(torch.stack(windows)).relu().max(0).values)
         wanted.append(torch.cat(features))
     torch.testing.assert_close(found, torch.stack(wanted), rtol=0, atol=1e-14)

@@ -72,10 +72,17 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Ghost:
-    """The factors of the gradients: a (B, L, i) inputs, d (B, L, o) gradients at the outputs."""
+    """The factors of the gradients.
+
+    Attributes:
+        a: (B, L, i) inputs.
+        d: (B, L, o) gradients at the outputs.
+        words: the places are those of a sequence, of which some may be padding, without a gradient.
+    """
 
     a: Tensor
     d: Tensor
+    words: bool = False
 
     def dot(self, other: Grad) -> Tensor:
         """See `Grad`. Takes (B L) x (B' L') numbers of memory."""
@@ -106,7 +113,7 @@ class Ghost:
             parts.append(other)
         inputs = torch.cat([part.a for part in parts])
         outputs = torch.cat([part.d for part in parts])
-        return Ghost(inputs, outputs)
+        return Ghost(inputs, outputs, self.words)
 
 
 def _pairs(

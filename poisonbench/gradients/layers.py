@@ -151,7 +151,8 @@ def _ghost(
     if _has_bias(module):
         ones = factors.one[:, None].expand(-1, 1, inputs.shape[2])
         inputs = torch.cat([inputs, ones], 1)
-    return Ghost(inputs.mT, outputs.mT)
+    words = isinstance(module, nn.Linear) and inputs.shape[2] > 1
+    return Ghost(inputs.mT, outputs.mT, words)
 
 
 def _dense(

@@ -40,8 +40,9 @@ class Windows(nn.Module):
         before = (self.size - 1) // 2
         after = self.size - 1 - before
         padded = F.pad(words, (0, 0, before, after))
-        windows = padded.unfold(1, self.size, 1)  # (B, L, d, w)
-        found: Tensor = self.filters(windows.flatten(2)).relu()
+        length = words.shape[1]
+        windows = [padded[:, k : k + length] for k in range(self.size)]
+        found: Tensor = self.filters(torch.cat(windows, 2)).relu()
         # rectified numbers are at least 0, so that a 0 at padding never is the maximum
         return (found * there).amax(1)
 

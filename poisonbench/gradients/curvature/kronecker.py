@@ -61,6 +61,8 @@ def _factor_term(gradient: Ghost, weight: Tensor) -> Pair:
     inputs = gradient.a.flatten(0, 1)  # (B L, i)
     outputs = gradient.d.flatten(0, 1)  # (B L, o)
     w = weight.repeat_interleave(places)[:, None]
+    if gradient.words:  # padding has no gradient, and no factor shall see its inputs
+        w = w * outputs.any(1, keepdim=True)
     return Pair(
         (w * outputs).T @ outputs,
         (w * inputs).T @ inputs,

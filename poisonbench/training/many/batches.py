@@ -132,6 +132,7 @@ def present_rows(
 
 def inputs_of(data: Dataset, features: Tensor) -> Dataset:
     """Returns what the trained part works on: the frozen features, or the instances themselves."""
-    if features.shape == data.x.shape:
+    same = features.shape == data.x.shape and features.dtype == data.x.dtype
+    if same:
         return data.rows(features, data.y)
     return Dataset(features, data.y, data.classes)
