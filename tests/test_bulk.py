@@ -29,6 +29,7 @@ from poisonbench.training import (
     train_many,
     without_head,
 )
+from poisonbench.training.many import cache
 from poisonbench.training.many import ensemble as asked
 from poisonbench.training.many import train_many as bulk
 from poisonbench.training.many.stacked import Mapped
@@ -303,7 +304,7 @@ def test_finished_blocks_are_found_again_and_another_job_finds_none(
 
     assert count() == 3
     assert count() == 0
-    monkeypatch.setattr(bulk, "RESIDENT", 0)
+    monkeypatch.setattr(cache, "RESIDENT", 0)
     assert count() == 0
     damaged, lost, *_ = sorted(tmp_path.iterdir())
     damaged.write_bytes(damaged.read_bytes()[:1000])

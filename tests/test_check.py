@@ -503,3 +503,34 @@ def test_a_victim_that_falls_hardly_more_often_than_an_unpoisoned_one_is_looked_
     )
     (verdict,) = judge({"success": ATTACK["success"]}, subject)
     assert verdict.outcome == outcome, verdict.told
+
+
+@dataclass(frozen=True)
+class Asking(GAS):
+    """An estimator that asks a run for more than it declares: for the batches of its steps."""
+
+    def fit(self, trace):
+        scale = len(trace.by_step.lr)
+        return lambda test: GAS.fit(self, trace)(test) * scale
+
+
+@dataclass(frozen=True)
+class Unnamed(GAS):
+    """An estimator that needs what no run knows of."""
+
+    needs = ("luck",)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "outcome"),
+    [
+        (GAS(), "ok"),
+        (Asking(), "fail"),
+        (Unnamed(), "fail"),
+        (TwoValued(1, 0), "fail"),
+    ],
+)
+def test_an_estimator_declares_its_needs_and_asks_for_no_more(estimator, outcome):
+    subject = EstimatorSubject("estimator", "tried", estimator)
+    (verdict,) = judge({"needs": ESTIMATOR["needs"]}, subject)
+    assert verdict.outcome == outcome, verdict.told

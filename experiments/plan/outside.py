@@ -54,9 +54,10 @@ def joined(digests: Iterable[str]) -> str:
 
 
 def code_of_models(value: object) -> str:
-    """Returns the sha256 of the code of all models that recipes of a dataclass name, "" if ours."""
+    """Returns the sha256 of the code of all models and loops that recipes name, "" if ours."""
     if isinstance(value, Recipe):
-        return code_of(lookup(MODELS, value.model, "model"), value.model)
+        model = code_of(lookup(MODELS, value.model, "model"), value.model)
+        return joined([model, code_of(value.loop, value.train or "")])
     if not is_dataclass(value):
         return ""
     return joined(code_of_models(getattr(value, field.name)) for field in fields(value))

@@ -13,6 +13,7 @@ from experiments.plan.checks.combined import (
     check_verdicts,
 )
 from experiments.plan.checks.fit import check_fit
+from experiments.plan.checks.loops import check_loops
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
 from experiments.plan.kinds import DONE
 from experiments.plan.methods import TABLES, methods_of
@@ -61,6 +62,7 @@ def parse(raw: Raw, fit: bool = True) -> Grid:
     probes = list(expand(ProbeSpec, _table(raw, "probe", faults), "probe", faults))
     attacks = _attacks(raw, faults)
     applied = _applied(raw, faults)
+    check_loops(recipes, transfers, applied, faults)
     if faults.lines:
         raise ConfigError(faults.lines)
     axes = itertools.product(datasets, recipes, transfers, attacks, probes, seeds)

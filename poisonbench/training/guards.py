@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from poisonbench.data import Dataset
+from poisonbench.checks import check_type, check_whole
+from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import ConfigError, DivergedError, ReplayError
 from poisonbench.functional import whole_state
 from poisonbench.models import MODELS, predict
@@ -14,6 +15,37 @@ from poisonbench.models.form import batch_layers, close
 from poisonbench.seeding import drawing
 from poisonbench.training.recipe import Recipe, starting_model, training_mode
 from poisonbench.training.trace import Trace
+
+
+def check_arguments(
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+) -> None:
+    """Refuses what no model can be trained with.
+
+    Raises:
+        TypeError: `data` is no Dataset, `recipe` no Recipe, or `seed` no whole number.
+        ValueError: there is no training instance.
+        ConfigError: the recipe augments instances that are no images, or mixes the precision of
+            what is not computed in float32.
+    """
+    check_type("data", data, Dataset, "a poisonbench.data.Dataset")
+    check_type("recipe", recipe, Recipe, "a poisonbench.training.Recipe")
+    check_whole("seed", seed)
+    if not len(data):
+        raise ValueError("training needs at least 1 instance, got a data set of 0 rows")
+    assert data.kind is not None
+    if recipe.augment != "none" and not KINDS[data.kind].flips:
+        raise ConfigError(
+            [f"augment = {recipe.augment!r} mirrors images, got kind {data.kind!r}"],
+            "leave augment out",
+        )
+    if recipe.mixed_precision and data.dtype != torch.float32:
+        raise ConfigError(
+            [f"mixed_precision works on float32, got {data.dtype}"],
+            "leave mixed_precision out, or convert the data",
+        )
 
 
 def check_finite(

@@ -16,7 +16,9 @@ from poisonbench.functional import finite_names
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 from poisonbench.training.augment import presented
 from poisonbench.training.checkpoint import Checkpoint
+from poisonbench.training.given.running import run
 from poisonbench.training.guards import (
+    check_arguments,
     check_batch_sizes,
     check_final,
     check_finite,
@@ -26,7 +28,6 @@ from poisonbench.training.optimizer import optimizer_of
 from poisonbench.training.order import batch_order, learning_rates
 from poisonbench.training.recipe import (
     Recipe,
-    check_arguments,
     starting_model,
     training_mode,
 )
@@ -114,6 +115,8 @@ def train(
         ValueError: no training instance.
     """
     check_arguments(data, recipe, seed)
+    if recipe.loop is not None:
+        return run(data, recipe, seed)
     batches = batch_order(len(data), recipe, seed)
     check_batch_sizes(data, recipe, (batches >= 0).sum(1))
     plan = Plan(batches, learning_rates(len(batches), recipe))

@@ -32,6 +32,10 @@ NEEDS = {
 }
 
 
+# what a run by a loop from outside offers
+LOOP_OFFERS = frozenset(NEEDS) - {"steps"}
+
+
 def unmet(offers: frozenset[str], needs: Iterable[str]) -> list[str]:
     """Returns the needs that a run does not meet, in their order."""
     return [need for need in needs if need not in offers]

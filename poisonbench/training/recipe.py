@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
 from poisonbench.checks import (
@@ -15,9 +14,10 @@ from poisonbench.checks import (
     check_type,
     check_whole,
 )
-from poisonbench.data import KINDS, Dataset
-from poisonbench.errors import ConfigError
+from poisonbench.data import Dataset
 from poisonbench.models import build
+from poisonbench.registry import lookup
+from poisonbench.training.given.routine import Routine, TrainFunction, untrained
 from poisonbench.training.start import Start
 
 SCHEDULES = ("constant", "cosine", "one-cycle")
@@ -25,6 +25,7 @@ OPTIMIZERS = ("sgd", "adamw")
 AUGMENTATIONS = ("none", "flip", "crop-flip")
 # a field that came later: configurations tell it where it is changed, so that older ones hold
 LATER = {"configured": "when changed"}
+HIDDEN = {"configured": False, "settable": False}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Recipe:
             anew in every step. Per-example gradients are of the rows as they are.
         mixed_precision: the forward pass of a training step computes in bfloat16 where PyTorch's
             autocast does so; parameters, predictions and gradients for influence stay in float32.
+        train: "package.module:function" of a training loop in the place of ours, see
+            `given.routine.TrainFunction`: of the fields above it leaves only `model` and
+            `weight_decay` a meaning.
+        routine: the loop and the model of a run of someone else's; left out as `start` is.
         start: the pretrained model from which training starts (transfer); None starts from the
             seed. It is left out of the repr and of configurations, which tell how it was made.
 
@@ -80,11 +85,9 @@ class Recipe:
     label_smoothing: float = field(default=0.0, metadata=LATER)
     augment: str = field(default="none", metadata=LATER)
     mixed_precision: bool = field(default=False, metadata=LATER)
-    start: Start | None = field(
-        default=None,
-        repr=False,
-        metadata={"configured": False, "settable": False},
-    )
+    train: str | None = field(default=None, metadata=LATER)
+    routine: Routine | None = field(default=None, repr=False, metadata=HIDDEN)
+    start: Start | None = field(default=None, repr=False, metadata=HIDDEN)
 
     def __post_init__(self) -> None:
         check_type(
@@ -110,6 +113,8 @@ class Recipe:
                 f"warmup must be 0 with one-cycle, which has its own, got {self.warmup}"
             )
         self._check_optimizer()
+        if self.train is not None:
+            check_type("train", self.train, str, "'package.module:function'")
         if self.start is not None:
             check_type("start", self.start, Start, "a Start or None")
 
@@ -133,6 +138,20 @@ class Recipe:
             raise ValueError(f"betas and eps must be left out with {self.optimizer}")
 
     @property
+    def loop(self) -> TrainFunction | None:
+        """The loop of someone else's by which it trains; None: ours.
+
+        Raises:
+            ConfigError: no such function.
+        """
+        if self.routine is not None:
+            return self.routine.function
+        if self.train is None:
+            return None
+        found: TrainFunction = lookup({}, self.train, "training function")
+        return found
+
+    @property
     def penalty(self) -> float:
         """The w of the objective, mean loss + (w/2)|theta|^2, that the run descends.
 
@@ -141,37 +160,6 @@ class Recipe:
         if self.optimizer == "adamw":
             return 0.0
         return self.weight_decay
-
-
-def check_arguments(
-    data: Dataset,
-    recipe: Recipe,
-    seed: int,
-) -> None:
-    """Refuses what no model can be trained with.
-
-    Raises:
-        TypeError: `data` is no Dataset, `recipe` no Recipe, or `seed` no whole number.
-        ValueError: there is no training instance.
-        ConfigError: the recipe augments instances that are no images, or mixes the precision of
-            what is not computed in float32.
-    """
-    check_type("data", data, Dataset, "a poisonbench.data.Dataset")
-    check_type("recipe", recipe, Recipe, "a poisonbench.training.Recipe")
-    check_whole("seed", seed)
-    if not len(data):
-        raise ValueError("training needs at least 1 instance, got a data set of 0 rows")
-    assert data.kind is not None
-    if recipe.augment != "none" and not KINDS[data.kind].flips:
-        raise ConfigError(
-            [f"augment = {recipe.augment!r} mirrors images, got kind {data.kind!r}"],
-            "leave augment out",
-        )
-    if recipe.mixed_precision and data.dtype != torch.float32:
-        raise ConfigError(
-            [f"mixed_precision works on float32, got {data.dtype}"],
-            "leave mixed_precision out, or convert the data",
-        )
 
 
 def starting_model(
@@ -187,6 +175,8 @@ def starting_model(
     Raises:
         ConfigError: no such model, or the pretrained state does not fit it.
     """
+    if recipe.routine is not None:
+        return untrained(recipe.routine.form, seed)
     model = build(recipe.model, data.layout, seed)
     model = model.to(device=data.x.device, dtype=data.dtype)
     if recipe.start is not None:

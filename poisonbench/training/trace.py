@@ -9,7 +9,9 @@ from poisonbench.checks import check_type
 from poisonbench.data import Dataset
 from poisonbench.losses import LabelSmoothing, Loss
 from poisonbench.training.checkpoint import Checkpoint
+from poisonbench.training.given.fitting import check_numbers
 from poisonbench.training.given.form import Given, form_of
+from poisonbench.training.given.routine import Routine, TrainFunction
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs
 from poisonbench.training.recipe import Recipe, starting_model
@@ -54,6 +56,7 @@ class Trace:
         head: str | None = None,
         loss: Loss = "cross-entropy",
         weight_decay: float = 0.0,
+        retrain: TrainFunction | None = None,
         seed: int = 0,
         lr: object = None,
     ) -> "Trace":
@@ -74,6 +77,8 @@ class Trace:
             head: name of the linear layer that gives the logits; None finds it.
             loss: by which it was trained.
             weight_decay: w of the regulariser (w/2)|theta|^2 of the training.
+            retrain: trains again: `(model, data, seed) -> (step, lr, state), ...`. The model that
+                it gets is one of this form, its layers reset but for what is frozen.
             seed: of what a method draws for this run.
             lr: learning rates of checkpoints without: a number, one per checkpoint, or, for
                 checkpoints with a step, those of all steps (a scheduler's history).
@@ -85,12 +90,13 @@ class Trace:
             TypeError: `model` is no module.
         """
         given, data = form_of(model, train, head, loss, weight_decay)
-        return Trace(
-            train=data,
-            checkpoints=checkpoints_of(given.module, checkpoints, lr),
-            seed=seed,
-            given=given,
-        )
+        states = checkpoints_of(given.module, checkpoints, lr)
+        check_numbers(states)
+        recipe = None
+        if retrain is not None:
+            routine = Routine(retrain, given)
+            recipe = Recipe("given", weight_decay=weight_decay, routine=routine)
+        return Trace(data, states, seed, recipe, given=given)
 
     @property
     def offers(self) -> frozenset[str]:
@@ -161,15 +167,9 @@ class Trace:
 
         It has the parameters and the running statistics of the checkpoint.
         """
-        model = self._form()
+        model = self.initial() if self.given is None else self.given.fresh()
         model.load_state_dict(self.checkpoints[k].state)
         return model
-
-    def _form(self) -> nn.Module:
-        """Returns a new model of the kind that was trained."""
-        if self.given is not None:
-            return self.given.fresh()
-        return self.initial()
 
 
 def check_trace(trace: object, method: object = None) -> None:

@@ -1,6 +1,6 @@
 """Whether a state is one of a given model, and the state as the model takes it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ def placed(module: nn.Module, one: Checkpoint, k: int) -> Checkpoint:
     """Returns a checkpoint with a state of its own that fits the model, on the model's device.
 
     Raises:
-        ConfigError: names or shapes do not fit, or a value is not finite.
+        ConfigError: names or shapes do not fit.
     """
     own = module.state_dict()
     state = plain_keys(one.state)
@@ -23,13 +23,23 @@ def placed(module: nn.Module, one: Checkpoint, k: int) -> Checkpoint:
     fitted = {}
     for name, value in own.items():
         given = state[name].detach()
-        if given.is_floating_point() and bool(given.isnan().any()):
-            raise ConfigError(
-                [f"checkpoint {k} is not finite: {name!r}"],
-                "the run diverged before it; give checkpoints from before",
-            )
         fitted[name] = given.to(device=value.device, dtype=value.dtype, copy=True)
     return Checkpoint(one.step, one.lr, fitted)
+
+
+def check_numbers(checkpoints: Sequence[Checkpoint]) -> None:
+    """Refuses states of a run that diverged.
+
+    Raises:
+        ConfigError: a value is NaN.
+    """
+    for k, checkpoint in enumerate(checkpoints):
+        for name, value in checkpoint.state.items():
+            if bool(value.isnan().any()):
+                raise ConfigError(
+                    [f"checkpoint {k} holds {name!r}, which is not a number"],
+                    "the run diverged before it; give checkpoints from before",
+                )
 
 
 def _misfits(

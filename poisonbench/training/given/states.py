@@ -16,7 +16,7 @@ WAY = "checkpoints=[(state, lr), ...], each state a state dict of the model"
 def checkpoints_of(
     module: nn.Module,
     found: object,
-    lr: object,
+    lr: object = None,
 ) -> tuple[Checkpoint, ...]:
     """Returns the checkpoints of a run, on the model's device; None: the model's own state.
 

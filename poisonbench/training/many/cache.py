@@ -4,17 +4,20 @@ Files are whole or absent, and named by a digest of all that their models depend
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from poisonbench import log
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
+from poisonbench.training.many.ensemble import Part
 from poisonbench.training.many.stacked import States
 from poisonbench.training.recipe import Recipe
 from poisonbench.training.start import bytes_of
@@ -22,7 +25,12 @@ from poisonbench.training.start import bytes_of
 KIND = "models"
 LAYOUT = 2  # of what is kept: goes up when older files would be read otherwise than they were meant
 
+# bytes of finished models kept in memory; more are read from the folder at need
+RESIDENT = 1 << 30
+
 Reader = Callable[[], States]
+# masks (k, n) bool and k seeds -> what is kept of the k models, on the CPU
+Maker = Callable[[Tensor, list[int]], States]
 
 
 @dataclass(frozen=True)
@@ -102,3 +110,52 @@ class Shelf:
         states = train()
         log.write(path, KIND, config={"digest": digest}, data=states)
         return states, read
+
+
+def make_blocks(
+    shelf: Shelf,
+    blocks: Sequence[Tensor],
+    masks: Tensor,
+    seeds: Sequence[int],
+    make: Maker,
+    watched: frozenset[str],
+    bar: "tqdm[None]",
+) -> tuple[tuple[Part, ...], Tensor]:
+    """Returns the K models in blocks, and which of them diverged, (K,) bool.
+
+    Args:
+        shelf: where finished blocks lie.
+        blocks: for each the rows of its models, (k,) int64.
+        masks: (K, n) bool, the instances of each model.
+        seeds: K ints.
+        make: trains the models of a block.
+        watched: names of what is finite in a model that did not diverge.
+        bar: of the progress, brought to the share of the models that are done.
+    """
+    parts: list[Part] = []
+    diverged = torch.zeros(len(masks), dtype=torch.bool)
+    resident = 0
+    done = 0
+    for rows in blocks:
+        chosen = [seeds[k] for k in rows.tolist()]
+        train = partial(make, masks[rows], chosen)
+        states, read = shelf.find(masks[rows], chosen, train)
+        resident += sum(value.nbytes for value in states.values())
+        load: Reader = partial(dict, states)
+        if read is not None and resident > RESIDENT:
+            load = read
+        parts.append(Part(rows, load))
+        diverged[rows] = ~finite(states, watched)
+        done += len(rows)
+        bar.update(bar.total * done // len(masks) - bar.n)
+    return tuple(parts), diverged
+
+
+def finite(states: States, watched: frozenset[str]) -> Tensor:
+    """Returns (k,) bool: whether every prediction of a model, or all that is watched, is finite."""
+    flags = []
+    for name, value in states.items():
+        if name == "logits" or name in watched:
+            known = value.isfinite()
+            flags.append(known.reshape(len(value), -1).all(1))
+    return torch.stack(flags).all(0)

@@ -19,7 +19,12 @@ from poisonbench.functional import finite_names
 from poisonbench.memory import halving
 from poisonbench.models import predict
 from poisonbench.models.form import batch_layers
-from poisonbench.training.guards import check_batch_sizes, tell_diverged
+from poisonbench.training.given.running import run_each
+from poisonbench.training.guards import (
+    check_arguments,
+    check_batch_sizes,
+    tell_diverged,
+)
 from poisonbench.training.many.batches import (
     Batches,
     Convention,
@@ -28,15 +33,12 @@ from poisonbench.training.many.batches import (
     present_rows,
 )
 from poisonbench.training.many.blocks import block_size, split_blocks
-from poisonbench.training.many.cache import Reader, Shelf
+from poisonbench.training.many.cache import Shelf, finite, make_blocks
 from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.descent import Job, trained
-from poisonbench.training.many.ensemble import Ensemble, Part
+from poisonbench.training.many.ensemble import Ensemble
 from poisonbench.training.many.stacked import States, joined, predictions, split
-from poisonbench.training.recipe import Recipe, check_arguments
-
-# bytes of finished models kept in memory; more are read from the scratch folder at need
-RESIDENT = 1 << 30
+from poisonbench.training.recipe import Recipe
 
 
 def train_many(
@@ -88,6 +90,8 @@ def train_many(
         check_type("points", points, Dataset, "a poisonbench.data.Dataset")
     masks = masks.cpu()
     check(len(data), masks, seeds, batches, convention)
+    if recipe.loop is not None:
+        return run_each(data, masks, recipe, seeds, convention, points, scratch)
     frozen, model = split(recipe, data, seeds[0])
     if batch_layers(model):
         _check_rows(data, masks, recipe, seeds, batches)
@@ -120,7 +124,10 @@ def train_many(
         size = block_size(model, inputs.x, alone=way is None)
         blocks = split_blocks(masks, recipe, batches, size)
         shelf = Shelf.of(scratch, data, recipe, points, f"{batches} {convention}")
-        parts, diverged = _train_blocks(job, blocks, masks, seeds, shelf)
+        make = partial(_train_block, job)
+        parts, diverged = make_blocks(
+            shelf, blocks, masks, seeds, make, job.watched, bar
+        )
     tell_diverged(diverged)
     return Ensemble(
         masks=masks,
@@ -128,7 +135,7 @@ def train_many(
         recipe=recipe,
         train=data,
         diverged=diverged,
-        parts=tuple(parts),
+        parts=parts,
         points=None if points is None else len(points),
     )
 
@@ -144,33 +151,6 @@ def _check_rows(
     rows = list(present_rows(masks, recipe, seeds, batches))
     if rows:
         check_batch_sizes(data, recipe, torch.cat(rows).clamp(min=1))
-
-
-def _train_blocks(
-    job: Job,
-    blocks: list[Tensor],
-    masks: Tensor,
-    seeds: Sequence[int],
-    shelf: Shelf,
-) -> tuple[list[Part], Tensor]:
-    """Returns the models of all blocks, and which of the K diverged, (K,) bool."""
-    parts: list[Part] = []
-    diverged = torch.zeros(len(masks), dtype=torch.bool)
-    resident = 0
-    done = 0
-    for rows in blocks:
-        chosen = [seeds[k] for k in rows.tolist()]
-        train = partial(_train_block, job, masks[rows], chosen)
-        states, read = shelf.find(masks[rows], chosen, train)
-        resident += sum(value.nbytes for value in states.values())
-        load: Reader = partial(dict, states)
-        if read is not None and resident > RESIDENT:
-            load = read
-        parts.append(Part(rows, load))
-        diverged[rows] = ~_finite(states, job.watched)
-        done += len(rows)
-        job.bar.update(job.recipe.epochs * done - job.bar.n)
-    return parts, diverged
 
 
 def _train_block(
@@ -198,16 +178,6 @@ def _keep(job: Job, states: States) -> States:
     model = job.start(0)
     way = way_of(model, job.points, len(job.points))
     logits = predictions(model, way, states, job.points).cpu()
-    finite = _finite(states, job.watched)
-    logits[~finite.cpu()] = torch.nan
+    lost = ~finite(states, job.watched)
+    logits[lost.cpu()] = torch.nan
     return {"logits": logits}
-
-
-def _finite(states: States, watched: frozenset[str]) -> Tensor:
-    """Returns (k,) bool: whether every prediction of a model, or all that is watched, is finite."""
-    flags = []
-    for name, value in states.items():
-        if name == "logits" or name in watched:
-            finite = value.isfinite()
-            flags.append(finite.reshape(len(value), -1).all(1))
-    return torch.stack(flags).all(0)
