@@ -3,7 +3,6 @@
 It is trained on rows that the victim never sees, or given.
 """
 
-import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from experiments.plan.spec import Scene, TransferSpec
 from experiments.scene.archive import unpack_trace
 from poisonbench import log
 from poisonbench.data import Dataset, stratified
-from poisonbench.errors import ConfigError, DataError
+from poisonbench.errors import DataError
 from poisonbench.models.head import head_name
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe, Start, starting_model, train, without_head
+from poisonbench.training.given.files import read_file
 
 
 def set_apart(data: Dataset, rows: int, seed: int) -> tuple[Dataset, Dataset]:
@@ -73,7 +73,7 @@ def pretraining_recipe(recipe: Recipe, spec: TransferSpec) -> Recipe:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Reads the state of a model: the final one of a trace.h5, or a state dict of torch.save.
+    """Reads the state of a model: the final one of a trace.h5, or a checkpoint file.
 
     Raises:
         ConfigError: the file holds no such thing.
@@ -86,19 +86,4 @@ def read_state(path: Path) -> dict[str, Tensor]:
             .checkpoints[-1]
             .state
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        why = " ".join(str(error).split())[:300]
-        what = f"transfer.state {str(path)!r} cannot be read: {why}"
-        raise ConfigError([what], "name a trace.h5 or a state dict") from error
-    if not isinstance(state, dict) or not all(
-        _is_entry(*entry) for entry in state.items()
-    ):
-        what = f"transfer.state {str(path)!r} holds no state dict"
-        raise ConfigError([what], "torch.save(model.state_dict(), FILE)")
-    return state
-
-
-def _is_entry(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)
+    return read_file(path).state

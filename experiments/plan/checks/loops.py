@@ -9,7 +9,15 @@ from poisonbench.training import Recipe
 from poisonbench.training.needs import LOOP_OFFERS, NEEDS, unmet
 
 # what a recipe tells beside the loop; everything else is the loop's own
-BESIDE = ("model", "model_args", "weight_decay", "train", "routine", "start")
+BESIDE = (
+    "model",
+    "model_args",
+    "weight_decay",
+    "label_smoothing",
+    "train",
+    "routine",
+    "start",
+)
 
 
 def check_loops(

@@ -9,22 +9,22 @@ from poisonbench.models.wrap import plain_keys
 from poisonbench.training.checkpoint import Checkpoint
 
 
-def placed(module: nn.Module, one: Checkpoint, k: int) -> Checkpoint:
-    """Returns a checkpoint with a state of its own that fits the model, on the model's device.
+def placed(module: nn.Module, given: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+    """Returns a copy of the state of checkpoint k, as a model holds it, on the model's device.
 
     Raises:
         ConfigError: names or shapes do not fit.
     """
     own = module.state_dict()
-    state = plain_keys(one.state)
+    state = plain_keys(given)
     faults = _misfits(state, own, k)
     if faults:
         raise ConfigError(faults, "give states of this model: model.state_dict()")
     fitted = {}
     for name, value in own.items():
-        given = state[name].detach()
-        fitted[name] = given.to(device=value.device, dtype=value.dtype, copy=True)
-    return Checkpoint(one.step, one.lr, fitted)
+        found = state[name].detach()
+        fitted[name] = found.to(device=value.device, dtype=value.dtype, copy=True)
+    return fitted
 
 
 def check_numbers(checkpoints: Sequence[Checkpoint]) -> None:
