@@ -9,10 +9,11 @@ from test_models import PICTURES
 from torch import nn
 
 from attacks import NoAttack, Patch
-from experiments.check.visibility import seen, seen_by, share_seen
+from experiments.check.visibility import places_seen, seen, seen_by, share_seen
 from poisonbench.data import Dataset, subset
 from poisonbench.models import Classifier
 from poisonbench.training import Recipe
+from tests.small_data import small_data
 
 
 def flooring(shape: tuple[int, ...], classes: int) -> Classifier:
@@ -60,6 +61,19 @@ def test_the_share_of_a_trigger_that_the_victim_sees(attack, share):
 def test_without_a_trigger_there_is_nothing_to_be_blind_to(digits):
     train, test = subset(digits[0], 50, 0), subset(digits[1], 50, 0)
     assert share_seen("cnn", NoAttack()(train, test, Recipe(), 0), test) is None
+
+
+@pytest.mark.parametrize("name", ["text-cnn", "transformer"])
+def test_the_models_of_sentences_see_every_place(name):
+    assert bool(seen_by(name, small_data("tokens")[0]).all())
+
+
+def test_a_place_is_seen_whose_word_moves_the_logits():
+    model = nn.Sequential(nn.Embedding(5, 1), nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[2].weight[:, 1] = 0
+    x = torch.tensor([[2, 2, 2]])
+    assert places_seen(model, x, x + 1).tolist() == [True, False, True]
 
 
 def test_a_pixel_is_seen_that_moves_the_logits_of_any_image():

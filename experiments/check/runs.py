@@ -1,7 +1,7 @@
 """An attack under test and its runs, each done once."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -19,6 +19,16 @@ ROWS = 300  # training rows of the small data on which the contract is checked
 POINTS = 100  # and its test rows
 # of surrogates, where only the form matters
 QUICK = Recipe(model="mlp", epochs=4, batch_size=32, lr=0.1)
+QUICK_TEXT = Recipe(model="text-cnn", epochs=1, batch_size=32, lr=0.1)
+# of the victim, by the kind of data: a few seconds, and of ordinary accuracy
+VICTIMS = {
+    "image": Recipe(model="cnn", epochs=20, batch_size=64, lr=0.1),
+    "spectrogram": Recipe(model="cnn", epochs=10, batch_size=32, lr=0.03),
+    "vector": Recipe(model="mlp", epochs=5, batch_size=128, lr=0.05),
+    "tokens": Recipe(
+        model="text-cnn", epochs=4, batch_size=64, lr=0.002, optimizer="adamw"
+    ),
+}
 # rules of which none is judged after one of an earlier stage that is broken
 STAGES = (
     ("type",),
@@ -50,17 +60,23 @@ class AttackSubject(Subject):
 
     Attributes:
         data: whole training and test set.
-        model: of the victim.
+        model: of the victim; None: what is usual for the kind of data.
         victim: whether to train one.
         runs: done so far.
     """
 
     data: tuple[Dataset, Dataset]
-    model: str = "cnn"
+    model: str | None = None
     victim: bool = True
     runs: dict[tuple[int, str, torch.dtype], Run] = field(
         default_factory=dict, repr=False
     )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The victim's."""
+        usual = VICTIMS[str(self.data[0].kind)]
+        return replace(usual, model=self.model or usual.model)
 
     @cached_property
     def small(self) -> tuple[Dataset, Dataset]:
@@ -84,9 +100,10 @@ class AttackSubject(Subject):
 
     def once(self, clean: Dataset, test: Dataset, seed: int) -> Run:
         """Returns a run that is not kept."""
+        quick = QUICK_TEXT if clean.kind == "tokens" else QUICK
         start = time.perf_counter()
         try:
-            returned, faults = attempt(self.value, clean, test, QUICK, seed)
+            returned, faults = attempt(self.value, clean, test, quick, seed)
         except Exception as error:  # an attack may raise anything
             return Run(None, [], 0.0, error)
         seconds = time.perf_counter() - start

@@ -27,7 +27,7 @@ def verdicts(
     *,
     dataset: str = "digits",
     root: Path | None = None,
-    model: str = "cnn",
+    model: str | None = None,
     victim: bool = True,
 ) -> tuple[Any, Iterator[Verdict]]:
     """Returns the method, and the verdicts on it, one after the other.
@@ -38,7 +38,7 @@ def verdicts(
         settings: its hyperparameters, where they are not the defaults.
         dataset: on which an attack is checked; small images that it refuses are enlarged.
         root: folder of downloaded data.
-        model: of an attack's victim.
+        model: of an attack's victim; None: what is usual for the kind of data.
         victim: whether to train one.
 
     Raises:
@@ -51,7 +51,8 @@ def verdicts(
         return value, judge(ESTIMATOR, EstimatorSubject(kind, target, value))
     if kind == "detector":
         return value, judge(DETECTOR, DetectorSubject(kind, target, value))
-    lookup(MODELS, model, "model")
+    if model is not None:
+        lookup(MODELS, model, "model")
     subject = AttackSubject(kind, target, value, load(dataset, root), model, victim)
     return value, judge(ATTACK, _large_enough(subject))
 

@@ -1,6 +1,6 @@
 """The checks of an attack that ask a victim: whether it sees the trigger, and falls for it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from experiments.check.runs import AttackSubject
 from experiments.check.verdict import Check, FindingError, skip
@@ -11,7 +11,13 @@ from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.training import Recipe, train
 
-VICTIM = Recipe(epochs=20, batch_size=64, lr=0.1)
+# what an instance is made of, by its kind
+PARTS = {
+    "image": "pixels",
+    "spectrogram": "pixels",
+    "vector": "features",
+    "tokens": "words",
+}
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,17 @@ def _visible(subject: AttackSubject) -> str:
     poisoned = subject.poisoned()
     if subject.run().faults:
         raise skip("not judged while a rule is broken")
-    share = share_seen(subject.model, poisoned, subject.small[1])
+    model = subject.recipe.model
+    share = share_seen(model, poisoned, subject.small[1])
     if share is None:
         raise skip(
             "no attacked point differs from the test row it comes from: no trigger"
         )
+    parts = PARTS[str(poisoned.targets.kind)]
     if share == 0:
-        told = f"{subject.model} sees none of the changed pixels"
+        told = f"{model} sees none of the changed {parts}"
         raise FindingError("warn", f"{told}: it is blind to the trigger at any budget")
-    return f"{subject.model} sees {share:.0%} of the changed pixels"
+    return f"{model} sees {share:.0%} of the changed {parts}"
 
 
 def _fooled(subject: AttackSubject) -> str:
@@ -51,7 +59,7 @@ def _fooled(subject: AttackSubject) -> str:
     if not len(returned.targets):
         raise skip("no attacked test points")
     clean, test = subject.data
-    recipe = replace(VICTIM, model=subject.model)
+    recipe = subject.recipe
     poisoned = subject.value(clean, test, recipe, 0)
     victim = _standing(poisoned.train, recipe, poisoned, test)
     control = _standing(clean, recipe, poisoned, test)
@@ -60,7 +68,7 @@ def _fooled(subject: AttackSubject) -> str:
     base = control.hits / m
     low, high = wilson([rate], m)
     told = (
-        f"{subject.model}: attack success {rate:.2f} [{low:.2f}, {high:.2f}] of {m}, "
+        f"{recipe.model}: attack success {rate:.2f} [{low:.2f}, {high:.2f}] of {m}, "
         f"unpoisoned {base:.2f}; "
         f"clean accuracy {victim.accuracy:.3f}, unpoisoned {control.accuracy:.3f}"
     )

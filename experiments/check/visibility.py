@@ -2,22 +2,22 @@
 
 A network whose strides drop the border is blind to a patch there at any budget.
 
-Cost: one backward pass over 64 random images.
+Cost: one backward pass over 64 random instances; for sentences as many forward passes as places.
 """
 
 import torch
 from torch import Tensor, nn
 
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import Dataset
-from poisonbench.models import build
+from poisonbench.data import KINDS, UNKNOWN, Dataset
+from poisonbench.models import build, predict
 from poisonbench.seeding import generator
 
 ROWS = 64  # a pixel that reaches the logits is the largest of its pooling window in some of them
 
 
 def seen(model: nn.Module, x: Tensor) -> Tensor:
-    """Returns (*shape) bool: the pixels that move the logits of an image of x, (k, *shape)."""
+    """Returns (*shape) bool: the values that move the logits of an instance of x, (k, *shape)."""
     was_training = model.training
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
@@ -27,20 +27,41 @@ def seen(model: nn.Module, x: Tensor) -> Tensor:
     return (gradient != 0).any(0)
 
 
-def seen_by(name: str, data: Dataset) -> Tensor:
-    """Returns (*shape) bool on the CPU: the pixels that the untrained model `name` sees.
+def places_seen(model: nn.Module, x: Tensor, others: Tensor) -> Tensor:
+    """Returns (length,) bool: the places whose word moves the logits of a sentence of x.
 
-    Random weights and random images of the data's shape, so that the answer is about the
+    Args:
+        model: of sentences.
+        x: (k, length) token ids.
+        others: (k, length), the words that take the places, one at a time.
+    """
+    before = predict(model, x)
+    moved = []
+    for place in range(x.shape[1]):
+        changed = x.clone()
+        changed[:, place] = others[:, place]
+        moved.append((predict(model, changed) != before).any())
+    return torch.stack(moved)
+
+
+def seen_by(name: str, data: Dataset) -> Tensor:
+    """Returns (*shape) bool on the CPU: the values that the untrained model `name` sees.
+
+    Random weights and random instances of the data's shape, so that the answer is about the
     architecture: what is unseen then no training can reach.
     """
     g = generator(0, "blind")
-    x = torch.rand((ROWS, *data.shape), generator=g)
+    size = (ROWS, *data.shape)
     model = build(name, data.layout, 0)
-    return seen(model, x)
+    if KINDS[str(data.kind)].whole:
+        words = (UNKNOWN, len(data.vocabulary))
+        x = torch.randint(*words, size, generator=g)
+        return places_seen(model, x, torch.randint(*words, size, generator=g))
+    return seen(model, torch.rand(size, generator=g))
 
 
 def share_seen(name: str, poisoned: Poisoned, test: Dataset) -> float | None:
-    """Returns the share of the pixels changed in the attacked test points that the model sees.
+    """Returns the share of the values changed in the attacked test points that the model sees.
 
     0 = the victim is blind.
 

@@ -72,7 +72,8 @@ def new(kind: str, name: str, folder: Path) -> None:
 )
 @click.option("--data-root", "root", type=FOLDER, help=ROOT_HELP)
 @click.option(
-    "--model", default="cnn", show_default=True, help="Model that is trained."
+    "--model",
+    help="Model that is trained. [default: cnn, mlp or text-cnn, by the kind of data]",
 )
 @click.option(
     "--no-victim", is_flag=True, help="Check the contract alone: train no model."
