@@ -73,7 +73,7 @@ class Downsampling:
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
-            values = ensemble.utility(test, self.measure)
+            values = ensemble.utility(test, self.measure, trace.loss)
             scores, errors = with_and_without(values, ensemble.masks)
             attach("standard_error", errors.float())
             unclear = scores.abs() < 2 * errors
@@ -87,7 +87,7 @@ class Downsampling:
         """Returns each training instance's influence on itself, its memorisation, (n,)."""
         check_trace(trace, self)
         ensemble = self._ensemble(trace, smaller_kept(trace))
-        values = ensemble.utility(trace.train, self.measure)
+        values = ensemble.utility(trace.train, self.measure, trace.loss)
         scores, _ = with_and_without(values, ensemble.masks, paired=True)
         return scores.to(trace.train.dtype)
 

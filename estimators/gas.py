@@ -15,15 +15,14 @@ from poisonbench.data import Dataset
 from poisonbench.gradients import Form, layer_norms
 from poisonbench.training.trace import Trace, check_trace
 
-MARGIN = Form("margin")
-
 
 @dataclass(frozen=True)
 class GAS:
     """sum_k eta_k cos(g_i(theta_k), g_test(theta_k)) (eq. 11).
 
-    Computed on margin gradients, which have the direction of the loss gradients at any confidence:
-    scores do not change when every instance's loss is multiplied by a positive constant of its own.
+    For cross entropy computed on margin gradients, which have the direction of the loss gradients
+    at any confidence: scores do not change when every instance's loss is multiplied by a positive
+    constant of its own.
 
     Attributes:
         layerwise: the cosine per layer, summed over the layers (GAS-L).
@@ -36,7 +35,7 @@ class GAS:
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
         check_trace(trace, self)
-        form = Form("margin", "layer" if self.layerwise else "all")
+        form = Form.of(trace.loss, "layer" if self.layerwise else "all")
 
         def score(test: Dataset) -> Tensor:
             return checkpoint_sum(trace, test, form)
@@ -54,7 +53,7 @@ class GAS:
             return train.zeros(len(train)) + total_rate(trace)
         scores = train.zeros(len(train))
         for k, checkpoint in enumerate(trace.checkpoints):
-            norms = layer_norms(trace.model(k), train, MARGIN)
+            norms = layer_norms(trace.model(k), train, Form.of(trace.loss, "layer"))
             live = (norms > 0).sum(0)
             scores += checkpoint.lr * live.to(scores.dtype)
         return scores

@@ -86,13 +86,14 @@ class GroupInfluence:
         model, points = self._moving(trace.model())
         data = points(trace.train)
         parts = [data.take(group) for group in groups]
-        vectors = [gradient_vectors(model, part, "loss") for part in parts]
+        loss = trace.loss
+        vectors = [gradient_vectors(model, part, "loss", loss=loss) for part in parts]
         sums = [flatten(v).sum(0) for v in vectors]
         shift = trace.weight_decay + self.damping
-        whole = Curvature(model, data, self.curvature, shift)
+        whole = Curvature(model, data, self.curvature, shift, loss=loss)
 
         def own(part: Dataset) -> Product:
-            h = Curvature(model, part, self.curvature, 0.0)
+            h = Curvature(model, part, self.curvature, 0.0, loss=loss)
             return lambda v: h.product(v) * (len(part) / n)
 
         def solve(product: Product, b: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class GroupInfluence:
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
-            return project(model, points(test), moved, Form()).T
+            return project(model, points(test), moved, Form(loss=loss)).T
 
         return score
 
@@ -173,7 +174,7 @@ def retrained(
         convention=convention,
         scratch=trace.scratch,
     )
-    values = ensemble.utility(test, measure)
+    values = ensemble.utility(test, measure, trace.loss)
     by_repeat = values.unflatten(0, (repeats, -1))  # (repeats, 1 + s, m)
     gains = (by_repeat[:, :1] - by_repeat[:, 1:]).mT
     mean = gains.mean(0)

@@ -27,7 +27,7 @@ from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, Layers, gradient_norms
 from poisonbench.gradients.curvature import Kind, ekfac
-from poisonbench.objectives import Objective
+from poisonbench.losses import direction
 from poisonbench.training.trace import Trace, check_points, check_trace
 
 Solver = Literal["explicit", "cg", "lissa", "ekfac"]
@@ -58,9 +58,9 @@ class InfluenceFunctions:
         convention: "A": the instance's term is dropped from (1/n) sum_i L_i + (w/2)|theta|^2; "B":
             the mean is then over n - 1, so that score_ji = (g_i + w theta)^T H^-1 g_j / (n - 1),
             whose sum over i is 0 at the optimum.
-        renormalize: unit vectors g/|g| in place of g_i and g_j, taken from margin gradients, which
-            point exactly the other way on both sides (Hammoudeh & Lowd 2022, arXiv 2201.10055).
-            H stays.
+        renormalize: unit vectors g/|g| in place of g_i and g_j, of cross entropy from margin
+            gradients, which point exactly the other way on both sides (Hammoudeh & Lowd 2022, arXiv
+            2201.10055). H stays.
         layers: "all" parameters, or "last" for the head's, with H restricted to them.
         tolerance: relative residual |g - H x| / |g| at which "cg" and "lissa" stop. The default is
             chosen by the linear datamodeling score, which does not gain from less.
@@ -164,8 +164,8 @@ class InfluenceFunctions:
 
     def _final(self, trace: Trace) -> FinalModel:
         check_trace(trace, self)
-        objective: Objective = "margin" if self.renormalize else "loss"
-        form = Form(objective, layers=self.layers)
+        objective = direction(trace.loss) if self.renormalize else "loss"
+        form = Form(objective, layers=self.layers, loss=trace.loss)
         return FinalModel.of(trace, form, self.renormalize)
 
     def _of_convention(self, final: FinalModel, dots: Tensor, solved: Tensor) -> Tensor:
@@ -187,6 +187,7 @@ class InfluenceFunctions:
             kind=self.curvature,
             shift=final.decay + damping,
             layers=self.layers,
+            loss=final.form.loss,
         )
         if self.solver == "explicit":
             factor = cholesky(h.product, final.theta, final.block())
@@ -199,7 +200,12 @@ class InfluenceFunctions:
 
     def _ekfac(self, final: FinalModel) -> Product:
         parts = ekfac.blocks(
-            final.model, final.train, self.samples, self.seed, self.layers
+            final.model,
+            final.train,
+            self.samples,
+            self.seed,
+            self.layers,
+            final.form.loss,
         )
         if self.damping is None:
             return lambda v: ekfac.solve(parts, v, 0.0, self.relative_damping)

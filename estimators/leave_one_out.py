@@ -78,7 +78,8 @@ class LeaveOneOut:
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
-            scores, errors = self.differences(ensemble.utility(test, self.measure))
+            values = ensemble.utility(test, self.measure, trace.loss)
+            scores, errors = self.differences(values)
             spread = _spread(errors, rows, len(trace.train))
             attach("standard_error", spread.float())
             if self.repeats > 1:
@@ -94,7 +95,7 @@ class LeaveOneOut:
         check_trace(trace, self)
         rows = self._rows(len(trace.train))
         ensemble = self._ensemble(trace, rows, smaller_kept(trace))
-        values = ensemble.utility(trace.train, self.measure)
+        values = ensemble.utility(trace.train, self.measure, trace.loss)
         values = values.unflatten(0, (self.repeats, -1))
         at = rows.to(values.device)
         whole = values[:, 0, at]

@@ -16,6 +16,7 @@ from estimators.kit.stationary_head import Decomposition, decomposition, refit
 from poisonbench.checks import check_positive
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
+from poisonbench.losses import check_cross_entropy
 from poisonbench.models import predict
 from poisonbench.models.head import body_of, head_of
 from poisonbench.notes import note
@@ -59,7 +60,7 @@ class RepresenterPoint:
         Warns when the head does not become stationary.
 
         Raises:
-            ConfigError: the model's head is not linear.
+            ConfigError: the model's head is not linear, or the loss is no cross entropy.
         """
         check_trace(trace, self)
         model = trace.model()
@@ -92,6 +93,7 @@ class RepresenterPoint:
         Raises as `fit` does.
         """
         check_trace(trace, self)
+        check_cross_entropy(trace.loss, "representer-point")
         model = trace.model()
         head = head_of(model)
         inputs = _inputs(model, trace.train.x)

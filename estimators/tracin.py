@@ -80,12 +80,9 @@ class TracIn:
             return ("checkpoints", "head")
         return ("checkpoints",)
 
-    @property
-    def form(self) -> Form:
-        """The gradients that are multiplied."""
-        if self.renormalize:
-            return Form("margin", "all", self.layers)
-        return Form(layers=self.layers)
+    def form(self, trace: Trace) -> Form:
+        """Returns which gradients are multiplied: those of the loss that the run descends."""
+        return Form.of(trace.loss, "all" if self.renormalize else "none", self.layers)
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); only a projection has something to pay upfront."""
@@ -94,8 +91,8 @@ class TracIn:
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
-            return lambda test: checkpoint_sum(trace, test, self.form)
-        return lambda test: _every_step(trace, test, self.form)
+            return lambda test: checkpoint_sum(trace, test, self.form(trace))
+        return lambda test: _every_step(trace, test, self.form(trace))
 
     def _projected(self, trace: Trace, d: int) -> Scorer:
         numbers = range(len(trace.checkpoints))
@@ -124,7 +121,7 @@ class TracIn:
             p = parameters[name]
             drawn = torch.randn((d, *p.shape), generator=draws, dtype=p.dtype)
             directions[name] = drawn.to(p.device)
-        projected = project(model, data, directions, self.form)
+        projected = project(model, data, directions, self.form(trace))
         return projected.div(d**0.5)
 
     def self_influence(self, trace: Trace) -> Tensor:
@@ -137,7 +134,7 @@ class TracIn:
             return train.zeros(len(train)) + total_rate(trace)
         scores = train.zeros(len(train))
         for k, checkpoint in enumerate(trace.checkpoints):
-            norms = gradient_norms(trace.model(k), train, self.form)
+            norms = gradient_norms(trace.model(k), train, self.form(trace))
             scores += checkpoint.lr * norms**2
         return scores
 
@@ -149,7 +146,7 @@ class TracIn:
                 scores[step.rows] += share
                 continue
             batch = trace.train.take(step.rows)
-            norms = gradient_norms(step.model, batch, self.form)
+            norms = gradient_norms(step.model, batch, self.form(trace))
             scores[step.rows] += share * norms**2
         return scores
 

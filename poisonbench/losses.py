@@ -117,6 +117,12 @@ def each(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     return values
 
 
+def minus_loss(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+    """Returns minus the loss of K models at m points, (K, m), for outputs (K, m, C)."""
+    flat = outputs.flatten(0, 1)
+    return -each(loss, flat, y.repeat(len(outputs))).view(outputs.shape[:2])
+
+
 def check_apart(loss: Loss, outputs: Tensor, y: Tensor) -> None:
     """Refuses a loss whose value for an instance depends on the instances beside it.
 

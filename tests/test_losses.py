@@ -6,6 +6,14 @@ from conftest import random_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from defenses.detectors.removal_support import RemovalSupport
+from defenses.filters.self_influence import SelfInfluence
+from estimators.gas import GAS
+from estimators.group import GroupInfluence
+from estimators.influence_functions import InfluenceFunctions
+from estimators.representer_point import RepresenterPoint
+from estimators.tracin import TracIn
+from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.gradients import Form, dot_products, gradient_vectors, project
@@ -16,6 +24,8 @@ from poisonbench.gradients.curvature import (
     hessian_product,
 )
 from poisonbench.losses import LOSSES, LabelSmoothing, check_apart, check_loss, each
+from poisonbench.training import Recipe, train, train_many
+from poisonbench.training.trace import Trace
 
 
 def focal(outputs: Tensor, y: Tensor) -> Tensor:
@@ -229,3 +239,106 @@ def test_a_loss_without_a_second_derivative_is_refused_where_curvature_is_asked(
 def test_every_named_loss_has_a_case():
     named = {loss for loss, _, _ in CASES.values() if isinstance(loss, str)}
     assert named | {"label-smoothing"} == set(LOSSES)
+
+
+def trace_of(name: str) -> tuple[Trace, Dataset, object]:
+    """A run of two checkpoints of a small network, test points, and PyTorch's loss."""
+    model, train, test, loss, reference = case(name)
+    other, *_ = case(name, seed=7)
+    states = [(other.state_dict(), 0.3), (model.state_dict(), 0.1)]
+    run = Trace.of(model, train, states, loss=loss, weight_decay=0.01)
+    if loss == "binary-cross-entropy":  # the run's model gives two logits of the one
+        assert (run.loss, run.model()(test.x).shape) == ("cross-entropy", (3, 2))
+    return run, test, reference
+
+
+def plain(name: str) -> list[tuple[nn.Module, float]]:
+    """The models of the run as the user has them, with their learning rates."""
+    return [(case(name, seed=7)[0], 0.3), (case(name)[0], 0.1)]
+
+
+@EACH
+def test_tracin_and_gas_take_any_loss(name: str):
+    run, test, reference = trace_of(name)
+    want = torch.zeros(len(test), len(run.train), dtype=torch.float64)
+    cosines = torch.zeros_like(want)
+    for model, rate in plain(name):
+        g = jacobian(model, run.train, reference)
+        v = jacobian(model, test, reference)
+        want += rate * v @ g.T
+        cosines += rate * F.normalize(v, dim=1) @ F.normalize(g, dim=1).T
+    torch.testing.assert_close(TracIn().fit(run)(test), want, rtol=1e-9, atol=1e-12)
+    if name != "hinge":  # instances beyond the hinge have no direction
+        found = GAS().fit(run)(test)
+        torch.testing.assert_close(found, cosines, rtol=1e-9, atol=1e-12)
+    own = SelfInfluence()(Evidence(trace=run, test=test))
+    squares = [
+        r * jacobian(m, run.train, reference).square().sum(1) for m, r in plain(name)
+    ]
+    torch.testing.assert_close(own, squares[0] + squares[1])
+
+
+@pytest.mark.parametrize("curvature", ["gauss-newton", "hessian"])
+@EACH
+def test_influence_functions_take_any_loss(name: str, curvature: str):
+    run, test, reference = trace_of(name)
+    model = plain(name)[-1][0]
+    g = jacobian(model, run.train, reference)
+    v = jacobian(model, test, reference)
+    matrix = {"gauss-newton": gauss_newton, "hessian": hessian}[curvature]
+    h = matrix(model, run.train, reference)
+    h = h + torch.eye(len(h)).double() * (0.01 + 2)
+    estimator = InfluenceFunctions("explicit", curvature, damping=2)
+    want = v @ torch.linalg.solve(h, g.T) / len(run.train)
+    found = estimator.fit(run)(test)
+    torch.testing.assert_close(found, want, rtol=1e-8, atol=1e-12)
+    groups = torch.eye(len(run.train), dtype=torch.bool)[:2]
+    group = GroupInfluence("first", curvature, 2, tolerance=1e-12)
+    torch.testing.assert_close(
+        group.fit(run, groups)(test), want[:, :2], rtol=1e-7, atol=1e-10
+    )
+
+
+def test_what_rests_on_cross_entropy_says_so():
+    run, test, _ = trace_of("mean squared error")
+    with pytest.raises(
+        ConfigError, match=r"representer-point rests .* mean-squared-error"
+    ):
+        RepresenterPoint().fit(run)
+    evidence = Evidence(trace=run, test=test, influence=torch.ones(3, 6).double())
+    with pytest.raises(ConfigError, match="removal-support of losses rests"):
+        RemovalSupport(order="sum")(evidence)
+    with pytest.raises(ConfigError, match=r"one output, and loss cross-entropy needs"):
+        Trace.of(case("regression")[0], run.train)
+
+
+def test_a_recipe_with_smoothed_labels_descends_them():
+    data = random_data(6, (4,), 3)
+    run = train(data, Recipe("mlp", epochs=1, label_smoothing=0.2), 0)
+    assert run.loss == LabelSmoothing(0.2)
+    x, y = data.x[:1], data.y[:1]
+    model = run.model()
+    F.cross_entropy(model(x), y, label_smoothing=0.2).backward()
+    want = model.get_parameter("head.weight").grad
+    (found,) = gradient_vectors(
+        model, data.take(torch.tensor([0])), "loss", "last", run.loss
+    )["head.weight"]
+    torch.testing.assert_close(found, want)
+
+
+def test_regression_counts_no_classes_by_its_outputs():
+    model, train_rows, _, _, _ = case("regression")
+    pair = (train_rows.x, train_rows.y)
+    assert Trace.of(model, pair, loss="mean-squared-error").train.classes == 2
+
+
+def test_retrained_models_are_judged_by_the_loss_of_the_run():
+    data = random_data(8, (4,), 3)
+    everyone = torch.ones(2, len(data), dtype=torch.bool)
+    models = train_many(data, everyone, Recipe("linear", epochs=1), [0, 1])
+    found = models.utility(data, "loss", "mean-squared-error")
+    wanted = F.one_hot(data.y, 3)
+    errors = (models.logits(data) - wanted).square().mean(2)
+    torch.testing.assert_close(found, -errors)
+    plain = models.utility(data, "loss")
+    torch.testing.assert_close(models.utility(data, "loss", LabelSmoothing()), plain)

@@ -15,7 +15,7 @@ from defenses.kit.evidence import check_points
 from defenses.kit.scale import Scale
 from defenses.kit.tails import check_tail, label_tails
 from poisonbench.contracts.values import Evidence
-from poisonbench.gradients.products import gradient_norms
+from poisonbench.gradients.products import Form, gradient_norms
 from poisonbench.training.trace import check_trace
 
 
@@ -49,7 +49,7 @@ class NormOnly:
         check_trace(trace, self)
         parts = []
         for k, checkpoint in enumerate(trace.checkpoints):
-            norms = gradient_norms(trace.model(k), trace.train)
+            norms = gradient_norms(trace.model(k), trace.train, Form(loss=trace.loss))
             parts.append(checkpoint.lr * norms)
         lengths = torch.stack(parts).sum(0)  # (n,)
         labels, place = evidence.test.y.unique(return_inverse=True)

@@ -59,7 +59,7 @@ def falls(evidence: Evidence, k: int) -> Tensor:
     train = evidence.trace.train
     test = evidence.test
     model = evidence.trace.model()
-    form = Form("margin", "all")
+    form = Form.of(evidence.trace.loss, "all")
     before = dot_products(model, train, test, form)
     foreign = train.y != test.y[:, None]
     count = min(k, len(train))

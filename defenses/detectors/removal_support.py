@@ -28,6 +28,7 @@ from defenses.kit.removal import adaptive, nested
 from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
+from poisonbench.losses import check_cross_entropy
 from poisonbench.models import predict
 from poisonbench.objectives import margins
 
@@ -110,6 +111,7 @@ class RemovalSupport:
         logits = logits.to(influence.dtype)
         helps = influence.clamp(min=0) * self.scale
         if self.units == "loss":
+            check_cross_entropy(evidence.trace.loss, "removal-support of losses")
             slope = torch.sigmoid(-margins(logits, labels))
             smallest = torch.finfo(helps.dtype).tiny
             slope = slope.clamp(min=smallest)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
+from poisonbench.losses import each
 from poisonbench.models import predict
 
 
 @dataclass(frozen=True)
 class LossRank:
-    """Cross entropy at the row's label.
+    """The loss at the row's label.
 
     Finds mislabelled rows; a backdoor is learnt well and lies at the other end.
     """
@@ -34,8 +34,8 @@ class LossRank:
 
 
 def losses(evidence: Evidence, k: int) -> Tensor:
-    """Returns the cross entropy of every training row under the model of checkpoint `k`, (n,)."""
+    """Returns the loss of every training row under the model of checkpoint `k`, (n,)."""
     train = evidence.trace.train
     model = evidence.trace.model(k)
     logits = predict(model, train.x)
-    return F.cross_entropy(logits, train.y, reduction="none")
+    return each(evidence.trace.loss, logits, train.y)

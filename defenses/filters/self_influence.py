@@ -15,7 +15,7 @@ from torch import Tensor
 
 from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
-from poisonbench.gradients.products import gradient_norms
+from poisonbench.gradients.products import Form, gradient_norms
 from poisonbench.training.trace import check_trace
 
 
@@ -36,6 +36,6 @@ class SelfInfluence:
         check_trace(trace, self)
         parts = []
         for k, checkpoint in enumerate(trace.checkpoints):
-            norms = gradient_norms(trace.model(k), trace.train)
+            norms = gradient_norms(trace.model(k), trace.train, Form(loss=trace.loss))
             parts.append(checkpoint.lr * norms.square())
         return torch.stack(parts).sum(0)

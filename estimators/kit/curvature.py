@@ -9,6 +9,7 @@ from estimators.kit.conjugate_gradients import Product
 from poisonbench.data import Dataset
 from poisonbench.gradients import Layers
 from poisonbench.gradients.curvature import Kind, gauss_newton_product, hessian_product
+from poisonbench.losses import CROSS_ENTROPY, Loss
 from poisonbench.seeding import generator
 
 
@@ -22,6 +23,7 @@ class Curvature:
         kind: "gauss-newton" or "hessian".
         shift: weight decay and damping.
         layers: "all" parameters, or "last" for the head's.
+        loss: of the run.
     """
 
     model: nn.Module
@@ -29,6 +31,7 @@ class Curvature:
     kind: Kind
     shift: float
     layers: Layers = "all"
+    loss: Loss = CROSS_ENTROPY
 
     def product(self, vectors: Tensor) -> Tensor:
         """Returns H v for m vectors, (m, p)."""
@@ -45,6 +48,7 @@ class Curvature:
         return product
 
     def _on(self, data: Dataset, vectors: Tensor) -> Tensor:
+        product = gauss_newton_product
         if self.kind == "hessian":
-            return hessian_product(self.model, data, vectors, self.shift, self.layers)
-        return gauss_newton_product(self.model, data, vectors, self.shift, self.layers)
+            product = hessian_product
+        return product(self.model, data, vectors, self.shift, self.layers, self.loss)

@@ -58,7 +58,7 @@ class FinalModel:
     def vectors(self, part: Dataset) -> Tensor:
         """Returns the gradients of the instances, or their unit vectors, (k, p)."""
         gradients = gradient_vectors(
-            self.model, part, self.form.objective, self.form.layers
+            self.model, part, self.form.objective, self.form.layers, self.form.loss
         )
         rows = flatten(gradients)
         if not self.unit:

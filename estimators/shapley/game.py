@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
+from poisonbench.losses import check_cross_entropy, has_labels
 from poisonbench.objectives import Measure, utility
 from poisonbench.training import Ensemble, train_many
 from poisonbench.training.trace import Trace
@@ -83,12 +84,20 @@ class Game:
         empty: the predictor that stands for a model without instances: "chance" gives every class
             the same probability (and is right in 1 of C cases); "prior" gives class c
             (n_c + 1) / (n + C), whatever the test point.
+
+    Raises:
+        ConfigError: the loss of the run is none of predicted probabilities, so that nothing stands
+            for a model without instances.
     """
 
     trace: Trace
     player: Tensor
     measure: Measure
     empty: Empty
+
+    def __post_init__(self) -> None:
+        if self.measure != "correct" and not has_labels(self.trace.loss):
+            check_cross_entropy(self.trace.loss, "the value of no instances")
 
     @property
     def players(self) -> int:

@@ -17,7 +17,14 @@ from poisonbench.gradients.forms import Scaled
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.sides import Renormalize, join_sides, multiply
-from poisonbench.losses import CROSS_ENTROPY, Loss, Seeds, check_loss, seeds_of
+from poisonbench.losses import (
+    CROSS_ENTROPY,
+    Loss,
+    Seeds,
+    check_loss,
+    direction,
+    seeds_of,
+)
 from poisonbench.memory import Budget, batches, halving, room
 from poisonbench.objectives import Objective
 from poisonbench.seeding import exact_arithmetic
@@ -49,6 +56,19 @@ class Form:
     def __post_init__(self) -> None:
         check_loss(self.loss)
         seeds_of(self.objective, self.loss)
+
+    @classmethod
+    def of(
+        cls,
+        loss: Loss,
+        renormalize: Renormalize = "none",
+        layers: Layers = "all",
+    ) -> "Form":
+        """Returns that of the loss gradients; renormalised, of cross entropy's margin gradients."""
+        objective: Objective = "loss"
+        if renormalize != "none":
+            objective = direction(loss)
+        return cls(objective, renormalize, layers, loss)
 
     @property
     def seeds(self) -> Seeds:

@@ -1,22 +1,27 @@
 """A model that was trained elsewhere, and its training set: judged once, before any work."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from poisonbench.checks import check_not_negative, check_number, check_type
 from poisonbench.data import Dataset
 from poisonbench.data.convert import as_part
 from poisonbench.data.judge import check_finite, check_labels
-from poisonbench.errors import DataError
+from poisonbench.errors import ConfigError, DataError
+from poisonbench.losses import (
+    CROSS_ENTROPY,
+    Loss,
+    check_apart,
+    check_loss,
+    has_labels,
+    name_of,
+)
 from poisonbench.models import predict
 from poisonbench.models.form import check_points_apart
 from poisonbench.models.head import known_head
 from poisonbench.models.wrap import wrap
-
-Loss = str | Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,7 @@ def form_of(
         DataError: `train` is none of these, has no rows, or values or labels that do not fit.
     """
     check_type("model", model, nn.Module, "an nn.Module, not its state or its file")
+    check_loss(loss)
     assert isinstance(model, nn.Module)
     check_number("weight_decay", weight_decay)
     check_not_negative("weight_decay", weight_decay)
@@ -74,7 +80,14 @@ def form_of(
     one_logit = loss == "binary-cross-entropy"
     module = wrap(model, data.x[:2], head, one_logit)
     if one_logit:
-        loss = "cross-entropy"
+        loss = CROSS_ENTROPY
+    outputs = predict(module, data.x[:2])
+    if outputs.shape[1] == 1 and has_labels(loss):
+        raise ConfigError(
+            [f"the model has one output, and loss {name_of(loss)} needs one per class"],
+            "loss='binary-cross-entropy', or 'mean-squared-error'",
+        )
+    check_apart(loss, outputs, data.y[:2])
     if len(data) > 1:
         check_points_apart(module, data.x[:2])
     given = Given(module, known_head(module), loss, float(weight_decay))
@@ -99,7 +112,9 @@ def _read(model: nn.Module, found: object) -> tuple[Dataset, int | None]:
 
 def _classified(module: nn.Module, data: Dataset, told: int | None) -> Dataset:
     """Returns the data with as many classes as the model tells apart."""
-    classes = max(2, predict(module, data.x[:1]).shape[1])
+    classes = predict(module, data.x[:1]).shape[1]
+    if classes == 1:  # one number, which tells no classes apart
+        classes = told or max(2, int(data.y.max()) + 1)
     if told not in (None, classes):
         raise DataError(
             f"the training set has {told} classes, the model tells {classes} apart",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.functional import names_of_keys
+from poisonbench.losses import CROSS_ENTROPY, Loss, has_labels, minus_loss
 from poisonbench.models import predict
 from poisonbench.models.head import head_name
 from poisonbench.objectives import Measure, utility
@@ -68,7 +69,9 @@ class Ensemble:
         """
         return self._gather(data, lambda logits: logits)
 
-    def utility(self, data: Dataset, measure: Measure) -> Tensor:
+    def utility(
+        self, data: Dataset, measure: Measure, loss: Loss = CROSS_ENTROPY
+    ) -> Tensor:
         """Returns `objectives.utility` of every model at m points with the labels data.y, (K, m).
 
         The K m C predictions are never held at once. Where predictions alone were kept, `data` are
@@ -76,6 +79,8 @@ class Ensemble:
         """
 
         def measured(logits: Tensor) -> Tensor:
+            if measure == "loss" and not has_labels(loss):
+                return minus_loss(loss, logits, data.y)
             return utility(logits, data.y, measure)
 
         if self.points is not None:
