@@ -174,10 +174,20 @@ def _points(run: Trace, found: object, what: str) -> Points:
 
 
 def predicted(run: Trace, data: Dataset) -> Dataset:
-    """Returns the instances with the labels that the final model predicts."""
+    """Returns the instances with the labels that the final model predicts.
+
+    Raises:
+        ConfigError: its output is one number, which is no label.
+    """
     if not len(data):
         return data
-    return data.relabel(predict(run.model(), data.x).argmax(1))
+    logits = predict(run.model(), data.x)
+    if logits.shape[1] == 1:
+        raise ConfigError(
+            ["the model gives one number, which is no label"],
+            "give the test points with their labels, (x, y), and labels='given'",
+        )
+    return data.relabel(logits.argmax(1))
 
 
 def method_of(part: str, what: Any, settings: Mapping[str, Any] = {}) -> Any:

@@ -13,6 +13,7 @@ from estimators.group import GroupInfluence
 from estimators.influence_functions import InfluenceFunctions
 from estimators.representer_point import RepresenterPoint
 from estimators.tracin import TracIn
+from poisonbench.api import influence
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -329,7 +330,10 @@ def test_a_recipe_with_smoothed_labels_descends_them():
 def test_regression_counts_no_classes_by_its_outputs():
     model, train_rows, _, _, _ = case("regression")
     pair = (train_rows.x, train_rows.y)
-    assert Trace.of(model, pair, loss="mean-squared-error").train.classes == 2
+    run = Trace.of(model, pair, loss="mean-squared-error")
+    assert run.train.classes == 2
+    with pytest.raises(ConfigError, match=r"one number, which is no label .*\(x, y\)"):
+        influence(run, train_rows.x, "tracin")
 
 
 def test_retrained_models_are_judged_by_the_loss_of_the_run():
