@@ -181,14 +181,7 @@ class InfluenceFunctions:
         if self.solver == "ekfac":
             return self._ekfac(final)
         damping = DAMPING if self.damping is None else self.damping
-        h = Curvature(
-            model=final.model,
-            train=final.train,
-            kind=self.curvature,
-            shift=final.decay + damping,
-            layers=self.layers,
-            loss=final.form.loss,
-        )
+        h = final.curvature(self.curvature, damping)
         if self.solver == "explicit":
             factor = cholesky(h.product, final.theta, final.block())
             return lambda v: torch.cholesky_solve(v.T, factor).T

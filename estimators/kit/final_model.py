@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from estimators.kit.curvature import Curvature
 from estimators.kit.right_hand_sides import directions
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, gradient_vectors, parameter_names, project
-from poisonbench.gradients.curvature import flatten, unflatten
+from poisonbench.gradients.curvature import Kind, flatten, unflatten
 from poisonbench.memory import batches, halving, room
 from poisonbench.training.trace import Trace
 
@@ -70,6 +71,17 @@ class FinalModel:
         """Returns <v_j, g_i> for m rows and the whole gradients of the training set, (m, n)."""
         named = unflatten(self.model, self.names, rows)
         return project(self.model, self.train, named, self.form)
+
+    def curvature(self, kind: Kind, damping: float) -> Curvature:
+        """Returns the curvature of the objective, with damping on its diagonal."""
+        return Curvature(
+            model=self.model,
+            train=self.train,
+            kind=kind,
+            shift=self.decay + damping,
+            layers=self.form.layers,
+            loss=self.form.loss,
+        )
 
     def block(self) -> int:
         """Returns how many vectors a solver may hold."""
