@@ -38,7 +38,7 @@ from defenses.kit.transforms.images import perturbed
 from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Layout
-from poisonbench.gradients.products import Form, dot_products, gradient_norms
+from poisonbench.gradients import Form, dot_products, gradient_norms
 from poisonbench.models import build, predict
 from poisonbench.notes import collecting
 from poisonbench.seeding import generator

@@ -19,7 +19,7 @@ from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset, Layout
-from poisonbench.gradients.products import Form, dot_products
+from poisonbench.gradients import Form, dot_products
 from poisonbench.memory import Budget
 from poisonbench.models import build
 from poisonbench.training import (

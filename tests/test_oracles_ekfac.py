@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from estimators.influence_functions import InfluenceFunctions
 from poisonbench.data import Dataset, Layout
+from poisonbench.gradients import RAW, project
 from poisonbench.gradients.backprop import gradient_vectors
 from poisonbench.gradients.curvature import ekfac, flatten, unflatten
 from poisonbench.gradients.curvature.kronecker import eigenvectors
 from poisonbench.gradients.curvature.labels import labelled
-from poisonbench.gradients.products import RAW, project
 from poisonbench.models import build
 from poisonbench.training import Recipe, train
 from poisonbench.training.trace import Trace

@@ -14,9 +14,15 @@ from estimators.kit.checkpoints import checkpoint_sum
 from estimators.tracin import TracIn
 from poisonbench.convolution import GATHERED, in_gradient_order, weight_gradient
 from poisonbench.data import Dataset, Layout
-from poisonbench.gradients import gradient_vectors, plan
+from poisonbench.gradients import (
+    Form,
+    dot_products,
+    gradient_norms,
+    gradient_vectors,
+    plan,
+    project,
+)
 from poisonbench.gradients.forms import Ghost
-from poisonbench.gradients.products import Form, dot_products, gradient_norms, project
 from poisonbench.memory import CPU, SMALLEST, Budget, halving, room
 from poisonbench.models import build
 from poisonbench.objectives import logit_gradient, margins, utility

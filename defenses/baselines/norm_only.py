@@ -15,7 +15,7 @@ from defenses.kit.evidence import check_points
 from defenses.kit.scale import Scale
 from defenses.kit.tails import check_tail, label_tails
 from poisonbench.contracts.values import Evidence
-from poisonbench.gradients.products import Form, gradient_norms
+from poisonbench.gradients import Form, gradient_norms
 from poisonbench.training.trace import check_trace
 
 

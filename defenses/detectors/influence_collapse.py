@@ -17,7 +17,7 @@ from defenses.kit.evidence import check_points
 from defenses.kit.transforms.table import transforms_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
-from poisonbench.gradients.products import Form, dot_products
+from poisonbench.gradients import Form, dot_products
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from defenses.kit.evidence import check_rows
 from poisonbench.contracts.values import Evidence
-from poisonbench.gradients.products import Form, gradient_norms
+from poisonbench.gradients import Form, gradient_norms
 from poisonbench.training.trace import check_trace
 
 

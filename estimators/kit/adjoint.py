@@ -15,8 +15,8 @@ from estimators.kit.descent.state import Adjoint, Gradients, Passed, State, Vect
 from estimators.kit.hessian import hvps
 from estimators.kit.trajectory import Trajectory, batch_gradients, batch_of, rows_of
 from poisonbench.data import Dataset
+from poisonbench.gradients import Form, gradient_norms, project
 from poisonbench.gradients.backprop import gradient_vectors
-from poisonbench.gradients.products import Form, gradient_norms, project
 from poisonbench.losses import CROSS_ENTROPY, Loss, direction
 from poisonbench.objectives import Objective
 from poisonbench.training.recipe import Recipe

@@ -5,13 +5,12 @@ from poisonbench.gradients.passes import Layers, Plan
 from poisonbench.gradients.planning.names import parameter_names
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.products import (
-    RAW,
-    Form,
     dot_products,
     gradient_norms,
     layer_norms,
     project,
 )
+from poisonbench.gradients.selection import RAW, Form
 
 __all__ = [
     "RAW",

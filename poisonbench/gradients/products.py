@@ -14,69 +14,12 @@ from torch import Tensor, nn
 from poisonbench.data import Dataset
 from poisonbench.gradients.backprop import per_example, projections
 from poisonbench.gradients.forms import Scaled
-from poisonbench.gradients.passes import Layers, Plan, Vectors
+from poisonbench.gradients.passes import Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
-from poisonbench.gradients.sides import Renormalize, join_sides, multiply
-from poisonbench.losses import (
-    CROSS_ENTROPY,
-    Loss,
-    Seeds,
-    check_loss,
-    direction,
-    seeds_of,
-)
+from poisonbench.gradients.selection import RAW, Form
+from poisonbench.gradients.sides import join_sides, multiply
 from poisonbench.memory import Budget, batches, halving, room
-from poisonbench.objectives import Objective
 from poisonbench.seeding import exact_arithmetic
-
-
-@dataclass(frozen=True)
-class Form:
-    """Which gradients are multiplied.
-
-    Attributes:
-        objective: "loss" (without weight decay) or "margin" (the logit against the logsumexp of
-            the others, for cross entropy alone).
-        renormalize: "none"; "all": cosines of the whole gradients; "layer": sum over the layers of
-            a layer's cosines. Use it on margins: their gradient has the direction of the loss
-            gradient and does not vanish with growing confidence.
-        layers: "all", or "last" for the head's parameters alone.
-        loss: a name of `poisonbench.losses.LOSSES`, or a function (outputs, y) -> (B,).
-
-    Raises:
-        ValueError: there is no such loss.
-        ConfigError: the margin, of a loss other than cross entropy.
-    """
-
-    objective: Objective = "loss"
-    renormalize: Renormalize = "none"
-    layers: Layers = "all"
-    loss: Loss = CROSS_ENTROPY
-
-    def __post_init__(self) -> None:
-        check_loss(self.loss)
-        seeds_of(self.objective, self.loss)
-
-    @classmethod
-    def of(
-        cls,
-        loss: Loss,
-        renormalize: Renormalize = "none",
-        layers: Layers = "all",
-    ) -> "Form":
-        """Returns that of the loss gradients; renormalised, of cross entropy's margin gradients."""
-        objective: Objective = "loss"
-        if renormalize != "none":
-            objective = direction(loss)
-        return cls(objective, renormalize, layers, loss)
-
-    @property
-    def seeds(self) -> Seeds:
-        """What is passed back from the outputs."""
-        return seeds_of(self.objective, self.loss)
-
-
-RAW = Form()
 
 
 @dataclass(frozen=True, eq=False)
