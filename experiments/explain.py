@@ -52,7 +52,7 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     scene = log.read(folder / "scene.h5", "scene")
     influences = _influences(folder, asked.estimator)
     point = _point(scene, asked.point)
-    rebuilt = scene_of(scene.config, scene.path, {"name": "none"})
+    rebuilt = scene_of(scene.config, scene.path, {"name": "none"}, place.trust)
     clean = clean_data(rebuilt, place)
     train = Instances.of(unpack_train(scene, clean.train))
     told = explanation(scene, influences, train, point, asked.top)

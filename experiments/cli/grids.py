@@ -13,6 +13,7 @@ from experiments.cli.options import (
     checked_device,
     folder_argument,
     running,
+    trusting,
 )
 from experiments.cli.results import print_tables
 
@@ -81,13 +82,14 @@ def demo(folder: Path, **how: Any) -> None:
 
 @click.command()
 @folder_argument
-def status(folder: Path) -> None:
+@trusting
+def status(folder: Path, trust: bool) -> None:
     """Show what is done, missing and failed in a folder of logs."""
     from experiments.plan.cells import read_cells
 
     cells = read_cells(folder)
     if cells is None:
-        cells = _planned(folder)
+        cells = _planned(folder, trust)
     sys.exit(_show_progress(cells, folder))
 
 
@@ -108,15 +110,26 @@ def _show_progress(cells: "Cells", folder: Path) -> int:
     return 3 if there.damaged else 0
 
 
-def _planned(folder: Path) -> Any:
-    """The cells of a folder of a version that did not write them: those of its grid file."""
+def _planned(folder: Path, trust: bool) -> Any:
+    """The cells of a folder of a version that did not write them: those of its grid file.
+
+    Raises:
+        ConfigError: the grid names code, which is not trusted.
+    """
     from experiments.plan.cells import planned
     from experiments.plan.gridfile import read
+    from experiments.plan.identity import code_named
     from experiments.plan.parse import parse
     from experiments.plan.paths import Place
     from experiments.plan.stages import jobs
+    from poisonbench.errors import ConfigError
 
-    grid = parse(read(folder / "grid.toml"))
+    raw = read(folder / "grid.toml")
+    code = code_named(raw)
+    if code and not trust:
+        told = f"{folder / 'grid.toml'} names code: {', '.join(code)}"
+        raise ConfigError([told], "read that code, then run it with --trust")
+    grid = parse(raw)
     return planned(grid.name, jobs(grid, Place(folder), 1))
 
 

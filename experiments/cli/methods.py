@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from experiments.cli.options import FILE, FOLDER, ROOT_HELP, checked_device, computing
+from experiments.cli.options import (
+    FILE,
+    FOLDER,
+    ROOT_HELP,
+    checked_device,
+    computing,
+    trusting,
+)
 
 OF_ONES_OWN = click.Choice(["attack", "estimator", "detector"])
 
@@ -109,6 +116,7 @@ def check(
     show_default=True,
     help="Attacked points: all of the scene, those of its probe, or (auto) those its log keeps.",
 )
+@trusting
 @computing
 def export(
     scene: Path,
@@ -116,7 +124,7 @@ def export(
     targets: Any,
     device: str,
     data_root: Path | None,
-    download: bool,
+    **how: bool,
 ) -> None:
     """Write the poison of a scene to a file, for the attack `file` of another grid.
 
@@ -125,7 +133,7 @@ def export(
     from experiments.plan.paths import Place
     from experiments.scene.export import export, told
 
-    place = Place(Path(), checked_device(device), data_root, download)
+    place = Place(Path(), checked_device(device), data_root, **how)
     exported = export(scene, path, place, targets)
     click.echo(told(exported))
     if exported.problem:
@@ -152,12 +160,14 @@ def export(
 @click.option(
     "-o", "--output", "picture", type=FILE, help="Draw them: .png, .pdf or .svg."
 )
+@trusting
 @computing
 def explain(
     scene: Path,
     device: str,
     data_root: Path | None,
     download: bool,
+    trust: bool,
     **asked: Any,
 ) -> None:
     """Show the training instances that helped or hurt the prediction of a test point most.
@@ -167,5 +177,5 @@ def explain(
     from experiments.explain import Asked, explain
     from experiments.plan.paths import Place
 
-    place = Place(Path(), checked_device(device), data_root, download)
+    place = Place(Path(), checked_device(device), data_root, download, trust)
     click.echo(explain(scene, place, Asked(**asked)))

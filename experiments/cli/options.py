@@ -37,6 +37,15 @@ def computing(command: F) -> F:
     return device(root(download(command)))
 
 
+def trusting(command: F) -> F:
+    """Adds the option of commands that may need code which a log names."""
+    return click.option(
+        "--trust",
+        is_flag=True,
+        help="Run code (module:name) that the log names. Without it a log is data alone.",
+    )(command)
+
+
 def running(command: F) -> F:
     """Adds the options of every command that runs a grid."""
     workers = click.option(

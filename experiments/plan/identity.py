@@ -8,6 +8,7 @@ from typing import Any
 
 # keys of a configuration that tell what stood behind its names
 MARKS = ("code", "version")
+CODE = ("name", "model", "train", "dataset")  # keys that may name code
 
 
 def configuration(value: Any) -> Any:
@@ -48,6 +49,21 @@ def unmarked(config: Any) -> Any:
         if isinstance(plain.get(name), dict):
             plain[name].pop("sha256", None)
     return plain
+
+
+def code_named(config: Any) -> list[str]:
+    """Returns the names of code outside the package, module:name, that a configuration holds."""
+    if isinstance(config, list):
+        found = [name for entry in config for name in code_named(entry)]
+        return list(dict.fromkeys(found))
+    if not isinstance(config, dict):
+        return []
+    named: dict[str, None] = {}
+    for key, value in config.items():
+        if isinstance(value, str) and key in CODE and ":" in value:
+            named[value] = None
+        named |= dict.fromkeys(code_named(value))
+    return list(named)
 
 
 def marks_of(config: Any) -> dict[str, str]:

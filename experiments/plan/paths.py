@@ -27,12 +27,14 @@ class Place:
         device: torch device of training and scoring.
         root: folder of downloaded data sets, None for the default.
         download: fetch absent data sets.
+        trust: run code that logs name.
     """
 
     folder: Path
     device: str = "cpu"
     root: Path | None = None
     download: bool = False
+    trust: bool = False
 
     def scene(self, scene: Scene) -> Path:
         """Folder of a scene."""

@@ -89,7 +89,8 @@ def export(
     lacking = [name for name in NEEDED if name not in record.data]
     if lacking:
         raise LogError(record.path, f"has no data set {lacking[0]!r}")
-    data = clean_data(scene_of(record.config, record.path, {"name": "none"}), place)
+    rebuilt = scene_of(record.config, record.path, {"name": "none"}, place.trust)
+    data = clean_data(rebuilt, place)
     attacked = _attacked(record, data, targets)
     poisoned = logged_poison(record, data, attacked)
     check_poisoned(poisoned, data.train, data.test)
@@ -97,7 +98,11 @@ def export(
     held = "probe" if targets == "probe" else "kept"
     if attacked.whole:
         held = "all"
-    about = {"scene": record.config, "claims": _claims(record), "targets": held}
+    about = {
+        "scene": record.config,
+        "claims": _claims(record, place.trust),
+        "targets": held,
+    }
     write_poison(path, poisoned, data.train, data.test, about)
     return Exported(
         path=path,
@@ -133,14 +138,22 @@ def _problem(record: Record, attacked: Attacked) -> str:
     return f"the log keeps {len(attacked.wanted)} of {total} attacked points"
 
 
-def scene_of(config: Mapping[str, Any], path: Path, attack: Mapping[str, Any]) -> Scene:
+def scene_of(
+    config: Mapping[str, Any], path: Path, attack: Mapping[str, Any], trust: bool
+) -> Scene:
     """Rebuilds the scene of a log's configuration, with `attack` in place of its own.
 
+    A log may be anyone's: unless it is trusted, no code is run that it names. A model outside the
+    package is then replaced, as it moves no rows.
+
     Raises:
-        ConfigError: this version cannot run it.
+        ConfigError: this version cannot run it, or it needs code that is not trusted.
     """
     # a given model lies in the trace and moves no rows; code and data may have changed since
     plain = unmarked({**config, "attack": dict(attack)})
+    if not trust:
+        _check_code(plain, path)
+        plain["recipe"] = _without_code(plain.get("recipe"))
     seed = plain.pop("seed", None)
     try:
         scenes = parse({**plain, "attack": [plain["attack"]], "seeds": [seed]}).scenes
@@ -153,6 +166,28 @@ def scene_of(config: Mapping[str, Any], path: Path, attack: Mapping[str, Any]) -
         what = f"{path}: its configuration is that of {len(scenes)} scenes"
         raise ConfigError([what], "name the scene.h5 of a run")
     return scenes[0]
+
+
+def _check_code(config: Mapping[str, Any], path: Path) -> None:
+    """Raises ConfigError if data set or attack are code outside the package."""
+    named = []
+    for part in ("dataset", "attack"):
+        value = config.get(part)
+        name = value.get("name") if isinstance(value, dict) else value
+        if isinstance(name, str) and ":" in name:
+            named.append(f"{path} names code: {part} {name!r}")
+    if named:
+        raise ConfigError(named, "read that code, then run it with --trust")
+
+
+def _without_code(recipe: object) -> object:
+    """Returns a recipe with a model of the package in the place of any other, and no loop."""
+    if not isinstance(recipe, dict):
+        return recipe
+    code = ["train"]
+    if ":" in str(recipe.get("model", "")):
+        code += ["model", "model_args"]
+    return {name: value for name, value in recipe.items() if name not in code}
 
 
 def logged_poison(record: Record, data: Clean, attacked: Attacked) -> Poisoned:
@@ -168,11 +203,11 @@ def logged_poison(record: Record, data: Clean, attacked: Attacked) -> Poisoned:
     return poisoned.to(data.train.x.device)
 
 
-def _claims(record: Record) -> dict[str, Any]:
-    """What the attack says of itself; of one that is not there any more, what its log says."""
+def _claims(record: Record, trust: bool) -> dict[str, Any]:
+    """What the attack says of itself; of one that is gone or not trusted, what its log says."""
     logged = record.config.get("attack", {})
     try:
-        attack = scene_of(record.config, record.path, logged).attack.value
+        attack = scene_of(record.config, record.path, logged, trust).attack.value
     except ConfigError:
         return {
             key: logged[key]
