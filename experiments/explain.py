@@ -10,7 +10,7 @@ from experiments.report.explanation.text import explanation
 from experiments.report.pictures.influence_block import choose_points
 from experiments.report.pictures.influence_picture import influence_panel
 from experiments.scene.clean import clean_data
-from experiments.scene.export import scene_of
+from experiments.scene.rebuilt import scene_of
 from poisonbench import log
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record, names

@@ -145,7 +145,7 @@ def test_a_victim_of_a_kind_is_read_back_and_exported_as_it_was(
     kind: str, tmp_path: Path
 ):
     scene = scene_of(kind)
-    place = Place(tmp_path)
+    place = Place(tmp_path, trust=True)
     new = make_victim(scene, place)
     back = make_victim(scene, place)
     for one, other in (
