@@ -41,9 +41,13 @@ def floor_passes(p: Problem) -> None:
 
 
 def floor_product(p: Problem) -> None:
-    """The matrix product of (m, p) and (p, n) at every checkpoint, batch by batch."""
-    rows = torch.ones(FLOOR_BATCH, p.size, device=p.train.x.device)
-    columns = torch.ones(p.size, len(p.test), device=p.train.x.device)
+    """The matrix product of (m, p) and (p, n) at every checkpoint, batch by batch.
+
+    Of a table of words p counts those of one sentence.
+    """
+    held = p.held
+    rows = torch.ones(FLOOR_BATCH, held, device=p.train.x.device)
+    columns = torch.ones(held, len(p.test), device=p.train.x.device)
     for _ in range(CHECKPOINTS * -(-len(p.train) // FLOOR_BATCH)):
         rows @ columns
 
@@ -70,8 +74,19 @@ def _one_by_one(model: nn.Module, data: Dataset) -> Tensor:
     return torch.stack(rows)
 
 
-def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -> str:
-    """Races all contestants on each model, checks that all scores agree, and returns the report."""
+def bench(
+    names: list[str], n: int, m: int, rounds: int, device: torch.device, alone: bool
+) -> str:
+    """Races all contestants on each model, checks that all scores agree, and returns the report.
+
+    Args:
+        names: of the models.
+        n: training instances.
+        m: test instances.
+        rounds: of which the medians are told.
+        device: where all run.
+        alone: the engine against its floor, without a loop and peers.
+    """
     lines = [
         f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. "
         f"{machine(device)}.",
@@ -80,12 +95,20 @@ def bench(names: list[str], n: int, m: int, rounds: int, device: torch.device) -
     for name in names:
         p, source = problem(name, n, m, device)
         small, _ = problem(name, WARM, WARM, device)
-        report = _race(p, small, rounds, device)
-        lines += [f"{name}, {p.size:,} parameters, {source}", "", report, ""]
+        report = _race(p, small, rounds, device, alone)
+        lines += [_told(name, p, source), "", report, ""]
     return "\n".join(lines)
 
 
-def _race(p: Problem, small: Problem, rounds: int, device: torch.device) -> str:
+def _told(name: str, p: Problem, source: str) -> str:
+    if p.held == p.size:
+        return f"{name}, {p.size:,} parameters, {source}"
+    return f"{name}, {p.size:,} parameters, {p.held:,} in a gradient, {source}"
+
+
+def _race(
+    p: Problem, small: Problem, rounds: int, device: torch.device, alone: bool
+) -> str:
     """Races all contestants on one problem, warmed up on a small one."""
     from experiments.bench.peers import peers
 
@@ -93,7 +116,9 @@ def _race(p: Problem, small: Problem, rounds: int, device: torch.device) -> str:
         "floor: passes": floor_passes,
         "floor: product": floor_product,
     }
-    scorers = {"poisonbench": ours, "autograd loop": autograd_loop, **peers()}
+    scorers: dict[str, Callable[[Problem], Tensor]] = {"poisonbench": ours}
+    if not alone:
+        scorers = {**scorers, "autograd loop": autograd_loop, **peers()}
     warm = {label: partial(run, small) for label, run in {**floor, **scorers}.items()}
     race(warm, 1, device, warm=0)  # not counted
     results: dict[str, Tensor] = {}

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonbench.data import Dataset, load
+from poisonbench.data import PAD, Dataset, load
 from poisonbench.errors import DataError
+from poisonbench.gradients import plan
+from poisonbench.models import build
 from poisonbench.models.pictures import Classifier, GlobalMean, Normalize
 from poisonbench.seeding import generator
 
 CHECKPOINTS = 3
+SENTENCES = ("text-cnn", "transformer")
+VOCABULARY = 10_000  # of random sentences
 
 
 class Block(nn.Module):
@@ -63,7 +67,7 @@ MODELS: dict[str, Callable[[], Classifier]] = {"conv3": conv3, "resnet": resnet}
 class Problem:
     """K models and the data; every checkpoint weighs 1."""
 
-    models: list[Classifier]
+    models: list[nn.Module]
     train: Dataset
     test: Dataset
 
@@ -71,6 +75,11 @@ class Problem:
     def size(self) -> int:
         """Number of parameters."""
         return sum(p.numel() for p in self.models[0].parameters())
+
+    @property
+    def held(self) -> int:
+        """Number of entries that an instance's gradient is held by: of a table, those looked up."""
+        return plan(self.models[0], "all", self.train.x).held
 
 
 def images(n: int, m: int) -> tuple[Dataset, Dataset, str]:
@@ -92,12 +101,41 @@ def _noise(rows: int, draws: torch.Generator) -> Dataset:
     return Dataset(x, y, 10)
 
 
+def sentences(n: int, m: int) -> tuple[Dataset, Dataset, str]:
+    """Returns n training and m test sentences, and where they are from.
+
+    SST-2 where it is on disk, else random words, a third of the places.
+    """
+    try:
+        train, test = load("sst2")
+        return train.take(torch.arange(n)), test.take(torch.arange(m)), "SST-2"
+    except DataError:
+        g = generator(0, "words")
+        return _words(n, g), _words(m, g), "random words"
+
+
+def _words(rows: int, draws: torch.Generator) -> Dataset:
+    x = torch.randint(2, VOCABULARY, (rows, 64), generator=draws)
+    length = torch.randint(4, 40, (rows, 1), generator=draws)
+    absent = torch.arange(64) >= length
+    y = torch.randint(2, (rows,), generator=draws)
+    words = tuple(str(k) for k in range(VOCABULARY))
+    return Dataset(x.masked_fill(absent, PAD), y, 2, vocabulary=words)
+
+
 def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:
-    """Returns the problem and where its images are from."""
-    train, test, source = images(n, m)
-    models = []
-    with torch.random.fork_rng():
-        for k in range(CHECKPOINTS):
-            torch.manual_seed(k)
-            models.append(MODELS[name]().to(device).eval())
+    """Returns the problem and where its instances are from."""
+    if name in SENTENCES:
+        train, test, source = sentences(n, m)
+    else:
+        train, test, source = images(n, m)
+    models = [_model(name, train, k).to(device).eval() for k in range(CHECKPOINTS)]
     return Problem(models, train.to(device), test.to(device)), source
+
+
+def _model(name: str, data: Dataset, seed: int) -> nn.Module:
+    if name in SENTENCES:
+        return build(name, data.layout, seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MODELS[name]()

@@ -4,17 +4,22 @@ from pathlib import Path
 
 import click
 
-RACED = click.Choice(["conv3", "resnet"])
+RACED = click.Choice(["conv3", "resnet", "text-cnn", "transformer"])
 TRAINED = click.Choice(["mlp", "cnn"])
 
 
 @click.command()
-@click.option("--model", "models", multiple=True, type=RACED, default=RACED.choices)
+@click.option(
+    "--model", "models", multiple=True, type=RACED, default=["conv3", "resnet"]
+)
 @click.option("-n", default=2000, show_default=True, help="Training instances.")
 @click.option("-m", default=100, show_default=True, help="Test instances.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--alone", is_flag=True, help="The engine and its floor, no loop, no peers."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def gradients(
     models: tuple[str, ...],
@@ -23,6 +28,7 @@ def gradients(
     rounds: int,
     threads: int,
     device: str,
+    alone: bool,
     output: Path | None,
 ) -> None:
     """TracIn at checkpoints: the engine against its floor, an autograd loop and peers."""
@@ -31,7 +37,8 @@ def gradients(
     from experiments.bench import gradients as bench
 
     torch.set_num_threads(threads)
-    bench.save(bench.bench(list(models), n, m, rounds, torch.device(device)), output)
+    text = bench.bench(list(models), n, m, rounds, torch.device(device), alone)
+    bench.save(text, output)
 
 
 @click.command()
