@@ -3,11 +3,12 @@
 import pytest
 import torch
 from test_engine_models import assert_equal, autograd, products
+from test_oracles_hydra import Largest
 from test_text import LENGTH, lengths, model_of, names, sentences
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, join
 from poisonbench.gradients import (
     Form,
     dot_products,
@@ -109,21 +110,6 @@ def test_every_layer_is_differentiated_by_a_rule(name: str):
     assert how.size - how.held == unseen * 64
 
 
-class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
-    """Keeps the number of entries of the largest tensor that any operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for value in torch.utils._pytree.tree_leaves(out):
-            if isinstance(value, Tensor):
-                self.largest = max(self.largest, value.numel())
-        return out
-
-
 @names
 def test_no_pass_holds_as_many_numbers_as_the_vocabulary_has_for_each_instance(
     name: str,
@@ -135,9 +121,26 @@ def test_no_pass_holds_as_many_numbers_as_the_vocabulary_has_for_each_instance(
     model = model_of(name, train)
     dot_products(model, train, test)  # the test of the rules, which is paid once
     for form in (Form(), Form("margin", "all")):
-        with Recorder() as seen:
+        with Largest() as seen:
             dot_products(model, train, test, form)
-        assert seen.largest <= vocabulary * 64
+        assert max(seen.sizes) <= vocabulary * 64
+
+
+@names
+def test_nothing_but_the_scores_grows_with_the_training_set(name: str):
+    test = sentences(8, 2, vocabulary=400)
+    model = model_of(name, test)
+    found = []
+    results = set()
+    for n in (32, 128):
+        train = sentences(32, 1, vocabulary=400)
+        train = join([train] * (n // 32))
+        dot_products(model, train, test)  # the test of the rules
+        with Largest() as seen:
+            scores = dot_products(model, train, test, budget=Budget(1 << 28, 16))
+        found.append(set(seen.sizes))
+        results.add(scores.numel())
+    assert found[0] ^ found[1] <= results
 
 
 def table_gradient(ids: Tensor, d: Tensor, rows: int) -> Tensor:
