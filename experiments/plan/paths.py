@@ -3,14 +3,34 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from experiments.plan.identity import identifier, slug
 from experiments.plan.kind import Kind
-from experiments.plan.spec import Method, Scene
+from experiments.plan.spec import Method
 
 # part -> method, in the order of the log
 Methods = tuple[tuple[str, Method | None], ...]
+
+
+class SceneLike(Protocol):
+    """What the stages of a scene ask of it, however its victim came to be."""
+
+    @property
+    def attack(self) -> Any:
+        """With a `config`."""
+
+    @property
+    def seed(self) -> int:
+        """Of all random choices."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that the scene's results depend on."""
+
+    @property
+    def id(self) -> str:
+        """Folder name, readable and unique."""
 
 
 def key(method: Method | None) -> str:
@@ -36,15 +56,15 @@ class Place:
     download: bool = False
     trust: bool = False
 
-    def scene(self, scene: Scene) -> Path:
+    def scene(self, scene: SceneLike) -> Path:
         """Folder of a scene."""
         return self.folder / "scenes" / scene.id
 
-    def influence(self, scene: Scene, estimator: Method) -> Path:
+    def influence(self, scene: SceneLike, estimator: Method) -> Path:
         """The file of an influence matrix."""
         return self.scene(scene) / f"influence-{key(estimator)}.h5"
 
-    def stage(self, scene: Scene, kind: Kind, methods: Methods, alarm: float) -> Path:
+    def stage(self, scene: SceneLike, kind: Kind, methods: Methods, alarm: float) -> Path:
         """The file of a stage that applies methods: KIND-ESTIMATOR-METHOD.h5.
 
         That of a mitigation also names the detector or filter on whose verdict it works.

@@ -8,8 +8,8 @@ from experiments.plan.checks.fit import check_fit
 from experiments.plan.kind import Kind
 from experiments.plan.kinds import APPLIED, DETECT, FILTER, kind_named
 from experiments.plan.outside import data_facts
-from experiments.plan.paths import Methods, Place
-from experiments.plan.spec import Applied, Grid, Method, Scene
+from experiments.plan.paths import Methods, Place, SceneLike
+from experiments.plan.spec import Applied, Grid, Method
 
 VERDICTS = (DETECT, FILTER)  # kinds on whose verdicts others work
 
@@ -52,7 +52,7 @@ class Stage:
 class Job:
     """A scene with all of its stages."""
 
-    scene: Scene
+    scene: SceneLike
     place: Place
     stages: tuple[Stage, ...]
     alarm: float
@@ -84,7 +84,7 @@ def logged_config(job: Job, stage: Stage) -> dict[str, object]:
 def jobs(grid: Grid, place: Place, threads: int) -> list[Job]:
     """Returns a job for each scene, its stages in the order in which they can be done."""
     return [
-        Job(scene, place, tuple(_stages(grid, scene, place)), grid.alarm, threads)
+        Job(scene, place, tuple(stages_of(grid, scene, place)), grid.alarm, threads)
         for scene in grid.scenes
     ]
 
@@ -108,7 +108,8 @@ def with_data_digests(grid: Grid, place: Place) -> Grid:
     return replace(grid, scenes=tuple(scenes))
 
 
-def _stages(grid: Grid, scene: Scene, place: Place) -> Iterator[Stage]:
+def stages_of(grid: Grid, scene: SceneLike, place: Place) -> Iterator[Stage]:
+    """Yields the stages of a scene, those that others need before them."""
     scene_file = place.scene(scene) / "scene.h5"
     yield Stage(scene_file, "scene")
     for estimator in (None, *grid.methods("estimator")):
@@ -126,7 +127,7 @@ class _Cells:
     """The cells of a scene with one estimator, or without."""
 
     grid: Grid
-    scene: Scene
+    scene: SceneLike
     place: Place
     estimator: Method | None
 

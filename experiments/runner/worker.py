@@ -21,7 +21,8 @@ from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
 from experiments.runner.lock import Interrupted
 from experiments.scene.kinds.cell import Cell
-from experiments.scene.victim import Victim, make_victim
+from experiments.scene.audited import victim_of
+from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.untouched import Untouched
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
@@ -120,7 +121,7 @@ class SceneWork:
     def _do(self, stage: Stage) -> None:
         job = self._job
         if self._victim is None:
-            self._victim = make_victim(job.scene, job.place)
+            self._victim = victim_of(job.scene, job.place)
         what = kind_named(stage.kind).do
         if not what:
             return

@@ -86,6 +86,8 @@ STANDARD_ERROR = "standard_error"
 # detect-*.h5 (of the m probe points) and filter-*.h5 (of the n training rows)
 SCORE = "score"  # (m,) or (n,) float64, larger: more suspicious
 FLAG = "flag"  # (m,) bool, above the threshold
+# (m,) float64, how seldom a clean point scores so high, see `poisonbench.contracts.calibration`
+P_VALUE = "p_value"
 
 # certify-*.h5: the clean test set
 LABEL = "label"  # (m0,) int64, certified label

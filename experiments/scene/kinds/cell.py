@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.plan.paths import Place
-from experiments.plan.spec import Method, Scene
+from experiments.plan.paths import Place, SceneLike
+from experiments.plan.spec import Method
 from experiments.plan.stages import Stage
 from experiments.scene.cost import Cost
 from experiments.scene.victim import Victim
@@ -36,7 +36,7 @@ class Cell:
         untouched: the victim and the state of the process, as they were before the stage.
     """
 
-    scene: Scene
+    scene: SceneLike
     place: Place
     stage: Stage
     victim: Victim

@@ -8,7 +8,7 @@ from torch import Tensor
 from experiments.plan.spec import Method
 from experiments.scene.cost import measured, noted
 from experiments.scene.kinds.cell import Cell, about_run, check_shape
-from poisonbench.contracts.calibration import alarm_threshold
+from poisonbench.contracts.calibration import alarm_threshold, p_values
 from poisonbench.log import names
 from poisonbench.notes import Notes, collecting
 from poisonbench.roles import CALIBRATION
@@ -66,7 +66,11 @@ def detect(cell: Cell) -> None:
     verdict = _judge(cell, method, len(cell.victim.test), "(m,)")
     unseen = (cell.victim.probe.group == CALIBRATION) & ~cell.trusted(method)
     threshold = alarm_threshold(verdict.scores[unseen], cell.alarm)
-    data = {names.SCORE: verdict.scores, names.FLAG: verdict.scores > threshold}
+    data = {
+        names.SCORE: verdict.scores,
+        names.FLAG: verdict.scores > threshold,
+        names.P_VALUE: p_values(verdict.scores, verdict.scores[unseen]),
+    }
     about = verdict.about | {"threshold": threshold, "alarm": cell.alarm}
     cell.write(data, about, verdict.told, alarm=cell.alarm)
 

@@ -1,0 +1,1 @@
+"""What an audit is of: a finished model, its data, and the points to judge."""

@@ -1,0 +1,163 @@
+"""The victim of an audit: a finished model, read from its files, and the points to be judged."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from experiments.plan.audit.spec import AuditScene, AuditSpec
+from experiments.plan.outside import code_of, digest_of_file, joined
+from experiments.plan.paths import Place, SceneLike
+from experiments.plan.spec import Scene
+from experiments.scene.attacked import Attacked
+from experiments.scene.clean import Clean
+from experiments.scene.probe import Probe, pack_probe
+from experiments.scene.sources import read_data, read_model
+from experiments.scene.victim import Victim, make_victim
+from poisonbench import log
+from poisonbench.contracts.calibration import check_trusted
+from poisonbench.data import Dataset, join
+from poisonbench.data.points import as_points
+from poisonbench.errors import ConfigError
+from poisonbench.log import names
+from poisonbench.models import MODELS, predict
+from poisonbench.poison_file import fingerprint
+from poisonbench.registry import lookup
+from poisonbench.roles import CALIBRATION, JUDGED, UNKNOWN
+from poisonbench.seeding import generator
+from poisonbench.training import Trace
+from poisonbench.training.trace import check_points
+
+
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """What an audit has read.
+
+    Attributes:
+        run: the training run.
+        points: to be judged; their labels are not known.
+        trusted: points known to be clean, in random order.
+    """
+
+    run: Trace
+    points: Dataset
+    trusted: Dataset
+
+
+def victim_of(scene: SceneLike, place: Place) -> Victim:
+    """Returns the victim of a scene of a grid, see `make_victim`, or of an audit."""
+    if isinstance(scene, AuditScene):
+        return audited_victim(scene, place)
+    assert isinstance(scene, Scene)
+    return make_victim(scene, place)
+
+
+@cache
+def read_audit(spec: AuditSpec, device: str) -> Audited:
+    """Reads model, checkpoints and data of an audit, once.
+
+    Raises:
+        ConfigError: the model, its checkpoints or its learning rates do not fit.
+        DataError: data that cannot be read, or that do not fit the model.
+        ModelError: the model cannot be worked with.
+        ValueError: points of another shape than the training set.
+    """
+    found = read_data(spec.train, "the training set")
+    train = Trace.of_data(found)
+    model = read_model(spec, train.layout).to(device)
+    run = Trace.of(
+        model,
+        train,
+        [str(path) for path in spec.checkpoints],
+        head=spec.head,
+        loss=spec.loss,
+        weight_decay=spec.weight_decay,
+        seed=spec.seed,
+        lr=spec.lr if not isinstance(spec.lr, tuple) else list(spec.lr),
+    )
+    points = _points(spec.points, run, "the points")
+    trusted = _points(spec.trusted, run, "the trusted points")
+    order = torch.randperm(len(trusted), generator=generator(spec.seed, "trusted"))
+    return Audited(run, points, trusted.take(order))
+
+
+def _points(name: str, run: Trace, what: str) -> Dataset:
+    """Returns points of the run's kind, where its model lies; labels are left aside."""
+    points = as_points(read_data(name, what), run.train, what).data
+    points = points.to(run.train.x.device)
+    check_points(run, points)
+    if not len(points):
+        raise ConfigError([f"{what}: there are none"], f"{name} must hold some")
+    return points
+
+
+def audit_scene(spec: AuditSpec, audited: Audited, alarm: float) -> AuditScene:
+    """Returns the scene of an audit: what was read, told by digests.
+
+    Raises:
+        ConfigError: too few trusted points.
+    """
+    check_trusted(len(audited.trusted), alarm)
+    code = code_of(lookup(MODELS, spec.model, "model"), spec.model)
+    digests = {
+        "train": fingerprint(audited.run.train),
+        "points": fingerprint(audited.points),
+        "trusted": fingerprint(audited.trusted),
+        "checkpoints": joined(digest_of_file(path) for path in spec.checkpoints),
+        "model": code,
+    }
+    return AuditScene(spec, tuple(digests.items()))
+
+
+def audited_victim(scene: AuditScene, place: Place) -> Victim:
+    """Returns the model as a victim, and writes its scene.h5 where that is not there."""
+    audited = read_audit(scene.spec, place.device)
+    run = audited.run
+    probe = _probe(audited)
+    role = torch.full((len(run.train),), UNKNOWN, dtype=torch.uint8)
+    path = place.scene(scene) / "scene.h5"
+    if not path.exists():
+        _write(scene, place, run, probe, role)
+    nothing = run.train.take(run.train.y[:0]).to("cpu")
+    none = torch.zeros(0, dtype=torch.int64)
+    return Victim(
+        trace=run,
+        probe=probe,
+        role=role,
+        clean=Clean(run.train, audited.points, run.train.take(run.train.y[:0])),
+        attacked=Attacked(nothing, none, none, whole=True),
+    )
+
+
+def _probe(audited: Audited) -> Probe:
+    """The points to be judged, then the trusted ones, with the labels that the model predicts."""
+    points = join([audited.points, audited.trusted])
+    rows = [torch.arange(len(part)) for part in (audited.points, audited.trusted)]
+    group = torch.full((len(points),), CALIBRATION, dtype=torch.uint8)
+    group[: len(audited.points)] = JUDGED
+    return Probe(
+        points=points.to("cpu"),
+        predicted=predict(audited.run.model(), points.x).argmax(1).cpu(),
+        wanted=torch.full((len(points),), -1),
+        origin=torch.cat(rows),
+        group=group,
+    )
+
+
+def _write(
+    scene: AuditScene, place: Place, run: Trace, probe: Probe, role: Tensor
+) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    data = {
+        **pack_probe(probe),
+        names.POISON_ROLE: role,
+        names.POISON_ORIGIN: torch.arange(len(role)),
+        names.TARGETS_PREDICTED: none,
+        names.TARGETS_WANTED: none,
+        names.CLEAN_CORRECT: torch.tensor(0),
+        names.CLEAN_SIZE: torch.tensor(0),
+    }
+    attributes = {"device": place.device, "seed": scene.seed, "rows": len(run.train)}
+    path = place.scene(scene) / "scene.h5"
+    log.write(path, "scene", config=scene.config, data=data, attributes=attributes)

@@ -1,0 +1,66 @@
+"""What an audit reads: data and models that are named, not given."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from experiments.plan.audit.spec import AuditSpec
+from poisonbench.data import Layout
+from poisonbench.errors import ConfigError, DataError
+from poisonbench.models import MODELS, build
+from poisonbench.registry import lookup
+
+WAY = "name package.module:callable, or FILE.npz with x and y"
+
+
+def read_data(name: str, what: str) -> Any:
+    """Returns data as a function or a file gives them: x, or a pair (x, y), or a data set.
+
+    Args:
+        name: `package.module:callable` without arguments, or a file .npz with x and perhaps y.
+        what: names them in the error.
+
+    Raises:
+        DataError: they cannot be read.
+        ConfigError: no such function.
+    """
+    if not name.endswith(".npz"):
+        make = lookup({}, name, "data") if ":" in name else None
+        if make is None:
+            raise DataError(f"{what}: {name!r} is no function and no file .npz", WAY)
+        return make()
+    try:
+        with np.load(Path(name), allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("x", "y") if key in file}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{what}: {name}: {error}", WAY) from error
+    if "x" not in arrays:
+        raise DataError(f"{what}: {name} holds no array x", WAY)
+    if "y" not in arrays:
+        return arrays["x"]
+    return arrays["x"], arrays["y"]
+
+
+def read_model(spec: AuditSpec, layout: Layout) -> nn.Module:
+    """Returns the model, untrained.
+
+    Args:
+        spec: names it, with its arguments where it takes others than a shape and a number of
+            classes.
+        layout: of the training set.
+
+    Raises:
+        ConfigError: there is no such model, or it cannot be made.
+    """
+    if spec.model in MODELS or spec.model_args is None:
+        return build(spec.model, layout, spec.seed)
+    make = lookup(MODELS, spec.model, "model")
+    arguments = dict(spec.model_args)
+    try:
+        made: nn.Module = make(**arguments)
+    except Exception as error:  # a function of others may raise anything
+        told = f"model {spec.model!r} with {arguments}: {type(error).__name__}: {error}"
+        raise ConfigError([told], "model_args = {num_classes = 10}, say") from error
+    return made
