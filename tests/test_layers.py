@@ -17,7 +17,8 @@ MAY = {
 }
 DOOR = "poisonbench/api.py"  # the one file that looks upwards, inside its functions
 ROOMS = {  # folders of experiments -> the other folders that each may import
-    "cli": {"plan", "scene", "runner", "evaluation", "report", "check"},
+    "cli": {"plan", "scene", "runner", "evaluation", "report", "check", "audit"},
+    "audit": {"plan", "scene", "runner"},
     "plan": set(),
     "scene": {"plan"},
     "runner": {"plan", "scene"},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.audit import audit
 from experiments.cli.errors import Commands, show_warning, warn_of_clashes
 from experiments.cli.grids import demo, run, status
 from experiments.cli.methods import check, explain, export, list_, new
@@ -31,6 +32,7 @@ def main(debug: bool) -> None:
 for command in (
     run,
     demo,
+    audit,
     status,
     evaluate,
     curve,

@@ -8,7 +8,9 @@ from experiments.evaluation.load import Results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import in_order
 from experiments.evaluation.paired import differences, means_over_attacks
+from experiments.evaluation.points import JudgedPoint, judged_points
 from experiments.evaluation.rows import Row
+from poisonbench.errors import LogError
 
 # tables that an export has even when they are empty, in its order
 ALWAYS = ("victims", "detections", "means", "costs")
@@ -37,6 +39,7 @@ class Summary:
         scenes: the rows of single scenes, by what they are called.
         failures: stages that failed.
         damaged: logs that cannot be read.
+        points: of audits.
         differences: of detections to the detector `against`.
         against: its name, empty if there is none.
     """
@@ -46,6 +49,7 @@ class Summary:
     scenes: Mapping[str, Sequence[Row]]
     failures: Sequence[Fault]
     damaged: Sequence[Fault]
+    points: Sequence[JudgedPoint] = field(default_factory=list)
     differences: Sequence[Row] = field(default_factory=list)
     against: str = ""
 
@@ -78,12 +82,17 @@ def summarise(results: Results, against: str | None = None) -> Summary:
         if found or kind.rows in ALWAYS:
             scenes[kind.rows] = found
             merged[kind.rows] = in_order(aggregate(found, drop=kind.over))
+    judged = judged_points(results)
     return Summary(
         rows=merged,
         means=means_over_attacks(merged["detections"]),
         scenes=scenes,
         failures=_failures(results),
-        damaged=_damaged(results),
+        damaged=[
+            *_damaged(results, results.damaged),
+            *_damaged(results, judged.damaged),
+        ],
+        points=judged.points,
         differences=differences(scenes["detections"], against) if against else [],
         against=against or "",
     )
@@ -97,9 +106,9 @@ def _failures(results: Results) -> list[Fault]:
     return faults
 
 
-def _damaged(results: Results) -> list[Fault]:
+def _damaged(results: Results, errors: Sequence[LogError]) -> list[Fault]:
     faults = []
-    for error in results.damaged:
+    for error in errors:
         path = error.path.relative_to(results.folder)
         faults.append(Fault(str(path), error.reason))
     return faults

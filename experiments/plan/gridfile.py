@@ -32,6 +32,15 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError([what], "name a grid file (TOML)") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {error}"], "the file is not valid TOML") from error
+    return with_overrides(raw, overrides)
+
+
+def with_overrides(raw: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Applies `--set` overrides to the content of a file; see `read`.
+
+    Raises:
+        ConfigError: an override that does not fit.
+    """
     for text in overrides:
         try:
             _override(raw, text)

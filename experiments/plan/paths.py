@@ -64,7 +64,9 @@ class Place:
         """The file of an influence matrix."""
         return self.scene(scene) / f"influence-{key(estimator)}.h5"
 
-    def stage(self, scene: SceneLike, kind: Kind, methods: Methods, alarm: float) -> Path:
+    def stage(
+        self, scene: SceneLike, kind: Kind, methods: Methods, alarm: float
+    ) -> Path:
         """The file of a stage that applies methods: KIND-ESTIMATOR-METHOD.h5.
 
         That of a mitigation also names the detector or filter on whose verdict it works.

@@ -5,10 +5,12 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from experiments.evaluation.points import JudgedPoint
 from experiments.evaluation.poisoning import Poisoning
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
@@ -20,11 +22,22 @@ def to_json(summary: Summary) -> str:
     content: dict[str, Any] = {}
     for name, rows in summary.tables().items():
         content[name] = [_row(row) for row in rows]
+    if summary.points:
+        content["points"] = [_point(point) for point in summary.points]
     content["failures"] = [asdict(fault) for fault in summary.failures]
     content["damaged"] = [asdict(fault) for fault in summary.damaged]
     # a hyperparameter may be infinite, which is no JSON
     finite = json.loads(json.dumps(content), parse_constant=str)
     return json.dumps(finite, indent=1, allow_nan=False)
+
+
+def _point(point: JudgedPoint) -> dict[str, Any]:
+    """The fields of a point of an audit; a score that is not finite is null."""
+    found = asdict(point)
+    for key in ("suspicion", "p_value"):
+        if not isfinite(found[key]):
+            found[key] = None
+    return found
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -76,6 +89,7 @@ def to_csv(summary: Summary) -> str:
     lines = []
     for name, rows in summary.tables().items():
         lines += [{"table": name, **_csv_row(row)} for row in rows]
+    lines += [{"table": "points", **_csv_point(point)} for point in summary.points]
     lines += [{"table": "failures", **asdict(fault)} for fault in summary.failures]
     lines += [{"table": "damaged", **asdict(fault)} for fault in summary.damaged]
     out = io.StringIO()
@@ -84,6 +98,15 @@ def to_csv(summary: Summary) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue().rstrip("\n")
+
+
+def _csv_point(point: JudgedPoint) -> dict[str, Any]:
+    line = _point(point)
+    for part in ("estimator", "detector"):
+        for key, value in (line.pop(part) or {}).items():
+            line[f"{part}.{key}"] = value
+    line["proponents"] = " ".join(map(str, point.proponents))
+    return line
 
 
 def _filled_columns(lines: Sequence[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,7 @@ from experiments.report.defense_tables import (
 )
 from experiments.report.kind_table import kind_table
 from experiments.report.paired_table import difference_table
+from experiments.report.point_table import point_tables
 from experiments.report.table import Cells, Table
 
 USES = "In brackets behind a method: what it takes beyond the victim."
@@ -39,6 +40,7 @@ def tables(summary: Summary) -> list[Table]:
         _detection([*detections, *summary.means], names),
         difference_table(summary.differences, summary.against, names),
     ]
+    made += point_tables(summary.points)
     for name, table in DEFENSES.items():
         made.append(table(summary.rows.get(name, [])))
     made += [kind_table(kind, summary.rows.get(kind.rows, [])) for kind in SHOWN]

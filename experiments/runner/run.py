@@ -13,7 +13,7 @@ from tqdm import tqdm
 from experiments.plan.cells import planned, write_cells
 from experiments.plan.gridfile import resolved
 from experiments.plan.paths import Place
-from experiments.plan.spec import Grid
+from experiments.plan.spec import Grid, Scene
 from experiments.plan.stages import Job, Stage, jobs, with_data_digests
 from experiments.runner.existing import existing_cells
 from experiments.runner.lock import FatalError, ending_signals, exclusive
@@ -98,9 +98,11 @@ def _check_scenes(open_jobs: list[Job]) -> None:
     """Finds what would stop a scene before anything is trained; once for equal data and models."""
     different = {}
     for job in open_jobs:
-        different[job.scene.dataset, job.scene.recipe, job.scene.transfer] = job
-    for job in different.values():
-        check_scene(job.scene, job.place)
+        scene = job.scene
+        assert isinstance(scene, Scene)
+        different[scene.dataset, scene.recipe, scene.transfer] = (scene, job.place)
+    for scene, place in different.values():
+        check_scene(scene, place)
 
 
 def _do(

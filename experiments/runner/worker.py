@@ -20,8 +20,8 @@ from experiments.plan.kinds import kind_named
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
 from experiments.runner.lock import Interrupted
-from experiments.scene.kinds.cell import Cell
 from experiments.scene.audited import victim_of
+from experiments.scene.kinds.cell import Cell
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.untouched import Untouched

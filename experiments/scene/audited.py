@@ -1,6 +1,6 @@
 """The victim of an audit: a finished model, read from its files, and the points to be judged."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -13,11 +13,12 @@ from experiments.plan.spec import Scene
 from experiments.scene.attacked import Attacked
 from experiments.scene.clean import Clean
 from experiments.scene.probe import Probe, pack_probe
-from experiments.scene.sources import read_data, read_model
+from experiments.scene.sources import read_data, read_model, read_state
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.contracts.calibration import check_trusted
-from poisonbench.data import Dataset, join
+from poisonbench.data import Dataset, Layout, join
+from poisonbench.data.convert import as_part
 from poisonbench.data.points import as_points
 from poisonbench.errors import ConfigError
 from poisonbench.log import names
@@ -64,12 +65,11 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
         ValueError: points of another shape than the training set.
     """
     found = read_data(spec.train, "the training set")
-    train = Trace.of_data(found)
-    model = read_model(spec, train.layout).to(device)
+    model = read_model(spec, _layout(found)).to(device)
     run = Trace.of(
         model,
-        train,
-        [str(path) for path in spec.checkpoints],
+        found,
+        [read_state(path) for path in spec.checkpoints],
         head=spec.head,
         loss=spec.loss,
         weight_decay=spec.weight_decay,
@@ -80,6 +80,15 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
     trusted = _points(spec.trusted, run, "the trusted points")
     order = torch.randperm(len(trusted), generator=generator(spec.seed, "trusted"))
     return Audited(run, points, trusted.take(order))
+
+
+def _layout(found: object) -> Layout:
+    """Returns what a model must know of the training set, classes by the largest label."""
+    part = as_part(found, "the training set")
+    if isinstance(part, Dataset):
+        return part.layout
+    x, y = part
+    return Dataset(x, y, classes=int(y.max()) + 1).layout
 
 
 def _points(name: str, run: Trace, what: str) -> Dataset:
@@ -118,7 +127,7 @@ def audited_victim(scene: AuditScene, place: Place) -> Victim:
     role = torch.full((len(run.train),), UNKNOWN, dtype=torch.uint8)
     path = place.scene(scene) / "scene.h5"
     if not path.exists():
-        _write(scene, place, run, probe, role)
+        _write(scene, place, probe, role)
     nothing = run.train.take(run.train.y[:0]).to("cpu")
     none = torch.zeros(0, dtype=torch.int64)
     return Victim(
@@ -145,9 +154,7 @@ def _probe(audited: Audited) -> Probe:
     )
 
 
-def _write(
-    scene: AuditScene, place: Place, run: Trace, probe: Probe, role: Tensor
-) -> None:
+def _write(scene: AuditScene, place: Place, probe: Probe, role: Tensor) -> None:
     none = torch.zeros(0, dtype=torch.int64)
     data = {
         **pack_probe(probe),
@@ -158,6 +165,9 @@ def _write(
         names.CLEAN_CORRECT: torch.tensor(0),
         names.CLEAN_SIZE: torch.tensor(0),
     }
-    attributes = {"device": place.device, "seed": scene.seed, "rows": len(run.train)}
+    attributes: dict[str, int | str] = {
+        "device": place.device,
+        "seed": scene.seed,
+    }
     path = place.scene(scene) / "scene.h5"
     log.write(path, "scene", config=scene.config, data=data, attributes=attributes)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from experiments.plan.audit.spec import AuditSpec
 from poisonbench.data import Layout
@@ -27,10 +28,10 @@ def read_data(name: str, what: str) -> Any:
         ConfigError: no such function.
     """
     if not name.endswith(".npz"):
-        make = lookup({}, name, "data") if ":" in name else None
-        if make is None:
+        if ":" not in name:
             raise DataError(f"{what}: {name!r} is no function and no file .npz", WAY)
-        return make()
+        functions: dict[str, Any] = {}
+        return lookup(functions, name, "data")()
     try:
         with np.load(Path(name), allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("x", "y") if key in file}
@@ -56,7 +57,7 @@ def read_model(spec: AuditSpec, layout: Layout) -> nn.Module:
     """
     if spec.model in MODELS or spec.model_args is None:
         return build(spec.model, layout, spec.seed)
-    make = lookup(MODELS, spec.model, "model")
+    make: Any = lookup(MODELS, spec.model, "model")
     arguments = dict(spec.model_args)
     try:
         made: nn.Module = make(**arguments)
@@ -64,3 +65,27 @@ def read_model(spec: AuditSpec, layout: Layout) -> nn.Module:
         told = f"model {spec.model!r} with {arguments}: {type(error).__name__}: {error}"
         raise ConfigError([told], "model_args = {num_classes = 10}, say") from error
     return made
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """Returns the state dict of a file of `torch.save`, or of safetensors.
+
+    Raises:
+        ConfigError: the file holds none that can be read without running code.
+    """
+    way = "torch.save(model.state_dict(), path)"
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        found: dict[str, Tensor] = load_file(path)
+        return found
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # torch raises several types for what is no file of its own
+        what = str(error).splitlines()[0]
+        raise ConfigError([f"checkpoint {path}: {what}"], way) from error
+    if not isinstance(state, dict):
+        raise ConfigError([f"checkpoint {path} is a {type(state).__name__}"], way)
+    return state

@@ -34,7 +34,9 @@ def parse_audit(raw: Mapping[str, Any]) -> Audit:
     table = {key: value for key, value in raw.items() if key in fields}
     specs = list(expand(AuditSpec, table, "audit", faults))
     if len(specs) > 1:
-        faults.add("audit", "is of one model: give no key a list but checkpoints and lr")
+        faults.add(
+            "audit", "is of one model: give no key a list but checkpoints and lr"
+        )
     applied = []
     for part in DEFAULTS:
         applied += _applied(raw, part, faults)
@@ -60,15 +62,15 @@ def _applied(raw: Mapping[str, Any], part: str, faults: Faults) -> list[Applied]
     entries = raw.get(part, DEFAULTS[part])
     if not isinstance(entries, list):
         entries = [entries]
-    found = []
+    found: list[Applied] = []
     for i, entry in enumerate(entries):
         path = f"{part}[{i}]"
         table = {"name": entry} if isinstance(entry, str) else entry
         if not isinstance(table, dict):
             faults.add(path, f"is a name or a table, got {entry!r}")
             continue
-        for method in methods_of(table, part, path, faults):
-            found.append(Applied(part, method))
+        methods = methods_of(table, part, path, faults)
+        found += [Applied(part, method) for method in methods]
     return found
 
 

@@ -9,6 +9,7 @@ from experiments.plan.outside import version_mark
 from experiments.plan.spec import Applied
 from poisonbench.checks import check_at_least, check_fraction, check_not_negative
 
+
 @dataclass(frozen=True)
 class AuditSpec:
     """What is audited, as an audit file or the command line names it.
