@@ -135,3 +135,7 @@ class PluginWarning(UserWarning):
 
 class BudgetWarning(UserWarning):
     """An attack changed fewer rows than its budget pays for; the message says how many, and why."""
+
+
+class CalibrationWarning(UserWarning):
+    """There are few clean points for the alarm rate that they are to calibrate."""

@@ -66,6 +66,16 @@ def test_what_the_index_gives_is_what_the_logs_hold(folder: Path, reads: list[Pa
     assert_equal(first, second)
 
 
+def test_a_folder_may_be_named_from_where_one_stands(
+    folder: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder.parent)
+    first = load_results(folder.name)
+    read_first = len(reads)
+    assert_equal(first, load_results(folder.name))
+    assert len(reads) == read_first
+
+
 @pytest.mark.parametrize("how", ["touched", "grown", "replaced"])
 def test_a_log_that_changed_is_read_again(folder: Path, reads: list[Path], how: str):
     load_results(folder)

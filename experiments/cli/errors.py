@@ -84,9 +84,9 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """Shows what a person is to know in one line, and other warnings as Python does."""
-    from poisonbench.errors import BudgetWarning, PluginWarning
+    from poisonbench.errors import BudgetWarning, CalibrationWarning, PluginWarning
 
-    if issubclass(category, BudgetWarning | PluginWarning):
+    if issubclass(category, BudgetWarning | CalibrationWarning | PluginWarning):
         text = f"Warning: {message}\n"
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)

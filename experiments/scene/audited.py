@@ -25,7 +25,7 @@ from poisonbench.log import names
 from poisonbench.models import MODELS, predict
 from poisonbench.poison_file import fingerprint
 from poisonbench.registry import lookup
-from poisonbench.roles import CALIBRATION, JUDGED, UNKNOWN
+from poisonbench.roles import CALIBRATION, JUDGED, UNTOLD
 from poisonbench.seeding import generator
 from poisonbench.training import Trace
 from poisonbench.training.trace import check_points
@@ -124,7 +124,7 @@ def audited_victim(scene: AuditScene, place: Place) -> Victim:
     audited = read_audit(scene.spec, place.device)
     run = audited.run
     probe = _probe(audited)
-    role = torch.full((len(run.train),), UNKNOWN, dtype=torch.uint8)
+    role = torch.full((len(run.train),), UNTOLD, dtype=torch.uint8)
     path = place.scene(scene) / "scene.h5"
     if not path.exists():
         _write(scene, place, probe, role)

@@ -14,7 +14,7 @@ from torch import Tensor
 from poisonbench.contracts.protocols import Detector, Scorer
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
-from poisonbench.errors import ConfigError
+from poisonbench.errors import CalibrationWarning, ConfigError
 from poisonbench.training.trace import Trace
 
 UNREADABLE = {  # what a detector may read in a grid alone
@@ -179,5 +179,6 @@ def check_trusted(count: int, alarm: float) -> None:
     if count < enough:
         warnings.warn(
             f"{count} trusted points are few for alarm {alarm:g}: give {enough} or more",
+            CalibrationWarning,
             stacklevel=3,
         )

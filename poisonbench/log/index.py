@@ -74,7 +74,9 @@ def _read(path: Path) -> dict[str, Entry]:
     if not path.is_file():
         return {}
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as base:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as base:
             rows = base.execute(FIND).fetchall()
     except sqlite3.Error:
         return {}

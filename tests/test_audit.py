@@ -1,0 +1,236 @@
+"""`poisonbench audit`: the verdicts of a guard, in logs that everything else reads."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+from torch.nn import functional as F
+
+import poisonbench as pb
+from experiments.cli import main
+from experiments.evaluation.load import load_results
+from experiments.evaluation.points import judged_points
+from poisonbench import log
+from poisonbench.log import names
+from poisonbench.roles import CALIBRATION, JUDGED
+
+MODULE = """
+from torch import nn
+
+def net(width=12):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+def fails():
+    raise RuntimeError("no such weights")
+
+def nothing():
+    return 3
+"""
+AUDIT = """
+name = "digits"
+model = "audited_net:net"
+model_args = {width = 12}
+checkpoints = ["half.pt", "end.pt"]
+lr = 0.5
+train = "train.npz"
+points = "points.npz"
+trusted = "trusted.npz"
+detector = ["foreign-or-fragile", {name = "tail-heaviness", k = 3}, "confidence"]
+"""
+
+
+def net(width: int = 12) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a backdoor, trained by a loop of its own, and what an audit reads."""
+    folder = tmp_path_factory.mktemp("audited")
+    (folder / "audited_net.py").write_text(MODULE)
+    train, test = pb.load("digits")
+    x = train.x[:400].clone()
+    y = train.y[:400].clone()
+    x[:30, :, 6:, 6:] = 1
+    y[:30] = 0
+    torch.manual_seed(0)
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for epoch in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        if epoch == 30:
+            torch.save(model.state_dict(), folder / "half.pt")
+    torch.save(model.state_dict(), folder / "end.pt")
+    points = test.x[:12].clone()
+    points[:4, :, 6:, 6:] = 1
+    np.savez(folder / "train.npz", x=x.numpy(), y=y.numpy())
+    np.savez(folder / "points.npz", x=points.numpy())
+    np.savez(folder / "trusted.npz", x=test.x[100:180].numpy())
+    (folder / "audit.toml").write_text(AUDIT)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def audited(folder: Path) -> Path:
+    """The logs of the audit, below a relative path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        result = call("audit", "audit.toml", "-o", "out")
+        assert result.exit_code == 0, result.output
+    return folder / "out"
+
+
+def run_of(folder: Path) -> pb.Trace:
+    with np.load(folder / "train.npz") as file:
+        train = (file["x"], file["y"])
+    states = [torch.load(folder / name) for name in ("half.pt", "end.pt")]
+    return pb.Trace.of(net(), train, states, lr=0.5)
+
+
+@pytest.mark.parametrize("detector", ["foreign-or-fragile", "confidence"])
+def test_its_verdicts_are_those_of_a_guard(folder: Path, audited: Path, detector: str):
+    with np.load(folder / "trusted.npz") as trusted, np.load("points.npz") as points:
+        guard = pb.Guard(run_of(folder), trusted["x"], detector)
+        want = guard(points["x"])
+    found = judged_points(load_results(audited)).points
+    mine = sorted(
+        (p for p in found if p.detector["name"] == detector), key=lambda p: p.point
+    )
+    assert [point.label for point in mine] == want.label.tolist()
+    assert [point.flag for point in mine] == want.flag.tolist()
+    assert [p.suspicion for p in mine] == pytest.approx(
+        want.suspicion.tolist(), rel=1e-4
+    )
+    assert [p.p_value for p in mine] == pytest.approx(want.p_value.tolist())
+    if detector == "foreign-or-fragile":
+        rows = [list(point.proponents) for point in mine]
+        assert rows == want.proponents.helpful[:, :5].tolist()
+
+
+def test_points_come_by_suspicion(audited: Path):
+    points = judged_points(load_results(audited)).points
+    assert len(points) == 3 * 12
+    for detector in ("foreign-or-fragile", "tail-heaviness", "confidence"):
+        scores = [p.suspicion for p in points if p.detector["name"] == detector]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_its_logs_are_like_any_others(audited: Path):
+    scene = log.read(next(audited.glob("scenes/*/scene.h5")), "scene")
+    group = scene.data[names.PROBE_GROUP]
+    assert (group == JUDGED).sum() == 12
+    assert (group == CALIBRATION).sum() == 80
+    assert not load_results(audited).damaged
+    shown = call("evaluate", "out")
+    assert shown.exit_code == 0
+    assert "POINTS" in shown.output
+    assert "COSTS" in shown.output
+    assert "VICTIMS" not in shown.output, "nobody knows the truth"
+    assert "DETECTION" not in shown.output
+    status = call("status", "out")
+    assert "5 cells, 5 done, 0 failed" in status.output
+    assert call("show", str(scene.path)).exit_code == 0
+
+
+def test_programs_read_the_points(audited: Path):
+    content = json.loads(call("evaluate", "out", "--format", "json").output)
+    assert len(content["points"]) == 36
+    assert content["detections"] == []
+    first = content["points"][0]
+    assert (
+        first["detector"]["name"] == "foreign-or-fragile" or first["estimator"] is None
+    )
+    lines = call("evaluate", "out", "--format", "csv").output.splitlines()
+    assert sum(line.startswith("points,") for line in lines) == 36
+
+
+def test_it_goes_on_where_it_stopped(folder: Path, audited: Path):
+    before = {path: path.stat().st_mtime_ns for path in audited.rglob("*.h5")}
+    assert call("audit", "audit.toml", "-o", "out").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in audited.rglob("*.h5")} == before
+    gone = next(audited.glob("scenes/*/detect-*confidence*.h5"))
+    want = log.read(gone, "detect")
+    gone.unlink()
+    assert call("audit", "out/audit.toml", "-o", "out").exit_code == 0
+    assert log.same_results(log.read(gone, "detect"), want)
+
+
+def test_a_pipeline_is_told_of_a_flag(audited: Path):
+    flags = [point.flag for point in judged_points(load_results(audited)).points]
+    assert any(flags)
+    result = call("audit", "audit.toml", "-o", "out", "--fail-on-flag")
+    assert result.exit_code == 1
+    quiet = call(
+        "audit", "audit.toml", "-o", "quiet", "--alarm", "0.03", "--fail-on-flag"
+    )
+    points = judged_points(load_results("quiet")).points
+    assert quiet.exit_code == int(any(point.flag for point in points))
+
+
+def test_options_do_instead_of_a_file(audited: Path):
+    result = call(
+        *("audit", "-o", "by-options", "--model", "audited_net:net"),
+        *("--set", "model_args={width=12}", "--checkpoint", "half.pt"),
+        *("--checkpoint", "end.pt", "--lr", "0.5", "--train", "train.npz"),
+        *("--points", "points.npz", "--trusted", "trusted.npz"),
+    )
+    assert result.exit_code == 0, result.output
+    mine = {path.name for path in Path("by-options").glob("scenes/*/*.h5")}
+    assert mine <= {path.name for path in audited.glob("scenes/*/*.h5")}
+    assert len(mine) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("lr = 0.5", "rate = 0.5"), "rate: unknown key"),
+        (('"half.pt", "end.pt"', ""), "checkpoints must name at least one"),
+        (('"half.pt"', '"none.pt"'), "there is no file 'none.pt'"),
+        (('"half.pt"', '"train.npz"'), "checkpoint"),
+        (("audited_net:net", "audited_net:fails"), "width"),
+        (("audited_net:net", "audited_net:nott"), "has no 'nott'"),
+        (('"points.npz"', '"points.csv"'), "is no function and no file .npz"),
+        (('"points.npz"', '"absent.npz"'), "absent.npz"),
+        (('train = "train.npz"', 'train = "points.npz"'), "the training set"),
+        (("width = 12", "width = 7"), "shape"),
+        (('"confidence"', '"confidance"'), "did you mean 'confidence'"),
+        (("lr = 0.5", "alarm = 2.0"), "alarm must"),
+    ],
+)
+def test_a_mistake_costs_a_line(folder: Path, tmp_path: Path, change, message: str):
+    assert change[0] in AUDIT
+    file = tmp_path / "audit.toml"
+    file.write_text(AUDIT.replace(*change))
+    result = call("audit", str(file), "-o", str(tmp_path / "out"))
+    assert result.exit_code == 2, result.output
+    lines = result.output.splitlines()
+    assert any(line.startswith("Error: ") and message in line for line in lines), lines
+    assert not list(tmp_path.glob("out/scenes/*/*.h5"))
+
+
+def test_all_that_is_missing_is_told_at_once():
+    result = call("audit", "-o", "nothing")
+    assert result.exit_code == 2
+    for key in ("model", "checkpoints", "train", "points", "trusted"):
+        assert f"{key}: is missing" in result.output
