@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import poisonbench as pb
 from experiments.cli import main
+from experiments.evaluation.kinds.points import judged_points
 from experiments.evaluation.load import load_results
-from experiments.evaluation.points import judged_points
 from poisonbench import log
 from poisonbench.log import names
 from poisonbench.roles import CALIBRATION, JUDGED

@@ -56,8 +56,8 @@ def audit(file: Path | None, folder: Path, fail_on_flag: bool, **how: Any) -> No
     them. Exit code 1 if a stage failed.
     """
     from experiments.audit.run import run_audit
+    from experiments.evaluation.kinds.points import judged_points
     from experiments.evaluation.load import load_results
-    from experiments.evaluation.points import judged_points
     from experiments.plan.audit.parse import parse_audit
     from experiments.plan.gridfile import read, with_overrides
     from experiments.plan.paths import Place

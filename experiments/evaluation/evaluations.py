@@ -1,7 +1,7 @@
 """How the logs of each kind of stage become rows: as the table of kinds says."""
 
+from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import Results
-from experiments.evaluation.points import is_audit
 from experiments.evaluation.rows import Row
 from experiments.plan.kind import named
 from experiments.plan.kinds import KINDS, kind_named

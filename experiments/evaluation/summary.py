@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experiments.evaluation.evaluations import EVALUATED, rows_of
+from experiments.evaluation.kinds.points import JudgedPoint, judged_points
 from experiments.evaluation.load import Results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import in_order
 from experiments.evaluation.paired import differences, means_over_attacks
-from experiments.evaluation.points import JudgedPoint, judged_points
 from experiments.evaluation.rows import Row
 from poisonbench.errors import LogError
 

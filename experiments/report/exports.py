@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.points import JudgedPoint
+from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.poisoning import Poisoning
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.names import ShortNames
-from experiments.evaluation.points import JudgedPoint
 from experiments.report.table import Table
 
 MOST = 20  # points of a table, and all that are flagged
