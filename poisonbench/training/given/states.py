@@ -6,6 +6,7 @@ from numbers import Real
 from pathlib import Path
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from poisonbench.errors import ConfigError
 from poisonbench.training.checkpoint import Checkpoint
@@ -182,4 +183,10 @@ def _saved(found: object, k: int) -> Saved:
             [f"the state of checkpoint {k} is that of an optimiser"],
             f"{WAY}: model.state_dict(), not optimizer.state_dict()",
         )
+    for name, value in found.items():
+        if is_lazy(value):
+            raise ConfigError(
+                [f"checkpoint {k} holds {name!r}, which has no value yet"],
+                "a lazy layer has parameters once it was called: take the state after training",
+            )
     return Saved(dict(found))

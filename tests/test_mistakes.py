@@ -1,0 +1,207 @@
+"""Mistakes that a user makes with a run of their own: a line each, with the way out."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from conftest import random_data
+from loops_of_others import RATE, Net, adam, net
+from torch import nn
+
+from estimators.gas import GAS
+from estimators.hydra import HyDRA
+from estimators.leave_one_out import LeaveOneOut
+from estimators.representer_point import RepresenterPoint
+from estimators.tracin import TracIn
+from poisonbench.data import Dataset
+from poisonbench.errors import PoisonbenchError
+from poisonbench.gradients import dot_products
+from poisonbench.training import Trace
+
+DATA = random_data(16, classes=3)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A call that a user makes, and a part of the line that is told."""
+
+    name: str
+    call: Callable[[], Any]
+    told: str
+
+
+def model() -> Net:
+    return net(DATA).eval()
+
+
+def states() -> list[Any]:
+    trained = net(DATA)
+    return [(copy.deepcopy(s), r) for _, r, s in adam(trained, DATA, 0)]
+
+
+def run(**more: Any) -> Trace:
+    return Trace.of(model(), DATA, states(), **more)
+
+
+def renamed(old: str, new: str) -> list[Any]:
+    return [({k.replace(old, new): v for k, v in s.items()}, r) for s, r in states()]
+
+
+def live() -> list[Any]:
+    """Checkpoints that are all the live model's state, as without a copy."""
+    trained = net(DATA)
+    return [(state, rate) for _, rate, state in adam(trained, DATA, 0)]
+
+
+def of_colours() -> Net:
+    """The same model for images of three channels."""
+    return net(random_data(2, (3, 8, 8), 3))
+
+
+def lost() -> list[Any]:
+    return [({k: v * torch.nan for k, v in s.items()}, r) for s, r in states()]
+
+
+def one_hot() -> tuple[Any, Any]:
+    return DATA.x, nn.functional.one_hot(DATA.y, 3)
+
+
+def scored(estimator: Any, points: Dataset, trace: Trace | None = None) -> Any:
+    return estimator.fit(trace or run())(points)
+
+
+MISTAKES = [
+    Mistake(
+        "wrong state keys",
+        lambda: Trace.of(model(), DATA, renamed("fc", "head")),
+        "checkpoint 0 lacks 'fc.weight', 'fc.bias'",
+    ),
+    Mistake(
+        "checkpoints of another model",
+        lambda: Trace.of(model(), DATA, [(of_colours().state_dict(), RATE)]),
+        "'conv.weight' of shape (2, 3, 3, 3), the model's is (2, 1, 3, 3)",
+    ),
+    Mistake(
+        "the state of a model that was never called",
+        lambda: Trace.of(model(), DATA, [(Net().state_dict(), RATE)]),
+        "checkpoint 0 holds 'hidden.weight', which has no value yet",
+    ),
+    Mistake(
+        "states without a copy",
+        lambda: Trace.of(model(), DATA, live()),
+        "checkpoints 0 and 1 are the same tensors",
+    ),
+    Mistake(
+        "the optimiser's state",
+        lambda: Trace.of(
+            model(), DATA, [torch.optim.Adam(model().parameters()).state_dict()]
+        ),
+        "the state of checkpoint 0 is that of an optimiser",
+    ),
+    Mistake(
+        "a run that diverged",
+        lambda: Trace.of(model(), DATA, lost()),
+        "which is not a number",
+    ),
+    Mistake(
+        "no learning rates",
+        lambda: TracIn().fit(Trace.of(model(), DATA, [s for s, _ in states()])),
+        "TracIn needs checkpoints with their learning rates",
+    ),
+    Mistake(
+        "learning rates that are too few",
+        lambda: Trace.of(model(), DATA, [s for s, _ in states()], lr=[0.1]),
+        "lr has 1 numbers for 2 checkpoints",
+    ),
+    Mistake(
+        "a state in the place of the model",
+        lambda: Trace.of(model().state_dict(), DATA),  # type: ignore[arg-type]
+        "model must be an nn.Module",
+    ),
+    Mistake(
+        "one-hot labels",
+        lambda: Trace.of(model(), one_hot()),
+        "y of the training set has shape (16, 3), not (n,)",
+    ),
+    Mistake(
+        "labels from 1",
+        lambda: Trace.of(model(), (DATA.x, DATA.y + 1)),
+        "the training set has label 3 in row",
+    ),
+    Mistake(
+        "instances of another shape",
+        lambda: Trace.of(model(), (DATA.x.flatten(1), DATA.y)),
+        "the model (Net) cannot be called on x (2, 64)",
+    ),
+    Mistake(
+        "test points of another shape",
+        lambda: scored(GAS(), random_data(2, (1, 9, 9), 3)),
+        "points must be instances as the training set",
+    ),
+    Mistake(
+        "a test point on another device",
+        lambda: scored(GAS(), DATA.take(torch.arange(2)).to("meta")),
+        "points must lie where the run does, cpu, got meta: points.to('cpu')",
+    ),
+    Mistake(
+        "a model in training mode, below the trace",
+        lambda: dot_products(net(DATA), DATA, DATA),
+        "training mode",
+    ),
+    Mistake(
+        "a head that is not there",
+        lambda: run(head="classifier"),
+        "classifier",
+    ),
+    Mistake(
+        "a method of the steps",
+        lambda: HyDRA().fit(run()),
+        "HyDRA needs the batch and the learning rate of every step",
+    ),
+    Mistake(
+        "retraining without a loop",
+        lambda: LeaveOneOut().fit(run()),
+        "LeaveOneOut needs a way to train again",
+    ),
+    Mistake(
+        "a model alone",
+        lambda: GAS().fit(model()),  # type: ignore[arg-type]
+        "trace must be a Trace",
+    ),
+    Mistake(
+        "no rows",
+        lambda: Trace.of(model(), (DATA.x[:0], DATA.y[:0])),
+        "the training set has no rows",
+    ),
+    Mistake(
+        "negative weight decay",
+        lambda: run(weight_decay=-1.0),
+        "weight_decay must be non-negative",
+    ),
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_told_in_one_line_with_a_way_out(mistake: Mistake):
+    with pytest.raises((PoisonbenchError, ValueError, TypeError)) as caught:
+        mistake.call()
+    error = caught.value
+    message = str(error)
+    if isinstance(error, PoisonbenchError):
+        message = error.message
+        assert error.hint
+        assert "\n" not in error.hint
+    first = message.splitlines()[0]
+    assert mistake.told in first
+    assert len(first) < 250
+
+
+def test_a_model_given_in_training_mode_is_scored_in_evaluation_mode():
+    given = model()
+    want = scored(RepresenterPoint(), DATA, Trace.of(given, DATA))
+    got = scored(RepresenterPoint(), DATA, Trace.of(given.train(), DATA))
+    assert torch.equal(got, want)
+    assert given.training
