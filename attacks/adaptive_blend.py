@@ -16,8 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import Cover, check_kind, dirty_label, mix, noise_image
+from attacks.kit.backdoor import Cover, dirty_label, mix, noise_image
 from poisonbench.checks import check_at_least, check_fraction, check_part, check_share
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

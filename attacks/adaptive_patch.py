@@ -15,9 +15,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import Cover, check_kind, dirty_label
+from attacks.kit.backdoor import Cover, dirty_label
 from attacks.kit.square import CORNERS, Place, side, square
 from poisonbench.checks import check_at_least, check_fraction, check_part, check_share
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import generator

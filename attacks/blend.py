@@ -10,8 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, dirty_label, mix, noise_image, noise_vector
+from attacks.kit.backdoor import dirty_label, mix, noise_image, noise_vector
 from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from attacks.kit.aim import OnePoint, take_aim
-from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import Objective, adam_descent
 from attacks.kit.rows import poison_in_place
 from poisonbench.checks import check_positive
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.models.head import body_of

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import BLOCK, signed_descent, steps_of
 from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.surrogate import own_recipe
 from poisonbench.checks import check_at_least, check_fraction, check_part
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.models import predict

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from attacks.kit.aim import OnePoint, take_aim
-from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import project
 from attacks.kit.rows import poison_in_place
 from attacks.kit.splitting import Splitting
 from poisonbench.checks import check_positive, check_share
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.models.head import body_of

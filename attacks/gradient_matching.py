@@ -8,21 +8,21 @@ Cost: the surrogates, and `restarts` x `steps` second derivatives of the poison'
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
 
 from torch import Tensor
 
 from attacks.kit.aim import OnePoint, take_aim
-from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import adam_descent, noise_in_ball, restarted
 from attacks.kit.gradient_matching import (
     Augmentation,
+    Augmenting,
     augmenting,
     misalignment,
     wanted_gradient,
 )
 from attacks.kit.rows import poison_in_place
-from poisonbench.checks import check_at_least, check_choice, check_fraction
+from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.seeding import derive
@@ -30,7 +30,7 @@ from poisonbench.training import Recipe
 
 
 @dataclass(frozen=True)
-class GradientMatching(OnePoint):
+class GradientMatching(OnePoint, Augmenting):
     """Changes rows of the wanted class within eps so that training on them turns one test point.
 
     Attributes:
@@ -50,7 +50,6 @@ class GradientMatching(OnePoint):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     source: int | None = None
@@ -68,7 +67,7 @@ class GradientMatching(OnePoint):
         self.check_one_point()
         check_at_least("restarts", self.restarts, 1)
         check_fraction("step", self.step)
-        check_choice("augment", self.augment, get_args(Augmentation))
+        self.check_augment()
 
     def __call__(
         self, train: Dataset, test: Dataset, recipe: Recipe, seed: int

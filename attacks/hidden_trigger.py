@@ -16,11 +16,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import attacked_rows, check_classes, check_kind, clean_label
+from attacks.kit.backdoor import attacked_rows, check_classes, clean_label
 from attacks.kit.descent import signed_descent
 from attacks.kit.square import Place, Stamping
 from attacks.kit.surrogate import surrogate
 from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

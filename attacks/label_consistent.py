@@ -13,12 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import check_kind, clean_label
+from attacks.kit.backdoor import clean_label
 from attacks.kit.descent import BLOCK, project, signed_descent
 from attacks.kit.rows import check_class
 from attacks.kit.square import Place, StampingOnTop
 from attacks.kit.surrogate import surrogate
 from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.models import predict

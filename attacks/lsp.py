@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.kit.backdoor import check_kind
 from attacks.kit.rows import draw, every_row, poison_in_place
 from attacks.kit.square import SMALL
 from poisonbench.checks import (
@@ -23,6 +22,7 @@ from poisonbench.checks import (
     check_part,
     check_positive,
 )
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.kit.aim import Aim, OnePoint, take_aim
-from attacks.kit.backdoor import check_kind
 from attacks.kit.descent import adam_descent
 from attacks.kit.member import Member, Parameters, member_of, partly_trained
 from attacks.kit.rows import poison_in_place
 from poisonbench import training
 from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.notes import attach

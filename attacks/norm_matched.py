@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import check_kind, dirty_label
+from attacks.kit.backdoor import dirty_label
 from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import gradients_of, wanted_gradient
 from attacks.kit.rows import check_class, every_row, rows_of
@@ -24,6 +24,7 @@ from attacks.kit.square import Place, StampingOnTop
 from attacks.kit.surrogate import own_recipe
 from poisonbench import training
 from poisonbench.checks import check_at_least, check_fraction, check_positive
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.gradients.products import gradient_norms

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from attacks.kit.backdoor import Target, check_classes, check_kind, dirty_label
+from attacks.kit.backdoor import Target, check_classes, dirty_label
 from attacks.kit.square import Place, Stamping
 from poisonbench.checks import check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe

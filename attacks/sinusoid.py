@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, clean_label
+from attacks.kit.backdoor import clean_label
 from poisonbench.checks import check_at_least, check_fraction, check_positive
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe

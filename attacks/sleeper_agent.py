@@ -9,15 +9,16 @@ Cost: the surrogates, 1 + `retrain` times, and `steps` second derivatives of the
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from attacks.kit.backdoor import attacked_rows, check_classes, check_kind, wanted
+from attacks.kit.backdoor import attacked_rows, check_classes, wanted
 from attacks.kit.descent import adam_descent, noise_in_ball
 from attacks.kit.gradient_matching import (
     Augmentation,
+    Augmenting,
     augmenting,
     misalignment,
     wanted_gradient,
@@ -27,6 +28,7 @@ from attacks.kit.square import Place, Stamping
 from attacks.kit.surrogate import surrogates
 from poisonbench.checks import check_at_least, check_choice, check_fraction
 from poisonbench.contracts.budget import count
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -39,7 +41,7 @@ Selection = Literal["norm", "random"]
 
 
 @dataclass(frozen=True)
-class SleeperAgent(Stamping):
+class SleeperAgent(Stamping, Augmenting):
     """Changes rows of `target` within eps so that training on them turns patched source images.
 
     Attributes:
@@ -63,7 +65,6 @@ class SleeperAgent(Stamping):
         ValueError: a value out of its range, naming the rule and the value.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
     clean_label = True
 
     target: int = 0
@@ -93,7 +94,7 @@ class SleeperAgent(Stamping):
             got = f"{self.retrain} for {self.steps} steps"
             raise ValueError(f"retrain must be below steps, got {got}")
         check_choice("select", self.select, get_args(Selection))
-        check_choice("augment", self.augment, get_args(Augmentation))
+        self.check_augment()
         self.check_square()
 
     def __call__(
@@ -214,7 +215,6 @@ class _Retraining:
         if t in self.due:
             poisoned = self.train.x.index_copy(0, self.rows, x.detach())
             data = replace(self.train, x=poisoned)
-            time = self.due[t]
-            self.use(self.attack._models(data, self.recipe, self.seed, time))
+            self.use(self.attack._models(data, self.recipe, self.seed, self.due[t]))
         y = self.train.y[self.rows]
         return misalignment(self.models, self.goals, self.augment(x, t), y)

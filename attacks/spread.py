@@ -13,9 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, dirty_label
+from attacks.kit.backdoor import dirty_label
 from attacks.kit.square import default_side
 from poisonbench.checks import check_at_least, check_between, check_fraction, check_unit
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

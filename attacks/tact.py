@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from attacks.kit.backdoor import Cover, check_classes, check_kind, dirty_label
+from attacks.kit.backdoor import Cover, check_classes, dirty_label
 from attacks.kit.square import Place, Stamping
 from poisonbench.checks import check_fraction, check_share
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe

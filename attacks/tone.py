@@ -13,13 +13,14 @@ from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, dirty_label
+from attacks.kit.backdoor import dirty_label
 from poisonbench.checks import (
     check_at_least,
     check_choice,
     check_fraction,
     check_part,
 )
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

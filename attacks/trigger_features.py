@@ -13,8 +13,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, dirty_label
+from attacks.kit.backdoor import dirty_label
 from poisonbench.checks import check_at_least, check_choice, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, dirty_label
+from attacks.kit.backdoor import dirty_label
 from attacks.kit.sentences import ids_of, insert
 from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.training import Recipe

@@ -16,9 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.kit.backdoor import check_kind, dirty_label
+from attacks.kit.backdoor import dirty_label
 from attacks.kit.sentences import ids_of, insert
 from poisonbench.checks import check_at_least, check_fraction
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import UNKNOWN, Dataset
 from poisonbench.errors import ConfigError

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.kit.backdoor import Cover, check_kind, dirty_label
+from attacks.kit.backdoor import Cover, dirty_label
 from poisonbench.checks import (
     check_at_least,
     check_fraction,
     check_not_negative,
     check_share,
 )
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError

@@ -10,14 +10,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from attacks.gradient_matching import GradientMatching
 from attacks.none import NoAttack
+from attacks.sleeper_agent import SleeperAgent
 from defenses.baselines.random import RandomScores
 from experiments.cli.commands import main
 from experiments.plan.checks.fit import SMALLEST, model_fault
 from experiments.plan.parse import parse
+from poisonbench.contracts.attack_rules import craft
 from poisonbench.data import DATASETS, KIND_OF, KINDS, Dataset, kinds_of, load
 from poisonbench.errors import ConfigError
 from poisonbench.models import MODELS, build
+from poisonbench.training import Recipe
 
 WORDS = ("", "?", "bad", "good")
 
@@ -105,6 +109,20 @@ def test_the_trial_of_a_model_draws_nothing():
     model_fault.cache_clear()
     model_fault("mlp", "vector")
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("attack", [GradientMatching, SleeperAgent])
+def test_an_attack_that_mirrors_its_poison_takes_no_sounds(attack: type):
+    assert kinds_of(attack(augment="shift-flip")) == ("image",)
+    assert kinds_of(attack(augment="shift")) == ("image", "spectrogram")
+
+
+def test_an_attack_does_not_run_on_a_kind_that_it_does_not_take():
+    data = of_kind("vector")
+    with pytest.raises(ConfigError, match=r"OnSentences works on tokens, got .* vector"):
+        craft(OnSentences(), data, data, Recipe(), 0)
+    words = of_kind("tokens")
+    assert len(craft(OnSentences(), words, words, Recipe(), 0).train) == 12
 
 
 SURROGATE = {"mode": "neighbour", "surrogate": {"model": "cnn"}}

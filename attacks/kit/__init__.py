@@ -19,7 +19,6 @@ from attacks.kit.aim import OnePoint as OnePoint
 from attacks.kit.aim import take_aim as take_aim
 from attacks.kit.backdoor import Cover as Cover
 from attacks.kit.backdoor import check_classes as check_classes
-from attacks.kit.backdoor import check_kind as check_kind
 from attacks.kit.backdoor import clean_label as clean_label
 from attacks.kit.backdoor import dirty_label as dirty_label
 from attacks.kit.descent import adam_descent as adam_descent
@@ -34,3 +33,4 @@ from attacks.kit.surrogate import surrogate as surrogate
 from poisonbench.checks import check_at_least as check_at_least
 from poisonbench.checks import check_choice as check_choice
 from poisonbench.checks import check_fraction as check_fraction
+from poisonbench.contracts.kinds import check_kind as check_kind

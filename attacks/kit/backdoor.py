@@ -10,8 +10,7 @@ from torch import Tensor
 from attacks.kit.rows import check_class, draw, poison_in_place, rows_of
 from poisonbench.checks import check_at_least, check_different
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import KINDS, Dataset
-from poisonbench.errors import ConfigError
+from poisonbench.data import Dataset
 from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import generator
 
@@ -33,17 +32,6 @@ class Cover:
     share: float
     eligible: Tensor
     trigger: Trigger
-
-
-def check_kind(data: Dataset, attack: object) -> None:
-    """Raises ConfigError unless the instances are of a kind that the attack takes (`kinds`)."""
-    kinds = getattr(attack, "kinds", tuple(KINDS))
-    if data.kind in kinds:
-        return
-    told = " or ".join(f"{kind}s" if kind != "tokens" else kind for kind in kinds)
-    what = f"{type(attack).__name__} works on {told}, got data of kind {data.kind}"
-    other = "an attack that only changes labels, such as label-flip, takes all"
-    raise ConfigError([what], f"choose other data; {other}")
 
 
 def check_classes(target: int | str, source: int | None = None) -> None:

@@ -1,13 +1,14 @@
 """What gradient-matching attacks share: the wanted gradient, and its cosine with the poison's."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
 from poisonbench.objectives import margins
 from poisonbench.seeding import exact_arithmetic, generator
@@ -111,6 +112,27 @@ def misalignment(
         cosine = torch.stack(products).sum() / norm(own)
         parts.append(1 - cosine)
     return torch.stack(parts).mean()
+
+
+class Augmenting:
+    """The field that attacks share which augment the poison while they craft it.
+
+    Attributes:
+        augment: of `Augmentation`.
+    """
+
+    augment: Augmentation
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of data that it takes: a sound is not mirrored."""
+        if self.augment == "shift-flip":
+            return ("image",)
+        return ("image", "spectrogram")
+
+    def check_augment(self) -> None:
+        """Raises ValueError unless the field names an augmentation."""
+        check_choice("augment", self.augment, get_args(Augmentation))
 
 
 def augmenting(kind: Augmentation, seed: int) -> Augment:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from poisonbench.contracts.budget import count, warn_of_unspent
 from poisonbench.contracts.form import form_faults, value_faults
+from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.protocols import Attack
 from poisonbench.contracts.relations import relation_faults
 from poisonbench.contracts.rules import RULES, broken
@@ -65,7 +66,9 @@ def attempt(
 
     Raises:
         DataError: the clean data break a rule themselves; the attack does not run.
+        ConfigError: it does not take data of this kind; it does not run.
     """
+    check_kind(train, attack)
     _check_clean(train, test)
     before = {**marks_of(train, "train"), **marks_of(test, "test")}
     state = global_state()
@@ -98,6 +101,7 @@ def craft(
     Raises:
         PoisonError: names the broken rule of `RULES`.
         DataError: the clean data break a rule themselves; the attack does not run.
+        ConfigError: it does not take data of this kind; it does not run.
     """
     poisoned, faults = attempt(attack, train, test, recipe, seed)
     if faults:
