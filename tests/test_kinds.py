@@ -119,7 +119,9 @@ def test_an_attack_that_mirrors_its_poison_takes_no_sounds(attack: type):
 
 def test_an_attack_does_not_run_on_a_kind_that_it_does_not_take():
     data = of_kind("vector")
-    with pytest.raises(ConfigError, match=r"OnSentences works on tokens, got .* vector"):
+    with pytest.raises(
+        ConfigError, match=r"OnSentences works on tokens, got .* vector"
+    ):
         craft(OnSentences(), data, data, Recipe(), 0)
     words = of_kind("tokens")
     assert len(craft(OnSentences(), words, words, Recipe(), 0).train) == 12
