@@ -188,7 +188,7 @@ class _Objective:
             rows = rows_of(others)[:WISHES]
         chosen = data.take(rows)
         labels = torch.full_like(chosen.y, self.attack.target)
-        return replace(chosen, x=self.attack.trigger(chosen.x), y=labels)
+        return chosen.rows(self.attack.trigger(chosen.x), labels)
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
         """Returns the objective of the rows x, (k, *shape), with the square on top; a scalar."""
@@ -205,8 +205,7 @@ class _Objective:
         aside = 1 - (mean @ age.goal) / length
         median = age.median.clamp(min=tiny)
         penalty = (norms.log() - median.log()).abs().mean()
-        both: Tensor = aside + self.attack.weight * penalty
-        return both
+        return aside + self.attack.weight * penalty  # type: ignore[no-any-return]
 
 
 def _age(
