@@ -103,6 +103,49 @@ def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_fl
     )
 
 
+LIKE_THE_PAPERS = {
+    "optimizer": "adamw",
+    "lr": 0.002,
+    "warmup": 0.2,
+    "label_smoothing": 0.1,
+    "augment": "crop-flip",
+}
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet18"])
+def test_a_recipe_of_the_papers_gives_the_same_run_on_the_device_alone_and_among_many(
+    model: str,
+):
+    data = random_data(40)
+    recipe = replace(RECIPE, model=model, **LIKE_THE_PAPERS)
+    want = train(data, recipe, 3).model()
+    there = data.to("cuda")
+    trace = train(there, recipe, 3)
+    for _ in replay(trace):
+        pass
+    many = train_many(there, torch.ones(2, 40).bool(), recipe, [3, 3])
+    for name, value in want.state_dict().items():
+        for state in (trace.checkpoints[-1].state, many.state(0), many.state(1)):
+            torch.testing.assert_close(state[name].cpu(), value, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet18"])
+def test_mixed_precision_is_repeated_bit_for_bit_and_is_near_the_full_one(model: str):
+    data = digits_like(40, 0).to("cuda")
+    recipe = replace(RECIPE, model=model, mixed_precision=True, **LIKE_THE_PAPERS)
+    trace = train(data, recipe, 3)
+    for _ in replay(trace):
+        pass
+    full = train(data, replace(recipe, mixed_precision=False), 3)
+    state = trace.checkpoints[-1].state
+    assert all(value.dtype != torch.bfloat16 for value in state.values())
+    assert not torch.equal(state["head.weight"], full.model().head.weight)
+    torch.testing.assert_close(trace.losses[0], full.losses[0], rtol=0.1, atol=0.05)
+    many = train_many(data, torch.ones(1, 40).bool(), recipe, [3])
+    for name, value in state.items():
+        assert torch.equal(many.state(0)[name], value.cpu())
+
+
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
 def test_models_trained_together_on_the_device_are_those_trained_one_by_one(model: str):
     """In float64: products with patches, and grouped convolutions by `vmap`.

@@ -9,10 +9,10 @@ from poisonbench.training.many.batches import Batches
 from poisonbench.training.order import epoch_steps
 from poisonbench.training.recipe import Recipe
 
-# bytes of parameters, momentum and gradients of a block; on a CPU what its cache holds
+# bytes of parameters, gradients and optimiser of a block; on a CPU what its cache holds
 CPU = 8 << 20
 CUDA = 4 << 30
-COPIES = 3  # parameters, momentum and gradients
+COPIES = {"sgd": 3, "adamw": 4}  # parameters, gradients, and one mean or two
 SMALLEST = 4  # models of a block on a CPU
 LARGEST = 256
 
@@ -20,13 +20,14 @@ LARGEST = 256
 def block_size(
     model: nn.Module,
     x: Tensor,
+    recipe: Recipe,
     alone: bool,
 ) -> int:
     """Returns how many models train together: as many as the memory holds, or 1."""
     if alone:
         return 1
     trained = [p for p in model.parameters() if p.requires_grad]
-    bytes_each = COPIES * sum(p.nbytes for p in trained)
+    bytes_each = COPIES[recipe.optimizer] * sum(p.nbytes for p in trained)
     if x.is_cuda:
         return max(1, CUDA // bytes_each)
     return max(SMALLEST, min(LARGEST, CPU // bytes_each))
