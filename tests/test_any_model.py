@@ -1,5 +1,6 @@
 """Models of other libraries: head and body found, calls made plain, refusals by name."""
 
+import tomllib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,6 +9,9 @@ import torch
 from conftest import random_data
 from torch import Tensor, nn
 
+from experiments.plan.gridfile import resolved
+from experiments.plan.identity import configuration, identifier
+from experiments.plan.parse import parse
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError, ModelError
 from poisonbench.gradients import dot_products, gradient_vectors
@@ -244,3 +248,76 @@ def test_transfer_freezes_the_body_of_any_model_and_many_heads_are_trained_as_on
     everyone = torch.ones(2, len(data), dtype=torch.bool)
     many = train_many(data, everyone, recipe, [0, 1])
     torch.testing.assert_close(many.state(0), dict(alone))
+
+
+def bent(shape: tuple[int, ...], classes: int, width: int = 5) -> nn.Module:
+    size = torch.Size(shape).numel()
+    layers = [nn.Flatten(), nn.Linear(size, width), nn.Tanh()]
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+GRID = """
+name = "given"
+dataset = "digits"
+[recipe]
+model = "{model}"
+{arguments}
+[[attack]]
+name = "none"
+"""
+
+
+def recipes(model: str, arguments: str = "") -> list[Recipe]:
+    raw = tomllib.loads(GRID.format(model=model, arguments=arguments))
+    return [scene.recipe for scene in parse(raw).scenes]
+
+
+def test_a_function_gets_its_arguments_by_name():
+    pictures = Layout((3, 8, 8), 4, "image")
+    model = build("torchvision.models:resnet18", pictures, 0, {"num_classes": 4})
+    assert head_name(model) == "fc"
+    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+    assert head_of(build("test_any_model:bent", PIXELS, 0)).in_features == 5
+    wide = build("test_any_model:bent", PIXELS, 0, {"width": 9})
+    assert head_of(wide).in_features == 9
+
+
+def test_a_grid_names_models_with_their_arguments_as_an_axis_too():
+    line = "model_args = [{ width = 3 }, { width = 4 }]"
+    found = recipes("test_any_model:bent", line)
+    assert [recipe.model_args for recipe in found] == [{"width": 3}, {"width": 4}]
+    assert len(set(found)) == 2
+    grid = parse(
+        tomllib.loads(GRID.format(model="test_any_model:bent", arguments=line))
+    )
+    assert parse(tomllib.loads(resolved(grid))) == grid
+    names = [identifier("s", configuration(scene)) for scene in grid.scenes]
+    assert len(set(names)) == 2
+    assert "model_args" not in configuration(Recipe())
+    data = random_data(8, (1, 4, 4), 3, dtype=torch.float32)
+    run = train(data, replace(found[0], epochs=1), 0)
+    assert head_of(run.model()).in_features == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "match"),
+    [
+        ("cnn", "model_args = { width = 3 }", r"model_args: .*'cnn' is built in"),
+        ("test_any_model:bent", "model_args = { wide = 3 }", "'wide'"),
+        ("torchvision.models:resnet18", "", r"\(shape, classes\).*num_classes = 10"),
+        ("test_any_model:bent", "model_args = 3", "model_args: .*got 3"),
+    ],
+)
+def test_arguments_that_a_model_does_not_take_are_told_before_any_work(
+    model: str, arguments: str, match: str
+):
+    with pytest.raises(ConfigError, match=match):
+        recipes(model, arguments)
+
+
+def test_arguments_are_what_a_grid_file_can_hold():
+    assert Recipe(model_args={"sizes": [1, 2]}).model_args == {"sizes": (1, 2)}
+    with pytest.raises(ValueError, match=r"model_args.width must be a number.*Tensor"):
+        Recipe(model_args={"width": torch.ones(1)})
+    with pytest.raises(ConfigError, match="'mlp' takes no model_args, got width"):
+        build("mlp", PIXELS, 0, {"width": 3})

@@ -30,14 +30,14 @@ def random_images(shape: tuple[int, ...]) -> Dataset:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 9), (3, 32, 32)], ids=str)
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_models_of_the_library_see_every_pixel(name, shape):
-    assert bool(seen_by(name, random_images(shape)).all())
+    assert bool(seen_by(Recipe(name), random_images(shape)).all())
 
 
 def test_floored_pooling_is_blind_in_the_last_row_and_column_alone():
     expected = torch.ones(2, 9, 9, dtype=torch.bool)
     expected[:, 8:], expected[:, :, 8:] = False, False
     assert torch.equal(
-        seen_by("test_blind:flooring", random_images((2, 9, 9))), expected
+        seen_by(Recipe("test_blind:flooring"), random_images((2, 9, 9))), expected
     )
 
 
@@ -54,18 +54,18 @@ def test_floored_pooling_is_blind_in_the_last_row_and_column_alone():
 def test_the_share_of_a_trigger_that_the_victim_sees(attack, share):
     data = random_images((1, 9, 9))
     assert share_seen(
-        "test_blind:flooring", attack(data, data, Recipe(), 0), data
+        Recipe("test_blind:flooring"), attack(data, data, Recipe(), 0), data
     ) == pytest.approx(share)
 
 
 def test_without_a_trigger_there_is_nothing_to_be_blind_to(digits):
     train, test = subset(digits[0], 50, 0), subset(digits[1], 50, 0)
-    assert share_seen("cnn", NoAttack()(train, test, Recipe(), 0), test) is None
+    assert share_seen(Recipe("cnn"), NoAttack()(train, test, Recipe(), 0), test) is None
 
 
 @pytest.mark.parametrize("name", ["text-cnn", "transformer"])
 def test_the_models_of_sentences_see_every_place(name):
-    assert bool(seen_by(name, small_data("tokens")[0]).all())
+    assert bool(seen_by(Recipe(name), small_data("tokens")[0]).all())
 
 
 def test_a_place_is_seen_whose_word_moves_the_logits():

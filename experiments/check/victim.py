@@ -38,7 +38,7 @@ def _visible(subject: AttackSubject) -> str:
     if subject.run().faults:
         raise skip("not judged while a rule is broken")
     model = subject.recipe.model
-    share = share_seen(model, poisoned, subject.small[1])
+    share = share_seen(subject.recipe, poisoned, subject.small[1])
     if share is None:
         raise skip(
             "no attacked point differs from the test row it comes from: no trigger"

@@ -12,6 +12,7 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import KINDS, UNKNOWN, Dataset
 from poisonbench.models import build, predict
 from poisonbench.seeding import generator
+from poisonbench.training import Recipe
 
 ROWS = 64  # a pixel that reaches the logits is the largest of its pooling window in some of them
 
@@ -44,15 +45,15 @@ def places_seen(model: nn.Module, x: Tensor, others: Tensor) -> Tensor:
     return torch.stack(moved)
 
 
-def seen_by(name: str, data: Dataset) -> Tensor:
-    """Returns (*shape) bool on the CPU: the values that the untrained model `name` sees.
+def seen_by(recipe: Recipe, data: Dataset) -> Tensor:
+    """Returns (*shape) bool on the CPU: the values that the untrained model of a recipe sees.
 
     Random weights and random instances of the data's shape, so that the answer is about the
     architecture: what is unseen then no training can reach.
     """
     g = generator(0, "blind")
     size = (ROWS, *data.shape)
-    model = build(name, data.layout, 0)
+    model = build(recipe.model, data.layout, 0, recipe.model_args)
     if KINDS[str(data.kind)].whole:
         words = (UNKNOWN, len(data.vocabulary))
         x = torch.randint(*words, size, generator=g)
@@ -60,13 +61,13 @@ def seen_by(name: str, data: Dataset) -> Tensor:
     return seen(model, torch.rand(size, generator=g))
 
 
-def share_seen(name: str, poisoned: Poisoned, test: Dataset) -> float | None:
+def share_seen(recipe: Recipe, poisoned: Poisoned, test: Dataset) -> float | None:
     """Returns the share of the values changed in the attacked test points that the model sees.
 
     0 = the victim is blind.
 
     Args:
-        name: of the victim's model, for `poisonbench.models.build`.
+        recipe: of the victim, which names its model.
         poisoned: what the attack returned.
         test: the clean test set that it was given.
 
@@ -79,5 +80,5 @@ def share_seen(name: str, poisoned: Poisoned, test: Dataset) -> float | None:
     changed = (poisoned.targets.x[known] != source).cpu()
     if not bool(changed.any()):
         return None
-    changed_and_seen = changed & seen_by(name, test)
+    changed_and_seen = changed & seen_by(recipe, test)
     return float(changed_and_seen.sum() / changed.sum())

@@ -1,11 +1,14 @@
 """From the name of a model to the model, and its predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Layout
+from poisonbench.errors import ConfigError
+from poisonbench.models.arguments import NONE, called
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
 from poisonbench.models.resnets import resnet18
@@ -25,17 +28,28 @@ MODELS: dict[str, Callable[[Layout], nn.Module]] = {
 }
 
 
-def _made(make: Callable[..., object], name: str, layout: Layout) -> object:
+def _made(
+    make: Callable[..., object],
+    name: str,
+    layout: Layout,
+    arguments: Mapping[str, Any],
+) -> object:
     """Returns what the function of a model returns: ours take the layout, others shape, classes."""
-    if name in MODELS:
-        return make(layout)
-    return make(layout.shape, layout.classes)
+    if name not in MODELS:
+        return called(make, name, layout, arguments)
+    if arguments:
+        raise ConfigError(
+            [f"model {name!r} takes no model_args, got {', '.join(arguments)}"],
+            "leave model_args out, or name a function of your own",
+        )
+    return make(layout)
 
 
 def build(
     name: str,
     layout: Layout,
     seed: int,
+    arguments: Mapping[str, Any] = NONE,
 ) -> nn.Module:
     """Builds an untrained model in float32 on the CPU, in evaluation mode.
 
@@ -44,18 +58,20 @@ def build(
 
     Args:
         name: a key of `MODELS`, or `package.module:callable` of a function
-            `(shape, classes) -> nn.Module`.
+            `(shape, classes) -> nn.Module`, or of any function that takes `arguments`.
         layout: of the data that it is to classify.
         seed: of the initialisation. The global generators are left as they were.
+        arguments: keyword arguments of that function, such as `num_classes` of torchvision's.
 
     Raises:
-        ConfigError: no such name, or a model that is not of the form of `model_form.check_form`.
+        ConfigError: no such name, arguments that it does not take, or a model that is not of the
+            form of `models.form.check_form`.
         TypeError: what the function returned is no `nn.Module`.
     """
     make = lookup(MODELS, name, "model")
     start = derive(seed, "model")
     with drawing(start), Outside().drawing(start):
-        model = _made(make, name, layout)
+        model = _made(make, name, layout, arguments)
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"model {name!r} must give an nn.Module, got {type(model).__name__}"

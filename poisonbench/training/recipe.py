@@ -1,6 +1,8 @@
 """The recipe of a training run, and the model from which it starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -16,6 +18,7 @@ from poisonbench.checks import (
 )
 from poisonbench.data import Dataset
 from poisonbench.models import build
+from poisonbench.models.arguments import NONE, Arguments
 from poisonbench.registry import lookup
 from poisonbench.training.given.routine import Routine, TrainFunction, untrained
 from poisonbench.training.start import Start
@@ -34,6 +37,8 @@ class Recipe:
 
     Attributes:
         model: name for `poisonbench.models.build`.
+        model_args: keyword arguments for a model from outside, such as {"num_classes": 10} of
+            "torchvision.models:resnet18".
         epochs: passes over the training set.
         batch_size: instances of a step; the last batch of an epoch may be smaller.
         lr: peak learning rate.
@@ -86,6 +91,7 @@ class Recipe:
     augment: str = field(default="none", metadata=LATER)
     mixed_precision: bool = field(default=False, metadata=LATER)
     train: str | None = field(default=None, metadata=LATER)
+    model_args: Mapping[str, Any] = field(default=NONE, metadata=LATER)
     routine: Routine | None = field(default=None, repr=False, metadata=HIDDEN)
     start: Start | None = field(default=None, repr=False, metadata=HIDDEN)
 
@@ -93,6 +99,8 @@ class Recipe:
         check_type(
             "model", self.model, str, "a name of a model, or 'package.module:callable'"
         )
+        check_type("model_args", self.model_args, Mapping, "keyword arguments by name")
+        object.__setattr__(self, "model_args", Arguments(self.model_args))
         for name in ("epochs", "batch_size", "checkpoints"):
             value = getattr(self, name)
             check_whole(name, value)
@@ -177,7 +185,7 @@ def starting_model(
     """
     if recipe.routine is not None:
         return untrained(recipe.routine.form, seed)
-    model = build(recipe.model, data.layout, seed)
+    model = build(recipe.model, data.layout, seed, recipe.model_args)
     model = model.to(device=data.x.device, dtype=data.dtype)
     if recipe.start is not None:
         recipe.start.enter(model)
