@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from poisonbench.errors import ConfigError
 from poisonbench.models import MODELS
-from poisonbench.models.arguments import arguments_fault
+from poisonbench.models.build import arguments_fault
 from poisonbench.registry import lookup, nearest
 from poisonbench.training import Recipe
 
@@ -194,14 +194,9 @@ def _axes(
 
 def is_model(recipe: Recipe, path: str, faults: Faults) -> bool:
     """Whether the recipe names a model that there is and takes its arguments; a fault otherwise."""
-    make = known_name(MODELS, recipe.model, "model", f"{path}.model", faults)
-    if make is None:
+    if known_name(MODELS, recipe.model, "model", f"{path}.model", faults) is None:
         return False
-    why = ""
-    if recipe.model not in MODELS:
-        why = arguments_fault(make, recipe.model, recipe.model_args)
-    elif recipe.model_args:
-        why = f"model {recipe.model!r} is built in and takes none"
+    why = arguments_fault(recipe.model, recipe.model_args)
     if why:
         faults.add(f"{path}.model_args", why)
     return not why

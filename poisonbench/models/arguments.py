@@ -69,20 +69,14 @@ def called(
     return make(**named)
 
 
-def arguments_fault(
-    make: Callable[..., object],
-    name: str,
-    arguments: Mapping[str, Any],
-) -> str:
-    """Returns why a function from outside does not take the arguments; "" if it does."""
-    try:
-        if arguments:
-            _check(make, name, (), {**_layout_of(make, None), **arguments})
-        else:
-            _check(make, name, (None, None), {})
-    except ConfigError as error:
-        return str(error)
-    return ""
+def check_arguments(
+    make: Callable[..., object], name: str, arguments: Mapping[str, Any]
+) -> None:
+    """Raises ConfigError for arguments that a function from outside does not take."""
+    if arguments:
+        _check(make, name, (), {**_layout_of(make, None), **arguments})
+    else:
+        _check(make, name, (None, None), {})
 
 
 def _layout_of(make: Callable[..., object], layout: Layout | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
-from poisonbench.models.arguments import NONE, called
+from poisonbench.models.arguments import NONE, called, check_arguments
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
 from poisonbench.models.resnets import resnet18
@@ -37,12 +37,31 @@ def _made(
     """Returns what the function of a model returns: ours take the layout, others shape, classes."""
     if name not in MODELS:
         return called(make, name, layout, arguments)
+    _check_none(name, arguments)
+    return make(layout)
+
+
+def _check_none(name: str, arguments: Mapping[str, Any]) -> None:
     if arguments:
         raise ConfigError(
-            [f"model {name!r} takes no model_args, got {', '.join(arguments)}"],
+            [
+                f"built-in model {name!r} takes no model_args, got {', '.join(arguments)}"
+            ],
             "leave model_args out, or name a function of your own",
         )
-    return make(layout)
+
+
+def arguments_fault(name: str, arguments: Mapping[str, Any]) -> str:
+    """Returns why a model does not take the arguments; "" if it does."""
+    make = lookup(MODELS, name, "model")
+    try:
+        if name in MODELS:
+            _check_none(name, arguments)
+        else:
+            check_arguments(make, name, arguments)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def build(
