@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from experiments.report.listing.source import (
+    Module,
     UnreadableError,
     fields_of,
     find,
@@ -41,7 +42,7 @@ def keys_of(title: str) -> dict[str, Key]:
     about = attributes(ast.get_docstring(cls) or "")
     found = {}
     for field, default in fields_of(module, cls).items():
-        if _is_settable(cls, field):
+        if _is_settable(module, cls, field):
             found[field] = Key(default, about[field])
     return found
 
@@ -62,10 +63,22 @@ def attributes(text: str) -> dict[str, str]:
     return found
 
 
-def _is_settable(cls: ast.ClassDef, name: str) -> bool:
+def _is_settable(module: Module, cls: ast.ClassDef, name: str) -> bool:
     """Whether a grid file may set a field: it says otherwise in its own definition."""
     for node in cls.body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
-            text = ast.unparse(node)
+            text = _definition(module, node.value)
             return "'settable': False" not in text and "init=False" not in text
     return True
+
+
+def _definition(module: Module, value: ast.expr | None) -> str:
+    """Returns the source of a field's default, and of what its metadata are named by."""
+    if not isinstance(value, ast.Call):
+        return ""
+    text = ast.unparse(value)
+    for keyword in value.keywords:
+        if keyword.arg == "metadata" and isinstance(keyword.value, ast.Name):
+            named = module.assigned(keyword.value.id)
+            text += "" if named is None else ast.unparse(named)
+    return text
