@@ -205,3 +205,16 @@ def test_a_model_given_in_training_mode_is_scored_in_evaluation_mode():
     got = scored(RepresenterPoint(), DATA, Trace.of(given.train(), DATA))
     assert torch.equal(got, want)
     assert given.training
+
+
+def test_a_model_that_does_not_know_its_training_set_is_told_of():
+    y = torch.arange(120) % 3
+    x = nn.functional.one_hot(y, 5).double()
+    linear = nn.Linear(5, 3, bias=False).double()
+    with torch.no_grad():
+        linear.weight.copy_(torch.eye(3, 5))
+    Trace.of(linear, (x, y))
+    with pytest.warns(UserWarning, match=r"predicts 0% .* most frequent one is 33%"):
+        Trace.of(linear, (x.roll(1, 1), y))
+    with pytest.warns(UserWarning, match="are these its states"):
+        Trace.of(linear, (x, y), [{"weight": torch.zeros(3, 5)}])

@@ -18,6 +18,7 @@ for command in (
     retrained.shapley,
     retrained.group,
     derivatives.lds,
+    derivatives.own_model,
 ):
     main.add_command(command)
 

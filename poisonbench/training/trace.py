@@ -12,6 +12,7 @@ from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.given.fitting import check_numbers
 from poisonbench.training.given.form import Given, form_of
 from poisonbench.training.given.routine import Routine, TrainFunction
+from poisonbench.training.given.sanity import tell_unlike
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs
 from poisonbench.training.recipe import Recipe, starting_model
@@ -62,7 +63,8 @@ class Trace:
     ) -> "Trace":
         """Returns the run of a model that was trained elsewhere, by whatever loop.
 
-        The model is copied and scored in evaluation mode; the caller's stays as it is. The training
+        The model is copied and scored in evaluation mode; the caller's stays as it is. It warns
+        where the model does not predict its training set. The training
         set goes where the model lies, in its floating type.
 
         Args:
@@ -96,7 +98,9 @@ class Trace:
         if retrain is not None:
             routine = Routine(retrain, given)
             recipe = Recipe("given", weight_decay=weight_decay, routine=routine)
-        return Trace(data, states, seed, recipe, given=given)
+        run = Trace(data, states, seed, recipe, given=given)
+        tell_unlike(run.model(), data)
+        return run
 
     @property
     def offers(self) -> frozenset[str]:
@@ -130,11 +134,7 @@ class Trace:
 
     @property
     def by_recipe(self) -> Recipe:
-        """The recipe.
-
-        Raises:
-            ConfigError: the run has none.
-        """
+        """The recipe; raises ConfigError where the run has none."""
         check_needs(self.offers, ("retraining",), "this method")
         assert self.recipe is not None
         return self.recipe
@@ -163,10 +163,7 @@ class Trace:
         return starting_model(self.by_recipe, self.train, self.seed)
 
     def model(self, k: int = -1) -> nn.Module:
-        """Returns a fresh copy of the model of checkpoint `k`, in evaluation mode.
-
-        It has the parameters and the running statistics of the checkpoint.
-        """
+        """Returns a copy of the model of checkpoint `k`, with its statistics, to be evaluated."""
         model = self.initial() if self.given is None else self.given.fresh()
         model.load_state_dict(self.checkpoints[k].state)
         return model

@@ -134,3 +134,20 @@ def lds(
         list(models), list(range(seeds)), subsets, points, repeats, scratch
     )
     save(text, output)
+
+
+@click.command(name="own-model")
+@click.option("-n", default=1000, show_default=True, help="Training instances.")
+@click.option("-m", default=50, show_default=True, help="Test instances.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def own_model(n: int, m: int, rounds: int, threads: int, output: Path | None) -> None:
+    """TracIn on a user's model with BatchNorm, and captum's: numbers, time, lines of code."""
+    import torch
+
+    from experiments.bench.given.own_model import side_by_side
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(threads)
+    save(side_by_side(n, m, rounds), output)

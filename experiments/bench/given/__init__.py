@@ -1,0 +1,1 @@
+"""Benchmarks of runs of someone else's."""
