@@ -320,6 +320,6 @@ def test_a_long_sentence_is_cut_with_a_mark_and_holds_no_formula() -> None:
     train = Instances(x, np.zeros(12, int), "tokens", words)
     figure = influence_figure(scene, influence, train, top=1, points=[0])
     texts = [text.get_text() for text in figure.texts if "$" in text.get_text()]
-    assert len(texts) == 4, "two lines of the point, two of its training sentence"
-    assert texts[1].endswith(" …")
+    assert len(texts) == 6, "three lines of the point, three of its training sentence"
+    assert [text.endswith(" …") for text in texts] == [False, False, True] * 2
     assert not any("$" in text.replace(r"\$", "") for text in texts)

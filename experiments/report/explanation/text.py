@@ -87,5 +87,6 @@ def _in_words(text: str, indent: str) -> str:
         WIDTH,
         initial_indent=indent,
         subsequent_indent=indent,
+        break_on_hyphens=False,
     )
     return "\n" + "\n".join(wrapped)

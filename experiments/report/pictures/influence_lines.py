@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ from experiments.report.pictures.influence_block import PLAIN, ROLES, Block
 from experiments.report.text import printable
 
 LETTERS = 118  # of a line
-MOST_LINES = 2  # of an instance
+MOST_LINES = 3  # of an instance
 WIDTH = 10.5  # inches
 HEIGHT = 0.19  # inches of a line
 SIZE = 9  # points
@@ -38,9 +38,13 @@ class Line:
 def lines_figure(blocks: Sequence[Block], train: Instances) -> Figure:
     """Writes test points, and below each its training instances with influence and label.
 
-    What is longer than two lines is cut, with a mark. Poison is red.
+    What is longer than three lines is cut, with a mark. Poison is red.
     """
-    lines = [line for block in blocks for line in _lines_of(block, train)]
+    lines: list[Line] = []
+    for block in blocks:
+        if lines:
+            lines.append(Line())
+        lines += _lines_of(block, train)
     height = HEIGHT * (len(lines) + 1)
     figure = Figure(figsize=(WIDTH, height))
     for place, line in enumerate(lines):
@@ -49,7 +53,7 @@ def lines_figure(blocks: Sequence[Block], train: Instances) -> Figure:
 
 
 def _lines_of(block: Block, train: Instances) -> Iterator[Line]:
-    """The lines of a block, and a blank one below."""
+    """The lines of a block."""
     yield Line(heading=block.title)
     seen = f"true {block.true}, predicted {block.predicted}"
     point = Line(label=seen, colour="black")
@@ -63,18 +67,23 @@ def _lines_of(block: Block, train: Instances) -> Iterator[Line]:
             colour=colour if word else Line.colour,
         )
         yield from _with_text(line, train.at(train.x[row]))
-    yield Line()
 
 
 def _with_text(line: Line, text: str) -> Iterator[Line]:
     """The line with an instance in words, and what of it stands in the lines below."""
-    literal = printable(text).replace("$", r"\$")  # no formula
-    wrapped = textwrap.wrap(literal, LETTERS, max_lines=MOST_LINES, placeholder=" …")
+    wrapped = textwrap.wrap(
+        printable(text),
+        LETTERS,
+        max_lines=MOST_LINES,
+        placeholder=" …",
+        break_on_hyphens=False,
+    )
     for place, part in enumerate(wrapped or [""]):
+        literal = part.replace("$", r"\$")  # no formula
         if place:
-            yield Line(text=part, colour=line.colour)
+            yield Line(text=literal, colour=line.colour)
         else:
-            yield Line("", line.value, line.label, line.word, part, line.colour)
+            yield replace(line, text=literal)
 
 
 def _write(figure: Figure, y: float, line: Line) -> None:
