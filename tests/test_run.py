@@ -19,7 +19,7 @@ from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
 from experiments.plan.stages import jobs
-from experiments.runner.lock import BusyError, FatalError, exclusive
+from experiments.runner.lock import BusyError, FatalError, Shard, exclusive
 from experiments.runner.run import Options, run
 from experiments.scene.kinds import cell
 from poisonbench import log
@@ -375,3 +375,47 @@ def test_scores_of_the_wrong_shape_and_moved_global_state_do_not_spread(tmp_path
     assert summary.done == 4
     assert torch.get_default_dtype() == dtype
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_shards_together_are_the_whole_run(
+    undisturbed: tuple[Path, dict[str, log.Record]], tmp_path: Path
+):
+    attacks = (PATCH, {"name": "none"})
+    cells = []
+    for number in (2, 1):
+        options = Options(workers=0, shard=Shard(number, 2))
+        summary = run(grid(*attacks), Place(tmp_path), options)
+        cells.append((summary.cells, summary.done))
+    assert cells == [(6, 6), (6, 6)]
+    assert_same(results(tmp_path), undisturbed[1])
+
+
+def test_shards_of_one_number_work_side_by_side_each_once(tmp_path: Path):
+    one, two, other = Shard(1, 2), Shard(2, 2), Shard(1, 3)
+    with exclusive(tmp_path, one):
+        with exclusive(tmp_path, two):
+            pass
+        for refused in (one, other, Shard()):
+            with (
+                pytest.raises(BusyError, match=f"pid {os.getpid()} on"),
+                exclusive(tmp_path, refused),
+            ):
+                pass
+    with exclusive(tmp_path), pytest.raises(BusyError), exclusive(tmp_path, one):
+        pass
+    with exclusive(tmp_path, other):
+        pass
+
+
+@pytest.mark.parametrize("value", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_a_shard_that_is_none_is_refused(tmp_path: Path, value: str):
+    write_grid(tmp_path / "g.toml", 'name = "none"')
+    done = subprocess.run(
+        command(tmp_path / "logs", "--shard", value),
+        env=environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "a shard is I/N" in done.stderr

@@ -95,12 +95,12 @@ def status(folder: Path, trust: bool) -> None:
 
 def _show_progress(cells: "Cells", folder: Path) -> int:
     """Prints what there is in a folder and what is wrong with it; returns the exit code."""
-    from experiments.plan.cells import progress
     from experiments.runner.existing import existing_cells
     from experiments.runner.older import older_cells
+    from experiments.runner.progress import progress
 
     there = existing_cells(cells, folder)
-    click.echo(progress(cells, folder, there.paths))
+    click.echo(progress(cells, folder, there))
     for line in (*there.others, *older_cells(cells, folder)):
         click.echo(line)
     for error in there.damaged:
@@ -141,6 +141,7 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     from experiments.plan.parse import parse
     from experiments.plan.paths import Place
     from experiments.plan.stages import jobs, with_data_digests
+    from experiments.runner.lock import Shard
     from experiments.runner.run import Options, run
 
     grid = parse(raw)
@@ -154,7 +155,13 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     if workers is None:
         workers = _default_workers(device, how["threads"])
     torch.set_num_threads(how["threads"])
-    options = Options(workers, how["threads"], how["timeout"], how["retry_failed"])
+    options = Options(
+        workers,
+        how["threads"],
+        how["timeout"],
+        how["retry_failed"],
+        Shard(*how["shard"]),
+    )
     return _tell(run(grid, place, options), folder)
 
 

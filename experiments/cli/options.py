@@ -66,7 +66,25 @@ def running(command: F) -> F:
         help="Seconds that a scene may take; one that takes longer fails.",
     )
     retry = click.option("--retry-failed", is_flag=True, help="Do failed cells again.")
-    return workers(threads(timeout(computing(retry(command)))))
+    shard = click.option(
+        "--shard",
+        metavar="I/N",
+        callback=_shard,
+        help="Do the I-th of N parts of the scenes, as a task of a job array does.",
+    )
+    return workers(threads(timeout(shard(computing(retry(command))))))
+
+
+def _shard(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[int, int]:
+    """The numbers of a shard; (1, 1) for the whole."""
+    if value is None:
+        return 1, 1
+    number, _, total = value.partition("/")
+    if number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total):
+        return int(number), int(total)
+    raise click.BadParameter(f"a shard is I/N with I from 1 to N, got {value!r}")
 
 
 def checked_device(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from experiments.plan.stages import Job, Stage
 
 FILE = "cells.json"
+WORKING = ".working"  # in a scene's folder: the stage at work, and the process
 
 
 @dataclass(frozen=True)
@@ -134,43 +135,3 @@ def _read_scene(content: dict[str, Any]) -> SceneCells:
 def _read_cell(content: dict[str, Any]) -> CellFile:
     marks = {str(name): str(mark) for name, mark in content["marks"].items()}
     return CellFile(str(content["file"]), str(content["key"]), marks)
-
-
-def progress(
-    cells: Cells, folder: Path, damaged: Collection[Path] = frozenset()
-) -> str:
-    """Returns what is done, missing and failed in a run's folder: a line per scene.
-
-    Files that are damaged count as missing.
-
-    Names come from a file that anyone may have written: nothing in them may steer a terminal.
-    """
-    total = 0
-    total_done = 0
-    total_failed = 0
-    lines = []
-    for scene in cells.scenes:
-        place = folder / "scenes" / scene.id
-        files = [cell.file for cell in scene.cells]
-        done = [
-            name
-            for name in files
-            if (place / name).exists() and place / name not in damaged
-        ]
-        failed = [name for name in files if (place / f"failed-{name}").exists()]
-        total += len(files)
-        total_done += len(done)
-        total_failed += len(failed)
-        count = f"{len(done):3}/{len(files):<3}"
-        line = f"  {count} {scene.attack}, seed {scene.seed}  {scene.id}"
-        if failed:
-            stems = [Path(name).stem for name in failed]
-            line += f"  failed: {', '.join(stems)}"
-        lines.append(_printable(line))
-    head = f"{len(cells.scenes)} scenes, {total} cells, {total_done} done, {total_failed} failed"
-    first = f"{_printable(cells.name)}: {head}"
-    return "\n".join([first, *lines])
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

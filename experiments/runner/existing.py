@@ -3,8 +3,9 @@
 Cost: the head of every file that the index of the folder does not know. Needs no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from experiments.plan.cells import Cells
@@ -21,21 +22,19 @@ class Existing:
     Attributes:
         damaged: an error for each file that is no log of its kind.
         others: a line for each pair of versions, other than those here, that made some of the logs.
+        seconds: of each cell that is done, by its file.
     """
 
     damaged: tuple[LogError, ...]
     others: tuple[str, ...]
-
-    @property
-    def paths(self) -> frozenset[Path]:
-        """The files that are damaged."""
-        return frozenset(error.path for error in self.damaged)
+    seconds: dict[Path, float]
 
 
 def existing_cells(cells: Cells, folder: Path) -> Existing:
     """Looks at the files of a grid's cells that are there, failures aside."""
     damaged = []
     attributes = []
+    seconds = {}
     with index.opened(folder / "scenes") as known:
         for path in _files(cells, folder):
             try:
@@ -44,6 +43,7 @@ def existing_cells(cells: Cells, folder: Path) -> Existing:
                     kind = STAGES.get(path.stem.partition("-")[0])
                     record = log.read(path, kind, keys=())
                 attributes.append(record.attributes)
+                seconds[path] = seconds_of(record.attributes)
             except LogError as error:
                 damaged.append(error)
     here = log.versions_here()
@@ -51,7 +51,17 @@ def existing_cells(cells: Cells, folder: Path) -> Existing:
     others = [
         _line(words, count, here) for words, count in counts.items() if words != here
     ]
-    return Existing(tuple(damaged), tuple(others))
+    return Existing(tuple(damaged), tuple(others), seconds)
+
+
+def seconds_of(attributes: Mapping[str, object]) -> float:
+    """Returns the seconds that a cell took, as its log tells: in all, or the sum of its parts."""
+    told = {}
+    for name, value in attributes.items():
+        is_time = name.startswith("seconds") or name.endswith("seconds")
+        if is_time and isinstance(value, int | float) and isfinite(value):
+            told[name] = float(value)
+    return told.get("seconds", sum(told.values()))
 
 
 def _files(cells: Cells, folder: Path) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pebble
 
 from experiments.plan.stages import Job
-from experiments.runner.lock import FatalError
+from experiments.runner.lock import WHOLE, FatalError, Shard
 from experiments.runner.worker import Outcome, record_failure, run_job, start_worker
 from poisonbench.errors import LogWriteError
 
@@ -34,12 +34,14 @@ class Options:
         threads: torch threads of each; results are bit-equal for equal threads.
         timeout: seconds that a scene may take, None for ever.
         retry_failed: do failed cells again.
+        shard: which part of the scenes is done.
     """
 
     workers: int = 1
     threads: int = 1
     timeout: float | None = None
     retry_failed: bool = False
+    shard: Shard = WHOLE
 
 
 class Workers:

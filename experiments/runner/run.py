@@ -30,7 +30,7 @@ class Summary:
     """What a run did.
 
     Attributes:
-        cells: stages of the grid.
+        cells: stages of the grid, or of the shard of it.
         found: of these, already there at the start.
         done: newly done.
         failed: "cell: reason" of each that failed in this run.
@@ -60,16 +60,18 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
     """
     start = time.perf_counter()
     place = replace(place, folder=place.folder.resolve())
-    with exclusive(place.folder), ending_signals():
+    with exclusive(place.folder, options.shard), ending_signals():
         _sweep(place)
         grid = with_data_digests(grid, place)
-        work = jobs(grid, place, options.threads)
+        all_jobs = jobs(grid, place, options.threads)
+        shard = options.shard
+        work = all_jobs[shard.number - 1 :: shard.total]
         stages = [stage for job in work for stage in job.stages]
         if options.retry_failed:
             for stage in stages:
                 stage.failure.unlink(missing_ok=True)
         found = _count_done(stages)
-        cells = planned(grid.name, work)
+        cells = planned(grid.name, all_jobs)
         there = existing_cells(cells, place.folder)
         older = [*there.others, *older_cells(cells, place.folder)]
         damaged = [str(error) for error in there.damaged]
@@ -116,9 +118,16 @@ def _do(
         disable=None,
         file=sys.stderr,
     ) as bar:
+        start = time.perf_counter()
+        finished = 0
         for outcome in _outcomes(open_jobs, options):
             bar.n = sum(stage.ended for stage in stages)
             bar.refresh()
+            scenes = sum(not job.open for job in open_jobs)
+            if bar.disable and scenes > finished:
+                finished = scenes
+                told = f"{scenes} of {len(open_jobs)} scenes, {bar.n} of {len(stages)} cells"
+                print(f"{told}, {time.perf_counter() - start:.0f} s", file=sys.stderr)  # noqa: T201
             summary.failed += outcome.failed
             if outcome.damaged and outcome.damaged not in summary.damaged:
                 summary.damaged.append(outcome.damaged)

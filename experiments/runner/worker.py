@@ -4,17 +4,20 @@ A stage that fails costs itself and what needs it, nothing else.
 """
 
 import os
+import platform
 import signal
 import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from experiments.plan.cells import WORKING
 from experiments.plan.kind import named
 from experiments.plan.kinds import kind_named
 from experiments.plan.spec import Method
@@ -66,7 +69,23 @@ def run_job(job: Job) -> Outcome:
         outcome.fatal = str(error) or "out of memory"
     except LogError as error:
         outcome.damaged = str(error)
+    finally:
+        with suppress(OSError):
+            working_file(job).unlink(missing_ok=True)
     return outcome
+
+
+def working_file(job: Job) -> Path:
+    """The file that says which stage of a scene is at work, and where."""
+    return job.place.scene(job.scene) / WORKING
+
+
+def mark_work(job: Job, stage: Stage) -> None:
+    """Says for `status` which stage is at work; whether it can be said does not matter."""
+    with suppress(OSError):
+        path = working_file(job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{stage.path.name}\n{os.getpid()} on {platform.node()}\n")
 
 
 def _do_all(job: Job, scene_work: "SceneWork", outcome: Outcome) -> None:
@@ -84,6 +103,7 @@ def _do_all(job: Job, scene_work: "SceneWork", outcome: Outcome) -> None:
             way = "leave the folder alone while a run works in it"
             raise LogWriteError(stage.path, "was written, and is gone again", way)
         tried.add(stage.path)
+        mark_work(job, stage)
         try:
             scene_work.do(stage)
         except (LogError, MemoryError, Interrupted):

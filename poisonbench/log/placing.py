@@ -93,10 +93,15 @@ def _sync_folder(folder: Path) -> None:
 def _is_dead(process: int, token: str) -> bool:
     if process == os.getpid():
         return token != _TOKEN
+    return not is_alive(process)
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(process, 0)  # signal 0 only asks
     except ProcessLookupError:
-        return True
-    except OSError:
         return False
-    return False
+    except OSError:
+        return True
+    return True
