@@ -28,7 +28,6 @@ OPTIMIZERS = ("sgd", "adamw")
 AUGMENTATIONS = ("none", "flip", "crop-flip")
 # a field that came later: configurations tell it where it is changed, so that older ones hold
 LATER = {"configured": "when changed"}
-HIDDEN = {"configured": False, "settable": False}
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,12 @@ class Recipe:
     mixed_precision: bool = field(default=False, metadata=LATER)
     train: str | None = field(default=None, metadata=LATER)
     model_args: Mapping[str, Any] = field(default=NONE, metadata=LATER)
-    routine: Routine | None = field(default=None, repr=False, metadata=HIDDEN)
-    start: Start | None = field(default=None, repr=False, metadata=HIDDEN)
+    routine: Routine | None = field(
+        default=None, repr=False, metadata={"configured": False, "settable": False}
+    )
+    start: Start | None = field(
+        default=None, repr=False, metadata={"configured": False, "settable": False}
+    )
 
     def __post_init__(self) -> None:
         check_type(
