@@ -82,18 +82,24 @@ class HyDRA:
             return self._fast(trace)
         return self._exact(trace)
 
-    def _check_recipe(self, recipe: Recipe) -> None:
-        """Refuses runs whose derivative this form is not."""
+    def refusal(self, recipe: Recipe) -> str:
+        """Returns why this form cannot follow runs of a recipe, "" if it can."""
         if not self.hessian and recipe.optimizer != "sgd":
-            raise ConfigError(
-                ["fast HyDRA has one weight per step, and AdamW one per parameter"],
-                "hessian=True follows AdamW; or optimizer='sgd'",
+            return (
+                "the fast form has one weight per step, and AdamW one per parameter; "
+                "hessian=True follows it"
             )
         if self.hessian and recipe.mixed_precision:
-            raise ConfigError(
-                ["exact HyDRA repeats the run in one precision, and it mixed them"],
-                "hessian=False, or a recipe without mixed_precision",
+            return (
+                "the exact form repeats a run in one precision, and mixed_precision mixes two; "
+                "hessian=False scores it"
             )
+        return ""
+
+    def _check_recipe(self, recipe: Recipe) -> None:
+        why = self.refusal(recipe)
+        if why:
+            raise ConfigError([f"hydra: {why}"])
 
     def _tell_moody(self, names: str) -> None:
         found = f"the model trains otherwise than it is evaluated: {names}"

@@ -20,6 +20,7 @@ from poisonbench.losses import check_cross_entropy
 from poisonbench.models import predict
 from poisonbench.models.head import body_of, head_of
 from poisonbench.notes import note
+from poisonbench.training import Recipe
 from poisonbench.training.trace import Trace, check_points, check_trace
 
 TOLERATED = 1e-6  # decomposition error above which it warns
@@ -75,6 +76,14 @@ class RepresenterPoint:
             return scores.to(test.dtype)
 
         return score
+
+    def refusal(self, recipe: Recipe) -> str:
+        """Returns why it has no scores for runs of a recipe, "" if it has."""
+        if recipe.label_smoothing:
+            return (
+                "the shares of the head rest on cross entropy, without label_smoothing"
+            )
+        return ""
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): alpha_{i, y_i} |f_i|^2.

@@ -459,13 +459,40 @@ def test_exact_hydra_is_minus_the_gradient_through_the_loop_by_hand(name: str):
 def test_what_hydra_cannot_follow_is_refused_by_name():
     adamw = smooth(optimizer="adamw")
     for work in (HyDRA().fit, HyDRA().self_influence):
-        with pytest.raises(ConfigError, match="fast HyDRA has one weight per step"):
+        with pytest.raises(ConfigError, match="the fast form has one weight per step"):
             work(adamw)
     data = random_data(16, (1, 8, 8), 3, dtype=torch.float32)
     mixed = train(data, replace(BASE, mixed_precision=True), 0)
-    with pytest.raises(ConfigError, match="mixed them"):
+    with pytest.raises(ConfigError, match="mixed_precision mixes two"):
         HyDRA(hessian=True).fit(mixed)
     HyDRA().fit(mixed)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "recipe", "told"),
+    [
+        ({"name": "hydra"}, {"optimizer": ["sgd", "adamw"]}, "hydra: the fast form"),
+        (
+            {"name": "hydra", "hessian": True},
+            {"mixed_precision": True},
+            "hydra: the exact form",
+        ),
+        (
+            {"name": "representer-point"},
+            {"label_smoothing": [0.0, 0.1]},
+            "representer-point: .* rest on cross entropy",
+        ),
+    ],
+)
+def test_a_grid_tells_what_cannot_follow_its_recipe_before_any_work(
+    estimator: dict, recipe: dict, told: str
+):
+    raw = {"attack": [{"name": "none"}], "estimator": [estimator], "recipe": recipe}
+    with pytest.raises(ConfigError, match=f"^estimator: {told}"):
+        parse(raw)
+    assert parse({**raw, "recipe": {}}).scenes
+    fine = [{"name": "gas"}, {"name": "hydra", "hessian": [False, True]}]
+    assert parse({**raw, "recipe": {"warmup": 0.1}, "estimator": fine}).scenes
 
 
 @pytest.mark.parametrize("mode", ["checkpoints", "steps"])

@@ -14,6 +14,7 @@ from experiments.plan.checks.combined import (
 )
 from experiments.plan.checks.fit import check_fit
 from experiments.plan.checks.loops import check_loops
+from experiments.plan.checks.recipes import check_recipes
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
 from experiments.plan.kinds import DONE
 from experiments.plan.methods import TABLES, methods_of
@@ -63,6 +64,7 @@ def parse(raw: Raw, fit: bool = True) -> Grid:
     attacks = _attacks(raw, faults)
     applied = _applied(raw, faults)
     check_loops(recipes, transfers, applied, faults)
+    check_recipes(recipes, applied, faults)
     if faults.lines:
         raise ConfigError(faults.lines)
     axes = itertools.product(datasets, recipes, transfers, attacks, probes, seeds)

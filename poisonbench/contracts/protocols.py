@@ -48,7 +48,9 @@ class Attack(Protocol):
 class Estimator(Protocol):
     """A frozen dataclass whose fields are the hyperparameters.
 
-    `fit` pays the upfront cost, the scorer that of each further test point.
+    `fit` pays the upfront cost, the scorer that of each further test point. One that cannot follow
+    every recipe has a method `refusal(recipe)`: why not, "" if it can, which a grid asks before any
+    work.
     """
 
     def fit(self, trace: Trace) -> Scorer:
