@@ -10,6 +10,7 @@ from loops_of_others import EPOCHS, RATE, adam, net
 from torch import nn
 
 from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
+from defenses.mitigations.filter_retrain import FilterRetrain
 from estimators.downsampling import Downsampling
 from estimators.group import retrained
 from estimators.kit.retraining import with_and_without
@@ -22,6 +23,7 @@ from experiments.plan.paths import Place
 from experiments.runner.run import Options
 from experiments.runner.run import run as run_grid
 from poisonbench import log
+from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.models import predict
@@ -152,6 +154,23 @@ def test_a_certifier_votes_by_models_of_the_loop():
         found = certifier(trace.train, test, recipe, trace.seed)
         assert found.labels.shape == (5,)
         assert bool((found.radius >= 0).all())
+
+
+def test_a_mitigation_trains_again_by_the_loop():
+    trace = run()
+    evidence = Evidence(trace, data_of(3, seed=1))
+    scores = torch.arange(16.0)
+
+    def retrain(keep: torch.Tensor) -> Trace:
+        return train(trace.train.take(keep), trace.by_recipe, trace.seed)
+
+    done = FilterRetrain(0.25)(evidence, Means(retrain, scores=scores))
+    assert done.keep.tolist() == [True] * 12 + [False] * 4
+    want = by_hand(trace.train.take(done.keep), 0, trace)
+    x = evidence.test.x
+    assert torch.equal(predict(done.trace.model(), x), predict(want, x))
+    assert done.trace.weight_decay == trace.weight_decay
+    assert done.trace.offers == trace.offers
 
 
 def test_what_a_loop_does_not_tell_is_refused():

@@ -20,6 +20,7 @@ from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.training import Recipe, train
+from poisonbench.training.needs import NEEDS
 from poisonbench.training.trace import Trace
 
 ROWS: list[Estimator] = [
@@ -76,6 +77,14 @@ def small_trace() -> Trace:
 def run(estimator: Estimator, trace: Trace, small_trace: Trace) -> Trace:
     explicit = getattr(estimator, "solver", "") == "explicit"
     return small_trace if explicit else trace
+
+
+@pytest.mark.parametrize("estimator", ROWS, ids=repr)
+def test_an_estimator_declares_what_it_needs_of_a_run(estimator: Estimator, run: Trace):
+    needs = estimator.needs
+    assert needs
+    assert run.offers >= set(needs)
+    assert set(needs) <= set(NEEDS)
 
 
 def test_every_estimator_of_the_table_has_a_row():
