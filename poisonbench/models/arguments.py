@@ -31,7 +31,7 @@ class Arguments(dict[str, Any]):
         return hash(frozenset(self.items()))
 
 
-NONE = Arguments()
+NONE = Arguments({})
 
 
 def _plain(name: object, value: object) -> object:

@@ -185,7 +185,22 @@ def value_of(module: Module, node: ast.expr) -> object:
         return _constant(module, node.id)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "field":
         return _field_default(module, node)
+    if isinstance(node, ast.Dict):
+        return _dict(module, node)
+    if isinstance(node, ast.Call) and [type(entry) for entry in node.args] == [
+        ast.Dict
+    ]:
+        return value_of(module, node.args[0])  # a class of tables: what it is made of
     raise UnreadableError(ast.unparse(node))
+
+
+def _dict(module: Module, node: ast.Dict) -> dict[object, object]:
+    found = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        if key is None:
+            raise UnreadableError(ast.unparse(node))
+        found[value_of(module, key)] = value_of(module, value)
+    return found
 
 
 def _constant(module: Module, name: str) -> object:
