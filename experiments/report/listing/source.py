@@ -185,7 +185,7 @@ def value_of(module: Module, node: ast.expr) -> object:
         return _constant(module, node.id)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "field":
         return _field_default(module, node)
-    if isinstance(node, ast.Dict):
+    if isinstance(node, ast.Dict) and None not in node.keys:
         return _dict(module, node)
     if isinstance(node, ast.Call) and [type(entry) for entry in node.args] == [
         ast.Dict
@@ -195,12 +195,9 @@ def value_of(module: Module, node: ast.expr) -> object:
 
 
 def _dict(module: Module, node: ast.Dict) -> dict[object, object]:
-    found = {}
-    for key, value in zip(node.keys, node.values, strict=True):
-        if key is None:
-            raise UnreadableError(ast.unparse(node))
-        found[value_of(module, key)] = value_of(module, value)
-    return found
+    keys = [value_of(module, key) for key in node.keys if key is not None]
+    values = [value_of(module, value) for value in node.values]
+    return dict(zip(keys, values, strict=True))
 
 
 def _constant(module: Module, name: str) -> object:
