@@ -1,13 +1,16 @@
 """Models of sentences: every word seen, padding without a part, gradients as by autograd."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from poisonbench.data import PAD, Dataset, Layout
+from poisonbench.data import PAD, Dataset, Layout, load
 from poisonbench.errors import ConfigError
-from poisonbench.models import build
+from poisonbench.models import build, predict
 from poisonbench.seeding import generator
+from poisonbench.training import Recipe, train
 
 NAMES = ("text-cnn", "transformer")
 names = pytest.mark.parametrize("name", NAMES)
@@ -153,3 +156,20 @@ def test_equal_seeds_give_equal_parameters(name: str):
     one, again, other = (build(name, layout, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+@pytest.mark.slow
+def test_film_reviews_are_read_as_a_practitioner_would_accept(data_root: Path):
+    """The recipe was found on a split of the training sentences; 20 s on one core."""
+    train_set, test = load("sst2", data_root)
+    recipe = Recipe(
+        model="text-cnn",
+        epochs=6,
+        batch_size=32,
+        lr=0.2,
+        weight_decay=0.001,
+        checkpoints=1,
+    )
+    model = train(train_set, recipe, 0).model()
+    right = predict(model, test.x).argmax(1) == test.y
+    assert float(right.double().mean()) >= 0.78
