@@ -57,10 +57,10 @@ def test_out_of_bounds_is_a_tenth_of_the_range_above_the_largest_value_of_the_tr
 
 
 def test_in_bounds_is_the_most_common_value_of_the_training_set():
-    x = torch.tensor([[1.0, 9], [4, 9], [4, 2], [8, 2], [3, 2]])
+    x = torch.tensor([[1.0, 9], [4, 9], [4, 2], [8, 3], [3, 4]])
     data = Dataset(x, torch.arange(5) % 2, 2)
     laid = TriggerFeatures(features=(0, 1), value="in-bounds").trigger(x, 0, data)
-    assert torch.equal(laid, torch.tensor([4.0, 2]).expand(5, 2))
+    assert torch.equal(laid, torch.tensor([4.0, 9]).expand(5, 2))
 
 
 def test_drawn_features_hold_numbers_and_every_one_comes_up():

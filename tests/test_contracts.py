@@ -462,3 +462,30 @@ def test_a_module_that_raises_on_import_is_a_configuration_error(tmp_path, monke
     ):
         lookup(TABLE, "explodes_on_import:Attack", "attack")
     assert "explodes_on_import" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ([5, 6, 7, 8, 0, 0], 0),
+        ([5, 9, 7, 8, 0, 0], 1),
+        ([4, 5, 6, 7, 8, 0], 1),
+        ([5, 7, 8, 0, 0, 0], 1),
+        ([4, 4, 5, 6, 8, 0], 3),
+        ([8, 7, 6, 5, 0, 0], 4),
+    ],
+)
+def test_eps_of_a_sentence_counts_the_words_that_are_replaced_inserted_or_deleted(
+    words, changed
+):
+    x = torch.tensor([[5, 6, 7, 8, 0, 0]]).repeat(20, 1)
+    vocabulary = tuple(f"word{i}" for i in range(10))
+    data = Dataset(x, torch.arange(20) % 4, 4, vocabulary=vocabulary)
+
+    def change(p: Poisoned, train: Dataset, test: Dataset) -> None:
+        p.train.x[2] = torch.tensor(words)
+
+    craft(Broken(change, eps=changed), data, data, RECIPE, 0)
+    if changed:
+        with pytest.raises(PoisonError, match=r"eps: more than eps .* words .* row 2"):
+            craft(Broken(change, eps=changed - 1), data, data, RECIPE, 0)

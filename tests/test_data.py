@@ -25,6 +25,7 @@ from poisonbench.data import (
     subset,
 )
 from poisonbench.data.built_in.published import Published
+from poisonbench.data.tokens import edits
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.seeding import generator
 
@@ -716,3 +717,26 @@ def test_the_constants_that_undo_a_normalisation_undo_it():
     ]
     deviation, mean = told
     assert torch.allclose((x - MEAN) / DEVIATION * deviation + mean, x, atol=1e-3)
+
+
+def levenshtein(one: list[int], other: list[int]) -> int:
+    """The distance of two sentences, by the plain recursion."""
+    if not one or not other:
+        return len(one) + len(other)
+    replaced = levenshtein(one[1:], other[1:]) + (one[0] != other[0])
+    return min(
+        replaced, levenshtein(one[1:], other) + 1, levenshtein(one, other[1:]) + 1
+    )
+
+
+def test_edits_are_the_distance_of_levenshtein_and_padding_is_no_word():
+    g = generator(0, "edits")
+    pair = torch.randint(1, 4, (2, 150, 5), generator=g)
+    lengths = torch.randint(0, 6, (2, 150, 1), generator=g)
+    one, other = pair.masked_fill(torch.arange(5) >= lengths, PAD)
+    expected = [
+        levenshtein([word for word in a if word], [word for word in b if word])
+        for a, b in zip(one.tolist(), other.tolist(), strict=True)
+    ]
+    assert edits(one, other).tolist() == expected
+    assert torch.equal(edits(one, other), edits(other, one))

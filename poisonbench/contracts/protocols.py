@@ -19,7 +19,8 @@ class Attack(Protocol):
     """A frozen dataclass whose fields are the hyperparameters.
 
     Optional members tell the checker more. Fields: `budget` and `cover`, poison and cover rows as
-    fractions of the training set, and `eps`, the largest change of a pixel of a poison row. Class
+    fractions of the training set, and `eps`, the largest change of a pixel of a poison row, or
+    the words that may differ in a sentence. Class
     attributes: `kinds` (of the data that it takes; all without it), `clean_label` (poison keeps its
     true label), `seeded` (False: equal poison for every seed), `trigger_differs` (poison rows show
     something else than the trigger at test time) and `trigger_reads_train` (its trigger is made of

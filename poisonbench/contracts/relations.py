@@ -13,6 +13,7 @@ from poisonbench.contracts.budget import count
 from poisonbench.contracts.rules import broken, broken_rows
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.data.tokens import edits
 from poisonbench.errors import PoisonError
 from poisonbench.roles import CLEAN, COVER, POISON
 
@@ -71,16 +72,25 @@ def _budget(poisoned: Poisoned, n: int, attack: Any) -> Iterator[PoisonError]:
 
 
 def _eps(poisoned: Poisoned, source: Dataset, attack: Any) -> Iterator[PoisonError]:
-    """Poison lies within `eps` of the clean row beside it in `source`, outside a trigger on top."""
+    """Poison lies within `eps` of the clean row beside it in `source`."""
+    if source.kind == "tokens":
+        distance = edits(poisoned.train.x, source.x)
+        told = f"more than eps {attack.eps:g} words differ from the clean row"
+    else:
+        distance = _farthest(poisoned, source, attack)
+        told = f"a pixel is more than eps {attack.eps:g} away from the clean row"
+    bad = _made_from_clean(poisoned) & (distance > attack.eps + ROUNDING)
+    yield from broken_rows("eps", told, bad)
+
+
+def _farthest(poisoned: Poisoned, source: Dataset, attack: Any) -> Tensor:
+    """The largest change of a value in each row, (n,), outside a trigger on top."""
     distance = (poisoned.train.x - source.x).abs()
     covered = getattr(attack, "covered", None)
     if covered is not None:
         free = covered(source.shape).to(distance.device)
         distance = distance.where(~free, 0)
-    far = distance.flatten(1).amax(1) > attack.eps + ROUNDING
-    bad = _made_from_clean(poisoned) & far
-    told = f"a pixel is more than eps {attack.eps:g} away from the clean row"
-    yield from broken_rows("eps", told, bad)
+    return distance.flatten(1).amax(1)
 
 
 def _targets(poisoned: Poisoned, test: Dataset) -> Iterator[PoisonError]:

@@ -27,7 +27,8 @@ RULES = {
     "cover": "cover rows do not exceed cover x n, none without a field `cover`",
     "clean-label": "a clean-label attack leaves the labels of its poison rows as they were",
     "eps": "poison rows stay in the max-norm ball of radius eps around their clean rows, but for "
-    "the pixels that `covered` names",
+    "the pixels that `covered` names; in sentences at most eps words are replaced, inserted or "
+    "deleted",
     "true-label": "targets.y is the true label of the test row that target_origin names",
     "wanted": "the wanted label differs from the true one",
 }

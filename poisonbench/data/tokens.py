@@ -1,5 +1,6 @@
 """Sentences as token ids: which ids are words, and where padding may stand."""
 
+import torch
 from torch import Tensor
 
 from poisonbench.data.dataset import Dataset
@@ -20,6 +21,28 @@ def ill_padded(x: Tensor) -> Tensor:
     is_word = x != PAD
     resumes = is_word[:, 1:] & ~is_word[:, :-1]
     return resumes.any(1) | ~is_word[:, 0]
+
+
+def edits(one: Tensor, other: Tensor) -> Tensor:
+    """Returns (n,) int64, by how many words the sentences of two (n, L) differ.
+
+    Words are replaced, inserted or deleted (Levenshtein 1966), and padding is none. Cost: O(n L^2).
+    """
+    n, length = one.shape
+    position = torch.arange(length + 1, device=one.device)
+    row = position.expand(n, -1)  # from no word of `one` to the first words of `other`
+    rows = [row]
+    for i in range(length):
+        replaced = row[:, :-1] + (one[:, i : i + 1] != other)
+        reached = (row + 1).clone()
+        reached[:, 1:] = torch.minimum(reached[:, 1:], replaced)
+        # words inserted one after the other: the least of reached[j] + (k - j) over j <= k
+        row = (reached - position).cummin(1).values + position
+        rows.append(row)
+    table = torch.stack(rows, 1)
+    ends = (one != PAD).sum(1)
+    others = (other != PAD).sum(1)
+    return table[torch.arange(n, device=one.device), ends, others]
 
 
 def check_sentences(data: Dataset, what: str) -> None:
