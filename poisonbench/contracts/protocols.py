@@ -68,7 +68,8 @@ class Detector(Protocol):
     """Judges test points.
 
     `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
-    "reference" (probe points known to be clean), "oracle" (ground truth).
+    "reference" (probe points known to be clean), "oracle" (ground truth). `kinds`, where it has
+    that, names the kinds of data that it takes; without it, all.
     """
 
     @property
