@@ -3,6 +3,7 @@
 `train`, its replay and all ways of `train_many` are the loop that is written out here.
 """
 
+import copy
 import math
 import tomllib
 import warnings
@@ -11,7 +12,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from conftest import random_data
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -493,6 +494,38 @@ def test_a_grid_tells_what_cannot_follow_its_recipe_before_any_work(
     assert parse({**raw, "recipe": {}}).scenes
     fine = [{"name": "gas"}, {"name": "hydra", "hessian": [False, True]}]
     assert parse({**raw, "recipe": {"warmup": 0.1}, "estimator": fine}).scenes
+
+
+def gradients_by_hand(model: nn.Module, data: Dataset, smoothing: float) -> Tensor:
+    """Of the loss at the rows as they are, (n, p), one backward pass after another."""
+    rows = []
+    for x, y in zip(data.x.split(1), data.y.split(1), strict=True):
+        model.zero_grad()
+        smoothed_loss(model(x), y, smoothing).sum().backward()
+        rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", ["smoothed", "crop-flip"])
+def test_gradients_are_of_the_rows_as_they_are_at_the_loss_of_the_run(name: str):
+    trace = smooth(**CHANGES[name])
+    smoothing = trace.recipe.label_smoothing
+    test = random_data(3, (1, 8, 8), 3, seed=1)
+    want = torch.zeros(3, 16, dtype=torch.float64)
+    for k, checkpoint in enumerate(trace.checkpoints):
+        model = trace.model(k)
+        own = gradients_by_hand(model, trace.train, smoothing)
+        want += checkpoint.lr * gradients_by_hand(model, test, smoothing) @ own.T
+    torch.testing.assert_close(TracIn().fit(trace)(test), want, rtol=1e-9, atol=1e-12)
+    want.zero_()
+    for step in replay(trace):
+        model = copy.deepcopy(step.model)
+        batch = trace.train.take(step.rows)
+        own = gradients_by_hand(model, batch, smoothing)
+        dots = gradients_by_hand(model, test, smoothing) @ own.T
+        want.index_add_(1, step.rows, dots, alpha=step.lr / len(step.rows))
+    got = TracIn(mode="steps").fit(trace)(test)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["checkpoints", "steps"])
