@@ -126,7 +126,7 @@ class Guard:
         method = method_of("estimator", estimator)
         clean = _points(run, trusted, "the trusted points").data
         check_trusted(len(clean), alarm)
-        check_readable(judge)
+        check_readable(judge, str(run.train.kind))
         if seed is not None:
             order = torch.randperm(len(clean), generator=generator(seed, "trusted"))
             clean = clean.take(order)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from experiments.runner.run import Options, run
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.contracts.calibration import p_values
+from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.log import names
 from poisonbench.models import predict
@@ -256,6 +259,24 @@ def test_a_detector_that_looks_at_the_batch_is_refused(small: pb.Trace):
 
     with pytest.raises(ConfigError, match="the other points of a batch"):
         pb.Guard(small, random_data(60), TailHeaviness(k=2, standardise="two-way"))
+
+
+def test_a_detector_of_other_data_is_refused():
+    rows = random_data(40, (5,))
+    run = pb.train(rows, pb.Recipe(model="linear", epochs=1), 0)
+    with pytest.raises(ConfigError, match="takes data of kind"):
+        pb.Guard(run, random_data(60, (5,), seed=1), ForImages())
+
+
+@dataclass(frozen=True)
+class ForImages:
+    """A detector that takes images alone."""
+
+    uses: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        return evidence.test.x.flatten(1).sum(1)
 
 
 def test_too_few_trusted_points(small: pb.Trace):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
 from poisonbench.models import predict
-from poisonbench.models.head import body_of
+from poisonbench.models.head import Body, body_of
+from poisonbench.models.inner import inner_of
 from poisonbench.training.trace import Trace
 
 Layer = Literal["inner", "penultimate"]
@@ -28,8 +29,11 @@ def encoder(model: nn.Module, layer: Layer) -> nn.Module:
         layer: "penultimate": what leaves `features`; "inner": what enters the last layer with
             parameters of `features`, where that is an nn.Sequential with such a layer. The last
             hidden layer often shows the prediction alone; the layer below still tells inputs apart.
+            In a model that was built elsewhere that is `poisonbench.models.inner`.
     """
     features = body_of(model)
+    if layer == "inner" and isinstance(features, Body):
+        return inner_of(features)
     if layer != "inner" or not isinstance(features, nn.Sequential):
         return features
     trained = []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poisonbench.contracts.protocols import Detector, Scorer
 from poisonbench.contracts.values import Evidence
-from poisonbench.data import Dataset, join
+from poisonbench.data import Dataset, join, kinds_of
 from poisonbench.errors import CalibrationWarning, ConfigError
 from poisonbench.training.trace import Trace
 
@@ -21,6 +21,7 @@ UNREADABLE = {  # what a detector may read in a grid alone
     "probe": "the other points of a batch",
     "oracle": "the ground truth of an attack",
 }
+WAY = "choose another: `poisonbench list detectors` says what each reads"
 
 
 def reference_half(clean: Tensor) -> Tensor:
@@ -152,15 +153,21 @@ def suspicion(
     return said.to(device="cpu", dtype=torch.float64)
 
 
-def check_readable(detector: Detector) -> None:
-    """Raises ConfigError if a detector reads what is there in a grid alone."""
+def check_readable(detector: Detector, kind: str) -> None:
+    """Raises ConfigError if a detector reads what is there in a grid alone, or no such data.
+
+    Args:
+        detector: that is to judge.
+        kind: of the data.
+    """
+    if kind not in kinds_of(detector):
+        taken = " or ".join(kinds_of(detector))
+        told = f"{detector!r} takes data of kind {taken}, the run's are of kind {kind}"
+        raise ConfigError([told], WAY)
     for use, what in UNREADABLE.items():
         if use in detector.uses:
             told = f"{detector!r} reads {what}: it can judge no point by itself"
-            raise ConfigError(
-                [told],
-                "choose another: `poisonbench list detectors` says what each reads",
-            )
+            raise ConfigError([told], WAY)
 
 
 def check_trusted(count: int, alarm: float) -> None:
