@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.evaluation.kinds.points import is_audit
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.text import explanation
 from experiments.report.pictures.influence_block import choose_points
 from experiments.report.pictures.influence_picture import influence_panel
+from experiments.scene.audited import train_of_audit
 from experiments.scene.clean import clean_data
 from experiments.scene.rebuilt import scene_of
 from poisonbench import log
+from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record, names
 from poisonbench.poison_file import unpack_train
@@ -52,9 +55,7 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     scene = log.read(folder / "scene.h5", "scene")
     influences = _influences(folder, asked.estimator)
     point = _point(scene, asked.point)
-    rebuilt = scene_of(scene.config, scene.path, {"name": "none"}, place.trust)
-    clean = clean_data(rebuilt, place)
-    train = Instances.of(unpack_train(scene, clean.train))
+    train = Instances.of(_train(scene, place))
     told = explanation(scene, influences, train, point, asked.top)
     if asked.picture is None:
         return told
@@ -62,6 +63,14 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
         scene, influences[0], train, asked.picture, asked.top, [point]
     )
     return f"{told}\n\nsaved {saved}"
+
+
+def _train(scene: Record, place: Place) -> Dataset:
+    """The training set of a scene of a grid, or of an audit."""
+    if is_audit(scene):
+        return train_of_audit(scene, place.trust)
+    rebuilt = scene_of(scene.config, scene.path, {"name": "none"}, place.trust)
+    return unpack_train(scene, clean_data(rebuilt, place).train)
 
 
 def _influences(folder: Path, estimator: str | None) -> Sequence[Record]:

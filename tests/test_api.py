@@ -134,6 +134,26 @@ def test_points_of_another_shape_are_refused(small: pb.Trace):
         pb.influence(small.model(), random_data(3))  # type: ignore[arg-type]
 
 
+def test_the_lines_of_the_readme_run(small: pb.Trace):
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    block = text.split("import poisonbench as pb\n", 1)[1].split("```", 1)[0]
+    lines = block.replace("[(state, lr), ...]", "[(state, lr)]")
+    test = random_data(4, seed=1)
+    names = {
+        "pb": pb,
+        "model": small.model(),
+        "train": (small.train.x.numpy(), small.train.y.numpy()),
+        "state": small.checkpoints[-1].state,
+        "lr": 0.1,
+        "test": test,
+        "clean": random_data(60, seed=2).x,
+        "x": test.x,
+    }
+    exec(lines, names)
+    assert names["scores"].shape == (4, 40)
+    assert names["guard"](test.x[0]).label.shape == ()
+
+
 # ---- proponents
 
 

@@ -201,13 +201,45 @@ def test_options_do_instead_of_a_file(audited: Path):
     assert len(mine) == 3
 
 
+def test_a_point_is_explained(folder: Path, audited: Path, tmp_path: Path):
+    scene = str(next(audited.glob("scenes/audit-*")))
+    told = call("explain", scene, "--test", "1", "-o", str(tmp_path / "point.png"))
+    assert told.exit_code == 0, told.output
+    assert "point to be judged 1: predicted" in told.output
+    assert "gas: what helped this prediction most\n" in told.output
+    points = judged_points(load_results(audited)).points
+    first = next(p.proponents[0] for p in points if p.point == 1 and p.proponents)
+    assert f"row {first}" in told.output
+    assert (tmp_path / "point.png").stat().st_size > 1000
+
+
+def test_another_training_set_explains_nothing(
+    folder: Path, audited: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    with np.load(folder / "train.npz") as file:
+        np.savez("train.npz", x=file["x"], y=9 - file["y"])
+    scene = str(next(audited.glob("scenes/audit-*")))
+    told = call("explain", scene)
+    assert told.exit_code == 2
+    assert "is not the training set that was audited" in told.output
+
+
+def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
+    scene = str(next(audited.glob("scenes/audit-*")))
+    told = call("export", scene, "-o", str(tmp_path / "poison.h5"))
+    assert told.exit_code == 2
+    assert told.output.startswith("Error: ")
+    assert told.output.count("Error: ") == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (("lr = 0.5", "rate = 0.5"), "rate: unknown key"),
         (('"half.pt", "end.pt"', ""), "checkpoints must name at least one"),
         (('"half.pt"', '"none.pt"'), "there is no file 'none.pt'"),
-        (('"half.pt"', '"train.npz"'), "checkpoint"),
+        (('"half.pt"', '"train.npz"'), "train.npz cannot be read"),
         (("audited_net:net", "audited_net:fails"), "width"),
         (("audited_net:net", "audited_net:nott"), "has no 'nott'"),
         (('"points.npz"', '"points.csv"'), "is no function and no file .npz"),

@@ -9,7 +9,15 @@ import numpy as np
 
 from experiments.report.explanation.instances import Instances
 from poisonbench.log import Array, Record, names
-from poisonbench.roles import ATTACKED, CALIBRATION, COVER, MATCHED, POISON, RANDOM
+from poisonbench.roles import (
+    ATTACKED,
+    CALIBRATION,
+    COVER,
+    JUDGED,
+    MATCHED,
+    POISON,
+    RANDOM,
+)
 
 SHOWN = 5  # rows of each data set
 GROUPS = {
@@ -17,6 +25,7 @@ GROUPS = {
     MATCHED: "matched control",
     RANDOM: "random control",
     CALIBRATION: "calibration",
+    JUDGED: "judged",
 }
 ROLES = {POISON: "poison", COVER: "cover"}
 # data sets of instances -> what is told of each row: word, data set of the numbers

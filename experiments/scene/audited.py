@@ -1,6 +1,6 @@
 """The victim of an audit: a finished model, read from its files, and the points to be judged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -13,7 +13,7 @@ from experiments.plan.spec import Scene
 from experiments.scene.attacked import Attacked
 from experiments.scene.clean import Clean
 from experiments.scene.probe import Probe, pack_probe
-from experiments.scene.sources import read_data, read_model, read_state
+from experiments.scene.sources import read_data, read_model
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.contracts.calibration import check_trusted
@@ -21,9 +21,9 @@ from poisonbench.data import Dataset, Layout, join
 from poisonbench.data.convert import as_part
 from poisonbench.data.points import as_points
 from poisonbench.errors import ConfigError
-from poisonbench.log import names
+from poisonbench.log import Record, names
 from poisonbench.models import MODELS, predict
-from poisonbench.poison_file import fingerprint
+from poisonbench.poison_file import fingerprint, pack_kind
 from poisonbench.registry import lookup
 from poisonbench.roles import CALIBRATION, JUDGED, UNTOLD
 from poisonbench.seeding import generator
@@ -69,7 +69,7 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
     run = Trace.of(
         model,
         found,
-        [read_state(path) for path in spec.checkpoints],
+        list(spec.checkpoints),
         head=spec.head,
         loss=spec.loss,
         weight_decay=spec.weight_decay,
@@ -116,7 +116,7 @@ def audit_scene(spec: AuditSpec, audited: Audited, alarm: float) -> AuditScene:
         "checkpoints": joined(digest_of_file(path) for path in spec.checkpoints),
         "model": code,
     }
-    return AuditScene(spec, tuple(digests.items()))
+    return AuditScene(spec, audited.run.train.classes, tuple(digests.items()))
 
 
 def audited_victim(scene: AuditScene, place: Place) -> Victim:
@@ -156,8 +156,10 @@ def _probe(audited: Audited) -> Probe:
 
 def _write(scene: AuditScene, place: Place, probe: Probe, role: Tensor) -> None:
     none = torch.zeros(0, dtype=torch.int64)
-    data = {
+    data: dict[str, Tensor | str] = {
+        **pack_kind(probe.points),
         **pack_probe(probe),
+        names.PROBE_Y: torch.full_like(probe.predicted, -1),
         names.POISON_ROLE: role,
         names.POISON_ORIGIN: torch.arange(len(role)),
         names.TARGETS_PREDICTED: none,
@@ -171,3 +173,29 @@ def _write(scene: AuditScene, place: Place, probe: Probe, role: Tensor) -> None:
     }
     path = place.scene(scene) / "scene.h5"
     log.write(path, "scene", config=scene.config, data=data, attributes=attributes)
+
+
+def train_of_audit(record: Record, trust: bool) -> Dataset:
+    """Returns the training set of an audit, read anew, by its log of kind "scene".
+
+    Args:
+        record: the log.
+        trust: run code that it names.
+
+    Raises:
+        ConfigError: it is not what was audited, or code that is not trusted gives it.
+        DataError: it cannot be read.
+    """
+    named = record.config["dataset"]
+    name = str(named["name"])
+    if ":" in name and not trust:
+        told = f"{record.path} names code: dataset {name!r}"
+        raise ConfigError([told], "read that code, then run it with --trust")
+    part = as_part(read_data(name, "the training set"), "the training set")
+    if not isinstance(part, Dataset):
+        part = Dataset(part[0], part[1], int(named["classes"]))
+    part = replace(part, classes=int(named["classes"]))
+    if fingerprint(part) != named["sha256"]:
+        told = f"{name} is not the training set that was audited"
+        raise ConfigError([told], "give the one of that time, or audit again")
+    return part

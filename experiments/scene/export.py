@@ -22,7 +22,7 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.errors import ConfigError, LogError
 from poisonbench.log import Record, names
 from poisonbench.poison_file import CLAIMS, unpack_train, write_poison
-from poisonbench.roles import COVER, POISON
+from poisonbench.roles import COVER, JUDGED, POISON
 
 Targets = Literal["auto", "all", "probe"]
 NEEDED = (
@@ -76,13 +76,16 @@ def export(
             of the scene; "probe", those of the probe alone.
 
     Raises:
-        ConfigError: `path` exists, the scene cannot be rebuilt, or "all" cannot be had.
+        ConfigError: `path` exists, the scene is that of an audit, or cannot be rebuilt, or "all"
+            cannot be had.
         LogError: the scene's log is damaged.
         PoisonError: the logged poison breaks the contract of an attack.
     """
     if path.exists():
         raise ConfigError([f"{path} is there already"], "name another file: -o FILE")
     record = log.read(_file_of(source), "scene")
+    if (record.data[names.PROBE_GROUP] == JUDGED).any():
+        raise ConfigError([f"{source} is of an audit: nobody knows its poison"])
     lacking = [name for name in NEEDED if name not in record.data]
     if lacking:
         raise LogError(record.path, f"has no data set {lacking[0]!r}")

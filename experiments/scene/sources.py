@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.plan.audit.spec import AuditSpec
 from poisonbench.data import Layout
@@ -65,27 +64,3 @@ def read_model(spec: AuditSpec, layout: Layout) -> nn.Module:
         told = f"model {spec.model!r} with {arguments}: {type(error).__name__}: {error}"
         raise ConfigError([told], "model_args = {num_classes = 10}, say") from error
     return made
-
-
-def read_state(path: str) -> dict[str, Tensor]:
-    """Returns the state dict of a file of `torch.save`, or of safetensors.
-
-    Raises:
-        ConfigError: the file holds none that can be read without running code.
-    """
-    way = "torch.save(model.state_dict(), path)"
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        found: dict[str, Tensor] = load_file(path)
-        return found
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch raises several types for what is no file of its own
-        what = str(error).splitlines()[0]
-        raise ConfigError([f"checkpoint {path}: {what}"], way) from error
-    if not isinstance(state, dict):
-        raise ConfigError([f"checkpoint {path} is a {type(state).__name__}"], way)
-    return state

@@ -77,12 +77,14 @@ class AuditScene:
 
     Attributes:
         spec: what is audited.
+        classes: that the model tells apart.
         digests: sha256 of the training set, the points, the trusted points, the checkpoints and the
             model's code, by the names of the fields.
         attack: unknown.
     """
 
     spec: AuditSpec
+    classes: int
     digests: tuple[tuple[str, str], ...]
     attack: Unknown = Unknown()
 
@@ -108,7 +110,11 @@ class AuditScene:
         if digests.get("model"):
             recipe["code"] = digests["model"]
         return {
-            "dataset": {"name": spec.train, "sha256": digests["train"]},
+            "dataset": {
+                "name": spec.train,
+                "sha256": digests["train"],
+                "classes": self.classes,
+            },
             "recipe": recipe,
             "probe": {"points": digests["points"], "trusted": digests["trusted"]},
             "attack": self.attack.config,

@@ -9,7 +9,16 @@ from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.ranked import Values, most_harmful, most_helpful
 from experiments.report.text import printable
 from poisonbench.log import Record, names
-from poisonbench.roles import ATTACKED, CALIBRATION, COVER, MATCHED, POISON, RANDOM
+from poisonbench.roles import (
+    ATTACKED,
+    CALIBRATION,
+    COVER,
+    JUDGED,
+    MATCHED,
+    POISON,
+    RANDOM,
+    UNTOLD,
+)
 
 WIDTH = 100
 INDENT = " " * 4
@@ -18,6 +27,7 @@ GROUPS = {
     MATCHED: "clean test point",
     RANDOM: "clean test point",
     CALIBRATION: "clean test point for calibration",
+    JUDGED: "point to be judged",
 }
 ROLES = {POISON: "POISON", COVER: "COVER"}
 
@@ -46,8 +56,9 @@ def explanation(
         helpful = most_helpful(values, top)
         harmful = most_harmful(values, top)
         poison = int((role[helpful] == POISON).sum())
-        head = f"{name}: what helped this prediction most, "
-        head += f"{poison} of {len(helpful)} rows poison"
+        head = f"{name}: what helped this prediction most"
+        if not (role == UNTOLD).any():
+            head += f", {poison} of {len(helpful)} rows poison"
         parts.append(_rows(head, helpful, values, role, train))
         if len(harmful):
             head = f"{name}: what worked against it most"
@@ -58,7 +69,10 @@ def explanation(
 def _point(scene: Record, train: Instances, point: int) -> str:
     data = scene.data
     group = GROUPS.get(int(data[names.PROBE_GROUP][point]), "test point")
-    told = f"{group} {point}: true {int(data[names.PROBE_Y][point])}, "
+    true = int(data[names.PROBE_Y][point])
+    told = f"{group} {point}: "
+    if true >= 0:
+        told += f"true {true}, "
     told += f"predicted {int(data[names.PROBE_PREDICTED][point])}"
     wanted = int(data[names.PROBE_WANTED][point])
     if wanted >= 0:

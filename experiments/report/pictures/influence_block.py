@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.ranked import most_helpful
 from poisonbench.log import Record, names
-from poisonbench.roles import ATTACKED, COVER, MATCHED, POISON, RANDOM
+from poisonbench.roles import ATTACKED, COVER, JUDGED, MATCHED, POISON, RANDOM
 
 GREY = "#9A9A9A"
 ROLES = {  # word, colour and width of the frame
@@ -26,7 +26,7 @@ class Block:
     Attributes:
         title: what it is, and how many of the instances are poison.
         x: the point, (*shape).
-        true: its label.
+        true: its label, -1 if nobody told.
         predicted: the victim's label.
         rows: (k,), training rows, the most influential first.
         values: (k,), their influence.
@@ -79,6 +79,8 @@ def block_of(
     title = (
         f"{kind}: {poison} of its {len(rows)} most influential {train.noun} are poison"
     )
+    if data[names.PROBE_GROUP][point] == JUDGED:
+        title = f"Point {point} and its {len(rows)} most influential {train.noun}"
     lost = int((~np.isfinite(values)).sum())
     if lost:
         title += f" ({lost} non-finite values left out)"

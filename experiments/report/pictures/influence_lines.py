@@ -56,6 +56,8 @@ def _lines_of(block: Block, train: Instances) -> Iterator[Line]:
     """The lines of a block."""
     yield Line(heading=block.title)
     seen = f"true {block.true}, predicted {block.predicted}"
+    if block.true < 0:
+        seen = f"predicted {block.predicted}"
     point = Line(label=seen, colour="black")
     yield from _with_text(point, train.at(block.x))
     for place, row in enumerate(block.rows):

@@ -81,6 +81,8 @@ def _draw_block(part: SubFigure, block: Block, train: Instances, top: int) -> No
     for ax in axes:
         ax.set(xticks=[], yticks=[])
     below = f"true {block.true}\npredicted {block.predicted}"
+    if block.true < 0:
+        below = f"predicted {block.predicted}"
     _draw_image(axes[0], block.x, train, Frame(below, "black", THIN))
     axes[1].set_axis_off()
     for ax in axes[2 + len(block.rows) :]:
