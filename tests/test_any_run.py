@@ -152,3 +152,16 @@ def test_a_run_offers_what_it_was_given():
     assert rated.offers == {"final model", "checkpoints", "head"}
     headless = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Identity())
     assert "checkpoints" in Trace.of(headless, run.train, lr=0.1).offers
+
+
+def headless(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A model for a recipe, without a linear layer."""
+    assert len(shape) == classes
+    return Headless()
+
+
+def test_a_recipes_model_without_a_linear_layer_offers_no_head():
+    run = train(random_data(4, classes=3), Recipe("test_any_run:headless", epochs=1), 0)
+    assert run.offers == {"final model", "checkpoints", "steps", "retraining"}
+    with pytest.raises(ConfigError, match="needs a last linear layer"):
+        RepresenterPoint().fit(run)

@@ -5,7 +5,7 @@ the batches and rates of all steps, with a replay of them; "retraining" is a way
 other rows; "head" is a last linear layer, whose input are the penultimate features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from poisonbench.errors import ConfigError
 
@@ -53,12 +53,16 @@ def check_needs(offers: frozenset[str], needs: Iterable[str], who: str) -> None:
         ConfigError: names every unmet need, and the way to meet each.
     """
     lacking = unmet(offers, needs)
-    if not lacking:
-        return
+    if lacking:
+        raise unmet_needs(lacking, who)
+
+
+def unmet_needs(needs: Sequence[str], who: str) -> ConfigError:
+    """Returns the error of needs that a run does not meet, with the way to meet each."""
     faults = []
     ways = []
-    for need in lacking:
+    for need in needs:
         meaning, way = NEEDS[need]
         faults.append(f"{who} needs {meaning}, which this run does not offer")
         ways.append(way)
-    raise ConfigError(faults, "; ".join(ways))
+    return ConfigError(faults, "; ".join(ways))

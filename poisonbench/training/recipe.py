@@ -62,8 +62,8 @@ class Recipe:
         mixed_precision: the forward pass of a training step computes in bfloat16 where PyTorch's
             autocast does so; parameters, predictions and gradients for influence stay in float32.
         train: "package.module:function" of a training loop in the place of ours, see
-            `given.routine.TrainFunction`: of the fields above it leaves only `model` and
-            `weight_decay` a meaning.
+            `given.routine.TrainFunction`: of the fields above it leaves only `model`,
+            `weight_decay` and `label_smoothing` a meaning, which tell the objective.
         routine: the loop and the model of a run of someone else's; left out as `start` is.
         start: the pretrained model from which training starts (transfer); None starts from the
             seed. It is left out of the repr and of configurations, which tell how it was made.

@@ -1,6 +1,7 @@
 """What a training run leaves behind: all that an influence estimator may know of it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -8,13 +9,15 @@ from torch import Tensor, nn
 from poisonbench.checks import check_type
 from poisonbench.data import Dataset
 from poisonbench.losses import LabelSmoothing, Loss
+from poisonbench.models import MODELS
+from poisonbench.models.head import known_head
 from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.given.fitting import check_numbers
 from poisonbench.training.given.form import Given, form_of
 from poisonbench.training.given.routine import Routine, TrainFunction
 from poisonbench.training.given.sanity import tell_unlike
 from poisonbench.training.given.states import checkpoints_of
-from poisonbench.training.needs import check_needs
+from poisonbench.training.needs import check_needs, unmet_needs
 from poisonbench.training.recipe import Recipe, starting_model
 from poisonbench.training.steps import Plan
 
@@ -102,7 +105,7 @@ class Trace:
         tell_unlike(run.model(), data)
         return run
 
-    @property
+    @cached_property
     def offers(self) -> frozenset[str]:
         """What an estimator may ask of the run, keys of `poisonbench.training.needs.NEEDS`."""
         offered = {"final model"}
@@ -113,9 +116,17 @@ class Trace:
             offered.add("steps")
         if self.recipe is not None:
             offered.add("retraining")
-        if self.given is None or self.given.head is not None:
+        if self._has_head():
             offered.add("head")
         return frozenset(offered)
+
+    def _has_head(self) -> bool:
+        """Whether a linear layer gives the logits."""
+        if self.given is not None:
+            return self.given.head is not None
+        if self.recipe is not None and self.recipe.model in MODELS:
+            return True
+        return known_head(self.model()) is not None
 
     @property
     def weight_decay(self) -> float:
@@ -135,20 +146,15 @@ class Trace:
     @property
     def by_recipe(self) -> Recipe:
         """The recipe; raises ConfigError where the run has none."""
-        check_needs(self.offers, ("retraining",), "this method")
-        assert self.recipe is not None
+        if self.recipe is None:
+            raise unmet_needs(["retraining"], "this method")
         return self.recipe
 
     @property
     def by_step(self) -> Plan:
-        """The batches and learning rates of all steps.
-
-        Raises:
-            ConfigError: nobody knows them.
-        """
-        check_needs(self.offers, ("steps",), "this method")
-        assert self.batches is not None
-        assert self.lr is not None
+        """The batches and rates of all steps; raises ConfigError where nobody knows them."""
+        if self.batches is None or self.lr is None:
+            raise unmet_needs(["steps"], "this method")
         return Plan(self.batches, self.lr)
 
     def initial(self) -> nn.Module:
@@ -156,9 +162,6 @@ class Trace:
 
         It lies on the device of the training set, in its dtype. Parameters that are not trained
         (frozen features, in transfer) have requires_grad=False.
-
-        Raises:
-            ConfigError: the run has no recipe.
         """
         return starting_model(self.by_recipe, self.train, self.seed)
 
