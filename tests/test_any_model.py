@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.plan.gridfile import resolved
 from experiments.plan.identity import configuration, identifier
 from experiments.plan.parse import parse
-from poisonbench.data import Layout
+from poisonbench.data import Dataset, Layout
 from poisonbench.errors import ConfigError, ModelError
 from poisonbench.gradients import dot_products, gradient_vectors
 from poisonbench.models import build, predict
@@ -325,3 +325,36 @@ def test_arguments_are_what_a_grid_file_can_hold():
         Recipe(model_args={"width": torch.ones(1)})
     with pytest.raises(ConfigError, match="'mlp' takes no model_args, got width"):
         build("mlp", PIXELS, 0, {"width": 3})
+
+
+def one_logit_loop(model: nn.Module, data: Dataset, seed: int):
+    descent = torch.optim.SGD(model.parameters(), lr=0.5)
+    for step in (1, 2):
+        f = model(data.x)[:, 0]  # one logit, as the author of the loop has it
+        assert model(data.x).shape == (len(data), 1)
+        descent.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(f, data.y.float())
+        loss.backward()
+        descent.step()
+        yield step, 0.5, model.state_dict()
+
+
+def told_loop(model: nn.Module, data: Dataset, seed: int):
+    out = model(data.x, attention_mask=(data.x != 0).long())
+    assert model(data.x)["logits"].shape == out["logits"].shape
+    nn.functional.cross_entropy(out["logits"], data.y).backward()
+    yield 1, 0.1, model.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:.*training set")
+def test_a_loop_gets_the_model_as_its_author_calls_it():
+    data = random_data(6, (1, 4, 4), 2, dtype=torch.float32)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    run = Trace.of(model, data, loss="binary-cross-entropy", retrain=one_logit_loop)
+    again = train(data, run.recipe, 0)
+    assert predict(again.model(), data.x).shape == (6, 2)
+    words = tuple(str(i) for i in range(9))
+    sentences = Dataset(IDS, torch.tensor([0, 2]), 3, vocabulary=words)
+    run = Trace.of(Masked(), sentences, retrain=told_loop)
+    again = train(sentences, run.recipe, 0)
+    assert predict(again.model(), IDS).shape == (2, 3)

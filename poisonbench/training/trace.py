@@ -80,10 +80,11 @@ class Trace:
                 `(state, lr)`, `(step, lr, state)`, `(step, state)` or a state alone. None: the
                 model as it is, without a learning rate.
             head: name of the linear layer that gives the logits; None finds it.
-            loss: by which it was trained.
+            loss: by which it was trained: a name of `poisonbench.losses.LOSSES`, or a function
+                `(outputs, y)` that returns the loss of each instance, (B,).
             weight_decay: w of the regulariser (w/2)|theta|^2 of the training.
             retrain: trains again: `(model, data, seed) -> (step, lr, state), ...`. The model that
-                it gets is one of this form, its layers reset but for what is frozen.
+                it gets is such a model, unwrapped, its layers reset but for what is frozen.
             seed: of what a method draws for this run.
             lr: learning rates of checkpoints without: a number, one per checkpoint, or, for
                 checkpoints with a step, those of all steps (a scheduler's history).

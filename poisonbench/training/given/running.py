@@ -17,6 +17,7 @@ from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.functional import finite_names, whole_state
 from poisonbench.models import predict
+from poisonbench.models.wrap import as_given
 from poisonbench.notes import note
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 from poisonbench.training.checkpoint import Checkpoint
@@ -58,7 +59,7 @@ def _checkpoints(data: Dataset, recipe: Recipe, seed: int) -> tuple[Checkpoint, 
     loop = recipe.loop
     assert loop is not None
     device = data.x.device
-    model = starting_model(recipe, data, seed)
+    model = as_given(starting_model(recipe, data, seed))
     training_mode(model, recipe)
     draw = derive(seed, "loop")
     with (
