@@ -1,0 +1,38 @@
+"""What the documents name is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FAULTS = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def names_of_tests() -> list[tuple[str, str]]:
+    """(file, test) of every test that the table of faults names; `::name` means the file before."""
+    found = []
+    file = ""
+    for name, test in re.findall(r"`(\w+\.py)?::(\w+)`", FAULTS):
+        file = name or file
+        found.append((file, test))
+    return found
+
+
+@pytest.mark.parametrize(("file", "test"), names_of_tests())
+def test_every_fault_has_the_test_that_its_row_names(file: str, test: str):
+    assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_table_of_faults_names_a_test():
+    rows = [line for line in FAULTS.splitlines() if line.startswith("| ")]
+    for row in rows[1:]:
+        assert "::" in row or "the same" in row, row
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/clusters.md"])
+def test_links_to_files_of_the_tree_lead_somewhere(page: str):
+    path = ROOT / page
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
+    for link in links:
+        assert (path.parent / link).exists(), link
