@@ -13,8 +13,9 @@ from pathlib import Path
 from poisonbench import log
 from poisonbench.checks import check_fraction
 from poisonbench.contracts.values import Poisoned
-from poisonbench.data import Dataset
+from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import ConfigError, LogError
+from poisonbench.log import names
 from poisonbench.poison_file import KIND, read_poison
 from poisonbench.training import Recipe
 
@@ -59,6 +60,15 @@ class File:
         except (LogError, OSError) as error:
             rule = "path must be a file that `poisonbench export` wrote"
             raise ValueError(f"{rule}: {error}") from error
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of data that the file tells; all, if it tells none or is elsewhere by now."""
+        try:
+            record = log.read(Path(self.path), KIND, keys=(names.KIND,))
+            return (record.text(names.KIND),)
+        except LogError:
+            return tuple(KINDS)
 
     def __call__(
         self, train: Dataset, test: Dataset, recipe: Recipe, seed: int

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 
@@ -143,9 +144,7 @@ class DriftsAtTest(Patch):
         self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
     ) -> Poisoned:
         p = super().__call__(train, test, recipe, seed)
-        return replace(
-            p, targets=Dataset(p.targets.x * 0.9, p.targets.y, p.targets.classes)
-        )
+        return replace(p, targets=p.targets.rows(p.targets.x * 0.9, p.targets.y))
 
 
 @dataclass(frozen=True)
@@ -198,10 +197,25 @@ class Pointless(Patch):
         return replace(p, train=p.train.relabel(train.y.clone()))
 
 
+@dataclass(frozen=True)
+class Everywhere(Patch):
+    """target: budget: size: place: value: source:"""
+
+    kinds: ClassVar[tuple[str, ...]] = ("image", "tokens")
+
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
+        """The vocabulary is lost."""
+        p = super().__call__(train, test, recipe, seed)
+        targets = Dataset(p.targets.x, p.targets.y, p.targets.classes)
+        return replace(p, targets=targets)
+
+
 # what fails, and what is warned of
 BROKEN: dict[type, tuple[set[str], set[str]]] = {
-    Plain: ({"frozen"}, {"budget"}),
-    Mutable: ({"frozen"}, set()),
+    Plain: ({"frozen"}, {"budget", "kinds"}),
+    Mutable: ({"frozen"}, {"kinds"}),
     Secretive: ({"repr"}, set()),
     NotJson: ({"config", "grid"}, set()),
     Unequal: ({"value", "grid", "process"}, set()),
@@ -214,7 +228,8 @@ BROKEN: dict[type, tuple[set[str], set[str]]] = {
     DriftsAtTest: ({"trigger"}, set()),
     DriftsInTraining: ({"trigger"}, set()),
     Overspends: ({"budget"}, set()),
-    Unlimited: (set(), {"budget"}),
+    Unlimited: (set(), {"budget", "kinds"}),
+    Everywhere: ({"kinds"}, set()),
     Silent: (set(), {"described"}),
     Pointless: (set(), set()),
 }

@@ -9,12 +9,15 @@ from typing import ClassVar
 
 import pytest
 import torch
-from broken_attacks import BROKEN, Pointless
+from broken_attacks import BROKEN, Everywhere, Pointless
 from click.testing import CliRunner, Result
 from test_contracts import CASES
 from torch import Tensor
+from toy_attack import Invert
 
 from attacks import ATTACKS
+from attacks.blend import Blend
+from attacks.trigger_word import TriggerWord
 from defenses import DETECTORS
 from estimators import ESTIMATORS
 from estimators.gas import GAS
@@ -29,13 +32,21 @@ from experiments.check import (
     judge,
 )
 from experiments.check.contract import _broken_before
-from experiments.check.planted import ATTACKED
+from experiments.check.planted import ATTACKED, sample
 from experiments.check.victim import Standing
 from experiments.cli import main
 from poisonbench.contracts.attack_rules import RULES
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.contracts.values import Evidence, Poisoned
-from poisonbench.data import Dataset, Layout, load, subset
+from poisonbench.data import (
+    KINDS,
+    Dataset,
+    Layout,
+    check_pair,
+    kinds_of,
+    load,
+    subset,
+)
 from poisonbench.training.trace import Trace
 
 NO_VICTIM = {name: check for name, check in ATTACK.items() if name != "success"}
@@ -117,7 +128,42 @@ def test_faults_of_one_stage_are_told_together_and_later_ones_left_out(
     } == {"skip"}
 
 
+@pytest.mark.parametrize(
+    ("attack", "outcome", "told"),
+    [
+        (Blend(), "ok", "kind spectrogram, vector too"),
+        (TriggerWord(), "skip", "it takes data of kind tokens alone"),
+        (Everywhere(), "fail", "on data of kind tokens: raised DataError: "),
+        (Invert(), "warn", "declare `kinds`: on data of kind tokens: raised"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_attack_is_held_to_the_kinds_of_data_that_it_says_it_takes(
+    attack: object, outcome: str, told: str
+):
+    kind = kinds_of(attack)[0]
+    subject = AttackSubject("attack", "x:y", attack, sample(kind))
+    [verdict] = judge({"kinds": ATTACK["kinds"]}, subject)
+    assert verdict.outcome == outcome, verdict.told
+    assert told in verdict.told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_are_data_of_every_kind_without_a_download(kind: str):
+    train, test = sample(kind)
+    check_pair(train, test)
+    assert train.kind == kind
+    assert (len(train), len(test), train.classes) == (1297, 500, 10)
+
+
 # --- the command ---
+
+
+def test_an_attack_is_checked_on_data_of_a_kind_that_it_takes():
+    result = call("check", "attack", "trigger-word", "--no-victim")
+    assert result.exit_code == 0, result.output
+    assert "300 training and 100 test rows of 12" in result.output
+    assert "text-cnn sees 100% of the changed words" in result.output
 
 
 def test_a_sound_attack_gets_a_line_a_rule_and_exit_code_0():

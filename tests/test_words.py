@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from attacks.file import File
 from attacks.label_flip import LabelFlip
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
@@ -102,6 +103,23 @@ def test_a_poison_file_gives_back_what_it_was_given(kind: str, tmp_path: Path):
     assert record.text(names.KIND) == kind
     assert record.words(names.VOCABULARY) == train.vocabulary
     assert record.words(names.COLUMNS) == train.columns
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_attack_that_replays_a_file_takes_the_kind_of_data_that_it_tells(
+    kind: str, tmp_path: Path
+):
+    path = tmp_path / "poison.h5"
+    train, test = parts_of(kind)
+    write_poison(path, poison_of(kind), train, test, {"scene": {}})
+    attack = File(str(path))
+    assert attack.kinds == (kind,)
+    record = log.read(path)
+    older = {key: value for key, value in record.data.items() if key != names.KIND}
+    log.write(path, "poison", config=record.config, data=older)
+    assert attack.kinds == tuple(KINDS)
+    path.unlink()
+    assert attack.kinds == tuple(KINDS)
 
 
 def test_poison_of_another_vocabulary_or_kind_is_refused(tmp_path: Path):

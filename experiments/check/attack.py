@@ -3,16 +3,20 @@
 Its contract rule by rule, what a run of a grid needs of it, and whether a victim falls for it.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from experiments.check.contract import CONTRACT
 from experiments.check.method import METHOD
-from experiments.check.runs import AttackSubject, same, tensors
+from experiments.check.planted import sample
+from experiments.check.runs import AttackSubject, large_enough, same, tensors
 from experiments.check.verdict import Check, FindingError, require, skip
 from experiments.check.victim import VICTIM_CHECKS
 from poisonbench.contracts.trigger import lay_trigger
 from poisonbench.contracts.values import Poisoned
+from poisonbench.data import kinds_of
 from poisonbench.errors import ConfigError
 from poisonbench.roles import POISON
 
@@ -135,6 +139,33 @@ def _shown(subject: AttackSubject, poisoned: Poisoned) -> int:
     return len(expected)
 
 
+def _kinds(subject: AttackSubject) -> str:
+    own = subject.data[0].kind
+    others = [kind for kind in kinds_of(subject.value) if kind != own]
+    if not others:
+        raise skip(f"it takes data of kind {own} alone")
+    subject.poisoned()
+    for kind in others:
+        _kept_on(kind, subject)
+    return f"the contract is kept on data of kind {', '.join(others)} too"
+
+
+def _kept_on(kind: str, subject: AttackSubject) -> None:
+    """Requires that no rule is broken on another kind of data that is kept on the subject's."""
+    other = large_enough(replace(subject, data=sample(kind), runs={}))
+    run = other.run()
+    known = {fault.rule for fault in subject.run().faults}
+    new = [fault.message for fault in run.faults if fault.rule not in known]
+    told = "; ".join(new)
+    if run.error is not None:
+        told = f"raised {type(run.error).__name__}: {run.error}"
+    if not told:
+        return
+    if hasattr(subject.value, "kinds"):
+        raise FindingError("fail", f"on data of kind {kind}: {told}")
+    raise FindingError("warn", f"declare `kinds`: on data of kind {kind}: {told}")
+
+
 def _fast(subject: AttackSubject) -> str:
     subject.poisoned()
     seconds = subject.run().seconds
@@ -154,6 +185,10 @@ ATTACK: dict[str, Check] = {
     ),
     "float64": Check("it works in the float type of the data", _wide),
     "cuda": Check("it works on the device of the data", _cuda),
+    "kinds": Check(
+        "it works on every kind of data that its `kinds` name, on all without it",
+        _kinds,
+    ),
     "memory": Check("the result shares no memory with the clean data", _apart),
     "trigger": Check(
         "what poisons and what is shown at test time is one function, `trigger(x, seed)`",

@@ -1,6 +1,6 @@
-"""Problems in which it is known what is poison and what rests on it.
+"""Problems in which it is known what is poison and what rests on it, and data of every kind.
 
-For the checks of a detector and for tests.
+For the checks and for tests.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.contracts.values import Evidence
-from poisonbench.data import Dataset
+from poisonbench.data import PAD, Dataset, load
 from poisonbench.roles import POISON
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, Trace, train
@@ -20,6 +20,15 @@ CLASSES = 3
 PER_CLASS = 40  # clean rows
 CONTROLS = 30  # clean probe points
 NOISE = 0.3
+LENGTH = 12  # of sentences
+NAMING = 7  # the id of the word that names class 0; nine others follow
+# the words that triggers of tests say stand before those that name a class
+WORDS = (
+    "",
+    "?",
+    *["i", "watched", "this", "3d", "movie"],
+    *[f"word{i}" for i in range(40)],
+)
 PULL = 8  # what the poison has more in influence on the attacked points
 
 
@@ -128,3 +137,30 @@ def _with_weights(trace: Trace) -> Trace:
     }
     checkpoint = replace(trace.checkpoints[0], state=state)
     return replace(trace, checkpoints=(checkpoint,))
+
+
+def sample(kind: str) -> tuple[Dataset, Dataset]:
+    """Returns data of a kind in ten classes that need no download: the digits, in some form."""
+    train, test = load("digits")
+    return as_kind(train, kind, "train"), as_kind(test, kind, "test")
+
+
+def as_kind(digits: Dataset, kind: str, part: str) -> Dataset:
+    """Returns digits as data of a kind; of sentences the words are drawn, by their labels."""
+    if kind == "vector":
+        return Dataset(digits.x.flatten(1), digits.y, digits.classes)
+    if kind == "tokens":
+        return sentences(digits.y, part)
+    return replace(digits, kind=kind)  # type: ignore[arg-type]
+
+
+def sentences(y: Tensor, part: str) -> Dataset:
+    """Returns sentences of 1 to 12 words, of which one in three names the class y, (n,)."""
+    n = len(y)
+    g = generator(0, "sentences", part)
+    ids = torch.randint(NAMING + 10, len(WORDS), (n, LENGTH), generator=g)
+    tells = torch.rand(n, LENGTH, generator=g) < 1 / 3
+    x = torch.where(tells, y[:, None] + NAMING, ids)
+    lengths = torch.randint(1, LENGTH + 1, (n, 1), generator=g)
+    x = x.masked_fill(torch.arange(LENGTH) >= lengths, PAD)
+    return Dataset(x, y, 10, vocabulary=WORDS)

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from experiments.check.verdict import skip
 from poisonbench.contracts.attack_rules import attempt, broken_rules
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, subset
-from poisonbench.errors import PoisonError
+from poisonbench.errors import ConfigError, PoisonError
 from poisonbench.training import Recipe
 
+ENLARGED_BELOW = 28  # pixels a side: images on which some attacks refuse to work
 ROWS = 300  # training rows of the small data on which the contract is checked
 POINTS = 100  # and its test rows
 # of surrogates, where only the form matters
@@ -29,6 +31,7 @@ VICTIMS = {
         model="text-cnn", epochs=4, batch_size=64, lr=0.002, optimizer="adamw"
     ),
 }
+LEAST_STEPS = 200  # of the victim's training, on data sets of few rows
 # rules of which none is judged after one of an earlier stage that is broken
 STAGES = (
     ("type",),
@@ -75,8 +78,11 @@ class AttackSubject(Subject):
     @property
     def recipe(self) -> Recipe:
         """The victim's."""
-        usual = VICTIMS[str(self.data[0].kind)]
-        return replace(usual, model=self.model or usual.model)
+        clean = self.data[0]
+        usual = VICTIMS[str(clean.kind)]
+        needed = ceil(LEAST_STEPS * usual.batch_size / len(clean))
+        epochs = max(usual.epochs, needed)
+        return replace(usual, model=self.model or usual.model, epochs=epochs)
 
     @cached_property
     def small(self) -> tuple[Dataset, Dataset]:
@@ -133,6 +139,17 @@ def enlarged(data: Dataset) -> Dataset:
     """Returns images at four times the size, pixel by pixel: for attacks that refuse small ones."""
     x = data.x.repeat_interleave(4, 2).repeat_interleave(4, 3)
     return data.rows(x, data.y)
+
+
+def large_enough(subject: AttackSubject) -> AttackSubject:
+    """Returns the subject on enlarged images, where it refuses small ones and takes these."""
+    clean, test = subject.data
+    if len(clean.shape) != 3 or max(clean.shape[1:]) >= ENLARGED_BELOW:
+        return subject
+    if not isinstance(subject.run().error, ConfigError):
+        return subject
+    larger = replace(subject, data=(enlarged(clean), enlarged(test)), runs={})
+    return subject if larger.run().error else larger
 
 
 def tensors(p: Poisoned) -> list[Tensor]:

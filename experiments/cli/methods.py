@@ -73,9 +73,8 @@ def new(kind: str, name: str, folder: Path) -> None:
 )
 @click.option(
     "--dataset",
-    default="digits",
-    show_default=True,
-    help="Data on which an attack is checked.",
+    help="Data on which an attack is checked. [default: the digits, in the form of the first kind "
+    "of data that it takes]",
 )
 @click.option("--data-root", "root", type=FOLDER, help=ROOT_HELP)
 @click.option(
