@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.check.contract import CONTRACT
 from experiments.check.method import METHOD
 from experiments.check.planted import sample
-from experiments.check.runs import AttackSubject, large_enough, same, tensors
+from experiments.check.runs import AttackSubject, Run, large_enough, same, tensors
 from experiments.check.verdict import Check, FindingError, require, skip
 from experiments.check.victim import VICTIM_CHECKS
 from poisonbench.contracts.trigger import lay_trigger
@@ -52,16 +52,21 @@ def _seeded(subject: AttackSubject) -> str:
     return "seeds 0 and 1 give different poison"
 
 
+def _newly_broken(subject: AttackSubject, run: Run) -> list[str]:
+    """What a run tells of rules that are kept in float32 on the CPU."""
+    known = {fault.rule for fault in subject.run().faults}
+    return [fault.message for fault in run.faults if fault.rule not in known]
+
+
 def _elsewhere(
     subject: AttackSubject, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> None:
     """Requires that no rule is broken there that is kept in float32 on the CPU."""
     subject.poisoned()
-    known = {fault.rule for fault in subject.run().faults}
     run = subject.run(device=device, dtype=dtype)
     name = type(run.error).__name__
     require(run.error is None, f"raised {name}: {run.error}")
-    new = [fault.message for fault in run.faults if fault.rule not in known]
+    new = _newly_broken(subject, run)
     require(not new, "; ".join(new))
 
 
@@ -154,8 +159,7 @@ def _kept_on(kind: str, subject: AttackSubject) -> None:
     """Requires that no rule is broken on another kind of data that is kept on the subject's."""
     other = large_enough(replace(subject, data=sample(kind), runs={}))
     run = other.run()
-    known = {fault.rule for fault in subject.run().faults}
-    new = [fault.message for fault in run.faults if fault.rule not in known]
+    new = _newly_broken(subject, run)
     told = "; ".join(new)
     if run.error is not None:
         told = f"raised {type(run.error).__name__}: {run.error}"
