@@ -2,7 +2,7 @@
 
 import click
 
-from experiments.bench.commands import derivatives, retrained
+from experiments.bench.commands import derivatives, retrained, victims
 
 
 @click.group()
@@ -19,6 +19,7 @@ for command in (
     retrained.group,
     derivatives.lds,
     derivatives.own_model,
+    victims.clean_victims,
 ):
     main.add_command(command)
 
