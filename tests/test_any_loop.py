@@ -219,8 +219,25 @@ def test_a_layer_that_cannot_be_reset_is_named():
             return x.flatten(1)[:, :3] * self.scale
 
     trace = Trace.of(Scaled(), data_of(), retrain=adam)
-    with pytest.raises(ConfigError, match=r"Scaled.*no reset_parameters"):
+    with pytest.raises(ConfigError, match=r"Scaled.*no reset_parameters") as caught:
         LeaveOneOut().fit(trace)
+    assert "make" in caught.value.hint
+    again = Trace.of(Scaled(), data_of(), retrain=(Scaled, adam))
+    assert bool(LeaveOneOut(repeats=1).fit(again)(data_of(2, seed=1)).any())
+
+
+def test_a_model_is_built_anew_by_the_function_that_is_given():
+    data = data_of()
+    trace = Trace.of(net(data), data, retrain=(lambda: net(data), adam))
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(0, "model"))
+        want = net(data)
+    assert torch.equal(trace.initial().fc.weight, want.fc.weight)
+    other = Trace.of(net(data), data, retrain=(lambda: nn.Linear(2, 2), adam))
+    with pytest.raises(ConfigError, match=r"lacks 'conv\.weight'"):
+        other.initial()
+    with pytest.raises(ConfigError, match="retrain must be a function"):
+        Trace.of(net(data), data, retrain=3)
 
 
 LOOP = {"model": "loops_of_others:outside", "train": "loops_of_others:adam"}

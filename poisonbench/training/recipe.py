@@ -187,7 +187,7 @@ def starting_model(
         ConfigError: no such model, or the pretrained state does not fit it.
     """
     if recipe.routine is not None:
-        return untrained(recipe.routine.form, seed)
+        return untrained(recipe.routine, seed)
     model = build(recipe.model, data.layout, seed, recipe.model_args)
     model = model.to(device=data.x.device, dtype=data.dtype)
     if recipe.start is not None:

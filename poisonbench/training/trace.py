@@ -14,7 +14,7 @@ from poisonbench.models.head import known_head
 from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.given.fitting import check_numbers
 from poisonbench.training.given.form import Given, form_of
-from poisonbench.training.given.routine import Routine, TrainFunction
+from poisonbench.training.given.routine import Remake, TrainFunction, routine_of
 from poisonbench.training.given.sanity import tell_unlike
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs, unmet_needs
@@ -60,7 +60,7 @@ class Trace:
         head: str | None = None,
         loss: Loss = "cross-entropy",
         weight_decay: float = 0.0,
-        retrain: TrainFunction | None = None,
+        retrain: TrainFunction | Remake | None = None,
         seed: int = 0,
         lr: object = None,
     ) -> "Trace":
@@ -84,7 +84,8 @@ class Trace:
                 `(outputs, y)` that returns the loss of each instance, (B,).
             weight_decay: w of the regulariser (w/2)|theta|^2 of the training.
             retrain: trains again: `(model, data, seed) -> (step, lr, state), ...`. The model that
-                it gets is such a model, unwrapped, its layers reset but for what is frozen.
+                it gets is such a model, unwrapped, its layers reset but for what is frozen; or what
+                `make()` builds, of `retrain=(make, function)`.
             seed: of what a method draws for this run.
             lr: learning rates of checkpoints without: a number, one per checkpoint, or, for
                 checkpoints with a step, those of all steps (a scheduler's history).
@@ -100,7 +101,7 @@ class Trace:
         check_numbers(states)
         recipe = None
         if retrain is not None:
-            routine = Routine(retrain, given)
+            routine = routine_of(retrain, given)
             recipe = Recipe("given", weight_decay=weight_decay, routine=routine)
         run = Trace(data, states, seed, recipe, given=given)
         tell_unlike(run.model(), data)

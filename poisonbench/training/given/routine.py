@@ -8,13 +8,17 @@ from torch import nn
 
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.models.wrap import unwrap
 from poisonbench.seeding import Outside, derive, drawing
+from poisonbench.training.given.fitting import placed
 from poisonbench.training.given.form import Given
 
 # (model, data, seed) -> (step, lr, state), ...: it gets an untrained model in training mode, where
 # the data lie, and yields its checkpoints in the order of training, the final one last. The global
 # generators of PyTorch, NumPy and Python are seeded before it is called, and put back after it
 TrainFunction = Callable[[nn.Module, Dataset, int], Iterable[Any]]
+Remake = tuple[Callable[[], nn.Module], TrainFunction]
+LOOP = "a function (model, data, seed) that yields (step, lr, state), ..."
 RESETS = ("reset_parameters", "_reset_parameters")
 
 
@@ -25,27 +29,50 @@ class Routine:
     Attributes:
         function: the loop.
         form: of the model.
+        make: builds an untrained model of this form, from the global generators; None resets the
+            layers of the given one.
     """
 
     function: TrainFunction
     form: Given
+    make: Callable[[], nn.Module] | None = None
 
 
-def untrained(form: Given, seed: int) -> nn.Module:
-    """Returns a copy of a model, its layers initialised anew by their own `reset_parameters`.
-
-    What is frozen (requires_grad=False) stays as it was given.
+def routine_of(retrain: TrainFunction | Remake, form: Given) -> Routine:
+    """Returns the way to train again that a user gives: a loop, or `(make, loop)`.
 
     Raises:
-        ConfigError: a layer with parameters to be trained has no such method.
+        ConfigError: it is neither.
     """
-    model = form.fresh()
+    make = None
+    loop = retrain
+    if isinstance(retrain, tuple):
+        make, loop = retrain
+    if not callable(loop) or not (make is None or callable(make)):
+        raise ConfigError(["retrain must be a function, or (make, function)"], LOOP)
+    return Routine(loop, form, make)
+
+
+def untrained(routine: Routine, seed: int) -> nn.Module:
+    """Returns the model from which a run of a routine starts, in evaluation mode.
+
+    It is what `make` builds; without it, a copy of the given model, its layers initialised anew by
+    their own `reset_parameters`, but for what is frozen (requires_grad=False).
+
+    Raises:
+        ConfigError: a layer with parameters to be trained has no such method, or `make` builds
+            another model.
+    """
+    model = routine.form.fresh()
     start = derive(seed, "model")
     layers = dict(model.named_modules())
     with drawing(start), Outside().drawing(start):
-        for name in reversed(
-            layers
-        ):  # a layer after those inside it, as when it was built
+        if routine.make is not None:
+            built = unwrap(routine.make())
+            model.load_state_dict(placed(model, built.state_dict(), 0))
+            return model
+        inside_first = reversed(layers)  # as they were built
+        for name in inside_first:
             _reset(layers[name], name)
     return model
 
@@ -65,7 +92,7 @@ def _reset(layer: nn.Module, name: str) -> None:
     if trained:
         raise ConfigError(
             [f"the model cannot be trained anew: {_told(layer, name)}"],
-            "give it the method, which draws its start from PyTorch's generator",
+            "retrain=(make, function), where make() builds an untrained model",
         )
 
 
