@@ -190,6 +190,32 @@ class Words(nn.Module):
         return found.mean(1)
 
 
+class Places(Words):
+    """Vectors of places, the same for all rows, beside those of words.
+
+    `how` says what the table of places is read at, and what is made of what it gives.
+    """
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.places = nn.Embedding(20, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = (x.flatten(1)[:, :20] * 8).long()
+        order = torch.arange(20)
+        if self.how != "no axis":
+            order = order[None]
+        places = self.places(order)
+        if self.how == "first row":
+            places = places[0]
+        if self.how == "view":
+            places = places.view(20, 6)
+        if self.how == "in place":
+            places.mul_(2)
+        return torch.tanh(self.table(ids) + places).mean(1)
+
+
 class Tied(nn.Module):
     """The head's weight is the embedding's."""
 
@@ -438,6 +464,19 @@ MODELS = {
     "large embedding": Row(lambda: Net(Words(200), nn.Linear(6, CLASSES))),
     "large embedding with padding": Row(
         lambda: Net(Words(200, padding_idx=3), nn.Linear(6, CLASSES))
+    ),
+    "places of all rows": Row(lambda: Net(Places("axis"), nn.Linear(6, CLASSES))),
+    "places without an axis of rows": Row(
+        lambda: Net(Places("no axis"), nn.Linear(6, CLASSES))
+    ),
+    "places of which a row is taken": Row(
+        lambda: Net(Places("first row"), nn.Linear(6, CLASSES)), ("features.places",)
+    ),
+    "places of which a view is asked": Row(
+        lambda: Net(Places("view"), nn.Linear(6, CLASSES)), ("features.places",)
+    ),
+    "places changed in place": Row(
+        lambda: Net(Places("in place"), nn.Linear(6, CLASSES))
     ),
     "tied head": Row(Tied, classes=9),
     "tied layers": Row(tied_layers),

@@ -140,11 +140,11 @@ def spared(module: nn.Module, a: Tensor | None) -> int:
 
     Args:
         module: any layer; only large tables spare any.
-        a: (B, ...) its inputs; None where they are not one tensor.
+        a: its inputs, (B, ...), or (L,) for all rows; None where they are not one tensor.
     """
     if a is None or not isinstance(module, nn.Embedding):
         return 0
-    rows = a[0].numel()
+    rows = a.numel() if a.dim() == 1 else a[0].numel()
     if module.num_embeddings <= FEW * rows:
         return 0
     return (module.num_embeddings - rows) * module.embedding_dim

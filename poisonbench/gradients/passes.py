@@ -25,6 +25,8 @@ class Plan:
     Attributes:
         hooked: layers with a rule of their own, in order.
         copied: names of those whose input or output the model changes in place afterwards.
+        shared: names of tables of vectors that the model reads once for all rows of a batch, such
+            as those of places.
         rest: names of the remaining parameters.
         vectorised: the rest is differentiated by `vmap(grad)`, else one instance at a time.
         names: of all parameters differentiated, in the model's order.
@@ -36,6 +38,7 @@ class Plan:
 
     hooked: dict[str, nn.Module]
     copied: frozenset[str]
+    shared: frozenset[str]
     rest: tuple[str, ...]
     vectorised: bool
     names: tuple[str, ...]
@@ -101,6 +104,13 @@ def tensor_input(
     return None
 
 
+def for_each_row(t: Tensor, rows: int, axes: int) -> Tensor:
+    """Returns what a table was read at or gave once for all rows, as (rows, ...) of `axes` axes."""
+    if t.dim() < axes:
+        t = t[None]
+    return t.expand(rows, *t.shape[1:])
+
+
 def capture(
     model: nn.Module,
     how: Plan,
@@ -127,6 +137,9 @@ def capture(
                 raise ModelError.of_layer(
                     name, how.hooked[name], "runs differently row by row"
                 )
+            if name in how.shared:
+                given = for_each_row(given, len(x), 2)
+                out = for_each_row(out, len(x), 3)
             copied = name in how.copied
             inputs[name] = given.detach().clone() if copied else given.detach()
             # the first layer's output starts the tape, as the parameters are constants

@@ -25,7 +25,7 @@ from poisonbench.gradients.planning.reach import check_reach
 from poisonbench.gradients.planning.refusals import refuse_modes
 from poisonbench.gradients.planning.rules import vmap_is_right, wrong_rules
 from poisonbench.gradients.planning.structure import structure
-from poisonbench.gradients.planning.watching import uses
+from poisonbench.gradients.planning.watching import Usable, usable, uses
 from poisonbench.notes import note
 
 ROWS = 3  # instances on which the rules are tested
@@ -35,16 +35,16 @@ NAMED = 20  # layers that a note names
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the test of a structure found; fields as in `Plan`, layers by name.
+    """What the test of a structure found; fields as in `Plan`.
 
     Attributes:
+        layers: those whose rule is right.
         spared: number of entries of tables that no gradient holds, as it looks up few rows.
         moved: layers that have a rule by their type, which is not right in this model.
         lasting: it holds for all models of the structure; not where the numbers were not finite.
     """
 
-    hooked: tuple[str, ...]
-    copied: frozenset[str]
+    layers: Usable
     rest: tuple[str, ...]
     vectorised: bool
     pixelwise: bool
@@ -88,8 +88,9 @@ def plan(
     parameters = dict(model.named_parameters())
     size = sum(parameters[name].numel() for name in names)
     return Plan(
-        hooked={name: model.get_submodule(name) for name in verdict.hooked},
-        copied=verdict.copied,
+        hooked={name: model.get_submodule(name) for name in verdict.layers.hooked},
+        copied=verdict.layers.copied,
+        shared=verdict.layers.shared,
         rest=verdict.rest,
         vectorised=verdict.vectorised,
         names=names,
@@ -120,35 +121,26 @@ def _judge(
     check_companions(probe)
     check_reach(probe)
     suggested = _suggested(model, names) if rules else []
-    usable = []
-    changed = []
     seen = uses(model, probe.parameters, x, suggested)
-    for name, calls in seen.items():
-        if len(calls) == 1 and calls[0].has_batch_axis(len(x)):
-            usable.append(name)
-            if calls[0].changed():
-                changed.append(name)
-    copied = frozenset(changed)
+    found = usable(model, seen, len(x))
     pixelwise = layout_is_free(probe)
-    while usable:
-        how = _plan(model, names, usable, copied, pixelwise)
-        wrong = _wrong(probe, how)
+    while found.hooked:
+        wrong = _wrong(probe, _plan(model, names, found, pixelwise))
         if not wrong:
             break
         # without the taps of these, the gradients at other layers may be different ones
-        usable = [name for name in usable if name not in wrong]
-    how = _plan(model, names, usable, copied, pixelwise)
+        found = found.without(wrong)
+    how = _plan(model, names, found, pixelwise)
     return Verdict(
-        hooked=tuple(usable),
-        copied=copied.intersection(usable),
+        layers=found,
         rest=how.rest,
         vectorised=vmap_is_right(probe, how.rest)
         or vmap_is_right(_other(probe), how.rest),
         pixelwise=pixelwise,
         spared=sum(
-            spared(model.get_submodule(name), seen[name][0].given) for name in usable
+            spared(model.get_submodule(k), seen[k][0].given) for k in found.hooked
         ),
-        moved=tuple(name for name in suggested if name not in usable),
+        moved=tuple(name for name in suggested if name not in found.hooked),
         lasting=probe.is_finite(),
     )
 
@@ -171,19 +163,19 @@ def _suggested(
 def _plan(
     model: nn.Module,
     names: tuple[str, ...],
-    hooked: list[str],
-    copied: frozenset[str],
+    layers: Usable,
     pixelwise: bool,
 ) -> Plan:
-    """Returns the plan that uses the rules of the layers `hooked`."""
-    modules = {name: model.get_submodule(name) for name in hooked}
+    """Returns the plan that uses the rules of these layers."""
+    modules = {name: model.get_submodule(name) for name in layers.hooked}
     covered = {
         member(name, key)
         for name, module in modules.items()
         for key, _ in module.named_parameters(recurse=False)
     }
     rest = tuple(name for name in names if name not in covered)
-    return Plan(modules, copied, rest, True, names, 0, 0, pixelwise)
+    copied = layers.copied
+    return Plan(modules, copied, layers.shared, rest, True, names, 0, 0, pixelwise)
 
 
 def _wrong(

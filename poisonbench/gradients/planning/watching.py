@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poisonbench.functional import call
+from poisonbench.functional import call as call_model
 from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.passes import Vectors, tensor_input
 
@@ -30,9 +30,62 @@ class Use:
         """Tells whether the first axis of both tensors may be that of a batch of `size`."""
         return _is_batch(self.given, size) and _is_batch(self.returned, size)
 
+    def is_shared(self) -> bool:
+        """Tells whether the call may be one for all rows of a batch: of (L,) or (1, L)."""
+        if self.given is None or self.returned is None:
+            return False
+        one = self.given.dim() == 1 or len(self.given) == 1
+        return one and self.given.dim() <= 2 and self.returned.dim() <= 3
+
     def changed(self) -> bool:
         """Tells whether one of the tensors was changed in place after the layer was done."""
         return (_version(self.given), _version(self.returned)) != self.versions
+
+
+@dataclass(frozen=True)
+class Usable:
+    """The layers whose calls allow a rule; fields as in `Plan`, layers by name."""
+
+    hooked: tuple[str, ...]
+    copied: frozenset[str]
+    shared: frozenset[str]
+
+    def without(self, names: set[str]) -> "Usable":
+        """Returns the others; of those named, the shared ones alone go first.
+
+        What a model makes of a table that is read for each row may break it, and then no other
+        rule is seen to be right.
+        """
+        dropped = names & self.shared or names
+        kept = tuple(name for name in self.hooked if name not in dropped)
+        return Usable(kept, self.copied.intersection(kept), self.shared - dropped)
+
+
+def usable(
+    model: nn.Module,
+    seen: dict[str, list[Use]],
+    rows: int,
+) -> Usable:
+    """Returns the layers that are called once, with a row for each of a batch of `rows`.
+
+    A table of vectors may also be read once for all of them.
+    """
+    hooked = []
+    copied = set()
+    shared = set()
+    for name, calls in seen.items():
+        if len(calls) != 1:
+            continue
+        call = calls[0]
+        if not call.has_batch_axis(rows):
+            is_table = isinstance(model.get_submodule(name), nn.Embedding)
+            if not is_table or not call.is_shared():
+                continue
+            shared.add(name)
+        hooked.append(name)
+        if call.changed():
+            copied.add(name)
+    return Usable(tuple(hooked), frozenset(copied), frozenset(shared))
 
 
 def _is_batch(
@@ -63,7 +116,7 @@ def uses(
         )
     try:
         with torch.no_grad(), undisturbed(model):
-            call(model, parameters, x)
+            call_model(model, parameters, x)
     finally:
         for handle in handles:
             handle.remove()
