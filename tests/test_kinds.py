@@ -1,5 +1,6 @@
 """Methods, models and kinds of data: a pair that does not fit is refused before any work."""
 
+import json
 import sys
 import types
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from attacks import ATTACKS
 from attacks.gradient_matching import GradientMatching
 from attacks.none import NoAttack
 from attacks.sleeper_agent import SleeperAgent
@@ -212,3 +214,20 @@ def test_data_from_outside_are_judged_once_loaded_and_before_any_work(
     told = "takes data of kind tokens; data set 'own_kinds:vector' is of kind vector"
     assert told in result.output
     assert not list(logs.rglob("*.h5"))
+
+
+def test_the_list_of_methods_tells_the_kinds_of_data_that_each_takes():
+    result = CliRunner().invoke(main, ["list", "attacks", "--json"])
+    told = {
+        name: row.get("kinds")
+        for name, row in json.loads(result.output)["attacks"].items()
+    }
+    for name, cls in ATTACKS.items():
+        kinds = getattr(cls, "kinds", None)
+        if isinstance(kinds, tuple):
+            assert told[name] == [list(kinds)], name
+    assert told["gradient-matching"] == [["image", "spectrogram"], ["image"]]
+    assert told["label-flip"] is None
+    shown = CliRunner().invoke(main, ["list", "attacks"]).output
+    assert "Data: tokens\n" in shown
+    assert "Data: image, spectrogram; or image\n" in shown

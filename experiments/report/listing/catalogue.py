@@ -82,6 +82,8 @@ def _content(told: MethodText | Broken) -> dict[str, Any]:
         content[MARK] = True
     if told.needs:
         content["needs"] = told.needs
+    if told.kinds:
+        content["kinds"] = told.kinds
     return content
 
 
@@ -97,6 +99,9 @@ def _shown(told: MethodText | Broken) -> list[str]:
     lines = list(told.paragraphs)
     if told.experimental:
         lines.append("Experimental: it may still change.")
+    if told.kinds:
+        kinds = [", ".join(case) for case in told.kinds]
+        lines.append(f"Data: {'; or '.join(kinds)}")
     if told.needs:
         cases = [", ".join(case) for case in told.needs]
         lines.append(f"Needs of a run: {'; or '.join(cases)}")

@@ -1,22 +1,22 @@
-"""What the source of an estimator declares to need of a run."""
+"""What the source of a method declares: what it needs of a run, the kinds of data it takes."""
 
 import ast
 import inspect
 import textwrap
 
-from experiments.report.listing.source import UnreadableError, targets
+from experiments.report.listing.source import Module, UnreadableError, find, targets
 
 
-def needs_of(cls: ast.ClassDef) -> list[tuple[str, ...]]:
-    """Returns what an estimator declares to need of a run, and where its fields decide, each case.
+def declared(cls: ast.ClassDef, name: str) -> list[tuple[str, ...]]:
+    """Returns the words that a class declares under a name, and where its fields decide, each case.
 
     An empty list: it declares nothing.
     """
     found = []
     for node in cls.body:
-        if isinstance(node, ast.AnnAssign | ast.Assign) and "needs" in targets(node):
+        if isinstance(node, ast.AnnAssign | ast.Assign) and name in targets(node):
             found.append(node.value)
-        if isinstance(node, ast.FunctionDef) and node.name == "needs":
+        if isinstance(node, ast.FunctionDef) and node.name == name:
             returns = [r for r in ast.walk(node) if isinstance(r, ast.Return)]
             found += [statement.value for statement in returns]
     cases = []
@@ -24,16 +24,34 @@ def needs_of(cls: ast.ClassDef) -> list[tuple[str, ...]]:
         try:
             cases.append(tuple(ast.literal_eval(value)))  # type: ignore[arg-type]
         except (ValueError, TypeError) as error:
-            raise UnreadableError(f"needs of {cls.name}") from error
+            raise UnreadableError(f"{name} of {cls.name}") from error
     return cases
 
 
-def declared_needs(cls: type) -> list[tuple[str, ...]]:
+def declared_live(cls: type, name: str) -> list[tuple[str, ...]]:
     """Returns the same of a class that is imported; nothing where its source cannot be read."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
         [definition] = tree.body
         assert isinstance(definition, ast.ClassDef)
-        return needs_of(definition)
+        return declared(definition, name)
     except (OSError, TypeError, ValueError, SyntaxError, UnreadableError):
         return []
+
+
+def kinds_of(module: Module, cls: ast.ClassDef) -> list[tuple[str, ...]]:
+    """Returns the kinds of data that a class takes, its own or those of a base, case by case.
+
+    An empty list: it declares none, or computes them.
+    """
+    try:
+        found = declared(cls, "kinds")
+    except UnreadableError:
+        return []
+    for base in cls.bases:
+        if found or not isinstance(base, ast.Name):
+            break
+        where, definition = find(module, base.id)
+        if isinstance(definition, ast.ClassDef):
+            found = kinds_of(where, definition)
+    return found

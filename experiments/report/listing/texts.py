@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from experiments.plan.kinds import WITH_METHODS
-from experiments.report.listing.needs import declared_needs, needs_of
+from experiments.report.listing.needs import declared, declared_live, kinds_of
 from experiments.report.listing.source import (
     REQUIRED,
     Module,
@@ -43,6 +43,7 @@ class MethodText:
         made: those whose default a function makes anew.
         experimental: it says of itself that it may still change.
         needs: what an estimator asks of a run, and where its fields decide, each case.
+        kinds: of data that it takes, case by case; empty if it does not say.
     """
 
     where: str
@@ -51,6 +52,7 @@ class MethodText:
     made: frozenset[str] = frozenset()
     experimental: bool = False
     needs: tuple[tuple[str, ...], ...] = ()
+    kinds: tuple[tuple[str, ...], ...] = ()
 
 
 def methods(title: str) -> dict[str, MethodText | Broken]:
@@ -116,7 +118,8 @@ def _from_source(module: Module, value: ast.expr) -> MethodText:
         paragraphs=_paragraphs(text),
         fields=fields_of(where, cls),
         experimental=is_marked(cls, MARK),
-        needs=tuple(needs_of(cls)),
+        needs=tuple(declared(cls, "needs")),
+        kinds=tuple(kinds_of(where, cls)),
     )
 
 
@@ -144,7 +147,8 @@ def from_class(cls: type | Broken) -> MethodText | Broken:
         fields=defaults,
         made=frozenset(made),
         experimental=vars(cls).get(MARK) is True,
-        needs=tuple(declared_needs(cls)),
+        needs=tuple(declared_live(cls, "needs")),
+        kinds=tuple(declared_live(cls, "kinds")),
     )
 
 
