@@ -20,8 +20,10 @@ from experiments.evaluation.means import aggregate, mean_over
 from experiments.evaluation.ranking import ranking, ties
 from experiments.evaluation.rows import Row
 from experiments.evaluation.samples import Sample
+from experiments.report.render import render
 from poisonbench import log
 from poisonbench.errors import ConfigError
+from poisonbench.log import names
 
 GROUPS = [0] * 4 + [1] * 3 + [2] * 3 + [3] * 5  # attacked, matched, random, calibration
 
@@ -566,6 +568,9 @@ FOREIGN = {
     "no seed": {"seed": "x"},
     "attack a text": {"attack": "patch"},
     "name a number": {"attack": {"name": 3}},
+    "seed infinite": {"seed": float("inf")},
+    "recipe a list": {"recipe": [1, 2]},
+    "probe a text": {"probe": "\x1b[31mx"},
 }
 
 
@@ -582,6 +587,26 @@ def test_a_configuration_of_the_wrong_form_is_damage(
         data=record.data,
     )
     assert [e.path.name for e in load_results(tmp_path).damaged] == ["scene.h5"]
+
+
+@pytest.mark.parametrize("size", [np.nan, -1, 2.5], ids=str)
+def test_a_count_of_points_that_is_none_is_damage(tmp_path: Path, size: float) -> None:
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    record = log.read(place / "scene.h5")
+    data = {**record.data, names.CLEAN_SIZE: np.array(size)}
+    log.write(place / "scene.h5", "scene", config=record.config, data=data)
+    [error] = load_results(tmp_path).damaged
+    assert "no count of points" in str(error)
+
+
+def test_no_form_of_the_results_can_steer_a_terminal(tmp_path: Path) -> None:
+    config = scene_config({"name": "patch", "place": "\x1b[2J\x9b31m"})
+    write_scene(tmp_path, config)
+    results = load_results(tmp_path)
+    for form in ("table", "csv", "markdown", "latex", "json"):
+        text = render(results, form)
+        assert "[2J" in text or form in ("table", "markdown", "latex")
+        assert all(c.isprintable() or c == "\n" for c in text), form
 
 
 DATA = {

@@ -14,6 +14,7 @@ from poisonbench.errors import ConfigError, LogError
 from poisonbench.log import index, names
 
 SCENE = "scene.h5"
+TABLES = ("dataset", "recipe", "probe", "transfer")  # of a scene's configuration
 NUMBERS = (names.CLEAN_CORRECT, names.CLEAN_SIZE)  # data sets of one number
 
 
@@ -125,7 +126,13 @@ def _check_names(record: log.Record, needed: Collection[str]) -> None:
             config = named.get(part)
             if config:
                 found[part] = config["name"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         what = f"its configuration is not one of kind {record.kind!r}: {error!r}"
         raise LogError(record.path, what) from error
     wrong = [part for part in needed if part not in found]
@@ -135,6 +142,9 @@ def _check_names(record: log.Record, needed: Collection[str]) -> None:
         raise LogError(
             record.path, f"its configuration names no {' and no '.join(wrong)}"
         )
+    for part in TABLES:
+        if not isinstance(named.get(part, {}), dict | None):
+            raise LogError(record.path, f"{part!r} of its configuration is no table")
 
 
 def _check_lengths(record: log.Record) -> None:
@@ -156,6 +166,8 @@ def _check_types(record: log.Record) -> None:
         has_axes = value.ndim > 0
         if is_text or (has_axes and key in NUMBERS):
             raise LogError(record.path, f"{key!r} is not of the type that it should be")
+        if key in NUMBERS and (value.dtype.kind not in "iu" or value < 0):
+            raise LogError(record.path, f"{key!r} is no count of points")
 
 
 def _check_fit(record: log.Record, scene: log.Record | None) -> None:

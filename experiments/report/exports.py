@@ -15,6 +15,7 @@ from experiments.evaluation.poisoning import Poisoning
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
 from experiments.plan.identity import short
+from experiments.report.text import printable
 
 
 def to_json(summary: Summary) -> str:
@@ -93,6 +94,7 @@ def to_csv(summary: Summary) -> str:
     lines += [{"table": "failures", **asdict(fault)} for fault in summary.failures]
     lines += [{"table": "damaged", **asdict(fault)} for fault in summary.damaged]
     out = io.StringIO()
+    lines = [_printable(line) for line in lines]
     columns = _filled_columns(lines)
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -107,6 +109,14 @@ def _csv_point(point: JudgedPoint) -> dict[str, Any]:
             line[f"{part}.{key}"] = value
     line["proponents"] = " ".join(map(str, point.proponents))
     return line
+
+
+def _printable(line: dict[str, Any]) -> dict[str, Any]:
+    """The line without characters that steer a terminal: its texts may be anyone's."""
+    found = {}
+    for key, value in line.items():
+        found[printable(key)] = printable(value) if isinstance(value, str) else value
+    return found
 
 
 def _filled_columns(lines: Sequence[dict[str, Any]]) -> list[str]:
