@@ -83,6 +83,10 @@ class Guard:
     count. A detector that needs clean points is fitted to half of the trusted ones; the other half
     sets the threshold, as in a grid.
 
+    Cost: that of the estimator's scorer and of the detector, which mostly grow with the training
+    set: a batch costs little more than a point. `TracIn(projection=...)` keeps the gradients of the
+    training set.
+
     Attributes:
         threshold: the 1 - alarm quantile of the suspicion of trusted points.
         alarm: share of clean points that may be flagged.
