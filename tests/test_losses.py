@@ -269,9 +269,9 @@ def test_tracin_and_gas_take_any_loss(name: str):
         want += rate * v @ g.T
         cosines += rate * F.normalize(v, dim=1) @ F.normalize(g, dim=1).T
     torch.testing.assert_close(TracIn().fit(run)(test), want, rtol=1e-9, atol=1e-12)
-    if name != "hinge":  # instances beyond the hinge have no direction
-        found = GAS().fit(run)(test)
-        torch.testing.assert_close(found, cosines, rtol=1e-9, atol=1e-12)
+    # F.normalize leaves 0 where there is no gradient, as beyond a hinge
+    found = GAS().fit(run)(test)
+    torch.testing.assert_close(found, cosines, rtol=1e-9, atol=1e-12)
     own = SelfInfluence()(Evidence(trace=run, test=test))
     squares = [
         r * jacobian(m, run.train, reference).square().sum(1) for m, r in plain(name)
@@ -346,3 +346,18 @@ def test_retrained_models_are_judged_by_the_loss_of_the_run():
     torch.testing.assert_close(found, -errors)
     plain = models.utility(data, "loss")
     torch.testing.assert_close(models.utility(data, "loss", LabelSmoothing()), plain)
+
+
+def test_an_instance_without_gradient_has_no_direction_and_no_score():
+    model, train_rows, test, _, _ = case("hinge")
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.copy_(torch.tensor([9.0, 0.0, 0.0]))  # all of class 0 are sure
+    for renormalize in ("all", "layer"):
+        form = Form.of(hinge, renormalize)
+        found = dot_products(model, train_rows, test, form)
+        assert bool(found.isfinite().all())
+        sure = train_rows.y == 0
+        assert bool(sure.any())
+        assert not bool(found[:, sure].any())
+        assert bool(found[test.y != 0][:, ~sure].any())

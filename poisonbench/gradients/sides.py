@@ -43,6 +43,8 @@ def _coefficients(
     factors = [scale for scale in scales if scale is not None]
     true_norms = [norm.double() * s for norm, s in zip(norms, factors, strict=True)]
     total = torch.linalg.vector_norm(torch.stack(true_norms), dim=0)
+    # an instance without any gradient has no direction either
+    total = total.masked_fill(total == 0, torch.inf)
     return [(s / total).to(norm.dtype) for norm, s in zip(norms, factors, strict=True)]
 
 
