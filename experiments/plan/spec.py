@@ -80,7 +80,7 @@ class TransferSpec:
         lr: of the pretraining, None: the recipe's.
         trained: "head" freezes the features, "all" fine-tunes them.
         keep_head: the victim starts with the pretrained head; otherwise with a fresh one.
-        state: a given model instead: the trace.h5 of a run, or a state dict of torch.save.
+        state: a given model instead: the trace.h5 of a run, or a file of torch.save or safetensors.
         sha256: of the file `state`; takes its place in the configuration.
 
     Raises:
