@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks import ATTACKS
-from experiments.plan.gridfile import read, resolved
+from experiments.plan.gridfile import read, resolved, with_overrides
 from experiments.plan.identity import canonical, identifier
 from experiments.plan.parse import parse
 from poisonbench.errors import ConfigError
@@ -211,3 +211,28 @@ def test_any_name_becomes_a_harmless_file_name(label: str):
 def test_identity_does_not_depend_on_the_order_of_keys():
     assert canonical({"a": 1, "b": [1, 2]}) == canonical({"b": [1, 2], "a": 1})
     assert identifier("x", {"a": 1}) != identifier("x", {"a": 2})
+
+
+STRANGE = {
+    "nested arrays": ("q = " + "[" * 900 + "]" * 900, "nested too deep"),
+    "a number of 5,000 digits": ("seeds = [" + "1" * 5000 + "]", "4300 digits"),
+    "a seed of 300 digits": ("seeds = [" + "1" * 300 + "]", "must be at most"),
+    "a million seeds": (
+        "seeds = [" + ",".join(map(str, range(1_000_000))) + "]",
+        "a grid of 1000000 scenes; at most 100000 are possible",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), STRANGE.values(), ids=STRANGE)
+def test_a_file_that_no_one_means_is_one_error(tmp_path: Path, text: str, told: str):
+    path = tmp_path / "g.toml"
+    attack = '\n[[attack]]\nname = "none"\n'
+    path.write_text(f'name = "strange"\n{text}{attack}')
+    with pytest.raises(ConfigError, match=told):
+        parse(read(path))
+
+
+def test_an_override_that_no_one_means_is_a_word():
+    deep = "[" * 900 + "]" * 900
+    assert with_overrides({}, (f"seeds={deep}",)) == {"seeds": deep}

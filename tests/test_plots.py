@@ -20,6 +20,7 @@ from experiments.report.pictures.influence_picture import (
 )
 from experiments.report.pictures.look import COLOURS, save
 from experiments.report.pictures.roc import GRID, mean_roc, roc_curves, roc_figure
+from poisonbench.errors import ConfigError
 from poisonbench.log import Record
 
 
@@ -323,3 +324,9 @@ def test_a_long_sentence_is_cut_with_a_mark_and_holds_no_formula() -> None:
     assert len(texts) == 6, "three lines of the point, three of its training sentence"
     assert [text.endswith(" …") for text in texts] == [False, False, True] * 2
     assert not any("$" in text.replace(r"\$", "") for text in texts)
+
+
+def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save(Figure(), tmp_path / "file" / "a.png")

@@ -15,6 +15,8 @@ ROOT_HELP = (
 )
 
 folder_argument = click.argument("folder", type=FOLDER)
+MOST_THREADS = 4096  # of a worker, and workers: more is a mistake
+
 picture_option = click.option(
     "-o",
     "--output",
@@ -50,12 +52,12 @@ def running(command: F) -> F:
     """Adds the options of every command that runs a grid."""
     workers = click.option(
         "--workers",
-        type=click.IntRange(min=0),
+        type=click.IntRange(min=0, max=MOST_THREADS),
         help="Worker processes; 0: run in this one. [default: number of cores, or 1 on CUDA]",
     )
     threads = click.option(
         "--threads",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=1, max=MOST_THREADS),
         default=1,
         show_default=True,
         help="Torch threads of each worker.",

@@ -26,13 +26,26 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
         ConfigError: no such file, no TOML, or an override that does not fit.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = loaded(path.read_text(encoding="utf-8"))
     except OSError as error:
         what = f"{path}: {error.strerror or error}"
         raise ConfigError([what], "name a grid file (TOML)") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError([f"{path}: {error}"], "the file is not valid TOML") from error
     return with_overrides(raw, overrides)
+
+
+def loaded(text: str) -> dict[str, Any]:
+    """Returns the content of a TOML text.
+
+    Raises:
+        ValueError: it is no TOML, or one that no one means: nested too deep, numbers of thousands
+            of digits.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def with_overrides(raw: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
@@ -55,8 +68,8 @@ def with_overrides(raw: dict[str, Any], overrides: tuple[str, ...]) -> dict[str,
 def parsed_value(text: str) -> Any:
     """Returns the value that a text of the command line stands for: TOML, or the bare string."""
     try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+        return loaded(f"v = {text}")["v"]
+    except ValueError:
         return text.strip()
 
 

@@ -5,6 +5,7 @@ Every fault of a file is found before anything is trained, and all are told at o
 
 import itertools
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from experiments.plan.checks.combined import (
@@ -37,6 +38,10 @@ KEYS = ("name", "seeds", "dataset", "recipe", "transfer", "probe", "alarm", *TAB
 Raw = Mapping[str, Any]
 
 
+MOST_SCENES = 100_000
+LARGEST_SEED = 2**63 - 1
+
+
 def parse(raw: Raw, fit: bool = True) -> Grid:
     """Turns the content of a grid file into a grid.
 
@@ -65,6 +70,12 @@ def parse(raw: Raw, fit: bool = True) -> Grid:
     applied = _applied(raw, faults)
     check_loops(recipes, transfers, applied, faults)
     check_recipes(recipes, applied, faults)
+    lengths = [
+        len(axis) for axis in (datasets, recipes, transfers, attacks, probes, seeds)
+    ]
+    if prod(lengths) > MOST_SCENES:
+        told = f"a grid of {prod(lengths)} scenes; at most {MOST_SCENES} are possible"
+        faults.add("seeds", told)
     if faults.lines:
         raise ConfigError(faults.lines)
     axes = itertools.product(datasets, recipes, transfers, attacks, probes, seeds)
@@ -89,6 +100,8 @@ def _seeds(raw: Raw, faults: Faults) -> list[int]:
     seeds = axis(raw.get("seeds", [0]), int, "seeds", faults)
     if any(seed < 0 for seed in seeds):
         faults.add("seeds", f"a seed must be at least 0, got {min(seeds)}")
+    if any(seed > LARGEST_SEED for seed in seeds):
+        faults.add("seeds", f"a seed must be at most {LARGEST_SEED}")
     return list(dict.fromkeys(seeds))
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from poisonbench.errors import ConfigError
+
 # Okabe and Ito's palette without its yellow; line styles tell methods apart in print too
 COLOURS = (
     "#0072B2",
@@ -48,8 +50,16 @@ def plain_axes(ax: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure in the format of the suffix (.png, .pdf, .svg) and returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a figure in the format of the suffix (.png, .pdf, .svg) and returns the path.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(path, dpi=200, metadata=undated.get(path.suffix))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=200, metadata=undated.get(path.suffix))
+    except OSError as error:
+        told = f"{path} cannot be written: {error.strerror or error}"
+        raise ConfigError([told], "name another file: -o FILE") from error
     return path
