@@ -48,8 +48,16 @@ def test_it_is_what_enters_that_part():
     assert isinstance(found, Inner)
     assert found.part == "last"
     entering = model.early(x).tanh()
-    averaged = nn.functional.adaptive_avg_pool2d(entering, 4)
-    assert torch.equal(found(x), averaged.flatten(1))
+    assert torch.equal(found(x), entering.flatten(1))
+
+
+def test_large_maps_are_averaged(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("poisonbench.models.inner.MOST", 3 * 2 * 2)
+    model = Deep().eval()
+    x = torch.rand(5, 1, 8, 8)
+    entering = model.early(x).tanh()
+    averaged = nn.functional.adaptive_avg_pool2d(entering, 2)
+    assert torch.equal(inner_of(Body(model, "fc"))(x), averaged.flatten(1))
 
 
 def test_a_model_without_a_body_is_asked_for_its_input():
@@ -72,5 +80,5 @@ def test_detectors_compare_it():
     model = Deep().eval()
     run = pb.Trace.of(model, data)
     assert isinstance(encoder(run.model(), "inner"), Inner)
-    assert features_of(run, "inner", data).shape == (12, 3 * 16)
+    assert features_of(run, "inner", data).shape == (12, 3 * 36)
     assert features_of(run, "penultimate", data).shape == (12, 4 * 16)

@@ -4,7 +4,8 @@ The features that enter the head often show the prediction alone; a part below t
 inputs apart.
 """
 
-import torch
+from math import isqrt
+
 from torch import Tensor, nn
 
 from poisonbench.models.head import Body, watched
@@ -12,11 +13,11 @@ from poisonbench.models.head import Body, watched
 WHOLE = (
     0.9  # a part with this share of the weights is not the last part, but all of them
 )
-SIDE = 4  # of the maps that are kept: larger ones are averaged down to it
+MOST = 4096  # values of an instance: larger maps are averaged down to it
 
 
 class Inner(nn.Module):
-    """Returns what enters a part of a model, (B, d); maps larger than 4 x 4 are averaged.
+    """Returns what enters a part of a model, (B, d); large maps are averaged.
 
     Where the part is not called on one tensor an instance it returns what enters the head.
 
@@ -43,9 +44,10 @@ class Inner(nn.Module):
 
 
 def _small(given: Tensor) -> Tensor:
-    """One vector an instance: maps averaged to a small side, sequences over their length."""
-    if given.dim() == 4 and max(given.shape[2:]) > SIDE:
-        given = torch.nn.functional.adaptive_avg_pool2d(given, SIDE)
+    """One vector an instance: large maps averaged, sequences over their length."""
+    if given.dim() == 4 and given[0].numel() > MOST:
+        side = max(1, isqrt(MOST // given.shape[1]))
+        given = nn.functional.adaptive_avg_pool2d(given, side)
     if given.dim() == 3 and given.is_floating_point():
         given = given.mean(1)
     return given.flatten(1)
