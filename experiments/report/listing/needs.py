@@ -6,6 +6,8 @@ import textwrap
 
 from experiments.report.listing.source import Module, UnreadableError, find, targets
 
+ABSTRACT = ("ABC", "Protocol")  # bases that are none of ours
+
 
 def declared(cls: ast.ClassDef, name: str) -> list[tuple[str, ...]]:
     """Returns the words that a class declares under a name, and where its fields decide, each case.
@@ -46,12 +48,21 @@ def kinds_of(module: Module, cls: ast.ClassDef) -> list[tuple[str, ...]]:
     """
     try:
         found = declared(cls, "kinds")
+        bases = [base.id for base in cls.bases if isinstance(base, ast.Name)]
+        for base in bases:
+            if found or base in ABSTRACT:
+                continue
+            where, definition = find(module, base)
+            if isinstance(definition, ast.ClassDef):
+                found = kinds_of(where, definition)
     except UnreadableError:
         return []
-    for base in cls.bases:
-        if found or not isinstance(base, ast.Name):
-            break
-        where, definition = find(module, base.id)
-        if isinstance(definition, ast.ClassDef):
-            found = kinds_of(where, definition)
     return found
+
+
+def kinds_of_live(cls: type) -> list[tuple[str, ...]]:
+    """Returns the same of a class that is imported."""
+    for base in cls.__mro__:
+        if "kinds" in vars(base):
+            return declared_live(base, "kinds")
+    return []

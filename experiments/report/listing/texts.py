@@ -12,7 +12,12 @@ from importlib import import_module
 from typing import Any
 
 from experiments.plan.kinds import WITH_METHODS
-from experiments.report.listing.needs import declared, declared_live, kinds_of
+from experiments.report.listing.needs import (
+    declared,
+    declared_live,
+    kinds_of,
+    kinds_of_live,
+)
 from experiments.report.listing.source import (
     REQUIRED,
     Module,
@@ -148,7 +153,7 @@ def from_class(cls: type | Broken) -> MethodText | Broken:
         made=frozenset(made),
         experimental=vars(cls).get(MARK) is True,
         needs=tuple(declared_live(cls, "needs")),
-        kinds=tuple(declared_live(cls, "kinds")),
+        kinds=tuple(kinds_of_live(cls)),
     )
 
 
