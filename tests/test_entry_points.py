@@ -46,7 +46,7 @@ NO_TRACES = [
 @pytest.mark.parametrize("estimator", ROWS, ids=repr)
 def test_an_estimator_asks_for_a_trace(estimator: Estimator, given: object):
     name = "None" if given is None else type(given).__name__
-    wanted = rf"^trace must be a Trace, such as .*train.* got .*{name}"
+    wanted = rf"^trace must be a Trace: .*train.* got .*{name}"
     with pytest.raises(TypeError, match=wanted):
         estimator.fit(given)
     if estimator != HyDRA(hessian=True):
