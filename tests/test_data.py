@@ -5,7 +5,9 @@ import re
 import sys
 import types
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +224,28 @@ def test_names_of_features_are_one_for_each_feature_of_a_vector():
         Dataset(x, y, 2, columns=("a", "b"))
     with pytest.raises(DataError, match="do not name image instances"):
         Dataset(torch.zeros(2, 1, 1, 3), y, 2, columns=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("form", [list, np.array, tuple])
+def test_words_come_as_a_list_an_array_or_a_tuple(form: Callable[[object], Any]):
+    data = Dataset(IDS, Y, 3, vocabulary=form(list(WORDS)))
+    assert data.vocabulary == WORDS
+    assert {type(word) for word in data.vocabulary} == {str}
+    named = Dataset(TABLE.x, Y, 3, columns=form(["a", "b"]))
+    assert named.columns == TABLE.columns
+
+
+@pytest.mark.parametrize("given", ["abcd", {"": 0, "?": 1, "a": 2, "b": 3}, set(), 4])
+def test_words_without_an_order_are_refused(given: Any):
+    with pytest.raises(DataError, match=r"vocabulary must be .*sorted\(ids"):
+        Dataset(IDS, Y, 3, vocabulary=given)
+    with pytest.raises(DataError, match="columns must be the words in order"):
+        Dataset(TABLE.x, Y, 3, columns=given)
+
+
+def test_token_ids_as_floats_are_told_to_be_whole_numbers():
+    with pytest.raises(DataError, match=r"x of torch.float32.*ids\.long\(\)"):
+        Dataset(IDS.float(), Y, 3, vocabulary=WORDS)
 
 
 def test_the_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
@@ -487,6 +511,7 @@ IDS = torch.tensor([[2, 3, 0], [3, 0, 0], [1, 2, 2]] * 2)
 WORDS = ("", "?", "bad", "good")
 SENTENCES = Dataset(IDS, Y, 3, vocabulary=WORDS)
 SOUND = Dataset(X, Y, 3, "spectrogram")
+TABLE = Dataset(X.flatten(1)[:, :2], Y, 3, columns=("a", "b"))
 WRONG_KINDS = [  # both parts, words of the fault, words of the way out
     (
         (SENTENCES.rows(changed(IDS, 4, 4), Y), SENTENCES),
@@ -517,6 +542,26 @@ WRONG_KINDS = [  # both parts, words of the fault, words of the way out
         (SENTENCES, Dataset(IDS, Y, 3, vocabulary=(*WORDS, "more"))),
         "another vocabulary",
         "of the training set",
+    ),
+    (
+        (SENTENCES, SENTENCES.rows(IDS[:, :2], Y)),
+        r"shape \(2,\), training instances \(3,\)",
+        "by padding",
+    ),
+    (
+        (TABLE, Dataset(X.flatten(1)[:, :2], Y, 3, columns=("b", "a"))),
+        "columns of the test set are not those",
+        "in the same order",
+    ),
+    (
+        (Dataset(X - 4, Y, 3, "spectrogram"), SOUND),
+        "pixels from -4 to .*spectrograms lie in",
+        r"least\) / \(largest",
+    ),
+    (
+        ((["a dog", "it"] * 3, Y), TEST),
+        "x of the training set holds texts, such as 'a dog'",
+        "number the words",
     ),
     ((SOUND, Dataset(X, Y, 3)), "kind image, the training set of kind spec", "kind="),
     (

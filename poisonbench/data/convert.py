@@ -15,15 +15,12 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, TensorDataset
 
 from poisonbench.data.dataset import Dataset
-from poisonbench.data.form import FLOATS
+from poisonbench.data.form import FLOATS, NUMBER_WORDS, RENUMBER
 from poisonbench.errors import DataError
 
 FORM = (
     "return (train, test), each a poisonbench.data.Dataset, a pair (x, y) of tensors or arrays, "
     "or a torch.utils.data.Dataset"
-)
-RENUMBER = (
-    "number the classes 0, 1, ...: names, y = numpy.unique(y, return_inverse=True)"
 )
 BYTE = 255.0  # white, in an image of bytes
 
@@ -116,7 +113,8 @@ def as_tensor(found: object, what: str) -> Tensor:
             f"{what} is no array of one shape: {error}", "bring all rows to one shape"
         ) from error
     if array.dtype.kind in "US":
-        raise DataError(f"{what} holds texts, such as {str(array.flat[0])!r}", RENUMBER)
+        way = NUMBER_WORDS if what.startswith("x ") else RENUMBER
+        raise DataError(f"{what} holds texts, such as {str(array.flat[0])!r}", way)
     if array.dtype.kind not in "biuf":
         told = f"{what} is {_described(found)} of type {array.dtype}"
         raise DataError(told, "give numbers")

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from poisonbench.data.form import (
+    COLUMNS_WAY,
+    VOCABULARY_WAY,
+    as_names,
     check_columns,
     check_instances,
     check_kind,
@@ -31,8 +34,8 @@ class Dataset:
         classes: number of classes C.
         kind: of the instances; None takes it from x: whole numbers are tokens, three axes an
             image, anything else a vector.
-        vocabulary: of tokens, the word of every id; word 0 stands for padding, word 1 for words
-            that are not in it. Empty for other kinds.
+        vocabulary: of tokens, the word of every id: a tuple, or a list or array made into one;
+            word 0 stands for padding, word 1 for words that are not in it. Empty for other kinds.
         precision: of tokens, the floating type of a model's parameters and of influence; None
             means float32. Other kinds are computed in the type of x.
         columns: of vectors, the name of every feature; may be empty.
@@ -52,6 +55,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         check_instances(self.x)
+        words = as_names(self.vocabulary, "vocabulary", VOCABULARY_WAY)
+        object.__setattr__(self, "vocabulary", words)
+        names = as_names(self.columns, "columns", COLUMNS_WAY)
+        object.__setattr__(self, "columns", names)
         if self.kind is None:
             object.__setattr__(self, "kind", kind_by_shape(self.x))
         check_kind(self.x, self.kind, self.vocabulary)

@@ -3,18 +3,51 @@
 Values are judged elsewhere, once.
 """
 
+from collections.abc import Iterable, Mapping, Set
+
 import torch
 from torch import Tensor
 
 from poisonbench.data.kind import KINDS
 from poisonbench.errors import DataError
 
+VOCABULARY_WAY = (
+    "the word of every id, in the order of the ids: of a dict, sorted(ids, key=ids.get)"
+)
+COLUMNS_WAY = "one name for each feature: columns=list(names)"
+RENUMBER = (
+    "number the classes 0, 1, ...: names, y = numpy.unique(y, return_inverse=True)"
+)
+NUMBER_WORDS = (
+    "number the words of the training set from 2, 0 pads and 1 is any other word: "
+    "Dataset(ids, y, classes, vocabulary=words)"
+)
 FLOATS = (torch.float32, torch.float64)
 
 
 def is_whole(value: object) -> bool:
     """Whether it is an int, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_names(given: object, what: str, way_out: str) -> tuple[str, ...]:
+    """Returns words or names in their order as a tuple: of a list, an array, an index.
+
+    Args:
+        given: as the user gave it.
+        what: names it in the error, e.g. "vocabulary".
+        way_out: how it is given.
+
+    Raises:
+        DataError: it is a text, or has no order of its own.
+    """
+    if isinstance(given, tuple):
+        return given
+    if isinstance(given, str | Mapping | Set) or not isinstance(given, Iterable):
+        raise DataError(
+            f"{what} must be the words in order, got {type(given).__name__}", way_out
+        )
+    return tuple(map(str, given))
 
 
 def check_instances(x: object) -> None:
@@ -58,8 +91,9 @@ def check_kind(x: Tensor, kind: object, vocabulary: tuple[str, ...]) -> None:
     if rule.whole == (not vocabulary):
         needed = "needs a" if rule.whole else "takes no"
         raise DataError(
-            f"kind {kind!r} {needed} vocabulary",
-            "tokens: Dataset(ids, y, classes, vocabulary=words), the word of every id",
+            f"kind {kind!r}, x of {x.dtype}, {needed} vocabulary",
+            "tokens: Dataset(ids, y, classes, vocabulary=words), int64 ids (ids.long()) and the "
+            "word of every id",
         )
 
 

@@ -5,16 +5,14 @@ Cost: one pass over the values; a second one only to say what is wrong.
 
 from math import isfinite
 
-from torch import Tensor
-
 from poisonbench.data.dataset import Dataset
 from poisonbench.data.kind import KINDS
+from poisonbench.data.rescale import into_unit_interval
 from poisonbench.data.tokens import check_sentences
 from poisonbench.errors import DataError
 
 # of images, by which height x width x channels is told from the right order
 CHANNELS = (1, 3, 4)
-OVERSHOOT = 0.05  # beyond [0, 1]: what interpolation leaves, not another scale
 
 
 def check_pair(train: Dataset, test: Dataset) -> None:
@@ -61,7 +59,7 @@ def check_values(data: Dataset, what: str) -> None:
 
 
 def _check_numbers(data: Dataset, what: str) -> None:
-    """Refuses values that are not finite, and pixels outside [0, 1]."""
+    """Refuses values that are not finite, or outside [0, 1] where the kind lies there."""
     ends = data.x.aminmax()  # NaN if any value is
     lowest = float(ends.min)
     highest = float(ends.max)
@@ -70,7 +68,7 @@ def _check_numbers(data: Dataset, what: str) -> None:
     if KINDS[str(data.kind)].unit and (lowest < 0 or highest > 1):
         raise DataError(
             f"{what} has pixels from {lowest:.4g} to {highest:.4g}; {data.kind}s lie in [0, 1]",
-            _way_into_unit_interval(data.x, lowest, highest),
+            into_unit_interval(data, lowest, highest),
         )
 
 
@@ -98,7 +96,7 @@ def _check_alike(train: Dataset, test: Dataset) -> None:
     if test.shape != train.shape:
         raise DataError(
             f"test instances have shape {test.shape}, training instances {train.shape}",
-            "bring both to one shape, for images by the same resizing",
+            f"bring both to one shape, {KINDS[str(train.kind)].one_shape}",
         )
     if test.kind != train.kind:
         raise DataError(
@@ -109,6 +107,11 @@ def _check_alike(train: Dataset, test: Dataset) -> None:
         raise DataError(
             "the test set has another vocabulary than the training set",
             "number the words of both by the words of the training set; others are 1",
+        )
+    if test.columns and train.columns and test.columns != train.columns:
+        raise DataError(
+            "the columns of the test set are not those of the training set",
+            "give both the same features in the same order, and the same names",
         )
     if test.x.dtype != train.x.dtype:
         raise DataError(
@@ -166,44 +169,3 @@ def check_labels(data: Dataset, what: str) -> None:
         f"({count} of {len(data)} rows; labels run from {lowest} to {highest})",
         way,
     )
-
-
-def _way_into_unit_interval(x: Tensor, lowest: float, highest: float) -> str:
-    """How images x, (n, channels, height, width), come into [0, 1]: by which constants."""
-    if lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
-        return "what a resizing leaves beyond the ends: x.clamp(0, 1)"
-    if lowest >= 0:
-        return f"divide by {_full_scale(highest):g}"
-    return _undo_normalisation(x)
-
-
-def _full_scale(highest: float) -> float:
-    """The white of images that start at 0: of 8 or 16 bits, or else the largest value."""
-    if 100 < highest <= 255:
-        return 255.0
-    if 10_000 < highest <= 65_535:
-        return 65_535.0
-    return highest
-
-
-def _undo_normalisation(x: Tensor) -> str:
-    """The mean and deviation per channel that undo a normalisation (x - mean) / deviation.
-
-    Where black and white both occur in a channel, its least value is -mean / deviation and its
-    largest (1 - mean) / deviation, which gives both.
-    """
-    per_channel = x.transpose(0, 1).flatten(1).double()
-    low = per_channel.amin(1)
-    span = per_channel.amax(1) - low
-    deviation = 1 / span.clamp(min=1e-12)
-    mean = -low * deviation
-    return (
-        "normalisation is the model's first layer here, so undo that of the data: "
-        f"x * deviation + mean per channel, with deviation {_listed(deviation)} and mean "
-        f"{_listed(mean)} if black and white occur in every channel"
-    )
-
-
-def _listed(values: Tensor) -> str:
-    shown = [f"{value:.4f}" for value in values.tolist()]
-    return "(" + ", ".join(shown) + ")"

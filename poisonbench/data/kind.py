@@ -20,6 +20,7 @@ class Kind:
         name: as in `Dataset.kind`.
         about: one line for people.
         axes: of one instance; None for any number.
+        one_shape: what brings instances of two sets to one shape.
         whole: whether x holds whole numbers (token ids, int64) and no floating point.
         unit: whether values lie in [0, 1].
         flips: whether a mirrored instance is one of the same class.
@@ -28,6 +29,7 @@ class Kind:
     name: KindName
     about: str
     axes: int | None
+    one_shape: str
     whole: bool = False
     unit: bool = False
     flips: bool = False
@@ -38,20 +40,28 @@ KINDS: dict[str, Kind] = {
         "image",
         "pictures (channels, height, width) in [0, 1]",
         axes=3,
+        one_shape="by the same resizing",
         unit=True,
         flips=True,
     ),
-    "vector": Kind("vector", "numbers as they are, such as rows of a table", axes=None),
+    "vector": Kind(
+        "vector",
+        "numbers as they are, such as rows of a table",
+        axes=None,
+        one_shape="by the same features in the same order",
+    ),
     "tokens": Kind(
         "tokens",
         "sentences as (length,) token ids, int64; 0 pads",
         axes=1,
+        one_shape="by padding (id 0) or cutting all sentences alike",
         whole=True,
     ),
     "spectrogram": Kind(
         "spectrogram",
         "sound as (channels, frequency, time) in [0, 1]",
         axes=3,
+        one_shape="by the same bands, and by padding or cutting the time",
         unit=True,
     ),
 }
