@@ -15,7 +15,9 @@ import poisonbench as pb
 from experiments.cli import main
 from experiments.evaluation.kinds.points import judged_points
 from experiments.evaluation.load import load_results
+from experiments.scene.sources import read_data
 from poisonbench import log
+from poisonbench.data.points import as_points
 from poisonbench.log import names
 from poisonbench.roles import CALIBRATION, JUDGED
 
@@ -126,6 +128,27 @@ def test_its_verdicts_are_those_of_a_guard(folder: Path, audited: Path, detector
     if detector == "foreign-or-fragile":
         rows = [list(point.proponents) for point in mine]
         assert rows == want.proponents.helpful[:, :5].tolist()
+
+
+def test_files_of_sentences_hold_their_words(tmp_path: Path):
+    g = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 9, (40, 5), generator=g)
+    y = torch.arange(40) % 2
+    words = np.array([f"w{i}" for i in range(9)])
+    train = tmp_path / "train.npz"
+    np.savez(train, x=ids.numpy(), y=y.numpy(), vocabulary=words)
+    found = read_data(str(train), "the training set")
+    want = pb.Dataset(ids, y, 2, vocabulary=words.tolist())
+    assert torch.equal(found.x, want.x)
+    assert torch.equal(found.y, want.y)
+    assert found.layout == want.layout
+    assert found.vocabulary == want.vocabulary
+    np.savez(tmp_path / "points.npz", x=ids[:3].numpy(), y=1 - y[:3].numpy())
+    given = read_data(str(tmp_path / "points.npz"), "the points")
+    points = as_points(given, found)
+    assert torch.equal(points.data.x, ids[:3])
+    assert torch.equal(points.data.y, 1 - y[:3])
+    assert points.data.vocabulary == want.vocabulary
 
 
 def test_points_come_by_suspicion(audited: Path):

@@ -75,6 +75,35 @@ def test_a_part_that_is_not_called_leaves_what_enters_the_head():
     assert torch.equal(found(x), Body(model, "fc")(x))
 
 
+class Bag(nn.Module):
+    """The mean of the vectors of words: nothing large stands between a sentence and the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 6)
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.words(ids).mean(1))
+
+
+def test_token_ids_are_no_features_and_every_default_works():
+    torch.manual_seed(0)
+    model = Bag().eval()
+    ids = torch.randint(1, 9, (40, 5))
+    y = torch.arange(40) % 2
+    found = inner_of(Body(model, "fc"))
+    assert isinstance(found, Inner)
+    assert found.part == "words"
+    assert torch.equal(found(ids), model.words(ids).mean(1))
+    words = tuple(f"w{i}" for i in range(9))
+    train = pb.Dataset(ids, y, 2, vocabulary=words)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    run = pb.Trace.of(model, train, [(state, 0.1)])
+    verdict = pb.Guard(run, trusted=train)(ids[:3])
+    assert bool(verdict.suspicion.isfinite().all())
+
+
 def test_detectors_compare_it():
     data = random_data(12, dtype=torch.float32)
     model = Deep().eval()

@@ -9,7 +9,7 @@ import click
 from experiments.cli.options import FILE, FOLDER, checked_device
 from experiments.cli.results import print_tables
 
-DATA = "package.module:callable, or FILE.npz with x and y."
+DATA = "package.module:callable, or FILE.npz with x and y; of token ids, vocabulary."
 
 
 @click.command()

@@ -7,19 +7,22 @@ import numpy as np
 from torch import nn
 
 from experiments.plan.audit.spec import AuditSpec
-from poisonbench.data import Layout
+from poisonbench.data import Dataset, Layout
+from poisonbench.data.convert import as_part
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.models import MODELS, build
 from poisonbench.registry import lookup
 
-WAY = "name package.module:callable, or FILE.npz with x and y"
+ARRAYS = ("x", "y", "vocabulary")
+WAY = "name package.module:callable, or FILE.npz with x and y, and of token ids their vocabulary"
 
 
 def read_data(name: str, what: str) -> Any:
     """Returns data as a function or a file gives them: x, or a pair (x, y), or a data set.
 
     Args:
-        name: `package.module:callable` without arguments, or a file .npz with x and perhaps y.
+        name: `package.module:callable` without arguments, or a file .npz with x and perhaps y; of
+            token ids also `vocabulary`, the word of every id.
         what: names them in the error.
 
     Raises:
@@ -33,14 +36,25 @@ def read_data(name: str, what: str) -> Any:
         return lookup(functions, name, "data")()
     try:
         with np.load(Path(name), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("x", "y") if key in file}
+            arrays = {key: file[key] for key in ARRAYS if key in file}
     except (OSError, ValueError) as error:
         raise DataError(f"{what}: {name}: {error}", WAY) from error
     if "x" not in arrays:
         raise DataError(f"{what}: {name} holds no array x", WAY)
     if "y" not in arrays:
         return arrays["x"]
+    if "vocabulary" in arrays:
+        return _sentences(arrays, what)
     return arrays["x"], arrays["y"]
+
+
+def _sentences(arrays: dict[str, Any], what: str) -> Dataset:
+    """Sentences with their labels and the words of their ids."""
+    part = as_part((arrays["x"], arrays["y"]), what, whole=True)
+    assert not isinstance(part, Dataset)
+    x, y = part
+    classes = int(y.max()) + 1 if len(y) else 1
+    return Dataset(x, y, classes, vocabulary=arrays["vocabulary"].tolist())
 
 
 def read_model(spec: AuditSpec, layout: Layout) -> nn.Module:

@@ -46,8 +46,8 @@ def as_pair(found: object) -> tuple[Dataset, Dataset]:
 Rows = tuple[Tensor, Tensor]
 
 
-def as_part(found: object, what: str) -> Dataset | Rows:
-    """Returns a data set as it was given, or instances and labels as tensors of the right types."""
+def as_part(found: object, what: str, whole: bool = False) -> Dataset | Rows:
+    """Returns a data set as it was given, or its tensors; `whole`: of token ids as they are."""
     if isinstance(found, Dataset):
         return found
     if isinstance(found, TensorDataset):
@@ -56,7 +56,9 @@ def as_part(found: object, what: str) -> Dataset | Rows:
         found = _read_once(found, what)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise DataError(f"{what} is {_described(found)}", FORM)
-    x = as_instances(as_tensor(found[0], f"x of {what}"), what)
+    x = as_tensor(found[0], f"x of {what}")
+    if not whole:
+        x = as_instances(x, what)
     y = _labels(as_tensor(found[1], f"y of {what}"), what)
     return x, y
 

@@ -39,7 +39,7 @@ def as_points(found: object, train: Dataset, what: str = "the test points") -> P
         DataError: it is none of these, or the instances are of another shape.
     """
     if isinstance(found, Dataset | TorchDataset | tuple | list):
-        part = as_part(found, what)
+        part = as_part(found, what, _whole(train))
         if isinstance(part, Dataset):
             return Points(part, labelled=True)
         x = _of_type(part[0], train)

@@ -19,7 +19,8 @@ MOST = 4096  # values of an instance: larger maps are averaged down to it
 class Inner(nn.Module):
     """Returns what enters a part of a model, (B, d); large maps are averaged.
 
-    Where the part is not called on one tensor an instance it returns what enters the head.
+    Where the part is not called on one tensor an instance, or on token ids, which are names and no
+    places in a space, it returns what enters the head.
 
     Attributes:
         body: of the model.
@@ -40,6 +41,8 @@ class Inner(nn.Module):
         given = calls[self.part][0] if self.part in calls else features
         if not isinstance(given, Tensor) or len(given) != len(x):
             return features
+        if not given.is_floating_point():
+            return features
         return _small(given)
 
 
@@ -48,7 +51,7 @@ def _small(given: Tensor) -> Tensor:
     if given.dim() == 4 and given[0].numel() > MOST:
         side = max(1, isqrt(MOST // given.shape[1]))
         given = nn.functional.adaptive_avg_pool2d(given, side)
-    if given.dim() == 3 and given.is_floating_point():
+    if given.dim() == 3:
         given = given.mean(1)
     return given.flatten(1)
 
