@@ -21,6 +21,7 @@ from poisonbench.contracts.calibration import (
 )
 from poisonbench.contracts.verdicts import Verdict, joined, proponents
 from poisonbench.data import Dataset
+from poisonbench.data.judge import check_finite
 from poisonbench.data.points import Points, as_points
 from poisonbench.errors import ConfigError
 from poisonbench.models import predict
@@ -57,15 +58,14 @@ def influence(
 
     Raises:
         ConfigError: no such estimator or hyperparameter; or labels are asked for and none given.
-        DataError: `test` is in none of these forms.
+        DataError: `test` is in none of these forms, or holds what is no number.
         TypeError: `run` is no `Trace`.
         ValueError: the points are of another shape than the training set.
     """
     check_trace(run)
     check_choice("labels", labels, get_args(Labels))
     method = method_of("estimator", estimator, hyperparameters)
-    points = as_points(test, run.train)
-    check_points(run, points.data)
+    points = _read(run, test, "the test points")
     data = points.data
     if labels == "predicted":
         data = predicted(run, data)
@@ -147,7 +147,7 @@ class Guard:
             x: the points, in a form that `influence` takes; labels are not read.
 
         Raises:
-            DataError: `x` is in none of these forms.
+            DataError: `x` is in none of these forms, or holds what is no number.
             ValueError: the points are of another shape than the training set.
         """
         points = _points(self._run, x, "the points")
@@ -170,10 +170,17 @@ class Guard:
         )
 
 
-def _points(run: Trace, found: object, what: str) -> Points:
-    """Returns instances with the labels that the model predicts."""
+def _read(run: Trace, found: object, what: str) -> Points:
+    """Returns instances of the run's kind, all values finite."""
     points = as_points(found, run.train, what)
     check_points(run, points.data)
+    check_finite(points.data, what)
+    return points
+
+
+def _points(run: Trace, found: object, what: str) -> Points:
+    """Returns instances with the labels that the model predicts."""
+    points = _read(run, found, what)
     return replace(points, data=predicted(run, points.data))
 
 

@@ -282,6 +282,17 @@ def test_a_function_gets_its_arguments_by_name():
     assert head_of(wide).in_features == 9
 
 
+def ready(width: int = 5) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.Linear(width, 3))
+
+
+def test_a_function_that_takes_no_layout_is_called_with_nothing():
+    assert head_of(build("test_any_model:ready", PIXELS, 0)).in_features == 5
+    wide = build("test_any_model:ready", PIXELS, 0, {"width": 9})
+    assert head_of(wide).in_features == 9
+    assert recipes("test_any_model:ready")
+
+
 def test_a_grid_names_models_with_their_arguments_as_an_axis_too():
     line = "model_args = [{ width = 3 }, { width = 4 }]"
     found = recipes("test_any_model:bent", line)

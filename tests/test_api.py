@@ -134,6 +134,21 @@ def test_points_of_another_shape_are_refused(small: pb.Trace):
         pb.influence(small.model(), random_data(3))  # type: ignore[arg-type]
 
 
+def test_points_that_hold_no_number_are_refused(small: pb.Trace, guard: pb.Guard):
+    x = random_data(3).x
+    x[1] = torch.nan
+    with pytest.raises(DataError, match=r"the test points .*row 1"):
+        pb.influence(small, x)
+    with pytest.raises(DataError, match=r"the points .*row 1"):
+        guard(x)
+
+
+def test_a_run_is_told_in_few_words(small: pb.Trace):
+    assert repr(small.train).startswith("Dataset(40 instances of kind image")
+    given = pb.Trace.of(small.model(), small.train)
+    assert len(repr(given)) < 400
+
+
 def test_the_lines_of_the_readme_run(small: pb.Trace):
     text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     block = text.split("import poisonbench as pb\n", 1)[1].split("```", 1)[0]

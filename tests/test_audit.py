@@ -76,6 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points[:4, :, 6:, 6:] = 1
     np.savez(folder / "train.npz", x=x.numpy(), y=y.numpy())
     np.savez(folder / "points.npz", x=points.numpy())
+    np.savez(folder / "lost.npz", x=points.numpy() * np.nan)
     np.savez(folder / "trusted.npz", x=test.x[100:180].numpy())
     (folder / "audit.toml").write_text(AUDIT)
     return folder
@@ -267,6 +268,7 @@ def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
         (("audited_net:net", "audited_net:nott"), "has no 'nott'"),
         (('"points.npz"', '"points.csv"'), "is no function and no file .npz"),
         (('"points.npz"', '"absent.npz"'), "absent.npz"),
+        (('"points.npz"', '"lost.npz"'), "the points is not finite in row 0"),
         (('train = "train.npz"', 'train = "points.npz"'), "the training set"),
         (("width = 12", "width = 7"), "shape"),
         (('"confidence"', '"confidance"'), "did you mean 'confidence'"),

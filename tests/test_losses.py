@@ -361,3 +361,19 @@ def test_an_instance_without_gradient_has_no_direction_and_no_score():
         assert bool(sure.any())
         assert not bool(found[:, sure].any())
         assert bool(found[test.y != 0][:, ~sure].any())
+
+
+def test_real_targets_are_looked_up_by_the_number_of_the_row():
+    torch.manual_seed(0)
+    x = torch.randn(6, 3, dtype=torch.float64)
+    targets = torch.rand(6, dtype=torch.float64)
+    model = nn.Linear(3, 1).double()
+    rows = torch.arange(6)
+    run = Trace.of(
+        model, (x, rows), lr=0.5, loss=lambda out, y: (out[:, 0] - targets[y]) ** 2
+    )
+    scores = TracIn().fit(run)(run.train)
+    residual = 2 * (model(x)[:, 0] - targets).detach()
+    extended = torch.cat([x, torch.ones(6, 1, dtype=torch.float64)], 1)
+    gradients = residual[:, None] * extended
+    assert torch.allclose(scores, 0.5 * gradients @ gradients.T)

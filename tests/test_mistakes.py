@@ -10,6 +10,7 @@ import torch
 from conftest import random_data
 from loops_of_others import RATE, Net, adam, net
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from estimators.gas import GAS
 from estimators.hydra import HyDRA
@@ -170,6 +171,11 @@ MISTAKES = [
         "a model alone",
         lambda: GAS().fit(model()),  # type: ignore[arg-type]
         "trace must be a Trace",
+    ),
+    Mistake(
+        "a loader in the place of the data set",
+        lambda: Trace.of(model(), DataLoader(TensorDataset(DATA.x, DATA.y))),
+        "the training set is a DataLoader",
     ),
     Mistake(
         "no rows",

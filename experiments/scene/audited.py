@@ -19,6 +19,7 @@ from poisonbench import log
 from poisonbench.contracts.calibration import check_trusted
 from poisonbench.data import Dataset, Layout, join
 from poisonbench.data.convert import as_part
+from poisonbench.data.judge import check_finite
 from poisonbench.data.points import as_points
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record, names
@@ -96,6 +97,7 @@ def _points(name: str, run: Trace, what: str) -> Dataset:
     points = as_points(read_data(name, what), run.train, what).data
     points = points.to(run.train.x.device)
     check_points(run, points)
+    check_finite(points, what)
     if not len(points):
         raise ConfigError([f"{what}: there are none"], f"{name} must hold some")
     return points

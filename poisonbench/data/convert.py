@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import IterableDataset, TensorDataset
 
 from poisonbench.data.dataset import Dataset
 from poisonbench.data.form import FLOATS, NUMBER_WORDS, RENUMBER
 from poisonbench.errors import DataError
 
-FORM = (
-    "return (train, test), each a poisonbench.data.Dataset, a pair (x, y) of tensors or arrays, "
-    "or a torch.utils.data.Dataset"
+PART = (
+    "a poisonbench.data.Dataset, a pair (x, y) of tensors or arrays, or a torch.utils.data.Dataset "
+    "of pairs (instance, label)"
 )
+FORM = f"return (train, test), each {PART}"
+GIVE = f"give {PART}"
 BYTE = 255.0  # white, in an image of bytes
 
 
@@ -35,8 +37,8 @@ def as_pair(found: object) -> tuple[Dataset, Dataset]:
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise DataError(f"it gave {_described(found)}, not a pair (train, test)", FORM)
-    train = as_part(found[0], "the training set")
-    test = as_part(found[1], "the test set")
+    train = as_part(found[0], "the training set", way=FORM)
+    test = as_part(found[1], "the test set", way=FORM)
     if isinstance(train, Dataset) and isinstance(test, Dataset):
         return train, test
     classes = _class_count(train, test)
@@ -46,16 +48,24 @@ def as_pair(found: object) -> tuple[Dataset, Dataset]:
 Rows = tuple[Tensor, Tensor]
 
 
-def as_part(found: object, what: str, whole: bool = False) -> Dataset | Rows:
-    """Returns a data set as it was given, or its tensors; `whole`: of token ids as they are."""
+def as_part(
+    found: object, what: str, whole: bool = False, way: str = GIVE
+) -> Dataset | Rows:
+    """Returns a data set as it was given, or its tensors; `whole`: of token ids as they are.
+
+    Raises:
+        DataError: it is in none of the accepted forms, which `way` tells.
+    """
     if isinstance(found, Dataset):
         return found
     if isinstance(found, TensorDataset):
         found = found.tensors
     elif isinstance(found, TorchDataset):
-        found = _read_once(found, what)
+        found = _read_once(found, what, way)
+    if isinstance(found, DataLoader):
+        raise DataError(f"{what} is a DataLoader", "give its data set: loader.dataset")
     if not isinstance(found, tuple | list) or len(found) != 2:
-        raise DataError(f"{what} is {_described(found)}", FORM)
+        raise DataError(f"{what} is {_described(found)}", way)
     x = as_tensor(found[0], f"x of {what}")
     if not whole:
         x = as_instances(x, what)
@@ -164,7 +174,7 @@ def _labels(y: Tensor, what: str) -> Tensor:
     return y.to(torch.int64)
 
 
-def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
+def _read_once(data: "TorchDataset[Any]", what: str, way: str) -> Rows:
     """All rows of a data set of torch, each asked for once; random transforms are drawn once."""
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise DataError(
@@ -175,7 +185,7 @@ def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
     ys: list[Tensor] = []
     for row in range(len(data)):
         item = data[row]
-        x, y = _row(item, f"row {row} of {what}")
+        x, y = _row(item, f"row {row} of {what}", way)
         if xs and x.shape != xs[0].shape:
             raise DataError(
                 f"row {row} of {what} has shape {tuple(x.shape)}, row 0 {tuple(xs[0].shape)}",
@@ -188,10 +198,10 @@ def _read_once(data: "TorchDataset[Any]", what: str) -> Rows:
     return torch.stack(xs), torch.stack(ys)
 
 
-def _row(found: object, what: str) -> Rows:
+def _row(found: object, what: str, way: str) -> Rows:
     if not isinstance(found, tuple | list) or len(found) != 2:
         told = f"{what} is {_described(found)}, not a pair (instance, label)"
-        raise DataError(told, FORM)
+        raise DataError(told, way)
     instance, label = found
     if type(instance).__module__.startswith("PIL."):
         return _of_picture(np.asarray(instance)), as_tensor(

@@ -75,6 +75,9 @@ class Dataset:
                 "an int: labels are 0, ..., classes - 1",
             )
 
+    def __repr__(self) -> str:
+        return f"Dataset({len(self)} instances {self.layout})"
+
     def __len__(self) -> int:
         return len(self.y)
 

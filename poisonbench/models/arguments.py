@@ -55,13 +55,16 @@ def called(
 ) -> object:
     """Returns what a function from outside returns.
 
-    It is called with shape and classes. With `arguments`, it is called with these, by name, and
-    with `shape` and `classes` if it has parameters of these names.
+    It is called with shape and classes, or with nothing where it takes no such two. With
+    `arguments`, it is called with these, by name, and with `shape` and `classes` if it has
+    parameters of these names.
 
     Raises:
         ConfigError: the function does not take the arguments.
     """
     if not arguments:
+        if _wants_nothing(make):
+            return make()
         _check(make, name, (layout.shape, layout.classes), {})
         return make(layout.shape, layout.classes)
     named = {**_layout_of(make, layout), **arguments}
@@ -75,7 +78,7 @@ def check_arguments(
     """Raises ConfigError for arguments that a function from outside does not take."""
     if arguments:
         _check(make, name, (), {**_layout_of(make, None), **arguments})
-    else:
+    elif not _wants_nothing(make):
         _check(make, name, (None, None), {})
 
 
@@ -90,6 +93,29 @@ def _layout_of(make: Callable[..., object], layout: Layout | None) -> dict[str, 
     if layout is None:
         return {"shape": None, "classes": None}
     return {"shape": layout.shape, "classes": layout.classes}
+
+
+def _wants_nothing(make: Callable[..., object]) -> bool:
+    """Whether a function makes one model, and is not to be told shape and classes.
+
+    What takes any keyword, as the functions of torchvision do, may still want the classes.
+    """
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):
+        return False
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return False
+    return _binds(signature, ()) and not _binds(signature, (None, None))
+
+
+def _binds(signature: inspect.Signature, given: tuple[object, ...]) -> bool:
+    try:
+        signature.bind(*given)
+    except TypeError:
+        return False
+    return True
 
 
 def _check(

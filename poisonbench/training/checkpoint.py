@@ -1,6 +1,6 @@
 """A model on its way: its state after a number of steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,4 +18,4 @@ class Checkpoint:
 
     step: int
     lr: float
-    state: dict[str, Tensor]
+    state: dict[str, Tensor] = field(repr=False)

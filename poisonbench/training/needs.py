@@ -14,7 +14,8 @@ NEEDS = {
     "final model": ("the trained model", "give the model"),
     "checkpoints": (
         "checkpoints with their learning rates",
-        "Trace.of(model, train, checkpoints=[(state, lr), ...]), or lr= beside the states",
+        "Trace.of(model, train, checkpoints=[(state, lr), ...]), or lr= beside the states; of a "
+        "model alone, take influence-functions",
     ),
     "steps": (
         "the batch and the learning rate of every step, and a replay of them",

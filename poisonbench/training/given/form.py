@@ -1,7 +1,7 @@
 """A model that was trained elsewhere, and its training set: judged once, before any work."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -36,7 +36,7 @@ class Given:
         weight_decay: w of the regulariser (w/2)|theta|^2.
     """
 
-    module: nn.Module
+    module: nn.Module = field(repr=False)
     head: str | None
     loss: Loss
     weight_decay: float
