@@ -58,7 +58,7 @@ def influence(
 
     Raises:
         ConfigError: no such estimator or hyperparameter; or labels are asked for and none given.
-        DataError: `test` is in none of these forms, or holds what is no number.
+        DataError: `test` is in none of these forms, or not finite.
         TypeError: `run` is no `Trace`.
         ValueError: the points are of another shape than the training set.
     """
@@ -171,7 +171,6 @@ class Guard:
 
 
 def _read(run: Trace, found: object, what: str) -> Points:
-    """Returns instances of the run's kind, all values finite."""
     points = as_points(found, run.train, what)
     check_points(run, points.data)
     check_finite(points.data, what)

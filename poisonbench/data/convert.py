@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from poisonbench.data.dataset import Dataset
-from poisonbench.data.form import FLOATS, NUMBER_WORDS, RENUMBER
+from poisonbench.data.form import FLOATS, NUMBER_WORDS, RENUMBER, described
 from poisonbench.errors import DataError
 
 PART = (
@@ -36,7 +36,7 @@ def as_pair(found: object) -> tuple[Dataset, Dataset]:
         DataError: it is none of the accepted forms; names the part, the fault and the way out.
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
-        raise DataError(f"it gave {_described(found)}, not a pair (train, test)", FORM)
+        raise DataError(f"it gave {described(found)}, not a pair (train, test)", FORM)
     train = as_part(found[0], "the training set", way=FORM)
     test = as_part(found[1], "the test set", way=FORM)
     if isinstance(train, Dataset) and isinstance(test, Dataset):
@@ -65,7 +65,7 @@ def as_part(
     if isinstance(found, DataLoader):
         raise DataError(f"{what} is a DataLoader", "give its data set: loader.dataset")
     if not isinstance(found, tuple | list) or len(found) != 2:
-        raise DataError(f"{what} is {_described(found)}", way)
+        raise DataError(f"{what} is {described(found)}", way)
     x = as_tensor(found[0], f"x of {what}")
     if not whole:
         x = as_instances(x, what)
@@ -128,7 +128,7 @@ def as_tensor(found: object, what: str) -> Tensor:
         way = NUMBER_WORDS if what.startswith("x ") else RENUMBER
         raise DataError(f"{what} holds texts, such as {str(array.flat[0])!r}", way)
     if array.dtype.kind not in "biuf":
-        told = f"{what} is {_described(found)} of type {array.dtype}"
+        told = f"{what} is {described(found)} of type {array.dtype}"
         raise DataError(told, "give numbers")
     # a copy: an array may be read-only
     native = array.astype(array.dtype.newbyteorder("="))
@@ -200,7 +200,7 @@ def _read_once(data: "TorchDataset[Any]", what: str, way: str) -> Rows:
 
 def _row(found: object, what: str, way: str) -> Rows:
     if not isinstance(found, tuple | list) or len(found) != 2:
-        told = f"{what} is {_described(found)}, not a pair (instance, label)"
+        told = f"{what} is {described(found)}, not a pair (instance, label)"
         raise DataError(told, way)
     instance, label = found
     if type(instance).__module__.startswith("PIL."):
@@ -216,15 +216,3 @@ def _of_picture(pixels: Any) -> Tensor:
     if tensor.dim() == 2:
         return tensor.unsqueeze(0)
     return tensor.permute(2, 0, 1)
-
-
-def _described(found: object) -> str:
-    """What a person needs to know of a value that is not as it should be."""
-    if isinstance(found, tuple | list):
-        kinds = ", ".join(type(entry).__name__ for entry in found[:6])
-        return f"a {type(found).__name__} of {len(found)} ({kinds})"
-    name = type(found).__name__
-    shape = getattr(found, "shape", None)
-    if shape is None:
-        return name
-    return f"{name} of shape {tuple(shape)}"

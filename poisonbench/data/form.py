@@ -117,3 +117,15 @@ def check_labels(y: object) -> None:
             f"y must be a vector of int64, got {y.dtype} of shape {tuple(y.shape)}",
             "one label per instance, 0, ..., C - 1: y.long()",
         )
+
+
+def described(found: object) -> str:
+    """Returns what a person needs to know of a value that is not as it should be."""
+    if isinstance(found, tuple | list):
+        kinds = ", ".join(type(entry).__name__ for entry in found[:6])
+        return f"a {type(found).__name__} of {len(found)} ({kinds})"
+    name = type(found).__name__
+    shape = getattr(found, "shape", None)
+    if shape is None:
+        return name
+    return f"{name} of shape {tuple(shape)}"
