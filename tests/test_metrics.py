@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from test_evaluate import scene_config, write_detect, write_influence, write_scene
 
+from experiments.evaluation import intervals
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.intervals import (
     Wins,
@@ -384,3 +385,27 @@ def test_a_mean_over_seeds_keeps_what_each_scene_poisoned(tmp_path: Path) -> Non
     assert [scene.poison for scene in row.poisoned] == [1, 2]
     assert [scene.missed for scene in row.poisoned] == [True, False]
     assert log.read(next(tmp_path.rglob("scene.h5"))).kind == "scene"
+
+
+def test_draws_that_are_kept_are_those_that_would_be_drawn_anew():
+    drawn = []
+    for keep in (True, True, False):
+        if not keep:
+            intervals._drawn_before.clear()
+        rng = np.random.default_rng(7)
+        drawn.append(
+            [intervals._times_drawn(n, 50, rng) for n in (4, 9, 4)] + [rng.random(3)]
+        )
+    first, again, anew = drawn
+    for one, two, three in zip(first, again, anew, strict=True):
+        assert np.array_equal(one, two)
+        assert np.array_equal(one, three)
+    assert (first[0].sum(1) == 4).all()
+    assert not np.array_equal(first[0], first[2])
+
+
+def test_few_tables_of_draws_are_kept():
+    rng = np.random.default_rng(0)
+    for _ in range(intervals.KEPT + 20):
+        intervals._times_drawn(3, 2, rng)
+    assert len(intervals._drawn_before) == intervals.KEPT
