@@ -207,6 +207,8 @@ def test_a_broken_attack_gets_exit_code_1_the_rule_and_its_words():
         ),
         (("attack", "patch", "--dataset", "digitz"), "did you mean 'digits'"),
         (("attack", "patch", "--model", "cn"), "did you mean 'cnn'"),
+        (("estimator", "gas", "--model", "mlp"), "are for attacks"),
+        (("detector", "strip", "--dataset", "digits"), "are for attacks"),
         (
             ("attack", "patch", "--dataset", "mnist", "--data-root", "/nowhere"),
             "MNIST was not found",

@@ -100,6 +100,10 @@ def check(
     """
     from experiments.check.report import report
 
+    if kind != "attack" and (how["dataset"] or how["model"]):
+        raise click.UsageError(
+            "--dataset and --model are for attacks; other methods are checked on planted data"
+        )
     sys.exit(report(kind, target, settings, as_json, victim=not no_victim, **how))
 
 
