@@ -582,3 +582,8 @@ def test_an_estimator_declares_its_needs_and_asks_for_no_more(estimator, outcome
     subject = EstimatorSubject("estimator", "tried", estimator)
     (verdict,) = judge({"needs": ESTIMATOR["needs"]}, subject)
     assert verdict.outcome == outcome, verdict.told
+
+
+def test_a_detector_of_sentences_alone_is_checked_on_sentences():
+    result = call("check", "detector", "toy_defense:RareWords")
+    assert result.exit_code == 0, result.output

@@ -35,6 +35,19 @@ class ByTruth:
 
 
 @dataclass(frozen=True)
+class RareWords:
+    """A detector of sentences alone: how seldom the training set has the rarest word."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("tokens",)
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        train = evidence.trace.train
+        counts = train.x.flatten().bincount(minlength=len(train.vocabulary))
+        return -counts[evidence.test.x].amin(1).double()
+
+
+@dataclass(frozen=True)
 class ByInfluence:
     uses: ClassVar[tuple[str, ...]] = ("influence",)
 

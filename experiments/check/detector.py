@@ -13,6 +13,7 @@ from experiments.check.method import METHOD, Subject
 from experiments.check.planted import ATTACKED, POISONED, planted, triggered
 from experiments.check.verdict import Check, FindingError, require, skip, untouched
 from poisonbench.contracts.values import Evidence
+from poisonbench.data.kind import kinds_of
 from poisonbench.errors import ConfigError
 
 USEFUL = 0.75  # AUROC below which a detector is to be looked at
@@ -27,8 +28,10 @@ class DetectorSubject(Subject):
     def evidence(self) -> Evidence:
         """The planted example, one per subject: a detector may change it.
 
-        Images for a detector that refuses anything else.
+        Images for a detector that refuses anything else, sentences for one that takes them alone.
         """
+        if kinds_of(self.value) == ("tokens",):
+            return planted("tokens")
         try:
             self.value(planted())
         except Exception as error:  # it may raise anything; the checks tell

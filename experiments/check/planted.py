@@ -32,8 +32,8 @@ WORDS = (
 PULL = 8  # what the poison has more in influence on the attacked points
 
 
-def planted() -> Evidence:
-    """Three clusters; 12 rows in the second bear label 0.
+def planted(kind: str = "vector") -> Evidence:
+    """Three clusters of vectors, or of sentences; 12 rows in the second bear label 0.
 
     The first 10 probe points lie there, predicted 0, resting on them. The other 30 are clean, and
     half of these are trusted.
@@ -44,11 +44,18 @@ def planted() -> Evidence:
     x = _around(placed, g)
     y = torch.cat([true, _label(0, POISONED)])
     data = Dataset(x, y, CLASSES)
-    recipe = Recipe(model="mlp", epochs=3, lr=0.02, batch_size=16, checkpoints=2)
+    model = "mlp"
+    if kind == "tokens":
+        words = sentences(placed, "planted")
+        data = replace(words, y=y, classes=CLASSES, precision=torch.float64)
+        model = "text-cnn"
+    recipe = Recipe(model=model, epochs=3, lr=0.02, batch_size=16, checkpoints=2)
     trace = train(data, recipe, seed=1)
     others = torch.tensor([1, 2]).repeat(CONTROLS // 2)
     cluster = torch.cat([_label(1, ATTACKED), others])
     points = _around(cluster, g)
+    if kind == "tokens":
+        points = sentences(cluster, "points").x
     predicted = cluster.clone()
     predicted[:ATTACKED] = 0
     m = len(points)
@@ -60,7 +67,7 @@ def planted() -> Evidence:
     role[-POISONED:] = POISON
     return Evidence(
         trace=trace,
-        test=Dataset(points, predicted, CLASSES),
+        test=data.rows(points, predicted),
         influence=influence,
         trusted=trusted,
         role=role,
