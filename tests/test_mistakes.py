@@ -173,6 +173,11 @@ MISTAKES = [
         "trace must be a Trace",
     ),
     Mistake(
+        "a model of half precision",
+        lambda: Trace.of(model().half(), DATA),
+        "the model is in torch.float16",
+    ),
+    Mistake(
         "a loader in the place of the data set",
         lambda: Trace.of(model(), DataLoader(TensorDataset(DATA.x, DATA.y))),
         "the training set is a DataLoader",
@@ -218,9 +223,28 @@ def test_a_model_that_does_not_know_its_training_set_is_told_of():
     x = nn.functional.one_hot(y, 5).double()
     linear = nn.Linear(5, 3, bias=False).double()
     with torch.no_grad():
-        linear.weight.copy_(torch.eye(3, 5))
+        linear.weight.copy_(3 * torch.eye(3, 5))
     Trace.of(linear, (x, y))
     with pytest.warns(UserWarning, match=r"predicts 0% .* most frequent one is 33%"):
         Trace.of(linear, (x.roll(1, 1), y))
     with pytest.warns(UserWarning, match="are these its states"):
         Trace.of(linear, (x, y), [{"weight": torch.zeros(3, 5)}])
+
+
+def test_a_model_that_gives_probabilities_is_told_of():
+    y = torch.arange(120) % 2
+    x = nn.functional.one_hot(y, 2).double()
+    plain = nn.Sequential(nn.Linear(2, 2, bias=False).double())
+    one = nn.Linear(2, 1, bias=False).double()
+    with torch.no_grad():
+        plain[0].weight.copy_(torch.eye(2))
+        one.weight.copy_(torch.tensor([[-1.0, 1.0]]))
+    softmax = nn.Sequential(plain, nn.Softmax(1))
+    with pytest.warns(UserWarning, match="without its last softmax or sigmoid"):
+        Trace.of(softmax, (x, y))
+    Trace.of(softmax, (x, y), loss="mean-squared-error")
+    Trace.of(one, (x, y), loss="binary-cross-entropy")
+    sigmoid = nn.Sequential(one, nn.Sigmoid())
+    with pytest.warns(UserWarning, match="probabilities|are these") as caught:
+        Trace.of(sigmoid, (x, y), loss="binary-cross-entropy")
+    assert "probabilities" in str(caught[0].message)

@@ -104,7 +104,7 @@ class Trace:
             routine = routine_of(retrain, given)
             recipe = Recipe("given", weight_decay=weight_decay, routine=routine)
         run = Trace(data, states, seed, recipe, given=given)
-        tell_unlike(run.model(), data)
+        tell_unlike(run.model(), data, given.loss)
         return run
 
     @cached_property

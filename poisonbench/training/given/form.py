@@ -8,6 +8,7 @@ from torch import nn
 from poisonbench.checks import check_not_negative, check_number, check_type
 from poisonbench.data import Dataset
 from poisonbench.data.convert import as_part
+from poisonbench.data.form import FLOATS
 from poisonbench.data.judge import check_finite, check_labels
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.losses import (
@@ -126,8 +127,15 @@ def _classified(module: nn.Module, data: Dataset, told: int | None) -> Dataset:
 
 
 def beside(model: nn.Module, data: Dataset) -> Dataset:
-    """Returns the data where the parameters of a model lie, in their floating type."""
+    """Returns the data where the parameters of a model lie, in their floating type.
+
+    Raises:
+        ConfigError: that type is of half precision.
+    """
     for p in model.parameters():
         if p.is_floating_point():
+            if p.dtype not in FLOATS:
+                told = f"the model is in {p.dtype}, which rounds influence away"
+                raise ConfigError([told], "model.float(); its states are converted")
             return data.to(p.device, p.dtype)
     return data

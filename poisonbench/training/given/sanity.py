@@ -7,21 +7,25 @@ every shape, and all scores would be of nothing.
 import warnings
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poisonbench.data import Dataset
+from poisonbench.losses import Loss, has_labels
 from poisonbench.models import predict
 
 ROWS = 512  # training rows that are predicted
 LEAST = 100  # rows below which a share of right predictions says little
 
 
-def tell_unlike(model: nn.Module, data: Dataset) -> None:
+def tell_unlike(model: nn.Module, data: Dataset, loss: Loss) -> None:
     """Warns of a model that predicts its training set no better than its most frequent label.
+
+    And of one that gives probabilities to a loss that takes logits.
 
     Args:
         model: the final one, in evaluation mode.
         data: its n training instances, of which up to `ROWS` are predicted.
+        loss: by which it was trained.
     """
     n = len(data)
     if n < LEAST:
@@ -31,6 +35,12 @@ def tell_unlike(model: nn.Module, data: Dataset) -> None:
     logits = predict(model, part.x)
     if logits.shape[1] != data.classes:  # a number, no classes
         return
+    if has_labels(loss) and _are_probabilities(logits):
+        warnings.warn(
+            "the outputs of the model lie as probabilities do, and its loss takes logits: was it "
+            "trained so? otherwise give the model without its last softmax or sigmoid",
+            stacklevel=4,
+        )
     right = float((logits.argmax(1) == part.y).double().mean())
     most = int(torch.bincount(part.y).max()) / len(part)
     if right <= most:
@@ -39,3 +49,13 @@ def tell_unlike(model: nn.Module, data: Dataset) -> None:
             f"{most:.0%}: are these its states, and the instances as it was trained on them?",
             stacklevel=4,
         )
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    """Whether all outputs are in [0, 1], and sum to 1 or are (0, f) of one output f."""
+    inside = (logits >= 0) & (logits <= 1)
+    if not bool(inside.all()):
+        return False
+    sums = logits.sum(1)
+    one_logit = logits.shape[1] == 2 and not bool(logits[:, 0].any())
+    return one_logit or torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
