@@ -171,7 +171,7 @@ def test_captum_says_the_same_of_the_same_model():
 
 GRID = {
     "dataset": {"name": "digits", "train": 120, "test": 100},
-    "recipe": {"model": "cnn", "epochs": 2, "checkpoints": 2},
+    "recipe": {"model": "cnn", "epochs": 6, "batch_size": 8, "checkpoints": 2},
     "attack": [{"name": "patch", "budget": 0.1}],
     "probe": {"attacked": 4, "controls": 4, "calibration": 4},
     "estimator": [
