@@ -54,7 +54,8 @@ class Published:
             raise DataError(
                 f"{place.resolve()} is not the published file: its sha256 is {found}, "
                 f"that of {self.url} {self.sha256}",
-                "remove it and add --download; data of your own: package.module:function",
+                "fetch it anew: --data-root with another folder, and --download; data of your own: "
+                "package.module:function",
             )
         return held
 
