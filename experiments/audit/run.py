@@ -70,9 +70,17 @@ def run_audit(
         return Done(len(stages), outcome.failed)
 
 
+# by which flags an audit meets a need
+GIVEN = {
+    "checkpoints": "give states with learning rates: --checkpoint FILE and --lr RATE",
+    "head": "end the model in nn.Linear",
+}
+
+
 def _check_methods(audit: Audit, run: Trace) -> None:
     """Refuses methods that do not take the data, or need what no audit has."""
     faults = []
+    given: list[str] = []
     for applied in audit.applied:
         value = applied.method.value
         name = f"{applied.part} {applied.method.name}"
@@ -81,6 +89,9 @@ def _check_methods(audit: Audit, run: Trace) -> None:
         if "oracle" in getattr(value, "uses", ()):
             faults.append(f"{name} reads the ground truth of an attack")
         lacking = unmet(run.offers, getattr(value, "needs", ()))
-        faults += [f"{name} needs {need}, which this model lacks" for need in lacking]
+        for need in lacking:
+            faults.append(f"{name} needs {need}, which this model lacks")
+            given.append(GIVEN.get(need, ""))
+    ways = [way for way in dict.fromkeys(given) if way]
     if faults:
-        raise ConfigError(faults, "choose others: poisonbench list")
+        raise ConfigError(faults, "; ".join([*ways, "or others: poisonbench list"]))

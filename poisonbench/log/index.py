@@ -15,7 +15,7 @@ import numpy as np
 
 from poisonbench.log.record import Array, Record, is_storable
 
-FILE = "index.sqlite"
+FILE = ".index.sqlite"  # hidden, so that scenes/* names scenes alone
 LAYOUT = 1  # of the entries; part of the name of the table
 TABLE = f"logs_{LAYOUT}"
 CREATE = (
