@@ -330,3 +330,13 @@ def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         save(Figure(), tmp_path / "file" / "a.png")
+
+
+@pytest.mark.parametrize("top", [1, 2, 10])
+def test_the_title_of_a_strip_of_images_is_not_cut(top: int):
+    figure = influence_figure(*records(1), top)
+    figure.draw_without_rendering()
+    for part in figure.subfigs:
+        title = part.get_suptitle()
+        [text] = [t for t in part.texts if t.get_text() == title]
+        assert text.get_window_extent().x1 <= figure.bbox.x1

@@ -28,6 +28,8 @@ from poisonbench.log import Record
 
 THIN = 1.2
 
+NARROWEST = 6.0  # inches, in which the longest title fits
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -57,13 +59,13 @@ def influence_figure(
     chosen = choose_points(scene) if points is None else points
     blocks = [block_of(scene, influence, train, point, top) for point in chosen]
     if not blocks:
-        figure = Figure(figsize=(1.9 + 0.98 * top, 1.95))
+        figure = Figure(figsize=(_width(top), 1.95))
         text = "no attack succeeded, and no control is predicted correctly"
         figure.text(0.5, 0.5, text, ha="center", va="center")
         return figure
     if not train.are_pictures:
         return lines_figure(blocks, train)
-    size = (1.9 + 0.98 * top, 1.95 * len(blocks))
+    size = (_width(top), 1.95 * len(blocks))
     figure = Figure(
         figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
     )
@@ -71,6 +73,11 @@ def influence_figure(
     for part, block in zip(parts, blocks, strict=True):
         _draw_block(part, block, train, top)
     return figure
+
+
+def _width(top: int) -> float:
+    """Inches: for `top` images, and for the title where they are few."""
+    return max(NARROWEST, 1.9 + 0.98 * top)
 
 
 def _draw_block(part: SubFigure, block: Block, train: Instances, top: int) -> None:
