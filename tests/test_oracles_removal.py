@@ -13,7 +13,7 @@ from torch import Tensor
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.kit.crossing import crossing
 from defenses.kit.features import Layer, centred, features_of
-from defenses.kit.refitted_head import Candidates, candidates, fit_head, lead
+from defenses.kit.refitted_head import Candidates, Head, candidates, fit_head, lead
 from defenses.kit.removal import adaptive, nested
 from estimators.group import displacement
 from poisonbench.contracts.values import Evidence
@@ -73,12 +73,19 @@ def votes_without(
     return t @ torch.linalg.lstsq(*stacked, driver="gelsd").solution
 
 
+def head_of(trace: Trace, test: Dataset, layer: Layer) -> Head:
+    """The head on the victim's features."""
+    rows = features_of(trace, layer, trace.train)
+    points = features_of(trace, layer, test)
+    return fit_head(rows, points, trace.train, L2)
+
+
 def problem(trace: Trace, test: Dataset, q: int = 12) -> tuple[Candidates, Tensor]:
     rows = torch.rand(len(test), N, generator=generator(0, "candidates")).argsort(1)[
         :, :q
     ]
     return candidates(
-        fit_head(trace, test, "inner", L2), torch.arange(len(test)), test.y, rows
+        head_of(trace, test, "inner"), torch.arange(len(test)), test.y, rows
     ), rows
 
 
@@ -198,7 +205,7 @@ def held_up(copies: int) -> tuple[Evidence, list[int]]:
     point = Dataset(torch.tensor([[0.0, 3, 0, 0, 0, 4]]).double(), torch.tensor([0]), 2)
     data = join([Dataset(x, y, 2), *[point] * copies])
     trace = train(data, Recipe("linear", epochs=1, checkpoints=1), seed=0)
-    head = fit_head(trace, point, "penultimate", L2)
+    head = head_of(trace, point, "penultimate")
     influence = (head.points @ head.rows.T) * (
         head.residual[:, 0] - head.residual[:, 1]
     )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import check_points
-from defenses.kit.features import Layer, check_layer, features_of
+from defenses.kit.features import Layer, check_layer, point_features, row_features
 from poisonbench.contracts.values import Evidence
 
 _BLOCK = 1 << 22  # similarities at a time
@@ -51,8 +51,8 @@ class ClassSimilarity:
         check_points(evidence)
         train = evidence.trace.train
         test = evidence.test
-        rows = features_of(evidence.trace, self.layer, train)
-        points = features_of(evidence.trace, self.layer, test)
+        rows = row_features(evidence, self.layer)
+        points = point_features(evidence, self.layer)
         return foreignness(
             points=points,
             labels=test.y,

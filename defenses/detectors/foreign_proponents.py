@@ -17,7 +17,7 @@ from torch import Tensor
 
 from defenses.baselines.class_similarity import foreignness
 from defenses.kit.evidence import sound_influence
-from defenses.kit.features import Layer, check_layer, features_of
+from defenses.kit.features import Layer, check_layer, row_features
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 
@@ -56,7 +56,7 @@ class ForeignProponents:
         influence, sound = sound_influence(evidence)
         train = evidence.trace.train
         labels = evidence.test.y
-        rows = features_of(evidence.trace, self.layer, train)
+        rows = row_features(evidence, self.layer)
         foreign = foreignness(
             points=rows,
             labels=train.y,

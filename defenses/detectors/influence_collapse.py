@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.evidence import check_points
+from defenses.kit.evidence import check_points, once
 from defenses.kit.transforms.table import transforms_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
@@ -33,6 +33,8 @@ class InfluenceCollapse:
 
     Attributes:
         k: proponents watched.
+        transformation: 0: the mean over all of the kind; 1, 2, ...: one of them alone, in the order
+            of `defenses.kit.transforms.table`.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -41,21 +43,36 @@ class InfluenceCollapse:
     uses: ClassVar[tuple[str, ...]] = ("gradients",)
 
     k: int = 10
+    transformation: int = 0
 
     def __post_init__(self) -> None:
         check_at_least("k", self.k, 1)
+        check_at_least("transformation", self.transformation, 0)
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,) in [-2, 2]; NaN where no training row bears the predicted label."""
+        """Returns (m,) in [-2, 2].
+
+        NaN where no training row bears the predicted label, or the kind has fewer transformations.
+        """
         check_points(evidence)
-        return falls(evidence, self.k).mean(0)
+        lost = falls(evidence, self.k)
+        if not self.transformation:
+            return lost.mean(0)
+        if self.transformation > len(lost):
+            return torch.full_like(lost[0], torch.nan)
+        return lost[self.transformation - 1]
 
 
 def falls(evidence: Evidence, k: int) -> Tensor:
     """Returns the fall of the mean cosine of the k strongest proponents, (transformations, m).
 
-    See the detector.
+    See the detector; computed once on shared evidence.
     """
+    key = ("falls", evidence.trace, evidence.test, k)
+    return once(evidence, key, lambda: _falls(evidence, k))
+
+
+def _falls(evidence: Evidence, k: int) -> Tensor:
     train = evidence.trace.train
     test = evidence.test
     model = evidence.trace.model()

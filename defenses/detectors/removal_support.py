@@ -22,7 +22,7 @@ from torch import Tensor
 from defenses.kit.blocks import in_blocks
 from defenses.kit.crossing import crossing, needed
 from defenses.kit.evidence import sound_influence
-from defenses.kit.features import Layer, check_layer
+from defenses.kit.features import Layer, check_layer, point_features, row_features
 from defenses.kit.refitted_head import Head, candidates, fit_head, lead
 from defenses.kit.removal import adaptive, nested
 from poisonbench.checks import check_at_least, check_choice, check_positive
@@ -124,9 +124,9 @@ class RemovalSupport:
         train = evidence.trace.train
         labels = evidence.test.y
         head = fit_head(
-            trace=evidence.trace,
-            test=evidence.test,
-            layer=self.layer,
+            rows=row_features(evidence, self.layer),
+            points=point_features(evidence, self.layer),
+            train=train,
             l2=self.l2,
         )
         pool = self._pool(train, labels)

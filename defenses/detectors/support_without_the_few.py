@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import sound_influence
-from defenses.kit.features import Layer, check_layer, features_of
+from defenses.kit.features import Layer, check_layer, point_features, row_features
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 
@@ -66,9 +66,9 @@ class SupportWithoutTheFew:
             there = f"the {len(train)} training rows"
             warnings.warn(f"{need} are more than {there}: no score", stacklevel=2)
             return scores
-        rows = features_of(evidence.trace, self.layer, train)
+        rows = row_features(evidence, self.layer)
         rows = F.normalize(rows)
-        points = features_of(evidence.trace, self.layer, test)
+        points = point_features(evidence, self.layer)
         points = F.normalize(points)
         judged = sound.nonzero().squeeze(1)
         for index in in_blocks(judged, len(train), _BLOCK):

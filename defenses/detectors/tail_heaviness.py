@@ -19,9 +19,10 @@ from defenses.kit.tails import (
     label_tails,
     standardised,
     standardised_by,
+    tail_place,
     tails,
 )
-from poisonbench.checks import check_choice
+from poisonbench.checks import check_choice, check_unit
 from poisonbench.contracts.values import Evidence
 
 Standardise = Literal["row", "two-way", "reference"]
@@ -44,6 +45,8 @@ class TailHeaviness:
             scaled (median, MAD) over the probe points, so that rows influential for everybody do
             not count. That makes a score depend on the other points. "reference": the same over the
             trusted points alone, so that a score depends on no other point under judgement.
+        share: of the rows in scope; k rises to it where that is more: a poison set grows with the
+            training set.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -53,11 +56,13 @@ class TailHeaviness:
     scale: Scale = "qn"
     scope: Scope = "label"
     standardise: Standardise = "row"
+    share: float = 0.0
 
     def __post_init__(self) -> None:
         check_tail(self.k, self.scale)
         check_scope(self.scope)
         check_choice("standardise", self.standardise, get_args(Standardise))
+        check_unit("share", self.share)
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -79,7 +84,8 @@ class TailHeaviness:
             return scores
         rows = self._by_column(evidence, influence, sound)
         if self.scope == "all":
-            scores[sound] = tails(rows, self.k, self.scale)
+            place = tail_place(self.k, self.share, rows.shape[1])
+            scores[sound] = tails(rows, place, self.scale)
             return scores
         labels = evidence.test.y[sound]
         scores[sound] = label_tails(
@@ -88,6 +94,7 @@ class TailHeaviness:
             train_labels=evidence.trace.train.y,
             k=self.k,
             scale=self.scale,
+            share=self.share,
         )
         return scores
 

@@ -1,6 +1,8 @@
 """Validates what a defense is given, and reads it: the influence, the trusted points, the kind."""
 
 import warnings
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -10,6 +12,46 @@ from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
 WANTED = "an Evidence(trace, test), with the predicted labels in test.y"
+
+
+@dataclass(frozen=True, eq=False)
+class Shared(Evidence):
+    """Evidence on which several detectors work: what one computes the next one finds.
+
+    Attributes:
+        kept: what `once` was asked for, by its key. It lasts as long as this object.
+    """
+
+    kept: dict[Hashable, Tensor] = field(default_factory=dict)
+
+
+def shared(evidence: Evidence) -> Shared:
+    """Returns the same evidence, with nothing computed yet.
+
+    Raises:
+        TypeError: it is no Evidence.
+    """
+    check_type("evidence", evidence, Evidence, WANTED)
+    values = {part.name: getattr(evidence, part.name) for part in fields(Evidence)}
+    return Shared(**values)
+
+
+def once(evidence: Evidence, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+    """Returns what `compute` does; of shared evidence it is computed the first time alone.
+
+    The result must not be changed in place.
+
+    Args:
+        evidence: that `compute` reads.
+        key: tells what is computed, by which settings. It should hold the objects that `compute`
+            reads (a trace, a data set), not numbers that stand for them.
+        compute: takes nothing.
+    """
+    if not isinstance(evidence, Shared):
+        return compute()
+    if key not in evidence.kept:
+        evidence.kept[key] = compute()
+    return evidence.kept[key]
 
 
 def check_rows(evidence: Evidence) -> None:

@@ -6,7 +6,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from defenses.kit.evidence import once
 from poisonbench.checks import check_choice
+from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.models.head import Body, body_of
@@ -49,6 +51,20 @@ def features_of(trace: Trace, layer: Layer, data: Dataset) -> Tensor:
     """Returns the final model's features of the n instances of `data`, (n, d)."""
     encode = encoder(trace.model(), layer)
     return predict(encode, data.x).flatten(1)
+
+
+def row_features(evidence: Evidence, layer: Layer) -> Tensor:
+    """Returns the features of the training rows, (n, d); computed once on shared evidence."""
+    trace = evidence.trace
+    key = ("features", trace, layer, trace.train)
+    return once(evidence, key, lambda: features_of(trace, layer, trace.train))
+
+
+def point_features(evidence: Evidence, layer: Layer) -> Tensor:
+    """Returns the features of the test points, (m, d); computed once on shared evidence."""
+    trace = evidence.trace
+    key = ("features", trace, layer, evidence.test)
+    return once(evidence, key, lambda: features_of(trace, layer, evidence.test))
 
 
 def class_masks(labels: Tensor, least: int = 2) -> Iterator[Tensor]:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defenses.kit.features import Layer, centred, features_of
+from defenses.kit.features import centred
 from poisonbench.data import Dataset
-from poisonbench.training.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,24 +36,21 @@ class Head:
 
 
 def fit_head(
-    trace: Trace,
-    test: Dataset,
-    layer: Layer,
+    rows: Tensor,
+    points: Tensor,
+    train: Dataset,
     l2: float,
 ) -> Head:
     """Returns the head that minimises the mean squared error + l2 |W|^2 over the training rows.
 
     Args:
-        trace: gives the model, whose features are used, and the training rows.
-        test: m points.
-        layer: see `defenses.kit.features.encoder`.
+        rows: (n, d) features of the training rows.
+        points: (m, d), of the test points.
+        train: the n training rows, whose labels are fitted.
         l2: strength of the regulariser.
     """
-    train = trace.train
     n = len(train)
-    rows = features_of(trace, layer, train).double()
-    points = features_of(trace, layer, test).double()
-    inputs = _inputs(rows, points)
+    inputs = _inputs(rows.double(), points.double())
     if inputs.shape[1] > n:  # the head lies in the span of the rows: n coordinates do
         basis = torch.linalg.qr(inputs[:n].T).Q
         inputs = inputs @ basis

@@ -59,12 +59,18 @@ def tails(rows: Tensor, k: int, scale: Scale) -> Tensor:
     return largest[:, -1]
 
 
+def tail_place(k: int, share: float, count: int) -> int:
+    """Returns which of the largest of `count` values is a tail: the k-th, or a share of them."""
+    return max(k, round(share * count))
+
+
 def label_tails(
     values: Tensor,
     labels: Tensor,
     train_labels: Tensor,
     k: int,
     scale: Scale,
+    share: float = 0.0,
 ) -> Tensor:
     """Returns for each row of `values` its tail over the training rows that carry its label, (m,).
 
@@ -74,11 +80,13 @@ def label_tails(
         train_labels: (n,) int64.
         k: which of the largest.
         scale: "qn" or "mad".
+        share: of the rows that carry the label, to which k rises.
     """
     scores = values.new_empty(len(values))
     for label in labels.unique():
         points = labels == label
         own = train_labels == label
         among_own = values[points][:, own]
-        scores[points] = tails(among_own, k, scale)
+        place = tail_place(k, share, among_own.shape[1])
+        scores[points] = tails(among_own, place, scale)
     return scores

@@ -1,0 +1,51 @@
+"""The table of questions. The order is that in which they are asked and told."""
+
+from defenses.baselines.class_similarity import ClassSimilarity
+from defenses.baselines.confidence import Confidence
+from defenses.baselines.deep_knn import DeepKNN
+from defenses.baselines.scale_up import ScaleUp
+from defenses.baselines.strip import Strip
+from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
+from defenses.detectors.foreign_or_fragile import ForeignOrFragile
+from defenses.detectors.foreign_proponents import ForeignProponents
+from defenses.detectors.influence_collapse import InfluenceCollapse
+from defenses.detectors.removal_support import RemovalSupport
+from defenses.detectors.support_without_the_few import SupportWithoutTheFew
+from defenses.detectors.tail_heaviness import TailHeaviness
+from defenses.questions.question import Question
+
+QUESTIONS: tuple[Question, ...] = (
+    # the cell's influence
+    Question("tail 3", TailHeaviness(3), both=True),
+    Question("tail 10", TailHeaviness(10), both=True),
+    Question("tail 10 %", TailHeaviness(3, share=0.1), both=True),
+    Question("top mass", TopMass(), both=True),
+    Question("gini", Gini(), both=True),
+    Question("effective count", EffectiveCount(), both=True),
+    # influence and features
+    Question("foreign proponents", ForeignProponents()),
+    Question("support without the few", SupportWithoutTheFew()),
+    Question("removal support", RemovalSupport(), both=True),
+    # features
+    Question("class similarity, inner", ClassSimilarity("inner"), both=True),
+    Question(
+        "class similarity, penultimate", ClassSimilarity("penultimate"), both=True
+    ),
+    Question("deep k-nn, inner", DeepKNN(layer="inner"), both=True),
+    Question("deep k-nn, penultimate", DeepKNN(layer="penultimate"), both=True),
+    # gradients of transformed points
+    Question("collapse 1", InfluenceCollapse(transformation=1), both=True),
+    Question("collapse 2", InfluenceCollapse(transformation=2), both=True),
+    Question("collapse 3", InfluenceCollapse(transformation=3), both=True),
+    Question("collapse", ForeignOrFragile(foreign=0.0)),
+    # the model alone
+    Question("strip, added", Strip(), both=True),
+    Question("strip, averaged", Strip(mode="average"), both=True),
+    Question("scale-up", ScaleUp(), both=True),
+    Question("confidence", Confidence(), both=True),
+)
+
+# questions whose answer depends on the other points under judgement: for a stream of predictions
+STREAM_QUESTIONS: tuple[Question, ...] = (
+    Question("tail 10, two-way", TailHeaviness(10, standardise="two-way"), both=True),
+)
