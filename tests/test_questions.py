@@ -20,6 +20,7 @@ from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.kit.evidence import once, shared
 from defenses.kit.scope import Scope
 from defenses.kit.tail_probability import surprise
+from defenses.kit.transforms.table import transforms_of
 from defenses.questions.question import (
     MOST,
     NEUTRAL,
@@ -32,6 +33,7 @@ from defenses.questions.question import (
 from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import KINDS
+from poisonbench.gradients import Form, dot_products
 from poisonbench.training.trace import Trace
 
 EVERY = QUESTIONS + STREAM_QUESTIONS
@@ -213,6 +215,33 @@ def test_one_transformation_is_its_fall_alone(images: Evidence) -> None:
         assert torch.equal(InfluenceCollapse(5, j + 1)(images), lost[j])
     assert torch.equal(InfluenceCollapse(5)(images), lost.mean(0))
     assert InfluenceCollapse(5, len(lost) + 1)(images).isnan().all()
+
+
+@pytest.mark.parametrize("k", [1, 5, 1000])
+def test_falls_are_those_of_all_rows_scored_again(k: int, images: Evidence) -> None:
+    train = images.trace.train
+    test = images.test
+    model = images.trace.model()
+    form = Form("margin", "all")
+    before = dot_products(model, train, test, form)
+    foreign = train.y != test.y[:, None]
+    top = before.masked_fill(foreign, -torch.inf).argsort(1, descending=True)
+    lost = falls(images, k)
+    for j, x in enumerate(transforms_of(test).perturbed(test.x, train.x)):
+        after = dot_products(model, train, test.rows(x, test.y), form)
+        for i in range(len(test)):
+            rows = top[i][: int((~foreign[i]).sum())][:k]
+            fall = before[i, rows].mean() - after[i, rows].mean()
+            assert torch.isclose(lost[j, i], fall, rtol=1e-6, atol=1e-9)
+
+
+def test_falls_of_a_label_without_rows_have_no_value(images: Evidence) -> None:
+    train = images.trace.train
+    absent = int(images.test.y[0])
+    rows = train.take(train.y != absent)
+    trace = replace(images.trace, train=rows)
+    lost = falls(replace(images, trace=trace), 5)
+    assert torch.equal(lost.isnan().all(0), images.test.y == absent)
 
 
 @pytest.mark.parametrize("scope", ["label", "all"])

@@ -8,8 +8,8 @@ is finer than what it is put on.
 
 Needs: influence, features, and probe points known to be clean.
 
-Cost: a forward pass over the n + m instances and O(n^2 (d + log n)), or four times the dot products
-of gradients of one model.
+Cost: a forward pass over the n + m instances and O(k m n (d + log n)), or about the dot products of
+gradients of one model.
 """
 
 from dataclasses import dataclass

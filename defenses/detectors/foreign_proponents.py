@@ -5,7 +5,8 @@ features judge them, as in `class-similarity`.
 
 Needs: influence, and features of the training set.
 
-Cost: a forward pass over the training set and O(n^2 (d + log n)); no gradient and no training.
+Cost: a forward pass over the training set and O(q n (d + log n)) for q proponents, at most k m;
+no gradient and no training.
 """
 
 import warnings
@@ -57,16 +58,9 @@ class ForeignProponents:
         train = evidence.trace.train
         labels = evidence.test.y
         rows = row_features(evidence, self.layer)
-        foreign = foreignness(
-            points=rows,
-            labels=train.y,
-            rows=rows,
-            train_labels=train.y,
-        )
-        foreign = foreign.to(influence.dtype)
         m = len(labels)
         scores = influence.new_full((m,), torch.nan)
-        for label in labels.unique():
+        for label in labels[sound].unique():
             own = train.y == label
             size = int(own.sum())
             if size < self.k:
@@ -78,6 +72,13 @@ class ForeignProponents:
             points = sound & (labels == label)
             helps = influence[points][:, own]
             few = helps.topk(self.k).indices
-            of_few = foreign[own][few]
+            asked, place = few.unique(return_inverse=True)
+            foreign = foreignness(
+                points=rows[own][asked],
+                labels=label.expand(len(asked)),
+                rows=rows,
+                train_labels=train.y,
+            )
+            of_few = foreign.to(influence.dtype)[place]
             scores[points] = of_few.mean(1)
         return scores

@@ -6,7 +6,8 @@ Methods for Research Workers, 1925), on held-out clean points.
 
 Needs: influence, features of the training set and of the probe, and probe points known to be clean.
 
-Cost: a forward pass over the n + m instances and O(n^2 (d + log n)); no gradient and no training.
+Cost: a forward pass over the n + m instances and O((m + q) n (d + log n)) for q proponents, at most
+k m; no gradient and no training.
 """
 
 from dataclasses import dataclass
