@@ -137,7 +137,7 @@ class Guard:
         self.alarm = alarm
         self.k = k
         self._run = run
-        self._calibrated = calibrate(run, method.fit(run), judge, clean)
+        self._calibrated = calibrate(run, method, judge, clean)
         self.threshold = alarm_threshold(self._calibrated.clean, alarm)
 
     def __call__(self, x: object) -> Verdict:

@@ -94,6 +94,7 @@ def test_contract(row: Row, evidence: Evidence) -> None:
         "reference",
         "features",
         "gradients",
+        "retraining",
         "oracle",
     }
     hidden = {"influence": "influence", "reference": "trusted", "oracle": "role"}

@@ -127,6 +127,7 @@ def test_a_mitigation_keeps_its_contract(
         "filter",
         "reference",
         "probe",
+        "retraining",
         "oracle",
     }
     before = evidence.trace.train.x.clone()
@@ -503,19 +504,21 @@ def test_a_log_that_does_not_fit_is_damaged(
 def test_a_run_is_restarted_from_its_file_and_a_damaged_file_is_made_again(
     tmp_path: Path, evidence: Evidence
 ) -> None:
-    from experiments.scene.kinds.mitigate import Retrainer
+    from experiments.scene.kinds.retraining import Retrainer
 
     keep = torch.arange(len(evidence.trace.train)) > 20
-    first: Trace = Retrainer(evidence.trace, tmp_path)(keep)
+    first: Trace = Retrainer(evidence.trace, tmp_path).on_rows(keep)
     [path] = tmp_path.glob("run-*.h5")
     stamp = path.stat().st_mtime_ns
-    again = Retrainer(evidence.trace, tmp_path)(keep)
+    again = Retrainer(evidence.trace, tmp_path).on_rows(keep)
     assert path.stat().st_mtime_ns == stamp
     path.write_bytes(b"?")
-    mended = Retrainer(evidence.trace, tmp_path)(keep)
+    mended = Retrainer(evidence.trace, tmp_path).on_rows(keep)
     for trace in (again, mended):
         assert isinstance(trace.train, Dataset)
         for a, b in zip(trace.checkpoints, first.checkpoints, strict=True):
             assert all(torch.equal(a.state[name], b.state[name]) for name in b.state)
     with pytest.raises(ValueError, match="keep must be"):
-        Retrainer(evidence.trace, tmp_path)(torch.zeros(len(keep), dtype=torch.bool))
+        Retrainer(evidence.trace, tmp_path).on_rows(
+            torch.zeros(len(keep), dtype=torch.bool)
+        )

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 
 from poisonbench.contracts.values import Evidence, Means, Mitigated
+from poisonbench.training.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,65 @@ class RetrainsOnHalves(KeepsAll):
             keep = rows % 4 != part
             trace = means.retrain(keep)
         return Mitigated(keep, trace, 4)
+
+
+@dataclass(frozen=True)
+class RetrainsMirrored:
+    """A detector that learns: it trains on rows in reverse, and asks that run for its losses."""
+
+    uses: ClassVar[tuple[str, ...]] = ("influence", "reference", "retraining")
+    shift: float = 0.0
+
+    def fit(self, evidence: Evidence) -> "Mirrored":
+        assert evidence.means is not None
+        rows = evidence.trace.train
+        order = torch.arange(len(rows)).flip(0)
+        trace = evidence.means.train(rows.take(order))
+        again = evidence.means.train(rows.take(order))
+        assert states_equal(trace, again)
+        return Mirrored(trace, self.shift)
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        return self.fit(evidence)(evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class Mirrored:
+    """What it has learned."""
+
+    trace: Trace
+    shift: float
+    uses: ClassVar[tuple[str, ...]] = ("influence", "reference", "retraining")
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        assert evidence.means is not None
+        assert evidence.means.influence is not None
+        influence = evidence.means.influence(self.trace, evidence.test)
+        return influence.double().amax(1) + self.shift
+
+
+@dataclass(frozen=True)
+class MeansThere:
+    """A detector that says whether it is given means."""
+
+    uses: ClassVar[tuple[str, ...]] = ("retraining",)
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        given = float(evidence.means is not None)
+        return torch.full((len(evidence.test),), given)
+
+
+@dataclass(frozen=True)
+class MeansHidden(MeansThere):
+    """The same, without declaring that it trains again."""
+
+    uses: ClassVar[tuple[str, ...]] = ()
+
+
+def states_equal(a: Trace, b: Trace) -> bool:
+    """Whether two runs end in the same model, bit for bit."""
+    states = [run.checkpoints[-1].state for run in (a, b)]
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def _spoil_instances(evidence: Evidence) -> None:

@@ -17,7 +17,15 @@ from poisonbench.data.kind import kinds_of
 from poisonbench.errors import ConfigError
 
 USEFUL = 0.75  # AUROC below which a detector is to be looked at
-USES = ("influence", "probe", "reference", "features", "gradients", "oracle")
+USES = (
+    "influence",
+    "probe",
+    "reference",
+    "features",
+    "gradients",
+    "retraining",
+    "oracle",
+)
 
 
 @dataclass(frozen=True)

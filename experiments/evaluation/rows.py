@@ -14,7 +14,7 @@ from experiments.evaluation.samples import Sample
 from poisonbench.log import Record
 
 # what a method may use that a table must show: ground truth, clean data, the other probe points
-MARKED = ("oracle", "reference", "probe")
+MARKED = ("oracle", "reference", "probe", "retraining")
 
 # rates of independent points, which get Wilson intervals, and the count of these points
 COUNTED = {

@@ -60,6 +60,14 @@ class Place:
         """Folder of a scene."""
         return self.folder / "scenes" / scene.id
 
+    def scratch(self, scene: SceneLike) -> Path:
+        """Folder for what the stages of a scene may need again before it is done."""
+        return self.scene(scene) / "scratch"
+
+    def runs(self, scene: SceneLike) -> Path:
+        """Folder of the training runs that the stages of a scene share."""
+        return self.scratch(scene) / "runs"
+
     def influence(self, scene: SceneLike, estimator: Method) -> Path:
         """The file of an influence matrix."""
         return self.scene(scene) / f"influence-{key(estimator)}.h5"

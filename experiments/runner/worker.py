@@ -5,6 +5,7 @@ A stage that fails costs itself and what needs it, nothing else.
 
 import os
 import platform
+import shutil
 import signal
 import sys
 import threading
@@ -65,6 +66,7 @@ def run_job(job: Job) -> Outcome:
     scene_work = SceneWork(job)
     try:
         _do_all(job, scene_work, outcome)
+        _clear_runs(job)
     except (LogWriteError, MemoryError) as error:
         outcome.fatal = str(error) or "out of memory"
     except LogError as error:
@@ -112,6 +114,13 @@ def _do_all(job: Job, scene_work: "SceneWork", outcome: Outcome) -> None:
             reason = told(error)
             record_failure(job, stage, reason, traceback.format_exc())
             outcome.failed.append(f"{job.scene.id}/{stage.path.stem}: {reason}")
+
+
+def _clear_runs(job: Job) -> None:
+    """Removes the training runs that the stages of a scene shared, none of which is open."""
+    shutil.rmtree(job.place.runs(job.scene), ignore_errors=True)
+    with suppress(OSError):  # not empty: blocks of a stage that failed
+        job.place.scratch(job.scene).rmdir()
 
 
 class SceneWork:

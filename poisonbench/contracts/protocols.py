@@ -68,8 +68,9 @@ class Detector(Protocol):
     """Judges test points.
 
     `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
-    "reference" (probe points known to be clean), "oracle" (ground truth). `kinds`, where it has
-    that, names the kinds of data that it takes; without it, all.
+    "reference" (probe points known to be clean), "retraining" (trains again: `evidence.means`),
+    "oracle" (ground truth). `kinds`, where it has that, names the kinds of data that it takes;
+    without it, all.
     """
 
     @property
@@ -79,6 +80,19 @@ class Detector(Protocol):
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,): larger = the prediction rests on fewer, more influential instances."""
+        ...
+
+
+@runtime_checkable
+class LearningDetector(Detector, Protocol):
+    """A detector that learns from the trusted points before it judges.
+
+    `detector(evidence)` is `detector.fit(evidence)(evidence)`. What it learns may depend on the
+    run and the trusted points alone.
+    """
+
+    def fit(self, evidence: Evidence) -> Detector:
+        """Returns a detector that judges any points beside the same trusted ones."""
         ...
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
 from poisonbench.training.trace import Trace
 
 
@@ -43,6 +44,42 @@ class Poisoned:
         )
 
 
+def untrainable(data: Dataset) -> Trace:
+    """Stands for training where there is none.
+
+    Raises:
+        ConfigError: always.
+    """
+    told = f"these means do not train on other data, got {data}"
+    raise ConfigError([told], "give Means(train=...)")
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What a defense that trains again works with, beyond the evidence.
+
+    Attributes:
+        retrain: (n,) bool, the rows kept -> the run of the victim's recipe and seed on these rows
+            alone.
+        influence: a run on k rows, m points -> (m, k), by the estimator; None without one.
+        suspicion: (m,) a detector's scores of the probe points; None without a detector.
+        flags: (m,) bool, those that it flags: no points that are known to be clean are among them;
+            None without a detector.
+        scores: (n,) a filter's scores of the training rows; None without a filter.
+        train: another training set of the same form -> the run of the victim's recipe and seed on
+            it. The same set is trained on once: cells of a scene share its run.
+
+    Suspicion, flags and scores are for mitigations alone.
+    """
+
+    retrain: Callable[[Tensor], Trace]
+    influence: Callable[[Trace, Dataset], Tensor] | None = None
+    suspicion: Tensor | None = None
+    flags: Tensor | None = None
+    scores: Tensor | None = None
+    train: Callable[[Dataset], Trace] = untrainable
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """All that a defense may see.
@@ -56,6 +93,8 @@ class Evidence:
             `uses = ("reference", ...)`.
         role: (n,) uint8, the ground truth of the training rows, for a baseline that declares
             `uses = ("oracle", ...)`.
+        means: to train again, for a defense that declares `uses = ("retraining", ...)`; None where
+            the run cannot be made again, as of a model without its recipe.
     """
 
     trace: Trace
@@ -63,6 +102,7 @@ class Evidence:
     influence: Tensor | None = None
     trusted: Tensor | None = None
     role: Tensor | None = None
+    means: Means | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,27 +117,6 @@ class Certified:
 
     labels: Tensor
     radius: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Means:
-    """What a mitigation works with, beyond the evidence.
-
-    Attributes:
-        retrain: (n,) bool, the rows kept -> the run of the victim's recipe and seed on these rows
-            alone.
-        influence: a run on k rows, m points -> (m, k), by the estimator; None without one.
-        suspicion: (m,) a detector's scores of the probe points; None without a detector.
-        flags: (m,) bool, those that it flags: no points that are known to be clean are among them;
-            None without a detector.
-        scores: (n,) a filter's scores of the training rows; None without a filter.
-    """
-
-    retrain: Callable[[Tensor], Trace]
-    influence: Callable[[Trace, Dataset], Tensor] | None = None
-    suspicion: Tensor | None = None
-    flags: Tensor | None = None
-    scores: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,11 +13,12 @@ from experiments.plan.paths import Place, SceneLike
 from experiments.plan.spec import Method
 from experiments.plan.stages import Stage
 from experiments.scene.cost import Cost
+from experiments.scene.kinds.retraining import Retrainer, means_of
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.calibration import reference_half
 from poisonbench.contracts.untouched import Untouched
-from poisonbench.contracts.values import Evidence
+from poisonbench.contracts.values import Evidence, Means
 from poisonbench.log import names
 from poisonbench.notes import Notes
 from poisonbench.roles import CALIBRATION
@@ -58,7 +60,12 @@ class Cell:
     @property
     def scratch(self) -> Path:
         """Folder for the restart blocks of this stage."""
-        return self.place.scene(self.scene) / "scratch" / self.stage.path.stem
+        return self.place.scratch(self.scene) / self.stage.path.stem
+
+    @cached_property
+    def retrainer(self) -> Retrainer:
+        """Trains the victim again; its runs are shared by the stages of the scene."""
+        return Retrainer(self.victim.trace, self.place.runs(self.scene))
 
     def influence(self) -> Tensor | None:
         """The influence (m, n) of the stage's estimator, on the CPU; None without one."""
@@ -83,7 +90,7 @@ class Cell:
         return reference_half(calibration)
 
     def evidence(self, method: Method) -> Evidence:
-        """What `method` may see: clean points and ground truth only if it declares their use.
+        """What `method` may see: of all there is only what it declares to use.
 
         Influence, trusted points and ground truth are copies of its own.
         """
@@ -96,7 +103,17 @@ class Cell:
             influence=self._placed(influence),
             trusted=self._placed(trusted),
             role=self._placed(role),
+            means=self._means(method),
         )
+
+    def _means(self, method: Method) -> Means | None:
+        """What `method` trains again with, if it declares that; None of a run without a recipe.
+
+        Mitigations, which always train again, are given their means beside the evidence.
+        """
+        if not method.reads("retraining") or self.victim.trace.recipe is None:
+            return None
+        return means_of(self.retrainer, dict(self.stage.methods).get("estimator"))
 
     def _placed(self, tensor: Tensor | None) -> Tensor | None:
         if tensor is None:

@@ -86,6 +86,7 @@ def _judge(cell: Cell, method: Method, size: int, letters: str) -> Verdict:
     evidence = cell.evidence(method)
     with noted() as warnings, collecting() as told, measured(cell.device) as cost:
         scores: Tensor = method.value(evidence)
+    cost.seconds += cell.retrainer.seconds_found
     check_shape(method, "scores", scores, (size,), letters)
     scores = scores.to(device="cpu", dtype=torch.float64)
     return Verdict(scores, about_run(method, cost, warnings), told)

@@ -3,83 +3,38 @@
 Its log holds predictions beside the truth, so that evaluation needs neither data nor models.
 """
 
-import hashlib
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from experiments.scene.archive import pack_trace, unpack_trace
 from experiments.scene.cost import measured, noted
 from experiments.scene.kinds.cell import Cell, about_run
+from experiments.scene.kinds.retraining import Retrainer, means_of
 from poisonbench import log
 from poisonbench.contracts.values import Means, Mitigated
-from poisonbench.data import Dataset
-from poisonbench.errors import LogError
 from poisonbench.log import names
 from poisonbench.models import predict
 from poisonbench.notes import collecting
 from poisonbench.roles import CALIBRATION
-from poisonbench.training import train
 from poisonbench.training.trace import Trace
 
 
-class Retrainer:
-    """Trains the victim anew on a part of its rows, unless that run lies in the folder."""
-
-    def __init__(self, trace: Trace, folder: Path) -> None:
-        self.trace = trace
-        self.folder = folder
-
-    def __call__(self, keep: Tensor) -> Trace:
-        """Returns the run of the victim's recipe and seed on the rows `keep`, (n,) bool.
-
-        Raises:
-            ValueError: `keep` is not of that form, or keeps no row.
-        """
-        keep = keep.cpu()
-        train_set = self.trace.train
-        form = keep.dtype == torch.bool and tuple(keep.shape) == (len(train_set),)
-        if not form or not bool(keep.any()):
-            want = f"({len(train_set)},) bool with a row that stays"
-            raise ValueError(
-                f"keep must be {want}, got {tuple(keep.shape)} {keep.dtype}"
-            )
-        digest = hashlib.sha256(keep.numpy().tobytes()).hexdigest()
-        path = self.folder / f"run-{digest[:16]}.h5"
-        rest = train_set.take(keep)
-        try:
-            return unpack_trace(
-                log.read(path, "trace"), rest, self.trace.by_recipe, self.trace.seed
-            )
-        except LogError:  # absent, or damaged: it can be made again
-            trace = train(rest, self.trace.by_recipe, self.trace.seed)
-            log.write(
-                path, "trace", config={"kept": int(keep.sum())}, data=pack_trace(trace)
-            )
-            return trace
-
-
-def means_of(cell: Cell) -> Means:
+def means_for(cell: Cell, retrainer: Retrainer) -> Means:
     """Returns the means of a mitigation: training, the estimator, verdicts of other stages."""
     methods = dict(cell.stage.methods)
-    estimator = methods.get("estimator")
-
-    def influence(trace: Trace, points: Dataset) -> Tensor:
-        assert estimator is not None
-        scores: Tensor = estimator.value.fit(trace)(points)
-        return scores
-
-    found: dict[str, Tensor] = {}
+    means = means_of(retrainer, methods.get("estimator"))
     if methods.get("detector") is not None:
         verdict = _verdict(cell, "detect")
         unknown = (cell.victim.probe.group != CALIBRATION).to(cell.device)
-        found["suspicion"] = verdict[names.SCORE]
-        found["flags"] = verdict[names.FLAG] & unknown
+        means = replace(
+            means,
+            suspicion=verdict[names.SCORE],
+            flags=verdict[names.FLAG] & unknown,
+        )
     if methods.get("filter") is not None:
-        found["scores"] = _verdict(cell, "filter")[names.SCORE]
-    retrain = Retrainer(cell.victim.trace, cell.scratch)
-    return Means(retrain, influence if estimator is not None else None, **found)
+        means = replace(means, scores=_verdict(cell, "filter")[names.SCORE])
+    return means
 
 
 def _verdict(cell: Cell, kind: str) -> dict[str, Tensor]:
@@ -96,9 +51,11 @@ def mitigate(cell: Cell) -> None:
     """Removes what a mitigation finds; mitigate-....h5 holds predictions before and after."""
     method = cell.method("mitigation")
     evidence = cell.evidence(method)
-    means = means_of(cell)
+    retrainer = Retrainer(cell.victim.trace, cell.scratch)
+    means = means_for(cell, retrainer)
     with noted() as warnings, collecting() as told, measured(cell.device) as cost:
         done: Mitigated = method.value(evidence, means)
+    cost.seconds += retrainer.seconds_found
     keep = done.keep.cpu()
     _check_kept(method.name, keep, len(cell.victim.role), len(done.trace.train))
     data = {

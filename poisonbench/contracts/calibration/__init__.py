@@ -1,0 +1,24 @@
+"""How clean points set a detector's threshold: the rule of the grid and of a guard.
+
+A detector that is fitted to clean points gets half of these, and the other half alone sets its
+threshold: on the points that it was fitted to its scores would be too low.
+"""
+
+from poisonbench.contracts.calibration.calibrated import Calibrated, calibrate
+from poisonbench.contracts.calibration.rules import (
+    alarm_threshold,
+    check_readable,
+    check_trusted,
+    p_values,
+    reference_half,
+)
+
+__all__ = [
+    "Calibrated",
+    "alarm_threshold",
+    "calibrate",
+    "check_readable",
+    "check_trusted",
+    "p_values",
+    "reference_half",
+]

@@ -1,0 +1,99 @@
+"""The rules by which clean points set a detector's threshold, in a grid and in a guard."""
+
+import warnings
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from poisonbench.contracts.protocols import Detector
+from poisonbench.data import kinds_of
+from poisonbench.errors import CalibrationWarning, ConfigError
+
+UNREADABLE = {  # what a detector may read in a grid alone
+    "probe": "the other points of a batch",
+    "oracle": "the ground truth of an attack",
+}
+WAY = "choose another: `poisonbench list detectors` says what each reads"
+
+
+def reference_half(clean: Tensor) -> Tensor:
+    """Returns the clean points that a detector may be fitted to, (m,) bool: their first half.
+
+    Args:
+        clean: (m,) bool, points known to be clean, in random order.
+    """
+    half = int(clean.sum()) // 2
+    return clean & (clean.cumsum(0) <= half)
+
+
+def alarm_threshold(clean: Tensor, alarm: float) -> float:
+    """Returns the 1 - alarm quantile of the finite scores of clean points, infinity without one.
+
+    It is one of the scores, the higher where the quantile lies between two: at most a share `alarm`
+    of the clean points exceeds it.
+
+    Args:
+        clean: (r,) scores of clean points that the detector was not fitted to.
+        alarm: share in (0, 1).
+    """
+    finite = clean[clean.isfinite()]
+    if not len(finite):
+        return torch.inf
+    return float(finite.quantile(1 - alarm, interpolation="higher"))
+
+
+def p_values(scores: Tensor, clean: Tensor) -> Tensor:
+    """Returns how seldom a clean point scores so high, (m,) in (0, 1]; NaN of NaN.
+
+    That is (1 + c) / (1 + r), where c of the r finite scores in `clean` are at or above the score:
+    for a clean point it is at most p with a probability of at most p (conformal prediction, Vovk et
+    al. 2005).
+
+    Args:
+        scores: (m,).
+        clean: (r,) scores of clean points that the detector was not fitted to.
+    """
+    known = clean[clean.isfinite()].sort().values
+    below = torch.searchsorted(known, scores.contiguous())
+    at_or_above = len(known) - below
+    p = (1 + at_or_above).to(scores.dtype) / (1 + len(known))
+    return p.masked_fill(scores.isnan(), torch.nan)
+
+
+def check_readable(detector: Detector, kind: str) -> None:
+    """Raises ConfigError if a detector reads what is there in a grid alone, or no such data.
+
+    Args:
+        detector: that is to judge.
+        kind: of the data.
+    """
+    if kind not in kinds_of(detector):
+        taken = " or ".join(kinds_of(detector))
+        told = f"{detector!r} takes data of kind {taken}, the run's are of kind {kind}"
+        raise ConfigError([told], WAY)
+    for use, what in UNREADABLE.items():
+        if use in detector.uses:
+            told = f"{detector!r} reads {what}: it can judge no point by itself"
+            raise ConfigError([told], WAY)
+
+
+def check_trusted(count: int, alarm: float) -> None:
+    """Refuses to calibrate on nothing; warns of too few points for an alarm rate.
+
+    Raises:
+        ConfigError: fewer than 2 points.
+    """
+    enough = ceil(2 / alarm)
+    if count < 2:
+        told = f"{count} trusted points: none to calibrate the detector on"
+        way = (
+            f"give {enough} or more that are known to be clean and were not trained on"
+        )
+        raise ConfigError([told], way)
+    if count < enough:
+        warnings.warn(
+            f"{count} trusted points are few for alarm {alarm:g}: give {enough} or more",
+            CalibrationWarning,
+            stacklevel=3,
+        )
