@@ -27,6 +27,7 @@ from poisonbench.data import (
     subset,
 )
 from poisonbench.data.built_in.published import Published
+from poisonbench.data.classes import CLASS_NAMES, named_classes, of_classes
 from poisonbench.data.tokens import edits
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.seeding import generator
@@ -275,6 +276,48 @@ def test_a_subset_keeps_the_proportions_and_the_rows(digits: tuple[Dataset, Data
     assert len(subset(train, len(train), seed=0)) == len(train)
     with pytest.raises(DataError, match="cannot be drawn"):
         subset(train, 2000, seed=0)
+
+
+def test_chosen_classes_keep_their_rows_and_are_numbered_in_the_order_given():
+    y = torch.tensor([2, 0, 1, 2, 0, 3])
+    data = Dataset(torch.arange(6.0).unsqueeze(1), y, 4, columns=("width",))
+    part = of_classes(data, "mine", (2, 0))
+    assert part.x.squeeze(1).tolist() == [0, 1, 3, 4]
+    assert part.y.tolist() == [0, 1, 0, 1]
+    assert part.classes == 2
+    assert part.columns == data.columns
+    assert part.kind == data.kind
+
+
+def test_classes_of_pictures_have_the_names_that_torchvision_gives_them():
+    from torchvision.datasets import FashionMNIST
+
+    assert CLASS_NAMES["fashion-mnist"] == tuple(FashionMNIST.classes)
+    assert named_classes("cifar10", (0, "bird")) == ("airplane", "bird")
+    data = Dataset(torch.zeros(10, 3, 8, 8), torch.arange(10), 10)
+    part = of_classes(data, "cifar10", ("truck", "airplane"))
+    assert part.y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "told"),
+    [
+        ("cifar10", ("airplane", "brid"), "did you mean 'bird'"),
+        ("cifar10", (0, "airplane"), "differ from each other"),
+        ("cifar10", (0, 10), "below 10, got 10"),
+        ("cifar10", (3,), "at least 2"),
+        ("mnist", (0, -1), "at least 0, got -1"),
+        ("mnist", ("zero", "one"), "give numbers"),
+    ],
+)
+def test_classes_that_there_are_not_are_refused(name: str, classes: tuple, told: str):
+    with pytest.raises(ValueError, match=told):
+        named_classes(name, classes)
+
+
+def test_a_number_beyond_the_classes_of_the_data_is_refused():
+    with pytest.raises(DataError, match="has no class 3"):
+        of_classes(Dataset(X, Y, 3), "mine", (0, 3))
 
 
 def test_rows_are_taken_by_index_and_mask():

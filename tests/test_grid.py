@@ -1,5 +1,6 @@
 """Grid files: axes, defaults, identity, and every fault at once."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,34 @@ def test_the_same_configuration_written_twice_is_one_scene():
         }
     )
     assert len(grid.scenes) == 1
+
+
+def test_a_data_set_of_chosen_classes_has_an_identity_of_its_own():
+    def scene(dataset):
+        return parse({**BASE, "dataset": dataset}).scenes[0]
+
+    whole = scene({"name": "cifar10"})
+    named = scene({"name": "cifar10", "classes": ["airplane", "bird"]})
+    assert "classes" not in whole.config["dataset"]
+    assert named.config["dataset"]["classes"] == ["airplane", "bird"]
+    assert named.id.startswith("cifar10-airplane-bird-")
+    assert scene({"name": "cifar10", "classes": [0, 2]}) == named
+    assert scene({"name": "cifar10", "classes": [2, 0]}).id != named.id
+
+
+def test_a_list_of_lists_of_classes_is_an_axis_of_the_grid_and_is_written_back():
+    grid = parse({**BASE, "dataset": {"name": "mnist", "classes": [[3, 5], [1, 7, 9]]}})
+    assert [scene.dataset.classes for scene in grid.scenes] == [(3, 5), (1, 7, 9)]
+    assert parse(tomllib.loads(resolved(grid))) == grid
+
+
+def test_classes_that_there_are_not_are_faults_of_the_file():
+    told = faults({**BASE, "dataset": {"name": "cifar10", "classes": ["a", "b"]}})
+    assert told[0].startswith("dataset: classes: 'cifar10' has no class 'a'")
+    assert (
+        "dataset.classes"
+        in faults({**BASE, "dataset": {"name": "mnist", "classes": 3}})[0]
+    )
 
 
 def test_whole_numbers_stand_for_floats_and_strings_for_neither():

@@ -21,8 +21,8 @@ from experiments.plan.outside import (
 )
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
-from experiments.plan.spec import DataSpec
 from experiments.plan.stages import with_data_digests
+from experiments.plan.tables.data import DataSpec
 from experiments.runner.older import changed_names
 from experiments.runner.run import Options, Summary, run
 from poisonbench import log

@@ -27,7 +27,7 @@ from experiments.scene.attacked import (
     rows_to_keep,
     unpack_attacked,
 )
-from experiments.scene.clean import Clean
+from experiments.scene.clean import Clean, clean_data
 from experiments.scene.kinds.cell import Cell
 from experiments.scene.kinds.judge import detect
 from experiments.scene.probe import (
@@ -42,7 +42,7 @@ from poisonbench import log
 from poisonbench.contracts.calibration import alarm_threshold
 from poisonbench.contracts.untouched import Untouched
 from poisonbench.contracts.values import Evidence, Poisoned
-from poisonbench.data import Dataset
+from poisonbench.data import Dataset, load
 from poisonbench.errors import LogError
 from poisonbench.roles import ATTACKED, CALIBRATION, MATCHED, RANDOM
 from poisonbench.seeding import generator
@@ -327,6 +327,22 @@ def test_a_scene_is_attacked_once_however_often_it_is_resumed_defended_and_expor
     for targets in ("auto", "all", "probe"):
         export(scene, tmp_path / f"{targets}.h5", Place(Path()), targets)
     assert len(calls) == 1
+
+
+def test_a_scene_of_two_classes_holds_no_row_of_the_others_and_its_size_counts_these(
+    tmp_path: Path,
+):
+    dataset = {"name": "digits", "classes": [8, 3], "train": 60, "test": 40}
+    scene = parse({"dataset": dataset, "attack": [{"name": "none"}]}).scenes[0]
+    clean = clean_data(scene, Place(tmp_path))
+    train, _ = load("digits")
+    images = {
+        x.numpy().tobytes(): int(y) for x, y in zip(train.x, train.y, strict=True)
+    }
+    found = [images[x.numpy().tobytes()] for x in clean.train.x]
+    assert [(8, 3)[int(y)] for y in clean.train.y] == found
+    assert (len(clean.train), len(clean.test)) == (60, 40)
+    assert clean.train.classes == clean.test.classes == 2
 
 
 def test_a_victim_read_back_holds_what_the_new_one_held(tmp_path: Path):

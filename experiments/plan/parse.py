@@ -22,13 +22,13 @@ from experiments.plan.methods import TABLES, methods_of
 from experiments.plan.outside import code_of_models
 from experiments.plan.spec import (
     Applied,
-    DataSpec,
     Grid,
     Method,
     ProbeSpec,
     Scene,
     TransferSpec,
 )
+from experiments.plan.tables.data import DataSpec
 from poisonbench.data import DATASETS
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from experiments.plan.identity import configuration, identifier
 from experiments.plan.outside import digest_of_file, version_mark
+from experiments.plan.tables.data import DataSpec
 from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.training import Recipe
 from poisonbench.training.start import Trained
@@ -35,38 +36,6 @@ class Method:
     def reads(self, what: str) -> bool:
         """Whether it declares in `uses` that it reads "influence", "reference", "oracle", ..."""
         return what in getattr(self.value, "uses", ())
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """A data set, whole or a stratified subset drawn by the scene's seed.
-
-    Attributes:
-        name: for `poisonbench.data.load`.
-        train: training rows, None for all.
-        test: test rows, None for all.
-        sha256: of all rows of a data set from outside; None if built in or not yet loaded.
-
-    Raises:
-        ValueError: no rows.
-    """
-
-    name: str = "digits"
-    train: int | None = None
-    test: int | None = None
-    sha256: str | None = field(default=None, metadata={"configured": False})
-
-    def __post_init__(self) -> None:
-        check_at_least("train", self.train, 1)
-        check_at_least("test", self.test, 1)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """All that its rows depend on."""
-        config: dict[str, Any] = configuration(self)
-        if self.sha256:
-            config["sha256"] = self.sha256
-        return config
 
 
 @dataclass(frozen=True)
@@ -176,7 +145,7 @@ class Scene:
         model = self.recipe.model
         if self.transfer is not None:
             model = f"{model}-transfer"
-        label = f"{self.dataset.name}-{model}-{self.attack.name}-s{self.seed}"
+        label = f"{self.dataset.label}-{model}-{self.attack.name}-s{self.seed}"
         return identifier(label, self.config)
 
 

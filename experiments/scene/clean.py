@@ -6,6 +6,7 @@ from experiments.plan.paths import Place
 from experiments.plan.spec import Scene
 from experiments.scene.transfer import set_apart
 from poisonbench.data import Dataset, load, subset
+from poisonbench.data.classes import of_classes
 from poisonbench.seeding import derive
 
 
@@ -28,10 +29,13 @@ def clean_data(scene: Scene, place: Place) -> Clean:
     """Loads the scene's data, cut down where the scene says so.
 
     Raises:
-        DataError: the data set is not there, or has fewer rows than the scene takes.
+        DataError: the data set is not there, or has fewer rows or classes than the scene takes.
     """
     spec = scene.dataset
     train, test = load(spec.name, place.root, place.download)
+    if spec.classes:
+        train = of_classes(train, spec.name, spec.classes)
+        test = of_classes(test, spec.name, spec.classes)
     pretraining = train.take(train.y[:0])
     if scene.transfer and scene.transfer.rows:
         pretraining, train = set_apart(train, scene.transfer.rows, scene.seed)

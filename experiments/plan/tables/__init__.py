@@ -1,0 +1,1 @@
+"""Tables of a grid file that are no methods."""
