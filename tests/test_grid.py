@@ -11,6 +11,8 @@ from attacks import ATTACKS
 from experiments.plan.gridfile import read, resolved, with_overrides
 from experiments.plan.identity import canonical, identifier
 from experiments.plan.parse import parse
+from experiments.plan.paths import Place
+from experiments.plan.stages import stages_of
 from poisonbench.errors import ConfigError
 
 GRIDS = Path(__file__).parent.parent / "experiments" / "grids"
@@ -265,3 +267,48 @@ def test_a_file_that_no_one_means_is_one_error(tmp_path: Path, text: str, told: 
 def test_an_override_that_no_one_means_is_a_word():
     deep = "[" * 900 + "]" * 900
     assert with_overrides({}, (f"seeds={deep}",)) == {"seeds": deep}
+
+
+def test_a_detector_that_names_attacks_judges_the_scenes_of_these_alone(tmp_path: Path):
+    raw = {
+        "attack": [{"name": "none"}, {"name": "patch", "size": [1, 2]}],
+        "detector": [
+            {"name": "confidence"},
+            {"name": "strip", "attack": ["patch"]},
+        ],
+        "filter": [{"name": "random-filter"}],
+        "mitigation": [{"name": "filter-retrain"}],
+    }
+    grid = parse(raw)
+    judged = {}
+    for scene in grid.scenes:
+        stages = stages_of(grid, scene, Place(tmp_path))
+        found = [dict(stage.methods).get("detector") for stage in stages]
+        names = {method.name for method in found if method}
+        judged.setdefault(scene.attack.name, []).append(names)
+    assert judged == {
+        "none": [{"confidence"}],
+        "patch": [{"confidence", "strip"}, {"confidence", "strip"}],
+    }
+    assert parse(tomllib.loads(resolved(grid))) == grid
+
+
+def test_a_mitigation_does_not_work_on_a_verdict_that_its_scene_lacks(tmp_path: Path):
+    raw = {
+        "attack": [{"name": "none"}, {"name": "patch"}],
+        "estimator": [{"name": "gas"}],
+        "detector": [{"name": "strip", "attack": ["patch"]}],
+        "mitigation": [{"name": "remove-and-return"}],
+    }
+    grid = parse(raw)
+    for scene in grid.scenes:
+        stages = stages_of(grid, scene, Place(tmp_path))
+        kinds = [stage.kind for stage in stages]
+        assert ("mitigate" in kinds) == (scene.attack.name == "patch")
+
+
+def test_a_detector_for_an_attack_that_the_grid_lacks_is_a_fault():
+    raw = {**BASE, "detector": [{"name": "strip", "attack": "pach"}]}
+    assert faults(raw) == [
+        "detector[0].attack: the grid has no [[attack]] 'pach' (it has: none)"
+    ]

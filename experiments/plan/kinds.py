@@ -38,6 +38,7 @@ DETECT = Kind(
     part="detector",
     methods="defenses:DETECTORS",
     estimators="if read",
+    of=("attack",),
     alarm=True,
     do="experiments.scene.kinds.judge:detect",
     vectors=((names.SCORE, names.FLAG),),

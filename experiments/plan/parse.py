@@ -67,7 +67,7 @@ def parse(raw: Raw, fit: bool = True) -> Grid:
     transfers = _transfers(raw, faults)
     probes = list(expand(ProbeSpec, _table(raw, "probe", faults), "probe", faults))
     attacks = _attacks(raw, faults)
-    applied = _applied(raw, faults)
+    applied = _applied(raw, attacks, faults)
     check_loops(recipes, transfers, applied, faults)
     check_recipes(recipes, applied, faults)
     lengths = [
@@ -185,7 +185,7 @@ def _attacks(raw: Raw, faults: Faults) -> list[Method]:
     return list(found)
 
 
-def _applied(raw: Raw, faults: Faults) -> tuple[Applied, ...]:
+def _applied(raw: Raw, attacks: list[Method], faults: Faults) -> tuple[Applied, ...]:
     """All that is applied to every scene, by kind in the order of `KINDS`."""
     found: dict[Applied, None] = {}
     for kind in DONE:
@@ -193,7 +193,7 @@ def _applied(raw: Raw, faults: Faults) -> tuple[Applied, ...]:
             path = f"{kind.part}[{i}]"
             own = {key: value for key, value in table.items() if key not in kind.of}
             of = {part: _names(table[part]) for part in kind.of if part in table}
-            check_of(of, tuple(found), path, faults)
+            check_of(of, attacks, tuple(found), path, faults)
             for method in methods_of(own, kind.part, path, faults):
                 check_verdicts(kind, method, tuple(found), path, faults)
                 found[Applied(kind.part, method, tuple(of.items()))] = None

@@ -133,22 +133,29 @@ class _Cells:
 
     def of(self, kind: Kind, applied: Applied) -> Iterator[Stage]:
         """Those of one method: one, or one for each verdict on which it works."""
-        verdicts = list(self._verdicts(kind, applied))
-        if not verdicts and self._fits(kind, applied, None):
+        if not applied.takes("attack", self.scene.attack):
+            return
+        reads_verdict = any(applied.method.reads(verdict.part) for verdict in VERDICTS)
+        if kind.judged and reads_verdict:
+            yield from self._of_verdicts(kind, applied)
+        elif self._fits(kind, applied, None):
             yield self._stage(kind, applied.method)
-        for verdict, judge in verdicts:
+
+    def _of_verdicts(self, kind: Kind, applied: Applied) -> Iterator[Stage]:
+        """Those of a method for each verdict on which it works."""
+        for verdict, judge in self._verdicts(applied):
             if self._fits(kind, applied, judge):
                 yield self._stage(kind, applied.method, verdict, judge)
 
-    def _verdicts(self, kind: Kind, applied: Applied) -> Iterator[tuple[Kind, Method]]:
+    def _verdicts(self, applied: Applied) -> Iterator[tuple[Kind, Method]]:
         """The detectors and filters of the grid on whose verdicts a method works."""
-        if not kind.judged:
-            return
         for verdict in VERDICTS:
             if applied.method.reads(verdict.part):
-                for judge in self.grid.methods(verdict.part):
-                    if applied.takes(verdict.part, judge):
-                        yield verdict, judge
+                for judge in self.grid.of(verdict.part):
+                    if not judge.takes("attack", self.scene.attack):
+                        continue
+                    if applied.takes(verdict.part, judge.method):
+                        yield verdict, judge.method
 
     def _fits(self, kind: Kind, applied: Applied, judge: Method | None) -> bool:
         """Whether the method is combined with this estimator, or with none."""

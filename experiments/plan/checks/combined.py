@@ -1,6 +1,6 @@
 """Whether the methods of a grid can be combined: what one works on, another must give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.plan.fields import Faults
@@ -14,13 +14,17 @@ Raw = Mapping[str, Any]
 
 def check_of(
     of: Mapping[str, tuple[str, ...]],
+    attacks: Sequence[Method],
     found: tuple[Applied, ...],
     path: str,
     faults: Faults,
 ) -> None:
     """Adds a fault for each name of a method that the grid does not have."""
     for part, names in of.items():
-        known = list(dict.fromkeys(a.method.name for a in found if a.part == part))
+        methods = [a.method for a in found if a.part == part]
+        if part == "attack":
+            methods = list(attacks)
+        known = list(dict.fromkeys(method.name for method in methods))
         has = ", ".join(known) or "none"
         for name in names:
             if name not in known:
