@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FAULTS = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+FAULTS = (DOCS / "reliability.md").read_text(encoding="utf-8")
 
 
 def names_of_tests() -> list[tuple[str, str]]:
@@ -30,9 +31,18 @@ def test_every_row_of_the_table_of_faults_names_a_test():
         assert "::" in row or "the same" in row, row
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/clusters.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_to_files_of_the_tree_lead_somewhere(page: str):
     path = ROOT / page
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
     for link in links:
-        assert (path.parent / link).exists(), link
+        made = path.parent == DOCS and is_made(link)
+        assert made or (path.parent / link).exists(), link
+
+
+def is_made(link: str) -> bool:
+    """Whether the build of the site makes that page, which it tells of if it does not."""
+    return link.startswith("methods/") or link in ("command-line.md", "keys.md")
