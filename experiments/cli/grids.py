@@ -173,13 +173,15 @@ def _default_workers(device: str, threads: int) -> int:
 
 def _tell(summary: "Summary", folder: Path) -> int:
     """Says what a run did; returns the exit code."""
+    from experiments.evaluation.kinds.weak_victims import weak_scenes
+
     missing = summary.cells - summary.found - summary.done
     line = f"{summary.cells} cells in {folder}: {summary.found} were there, {summary.done} done"
     line += f" in {summary.seconds:.0f} s"
     if missing:
         line += f", {missing} failed or waiting for a failed one"
     click.echo(line, err=True)
-    for told in summary.older:
+    for told in (*summary.older, *weak_scenes(folder)):
         click.echo(told, err=True)
     for failure in summary.failed:
         click.echo(f"failed: {failure}", err=True)

@@ -16,7 +16,8 @@ class Metric:
 
     Attributes:
         value: the number.
-        reason: why it, or a part of it if it is a mean, is undefined; empty if nothing is.
+        reason: why it, or a part of it if it is a mean, is undefined, or what is to be said of it;
+            empty if there is nothing.
         interval: ends of the interval of 95 % confidence.
         defined: how many numbers entered the mean.
     """
@@ -52,7 +53,7 @@ def mean_metric(
     each: str = "scenes",
     of: Callable[[list[float]], Any] = np.mean,
 ) -> Metric:
-    """Returns the mean of the defined values; its reason counts and names the undefined ones.
+    """Returns the mean of the defined values; its reason counts and names those with one.
 
     Args:
         metrics: what to average.
@@ -67,4 +68,6 @@ def mean_metric(
         return undefined(reason)
     if reason and count < len(metrics):
         reason = f"over {count} of {len(metrics)} {each}: {reason}"
+    elif reason and len(reasons) < len(metrics):
+        reason = f"in {len(reasons)} of {len(metrics)} {each}: {reason}"
     return Metric(float(of(values)), reason, defined=count)

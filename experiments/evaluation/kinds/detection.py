@@ -5,6 +5,7 @@ Calibration points enter no metric. Failed attacks enter none either; they are c
 
 import numpy as np
 
+from experiments.evaluation.kinds.weak_victims import marked
 from experiments.evaluation.metrics import rate
 from experiments.evaluation.ranking import ranking, ties
 from experiments.evaluation.rows import Row, number, scene_row
@@ -32,9 +33,11 @@ def detection(record: Record, scene: Record) -> Row:
         matched=matched[controls],
         failed=int(failed.sum()),
     )
+    ranked = ranking(sample)
+    ranked["auroc"] = marked(ranked["auroc"], scene)
     bad = f"{nonfinite.sum()} non-finite scores" if nonfinite.any() else ""
     metrics = {
-        **ranking(sample),
+        **ranked,
         **ranking(sample, matched=True),
         "flag_tpr": rate(flag[successful], sample.undefined(), bad),
         "flag_fpr": rate(flag[controls], sample.NO_NEGATIVE, bad),

@@ -1,5 +1,6 @@
 """Scenes and estimators: what the attack achieved, and what the influence scores cost."""
 
+from experiments.evaluation.kinds.weak_victims import marked
 from experiments.evaluation.metrics import Metric, rate, undefined
 from experiments.evaluation.rows import Row, number, scene_row
 from poisonbench.log import Record, names
@@ -13,7 +14,7 @@ def victim(record: Record, scene: Record) -> Row:
     correct = int(data[names.CLEAN_CORRECT])
     accuracy = Metric(correct / size) if size else undefined("empty test set")
     metrics = {
-        "clean_accuracy": accuracy,
+        "clean_accuracy": marked(accuracy, scene),
         "asr": rate(hits, "no attacked points"),
         "attack_seconds": number(scene, "seconds_attack"),
         "train_seconds": number(scene, "seconds_train"),
