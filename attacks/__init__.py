@@ -22,6 +22,7 @@ from attacks.lsp import LSP
 from attacks.metapoison import MetaPoison
 from attacks.none import NoAttack
 from attacks.norm_matched import NormMatched
+from attacks.outside_instances import OutsideInstances
 from attacks.patch import Patch
 from attacks.random_labels import RandomLabels
 from attacks.sinusoid import Sinusoid
@@ -48,6 +49,7 @@ ATTACKS: dict[str, type] = {
     "trigger-word": TriggerWord,
     "trigger-sentence": TriggerSentence,
     "tone": Tone,
+    "outside-instances": OutsideInstances,
     "file": File,
     "label-consistent": LabelConsistent,
     "hidden-trigger": HiddenTrigger,

@@ -31,6 +31,7 @@ from attacks import (
     MetaPoison,
     NoAttack,
     NormMatched,
+    OutsideInstances,
     Patch,
     RandomLabels,
     Sinusoid,
@@ -109,6 +110,8 @@ ROWS = [
     ),
     AdaptivePatch(),
     AdaptivePatch(target=3, budget=0.1, cover=0.05, size=3, opacity=1),
+    OutsideInstances(dataset="digits"),
+    OutsideInstances(dataset="digits", outside=4, target=9, budget=0.05),
     TriggerFeatures(),
     TriggerFeatures(target=3, budget=0.1, features=(9, 2), value=0.5),
     TriggerFeatures(target=7, budget=0.1, size=5, value="in-bounds"),
@@ -286,9 +289,10 @@ def test_no_rule_of_the_contract_is_broken(attack, kind):
     subject = AttackSubject("attack", NAMES[type(attack)], attack, small)
     verdicts = {verdict.rule: verdict for verdict in judge(CHECKS, subject)}
     assert [verdict for verdict in verdicts.values() if verdict.outcome == "fail"] == []
-    assert torch.equal(
-        subject.poisoned().origin, torch.arange(300)
-    )  # all replace rows in place
+    origin = subject.poisoned().origin
+    assert torch.equal(origin[:300], torch.arange(300))
+    replaces = not isinstance(attack, OutsideInstances)  # all others do
+    assert not replaces or len(origin) == 300
     varies = verdicts["seed"].outcome == "ok"
     assert varies or attack in SEEDLESS
 

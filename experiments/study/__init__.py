@@ -1,0 +1,1 @@
+"""The study of detectors: what each question tells, apart from the tables of a grid."""

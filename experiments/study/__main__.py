@@ -1,0 +1,17 @@
+"""python -m experiments.study NAME: what the pages on detectors rest on."""
+
+import click
+
+from experiments.study.planted import planted
+
+
+@click.group()
+def main() -> None:
+    """Studies of detectors over runs of grids."""
+
+
+for command in (planted,):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()
