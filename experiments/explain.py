@@ -55,7 +55,7 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     scene = log.read(folder / "scene.h5", "scene")
     influences = _influences(folder, asked.estimator)
     point = _point(scene, asked.point)
-    train = Instances.of(_train(scene, place))
+    train = Instances.of(training_set(scene, place))
     told = explanation(scene, influences, train, point, asked.top)
     if asked.picture is None:
         return told
@@ -65,8 +65,14 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     return f"{told}\n\nsaved {saved}"
 
 
-def _train(scene: Record, place: Place) -> Dataset:
-    """The training set of a scene of a grid, or of an audit."""
+def training_set(scene: Record, place: Place) -> Dataset:
+    """Returns the training set of a scene of a grid, with its poison, or of an audit.
+
+    Raises:
+        ConfigError: it cannot be told from the log, or needs code that is not trusted.
+        DataError: the data set is not there.
+        LogError: the log does not fit it.
+    """
     if is_audit(scene):
         return train_of_audit(scene, place.trust)
     rebuilt = scene_of(scene.config, scene.path, {"name": "none"}, place.trust)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from html_reader import read_html, tables_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -235,6 +236,24 @@ def test_a_point_is_explained(folder: Path, audited: Path, tmp_path: Path):
     first = next(p.proponents[0] for p in points if p.point == 1 and p.proponents)
     assert f"row {first}" in told.output
     assert (tmp_path / "point.png").stat().st_size > 1000
+
+
+def test_it_has_a_report_without_a_rate_of_success(audited: Path):
+    done = call("report", "out")
+    assert done.exit_code == 0, done.output
+    page = read_html((audited / "report.html").read_text())
+    told = page.named("summary").text
+    assert "nobody told which points are attacked" in told
+    points = judged_points(load_results(audited)).points
+    for name in ("tail-heaviness", "confidence"):
+        flags = sum(p.flag for p in points if p.detector["name"] == name)
+        assert f"flags {flags} of 12 points" in told
+    shown = list(page.named("points").all("div", "strip"))
+    assert len(shown) == 5
+    assert not list(page.named("points").all(of_class="poison"))
+    assert "poison" not in shown[0].text
+    assert "Victims" not in tables_of(page)
+    assert len(tables_of(page)["Points"]) == 1 + 36
 
 
 def test_another_training_set_explains_nothing(

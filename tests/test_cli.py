@@ -370,6 +370,7 @@ def test_the_demo_meets_its_facts(tmp_path: Path):
         "roc.png",
         "influence.png",
     }
+    assert (tmp_path / "demo" / "report.html").stat().st_size < 2_000_000
     rows = json.loads(call("evaluate", tmp_path / "demo", "--format", "json").stdout)
     check_demo(rows)
 

@@ -8,10 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from experiments.cli import main
-from experiments.plan.cells import WORKING
+from experiments.plan.cells import WORKING, seconds_of
 from experiments.plan.stages import Stage
 from experiments.runner import worker
-from experiments.runner.existing import seconds_of
 from poisonbench import log
 
 GRID = """

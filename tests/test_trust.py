@@ -136,6 +136,20 @@ def test_reading_a_run_runs_none_of_its_code(command: str, tmp_path: Path, mark:
     assert not mark.exists()
 
 
+def test_a_report_shows_no_instances_of_code_that_is_not_trusted(
+    tmp_path: Path, mark: Path
+):
+    folder = logs(tmp_path, data="strange_code:data")
+    forget(mark)
+    assert called("report", folder).exit_code == 0
+    assert not mark.exists()
+    page = (folder / "report.html").read_text()
+    assert "names code: dataset &#39;strange_code:data&#39;" in page
+    assert "data:image/png" not in page
+    assert called("report", folder, "--trust").exit_code == 0
+    assert "data:image/png" in (folder / "report.html").read_text()
+
+
 def test_a_trusted_export_holds_what_the_attack_says_of_itself(
     tmp_path: Path, mark: Path
 ):

@@ -69,14 +69,21 @@ def run(
 )
 @running
 def demo(folder: Path, **how: Any) -> None:
-    """Run the demonstration grid on embedded digits, print its tables, and save two pictures."""
+    """Run the demonstration grid on embedded digits, print its tables, and save its report.
+
+    Two pictures of the report are saved apart.
+    """
     from experiments.demo import pictures
+    from experiments.page import write_report
     from experiments.plan.gridfile import read
+    from experiments.plan.paths import Place
 
     code = _run(read(DEMO), folder, **how)
     print_tables(folder, "table")
     for path in pictures(folder, how["data_root"]):
         click.echo(f"saved {path}")
+    written = write_report(Place(folder, root=how["data_root"]))
+    click.echo(f"saved {written.path}")
     sys.exit(code)
 
 

@@ -1,11 +1,21 @@
-"""Commands that read logs: `evaluate`, `curve`, `certified`, `show`. None of them needs torch."""
+"""Commands that read logs: `evaluate`, `report`, `curve`, `certified`, `show`.
+
+None of them needs torch, but for the pictures of a report.
+"""
 
 import sys
 from pathlib import Path
 
 import click
 
-from experiments.cli.options import FILE, folder_argument, picture_option
+from experiments.cli.options import (
+    FILE,
+    FOLDER,
+    ROOT_HELP,
+    folder_argument,
+    picture_option,
+    trusting,
+)
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
@@ -47,6 +57,35 @@ def print_tables(folder: Path, form: str, against: str | None = None) -> bool:
     for hint in dict.fromkeys(fault.hint for fault in results.damaged if fault.hint):
         click.echo(f"Hint: {hint}", err=True)
     return bool(results.damaged)
+
+
+@click.command()
+@folder_argument
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=FILE,
+    help="The file.  [default: report.html in FOLDER]",
+)
+@click.option("--data-root", type=FOLDER, help=ROOT_HELP)
+@trusting
+def report(
+    folder: Path, path: Path | None, data_root: Path | None, trust: bool
+) -> None:
+    """Write a run as one page of HTML: summary, tables, plots, points, costs and origin.
+
+    The page needs no network. Exit code 3 if a file of the run cannot be read: the page lists it.
+    """
+    from experiments.page import write_report
+    from experiments.plan.paths import Place
+
+    place = Place(folder, root=data_root, trust=trust)
+    written = write_report(place, path)
+    for fault in written.damaged:
+        click.echo(f"Error: {fault.path} {fault.reason}", err=True)
+    click.echo(f"saved {written.path}")
+    sys.exit(3 if written.damaged else 0)
 
 
 @click.command()

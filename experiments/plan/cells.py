@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,16 @@ def _words(config: dict[str, Any]) -> str:
         if key != "name":
             words.append(f"{key}={short(value)}")
     return " ".join(words)
+
+
+def seconds_of(attributes: Mapping[str, object]) -> float:
+    """Returns the seconds that a cell took, as its log tells: in all, or the sum of its parts."""
+    told = {}
+    for name, value in attributes.items():
+        is_time = name.startswith("seconds") or name.endswith("seconds")
+        if is_time and isinstance(value, int | float) and isfinite(value):
+            told[name] = float(value)
+    return told.get("seconds", sum(told.values()))
 
 
 def write_cells(cells: Cells, folder: Path) -> None:

@@ -3,12 +3,11 @@
 Cost: the head of every file that the index of the folder does not know. Needs no torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
-from experiments.plan.cells import Cells
+from experiments.plan.cells import Cells, seconds_of
 from experiments.plan.kinds import STAGES
 from poisonbench import log
 from poisonbench.errors import LogError
@@ -52,16 +51,6 @@ def existing_cells(cells: Cells, folder: Path) -> Existing:
         _line(words, count, here) for words, count in counts.items() if words != here
     ]
     return Existing(tuple(damaged), tuple(others), seconds)
-
-
-def seconds_of(attributes: Mapping[str, object]) -> float:
-    """Returns the seconds that a cell took, as its log tells: in all, or the sum of its parts."""
-    told = {}
-    for name, value in attributes.items():
-        is_time = name.startswith("seconds") or name.endswith("seconds")
-        if is_time and isinstance(value, int | float) and isfinite(value):
-            told[name] = float(value)
-    return told.get("seconds", sum(told.values()))
 
 
 def _files(cells: Cells, folder: Path) -> Iterator[Path]:

@@ -1,0 +1,180 @@
+"""Which points of which scenes are shown with their training instances, and what is left out."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from experiments.evaluation.kinds.points import is_audit
+from experiments.evaluation.load import Results, settings
+from experiments.evaluation.names import ShortNames, natural
+from experiments.report.explanation.instances import Instances
+from experiments.report.html.strips import Strip, strips
+from experiments.report.pictures.influence_block import choose_points
+from poisonbench import log
+from poisonbench.errors import PoisonbenchError
+from poisonbench.log import Record, names
+from poisonbench.roles import ATTACKED, JUDGED
+
+MOST_SCENES = 8
+MOST_ESTIMATORS = 3  # of a scene
+MOST_ATTACKED = 2  # points of a scene, with one clean point beside them
+MOST_JUDGED = 5  # points of an audit
+MOST_BYTES = 1 << 30  # of influence that is read
+BYTES_OF_VALUE = 4
+
+TrainingSet = Callable[[Record], Instances]  # of a log of kind "scene", read whole
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """The points of a scene.
+
+    Attributes:
+        title: its attack and seed.
+        points: of each its strips, one for each estimator.
+    """
+
+    title: str
+    points: tuple[tuple[Strip, ...], ...]
+
+
+@dataclass
+class Gallery:
+    """All that is shown.
+
+    Attributes:
+        exhibits: one for each scene.
+        left_out: what is not shown, and why.
+    """
+
+    exhibits: list[Exhibit] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def leave_out(self, told: str) -> None:
+        """Adds what is not shown, once."""
+        if told not in self.left_out:
+            self.left_out.append(told)
+
+
+def gallery(results: Results, training_set: TrainingSet) -> Gallery:
+    """Returns attacked or judged points of some scenes, and clean ones beside them.
+
+    Args:
+        results: of a run.
+        training_set: gives the poisoned training set of a scene; it may raise PoisonbenchError.
+    """
+    found = Gallery()
+    scenes = list(_scenes(results))
+    for title, scene in scenes[:MOST_SCENES]:
+        try:
+            exhibit = _exhibit(title, scene, results, training_set, found)
+        except PoisonbenchError as error:
+            found.leave_out(error.message)
+            continue
+        if exhibit.points:
+            found.exhibits.append(exhibit)
+    if scenes[MOST_SCENES:]:
+        left = f"{len(scenes) - MOST_SCENES} of {len(scenes)} attacks: only the first"
+        found.leave_out(f"{left} {MOST_SCENES} are shown")
+    return found
+
+
+def _scenes(results: Results) -> Iterator[tuple[str, Record]]:
+    """One scene of each attack, by name: the first seed in which a shown attack succeeded."""
+    with_influence = {record.path.parent for record in results.of("influence")}
+    groups: dict[str, list[Record]] = {}
+    for scene in results.of("scene"):
+        has_points = np.isin(scene.data[names.PROBE_GROUP], (ATTACKED, JUDGED)).any()
+        if has_points and scene.path.parent in with_influence:
+            key = json.dumps(settings(scene)[0], sort_keys=True)
+            groups.setdefault(key, []).append(scene)
+    short = ShortNames.of(group[0].config["attack"] for group in groups.values())
+    chosen = []
+    for group in groups.values():
+        scene = max(group, key=_has_success)
+        chosen.append((_title(scene, short), scene))
+    yield from sorted(chosen, key=lambda pair: natural(pair[0]))
+
+
+def _has_success(scene: Record) -> bool:
+    """A sort key."""
+    return bool(len(_successful(scene)))
+
+
+def _successful(scene: Record) -> Sequence[int]:
+    """The attacked points that the victim predicts as the attacker wants."""
+    data = scene.data
+    hit = data[names.PROBE_PREDICTED] == data[names.PROBE_WANTED]
+    found = np.flatnonzero((data[names.PROBE_GROUP] == ATTACKED) & hit)
+    return [int(point) for point in found]
+
+
+def _title(scene: Record, short: ShortNames) -> str:
+    named, seed = settings(scene)
+    dataset = (named.get("dataset") or {}).get("name", "?")
+    if is_audit(scene):
+        return f"audit, {dataset}"
+    return f"{short.name(scene.config['attack'])}, {dataset}, seed {seed}"
+
+
+def _exhibit(
+    title: str,
+    known: Record,
+    results: Results,
+    training_set: TrainingSet,
+    found: Gallery,
+) -> Exhibit:
+    """The points of a scene by its first estimators.
+
+    Raises:
+        PoisonbenchError: the scene or its training set cannot be read.
+    """
+    folder = known.path.parent
+    influences = [
+        record for record in results.of("influence") if record.path.parent == folder
+    ]
+    scene = log.read(known.path, "scene")
+    train = training_set(scene)
+    points = _points(scene, results)
+    made: list[Strip] = []
+    for record in influences[:MOST_ESTIMATORS]:
+        size = BYTES_OF_VALUE * len(scene.data[names.PROBE_GROUP]) * len(train.y)
+        if size > MOST_BYTES // (MOST_SCENES * MOST_ESTIMATORS):
+            found.leave_out(f"{title}: its influence is larger than a page reads")
+            continue
+        influence = log.read(record.path, "influence", keys=(names.INFLUENCE,))
+        made += strips(scene, influence, train, points)
+    if influences[MOST_ESTIMATORS:]:
+        left = len(influences) - MOST_ESTIMATORS
+        found.leave_out(f"{title}: {left} further estimators")
+    by_point = []
+    for point in points:
+        of_point = tuple(strip for strip in made if strip.point.row == point)
+        if of_point:
+            by_point.append(of_point)
+    return Exhibit(title, tuple(by_point))
+
+
+def _points(scene: Record, results: Results) -> list[int]:
+    """The rows of the probe that are shown."""
+    if is_audit(scene):
+        return _suspicious(scene, results)
+    won = list(_successful(scene))[:MOST_ATTACKED]
+    if not won:
+        attacked = np.flatnonzero(scene.data[names.PROBE_GROUP] == ATTACKED)
+        won = [int(point) for point in attacked[:1]]
+    controls = [point for point in choose_points(scene) if point not in won]
+    return [*won, *controls[-1:]]
+
+
+def _suspicious(scene: Record, results: Results) -> list[int]:
+    """The judged points that the first detector finds the most suspicious."""
+    judged = np.flatnonzero(scene.data[names.PROBE_GROUP] == JUDGED)
+    for record in results.of("detect"):
+        if record.path.parent == scene.path.parent:
+            scores = np.nan_to_num(record.data[names.SCORE][judged], nan=-np.inf)
+            judged = judged[np.argsort(-scores, kind="stable")]
+            break
+    return [int(point) for point in judged[:MOST_JUDGED]]
