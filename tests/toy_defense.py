@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 
 from poisonbench.contracts.values import Evidence, Means, Mitigated
+from poisonbench.notes import note
 from poisonbench.training.trace import Trace
 
 
@@ -55,6 +56,18 @@ class ByInfluence:
     def __call__(self, evidence: Evidence) -> torch.Tensor:
         assert evidence.influence is not None
         return evidence.influence.sum(0)
+
+
+@dataclass(frozen=True)
+class NotesDevices:
+    """A detector that notes which GPU it sees, and its process."""
+
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, evidence: Evidence) -> torch.Tensor:
+        note("visible", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+        note("process", os.getpid())
+        return torch.zeros(len(evidence.test)).double()
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Commands that run a grid: `run`, `demo`, `status`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from experiments.cli.execution import options_of, ray_device
 from experiments.cli.options import (
     FILE,
     FOLDER,
@@ -148,34 +148,18 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     from experiments.plan.parse import parse
     from experiments.plan.paths import Place
     from experiments.plan.stages import jobs, with_data_digests
-    from experiments.runner.lock import Shard
-    from experiments.runner.run import Options, run
+    from experiments.runner.run import run
 
     grid = parse(raw)
-    device = checked_device(how["device"])
+    on_ray = how["executor"] == "ray"
+    device = ray_device(how) if on_ray else checked_device(how["device"])
     place = Place(folder, device, how["data_root"], how["download"])
     if dry_run:
         grid = with_data_digests(grid, place)
         cells = planned(grid.name, jobs(grid, place, how["threads"]))
         return _show_progress(cells, folder)
-    workers = how["workers"]
-    if workers is None:
-        workers = _default_workers(device, how["threads"])
     torch.set_num_threads(how["threads"])
-    options = Options(
-        workers,
-        how["threads"],
-        how["timeout"],
-        how["retry_failed"],
-        Shard(*how["shard"]),
-    )
-    return _tell(run(grid, place, options), folder)
-
-
-def _default_workers(device: str, threads: int) -> int:
-    if device.startswith("cuda"):
-        return 1
-    return max(1, (os.cpu_count() or 1) // threads)
+    return _tell(run(grid, place, options_of(how, device)), folder)
 
 
 def _tell(summary: "Summary", folder: Path) -> int:

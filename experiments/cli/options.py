@@ -53,7 +53,8 @@ def running(command: F) -> F:
     workers = click.option(
         "--workers",
         type=click.IntRange(min=0, max=MOST_THREADS),
-        help="Worker processes; 0: run in this one. [default: number of cores, or 1 on CUDA]",
+        help="Worker processes; 0: run in this one. [default: number of cores, or of GPUs on "
+        "CUDA; with Ray, tasks at a time: as many as the cluster can take]",
     )
     threads = click.option(
         "--threads",
@@ -74,7 +75,35 @@ def running(command: F) -> F:
         callback=_shard,
         help="Do the I-th of N parts of the scenes, as a task of a job array does.",
     )
-    return workers(threads(timeout(shard(computing(retry(command))))))
+    return workers(threads(timeout(shard(computing(_executing(retry(command)))))))
+
+
+def _executing(command: F) -> F:
+    """Adds the options that say on which machines a grid runs."""
+    executor = click.option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where scenes are done: in processes of this machine, or as tasks of Ray "
+        "(pip install 'poisonbench[ray]').",
+    )
+    address = click.option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Of a Ray cluster, or auto. [default: $RAY_ADDRESS, or a Ray of its own here]",
+    )
+    cpus = click.option(
+        "--ray-cpus",
+        type=click.FloatRange(min=0),
+        help="CPUs that a task of Ray asks for, also a share of one. [default: --threads]",
+    )
+    gpus = click.option(
+        "--ray-gpus",
+        type=click.FloatRange(min=0),
+        help="GPUs likewise. [default: 1 with --device cuda, else 0]",
+    )
+    return executor(address(cpus(gpus(command))))
 
 
 def _shard(

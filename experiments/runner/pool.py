@@ -10,38 +10,19 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import pebble
 
 from experiments.plan.stages import Job
-from experiments.runner.lock import WHOLE, FatalError, Shard
-from experiments.runner.worker import Outcome, record_failure, run_job, start_worker
-from poisonbench.errors import LogWriteError
+from experiments.runner.blame import Blame, took_too_long
+from experiments.runner.gpus import Spread
+from experiments.runner.lock import FatalError
+from experiments.runner.options import Options as Options
+from experiments.runner.worker import Outcome, run_job, start_worker
 
 RENEWALS = 5  # pools that may break one after another with nothing done in between
 PATIENCE = 120.0  # seconds without a job at work after which the pool has lost its jobs
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; no part of any configuration.
-
-    Attributes:
-        workers: processes at a time; 0 runs in this process.
-        threads: torch threads of each; results are bit-equal for equal threads.
-        timeout: seconds that a scene may take, None for ever.
-        retry_failed: do failed cells again.
-        shard: which part of the scenes is done.
-    """
-
-    workers: int = 1
-    threads: int = 1
-    timeout: float | None = None
-    retry_failed: bool = False
-    shard: Shard = WHOLE
 
 
 class Workers:
@@ -50,7 +31,8 @@ class Workers:
     def __init__(self, open_jobs: list[Job], options: Options) -> None:
         self._jobs = open_jobs
         self._options = options
-        self._tries: dict[Path, int] = {}
+        self._spread = Spread.over(options.gpus, options.workers)
+        self._blame = Blame()
         self._pending: dict[Future[Outcome], Job] = {}
         self._waiting = list(open_jobs)
         self._broken = 0
@@ -62,7 +44,7 @@ class Workers:
             max_workers=min(self._options.workers, max(1, len(self._jobs))),
             context=get_context("spawn"),
             initializer=start_worker,
-            initargs=(os.getpid(), list(sys.path)),
+            initargs=(os.getpid(), list(sys.path), self._spread),
         )
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -84,6 +66,7 @@ class Workers:
             self._pool.join()
         finally:
             self._stop()
+            self._spread.end()
 
     def _submit_waiting(self) -> None:
         """Gives the pool the jobs that it has not; a pool that is broken is renewed first."""
@@ -145,29 +128,16 @@ class Workers:
         except (BrokenProcessPool, CancelledError):
             self._waiting.append(job)
             return Outcome()
-        except (pebble.ProcessExpired, TimeoutError) as error:
-            outcome = self._after_death(job, error)
-            if job.open and not outcome.fatal:
-                self._waiting.append(job)
+        except TimeoutError:
+            outcome = self._again(job, took_too_long(job, self._options.timeout))
+        except pebble.ProcessExpired as error:
+            how = f"exit code {getattr(error, 'exitcode', 'unknown')}"
+            outcome = self._again(job, self._blame.died(job, how))
         self._broken = 0
         return outcome
 
-    def _after_death(self, job: Job, error: BaseException) -> Outcome:
-        """Blames the first open stage: a second death in it, or a timeout, is its failure."""
-        if not job.open:
-            return Outcome()
-        stage = job.open[0]
-        tries = self._tries.get(stage.path, 0) + 1
-        self._tries[stage.path] = tries
-        if isinstance(error, TimeoutError):
-            reason = f"took longer than the {self._options.timeout:g} s allowed"
-        elif tries < 2:
-            return Outcome()
-        else:
-            code = getattr(error, "exitcode", "unknown")
-            reason = f"its process died twice (exit code {code})"
-        try:
-            record_failure(job, stage, reason)
-        except LogWriteError as unwritten:
-            return Outcome(fatal=str(unwritten))
-        return Outcome([f"{job.scene.id}/{stage.path.stem}: {reason}"])
+    def _again(self, job: Job, outcome: Outcome) -> Outcome:
+        """Lets a job whose process ended wait for another one, if something is left to do."""
+        if job.open and not outcome.fatal:
+            self._waiting.append(job)
+        return outcome

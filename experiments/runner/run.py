@@ -18,7 +18,8 @@ from experiments.plan.stages import Job, Stage, jobs, with_data_digests
 from experiments.runner.existing import existing_cells
 from experiments.runner.lock import FatalError, ending_signals, exclusive
 from experiments.runner.older import older_cells
-from experiments.runner.pool import Options as Options
+from experiments.runner.on_ray.tasks import RayTasks
+from experiments.runner.options import Options as Options
 from experiments.runner.pool import Workers
 from experiments.runner.worker import Outcome, run_job
 from experiments.scene.victim import check_scene
@@ -137,7 +138,10 @@ def _do(
 
 
 def _outcomes(open_jobs: list[Job], options: Options) -> Iterator[Outcome]:
-    """Yields an outcome whenever a job ends; from a pool also an empty one twice a second."""
+    """Yields an outcome whenever a job ends; from processes also empty ones in between."""
+    if options.ray is not None:
+        yield from RayTasks(open_jobs, options, options.ray).outcomes()
+        return
     if options.workers > 0:
         yield from Workers(open_jobs, options).outcomes()
         return

@@ -23,6 +23,7 @@ from experiments.plan.kind import named
 from experiments.plan.kinds import kind_named
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
+from experiments.runner.gpus import Spread
 from experiments.runner.lock import Interrupted
 from experiments.scene.audited import victim_of
 from experiments.scene.kinds.cell import Cell
@@ -181,12 +182,13 @@ def told(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def start_worker(parent: int, path: list[str]) -> None:
+def start_worker(parent: int, path: list[str], spread: Spread) -> None:
     """Prepares a worker process.
 
-    It leaves Ctrl-C to its parent, ends with it, and finds the same modules.
+    It leaves Ctrl-C to its parent, ends with it, finds the same modules, and sees its own GPU.
     """
     sys.path[:] = path
+    spread.take()
     # tqdm's own lock is a semaphore of the system, which a process that is ended would leave there
     tqdm.set_lock(threading.RLock())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

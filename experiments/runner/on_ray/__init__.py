@@ -1,0 +1,1 @@
+"""Scenes as tasks of a Ray cluster."""
