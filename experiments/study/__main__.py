@@ -2,6 +2,7 @@
 
 import click
 
+from experiments.study.pairs import pairs
 from experiments.study.planted import planted
 
 
@@ -10,7 +11,7 @@ def main() -> None:
     """Studies of detectors over runs of grids."""
 
 
-for command in (planted,):
+for command in (pairs, planted):
     main.add_command(command)
 
 if __name__ == "__main__":

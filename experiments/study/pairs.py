@@ -1,0 +1,223 @@
+"""Detectors over several runs: a row for each pair of data set and attack, and means over pairs.
+
+From the logs alone. A pair counts where its attack succeeds; a pair is a mean over its seeds, and
+the means weigh every pair alike.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from experiments.evaluation.evaluations import rows_of
+from experiments.evaluation.load import load_results
+from experiments.evaluation.means import aggregate, mean_over
+from experiments.evaluation.metrics import Metric
+from experiments.evaluation.names import RowNames, in_order
+from experiments.evaluation.paired import differences
+from experiments.evaluation.rows import Row
+
+LEAST = 0.8  # of the attacked points, from which success on a pair counts
+# fields of a detector that are set for each attack, or for each data set, of a study
+SET_APART = ("leave_out", "prior")
+FOLDERS = click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
+
+
+@click.command()
+@FOLDERS
+@click.option("--against", default="rehearsed", help="compared with all others, paired")
+@click.option("--every", is_flag=True, help="a line for every detector of every pair")
+def pairs(folders: tuple[Path, ...], against: str, every: bool) -> None:
+    """Show how well the detectors of the runs in FOLDERS do, over pairs of data set and attack."""
+    victims, detections = read(folders)
+    counted = counting(victims)
+    chosen = [row for row in detections if attack_of(row) in counted]
+    click.echo(_means(chosen))
+    click.echo("\n" + _pairs(chosen, victims, None if every else against))
+    click.echo("\n" + _against(chosen, against))
+    click.echo("\n" + _alarms(detections))
+
+
+def read(folders: Iterable[Path]) -> tuple[list[Row], list[Row]]:
+    """Returns the rows of single scenes, victims and detections, attacks called by their data."""
+    victims: list[Row] = []
+    detections: list[Row] = []
+    for folder in folders:
+        results = load_results(folder, verify=False)
+        victims += rows_of(results, "scene")
+        detections += rows_of(results, "detect")
+    names = RowNames.of([*victims, *detections])
+    return _called(victims, names), _called(detections, names)
+
+
+def _called(rows: Sequence[Row], names: RowNames) -> list[Row]:
+    """The rows with the data set and the attack as one name, and no other setting of a scene."""
+    found = []
+    for row in rows:
+        attack = f"{_data(row)}: {names.attacks.name(row.settings['attack'])}"
+        settings: dict[str, Any] = {"attack": {"name": attack}}
+        for part in ("estimator", "detector"):
+            if part in row.settings:
+                settings[part] = _without_set_apart(row.settings[part])
+        found.append(replace(row, settings=settings))
+    return found
+
+
+def _data(row: Row) -> str:
+    dataset = row.settings["dataset"]
+    words = [dataset["name"], *dataset.get("classes", ())]
+    return " ".join(str(word) for word in words)
+
+
+def _without_set_apart(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    return {name: value for name, value in config.items() if name not in SET_APART}
+
+
+def attack_of(row: Row) -> str:
+    """Returns the name of the pair."""
+    return str(row.settings["attack"]["name"])
+
+
+def counting(victims: Sequence[Row]) -> set[str]:
+    """Returns the pairs whose attack succeeds on the mean over the seeds."""
+    found = set()
+    for row in aggregate(victims):
+        success = row.metrics["asr"].value
+        if success is not None and success >= LEAST:
+            found.add(attack_of(row))
+    return found
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(metric: Metric) -> str:
+    if metric.value is None:
+        return "-"
+    text = f"{metric.value:.3f}"
+    if metric.interval:
+        low, high = metric.interval
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
+
+
+def _plain(row: Row, key: str) -> str:
+    return _shown(replace(row.metrics[key], interval=None))
+
+
+def _means(rows: Sequence[Row]) -> str:
+    """Means over the pairs that count."""
+    merged = mean_over(in_order(aggregate(rows)))
+    names = RowNames.of(merged)
+
+    def best_first(row: Row) -> float:
+        return -(row.metrics["auroc"].value or 0.0)
+
+    body = []
+    for row in sorted(merged, key=best_first):
+        line = [names.method(row, "estimator"), names.method(row, "detector")]
+        line += [_shown(row.metrics["auroc"]), _plain(row, "auroc_worst")]
+        line += [
+            _shown(row.metrics["auroc_matched"]),
+            _plain(row, "auroc_matched_worst"),
+        ]
+        line += [_plain(row, key) for key in ("tpr_at_0.01", "flag_tpr", "flag_fpr")]
+        line.append(f"{row.metrics['seconds'].value or 0:.1f}")
+        line.append(row.settings["attack"]["name"].split()[2])
+        body.append(line)
+    head = (
+        *("estimator", "detector", "AUROC", "worst", "matched", "worst"),
+        *("TPR@1%", "flags", "false", "s", "pairs"),
+    )
+    return _table(head, body)
+
+
+def _pairs(rows: Sequence[Row], victims: Sequence[Row], only: str | None) -> str:
+    """Every pair, with its victims; of one detector, or of all."""
+    merged = in_order(aggregate(rows))
+    names = RowNames.of(merged)
+    victim = {attack_of(row): row for row in aggregate(victims)}
+    body = []
+    for row in merged:
+        config = row.settings["detector"]
+        if only is not None and config["name"] != only:
+            continue
+        its = victim[attack_of(row)]
+        line = [attack_of(row), names.method(row, "detector")]
+        line += [_plain(its, "clean_accuracy"), _plain(its, "asr")]
+        line += [_plain(row, "auroc"), _plain(row, "auroc_matched")]
+        line += [_plain(row, "tpr_at_0.01"), _plain(row, "flag_fpr")]
+        line += [f"{row.metrics['seconds'].value or 0:.1f}", str(len(row.seeds))]
+        body.append(line)
+    head = (
+        *("pair", "detector", "clean accuracy", "success", "AUROC", "matched"),
+        *("TPR@1%", "false", "s", "seeds"),
+    )
+    return _table(head, body)
+
+
+def _against(rows: Sequence[Row], name: str) -> str:
+    """Means over the pairs of the paired differences of one detector to each other one."""
+    names = RowNames.of(rows)
+    own = [row for row in rows if row.settings["detector"]["name"] == name]
+    rivals: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.settings["detector"]["name"] != name:
+            key = (names.method(row, "estimator"), names.method(row, "detector"))
+            rivals.setdefault(key, []).append(row)
+    body = []
+    for key, theirs in rivals.items():
+        rival = theirs[0].settings["detector"]["name"]
+        for row in _means_of(differences([*own, *theirs], rival)):
+            line = [names.method(row, "detector"), *key]
+            line += [_signed(row.metrics[each]) for each in ("auroc", "auroc_matched")]
+            body.append(line)
+    head = ("detector", "estimator", "above", "AUROC", "matched")
+    return _table(head, sorted(body))
+
+
+def _means_of(rows: Sequence[Row]) -> list[Row]:
+    """Of the rows, those that are means over pairs."""
+    return [row for row in rows if attack_of(row).startswith("mean of ")]
+
+
+def _signed(metric: Metric) -> str:
+    text = _shown(metric)
+    if metric.value is None or not metric.interval:
+        return text
+    low, high = metric.interval
+    return f"{metric.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _alarms(rows: Sequence[Row]) -> str:
+    """Flags among the controls of clean victims."""
+    clean = [row for row in rows if attack_of(row).endswith(": none")]
+    merged = in_order(aggregate(clean))
+    names = RowNames.of(merged)
+    columns = list(dict.fromkeys(attack_of(row) for row in merged))
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in merged:
+        key = (names.method(row, "estimator"), names.method(row, "detector"))
+        value = row.metrics["flag_fpr"].value
+        if value is not None:
+            found.setdefault(key, {})[attack_of(row)] = value
+    body = []
+    for key, values in found.items():
+        cells = [
+            f"{values[column]:.3f}" if column in values else "-" for column in columns
+        ]
+        mean = sum(values.values()) / len(values)
+        body.append([*key, *cells, f"{mean:.3f}"])
+    heads = [column.removesuffix(": none") for column in columns]
+    return _table(("estimator", "detector", *heads, "mean"), body)
