@@ -4,6 +4,7 @@ import click
 
 from experiments.study.pairs import pairs
 from experiments.study.planted import planted
+from experiments.study.told import told
 
 
 @click.group()
@@ -11,7 +12,7 @@ def main() -> None:
     """Studies of detectors over runs of grids."""
 
 
-for command in (pairs, planted):
+for command in (pairs, planted, told):
     main.add_command(command)
 
 if __name__ == "__main__":

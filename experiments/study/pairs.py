@@ -61,7 +61,7 @@ def _called(rows: Sequence[Row], names: RowNames) -> list[Row]:
     """The rows with the data set and the attack as one name, and no other setting of a scene."""
     found = []
     for row in rows:
-        attack = f"{_data(row)}: {names.attacks.name(row.settings['attack'])}"
+        attack = f"{called(row.settings['dataset'])}: {names.attacks.name(row.settings['attack'])}"
         settings: dict[str, Any] = {"attack": {"name": attack}}
         for part in ("estimator", "detector"):
             if part in row.settings:
@@ -70,8 +70,8 @@ def _called(rows: Sequence[Row], names: RowNames) -> list[Row]:
     return found
 
 
-def _data(row: Row) -> str:
-    dataset = row.settings["dataset"]
+def called(dataset: dict[str, Any]) -> str:
+    """Returns what the data of a scene's configuration are called: the name, and chosen classes."""
     words = [dataset["name"], *dataset.get("classes", ())]
     return " ".join(str(word) for word in words)
 
