@@ -14,8 +14,8 @@ import click
 import numpy as np
 
 from experiments.evaluation.names import ShortNames
-from experiments.study.pairs import FOLDERS, SET_APART, called
 from experiments.study.planted import attacked
+from experiments.study.runs import FOLDERS, SET_APART, called
 from poisonbench import log
 from poisonbench.log import Array, Record, names
 from poisonbench.roles import MATCHED, RANDOM
