@@ -1,15 +1,18 @@
-"""The two pictures of the demonstration: ROC curves, and the training images of a prediction."""
+"""The pictures of the demonstration: plots of it, and the training images of a prediction."""
 
 from pathlib import Path
 
 from experiments.evaluation.load import load_results
+from experiments.evaluation.summary import summarise
 from experiments.report.explanation.instances import Instances
 from experiments.report.pictures.influence_picture import influence_panel
-from experiments.report.pictures.roc import roc_curves
+from experiments.report.pictures.look import save
+from experiments.report.plots.kinds import DRAWN, Source
 from poisonbench import log
 from poisonbench.data import load
 from poisonbench.poison_file import unpack_train
 
+PLOTS = ("roc", "auc-by-attack", "auc-by-success")
 BUDGET = 0.05  # of the attack whose influence is drawn
 
 
@@ -24,7 +27,9 @@ def pictures(folder: Path, root: Path | None) -> list[Path]:
     Returns:
         The files.
     """
-    saved = [roc_curves(load_results(folder, verify=False), folder / "roc.png")]
+    results = load_results(folder, verify=False)
+    source = Source(results, summarise(results))
+    saved = [save(DRAWN[kind](source), folder / f"{kind}.png") for kind in PLOTS]
     for path in sorted((folder / "scenes").glob("*-patch-s0-*/scene.h5")):
         scene = log.read(path, "scene")
         if scene.config["attack"]["budget"] != BUDGET:

@@ -29,11 +29,8 @@ from experiments.evaluation.load import load_results
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
-from experiments.report.pictures.certified_curves import (
-    certified_curves,
-    certified_figure,
-    curve,
-)
+from experiments.report.pictures.look import save
+from experiments.report.plots.certified import certified_figure, curve
 from experiments.report.render import render
 from experiments.runner.run import Options, run
 from poisonbench import log
@@ -327,7 +324,8 @@ def test_certifiers_run_in_a_grid_and_are_judged_by_clean_and_attacked_points(
     assert not list(tmp_path.rglob("models-*.h5")), (
         "restart blocks go when the stage is done"
     )
-    picture = certified_curves(load_results(tmp_path), tmp_path / "certified.png")
+    figure = certified_figure(load_results(tmp_path).of("certify"))
+    picture = save(figure, tmp_path / "certified.png")
     assert picture.stat().st_size > 5000
     before = results(tmp_path)
     for path in tmp_path.rglob("certify-*.h5"):

@@ -368,6 +368,8 @@ def test_the_demo_meets_its_facts(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert {p.name for p in (tmp_path / "demo").glob("*.png")} == {
         "roc.png",
+        "auc-by-attack.png",
+        "auc-by-success.png",
         "influence.png",
     }
     assert (tmp_path / "demo" / "report.html").stat().st_size < 2_000_000
@@ -380,8 +382,9 @@ READERS = {
     "list for a program": ("list", "--json"),
     "evaluate": ("evaluate", "{logs}"),
     "status": ("status", "{logs}"),
-    "curve": ("curve", "{logs}", "-o", "{logs}/curve.png", "--axis", "target"),
-    "certified": ("certified", "{logs}", "-o", "{logs}/certified.png"),
+    "plot": ("plot", "roc", "{logs}", "-o", "{logs}/roc.png"),
+    "curve": ("plot", "curve", "{logs}", "-o", "{logs}/curve.png", "--axis", "target"),
+    "agreement": ("plot", "agreement", "{logs}", "-o", "{logs}/agreement.png"),
     "show": ("show", "{scene}"),
 }
 

@@ -18,8 +18,8 @@ from experiments.report.pictures.influence_picture import (
     influence_figure,
     influence_panel,
 )
-from experiments.report.pictures.look import COLOURS, save
-from experiments.report.pictures.roc import GRID, mean_roc, roc_curves, roc_figure
+from experiments.report.pictures.look import COLOURS, plain, save
+from experiments.report.plots.roc import GRID, mean_roc, roc_figure
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record
 
@@ -63,24 +63,61 @@ def test_the_area_under_a_drawn_curve_is_the_auroc() -> None:
     assert np.trapezoid(mean_roc([s]), GRID) == pytest.approx(wins, abs=0.01)
 
 
-def test_a_panel_for_each_attack_with_a_curve_and_one_colour_for_each_method(
+def curves_of(ax) -> list:
+    """The curves of a panel, without the line of chance."""
+    return ax.lines[1:]
+
+
+def test_a_panel_for_each_attack_with_a_curve_and_one_look_for_each_method(
     run: Path,
 ) -> None:
     figure = roc_figure(rows(run))
     assert sorted(panels(figure)) == ["blend", "patch"]
     drawn = [
-        sorted(
-            (str(line.get_color()), str(line.get_linestyle())) for line in ax.lines[1:]
-        )
+        sorted((line.get_color(), line.get_linestyle()) for line in curves_of(ax))
         for ax in figure.axes
     ]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == 2
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(legend) == [
+    assert legend == [
         "tail-heaviness k=3 · tracin",
         "tail-heaviness k=9 · tracin",
+        "chance; shaded: worse",
     ]
+
+
+def test_colour_tells_the_detector_and_the_line_the_estimator(tmp_path: Path) -> None:
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    for estimator in ("gas", "tracin"):
+        for k in (1, 2):
+            write_detect(place, np.roll(range(15), k), estimator=estimator, k=k)
+    figure = roc_figure(rows(tmp_path))
+    [ax] = figure.axes
+    looks = [(line.get_color(), line.get_linestyle()) for line in curves_of(ax)]
+    assert len(set(looks)) == 4
+    assert len({colour for colour, _ in looks}) == 2
+    assert len({style for _, style in looks}) == 2
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[:4] == [
+        "tail-heaviness k=1",
+        "tail-heaviness k=2",
+        "influence by gas",
+        "influence by tracin",
+    ]
+
+
+def test_chance_is_a_straight_line_and_a_worse_detector_lies_below_it(
+    tmp_path: Path,
+) -> None:
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    write_detect(place, [0, 0, 0, 0, *range(1, 12)])
+    [ax] = roc_figure(rows(tmp_path)).axes
+    chance, curve = ax.lines
+    assert ax.get_xscale() == ax.get_yscale() == "linear"
+    assert chance.get_xydata().tolist() == [[0, 0], [1, 1]]
+    x, y = curve.get_xydata()[1:-1].T
+    assert (y <= x).all()
 
 
 def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(
@@ -94,7 +131,9 @@ def test_the_legend_of_a_panel_gives_the_mean_auroc_in_descending_order(
         for row in rows(run)
         if row.settings["attack"]["name"] == attack
     ]
-    assert shown == [f"{value:.3f}" for value in sorted(values, reverse=True)]
+    assert [text.split()[0] for text in shown] == [
+        f"{value:.3f}" for value in sorted(values, reverse=True)
+    ]
 
 
 def many(folder: Path, attacks: int, methods: int) -> list[Row]:
@@ -125,20 +164,29 @@ def test_no_legend_lies_over_a_panel(tmp_path: Path, attacks: int) -> None:
     assert all(figure.bbox.count_contains([box.p0, box.p1]) == 2 for box in boxes)
 
 
-def test_colours_follow_the_names_of_the_methods_not_their_auroc(
-    tmp_path: Path,
-) -> None:
-    figure = roc_figure(many(tmp_path, 2, 12), limit=8)
-    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+def test_looks_follow_the_names_of_the_methods_not_their_auroc(tmp_path: Path) -> None:
+    figure = roc_figure(many(tmp_path, 2, 10), limit=8)
+    legend = figure.legends[0]
+    shown = [text.get_text() for text in legend.get_texts()][:-1]
     numbers = [int(name.split("k=")[1].split()[0]) for name in shown]
     assert numbers == sorted(numbers)
-    assert [line.get_color() for line in figure.legends[0].get_lines()] == list(COLOURS)
+    colours = [line.get_color() for line in legend.get_lines()][:-1]
+    assert colours == list(COLOURS)
 
 
-def test_lines_beyond_the_limit_are_counted_not_dropped_in_silence(run: Path) -> None:
-    figure = roc_figure(rows(run), limit=1)
-    assert [len(ax.lines) for ax in figure.axes] == [2, 2]
-    assert "1 of 2 detectors" in figure.legends[0].get_title().get_text()
+def test_more_methods_than_lines_leave_those_of_the_middle_out_and_count_them(
+    tmp_path: Path,
+) -> None:
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    for k in range(6):
+        # k of the four attacked points score below all controls
+        attacked = [9, 9, 9, 9] if k == 5 else [0] * k + [9] * (4 - k)
+        write_detect(place, [*attacked, *range(1, 7), *range(5)], k=k)
+    figure = roc_figure(rows(tmp_path), limit=4)
+    [ax] = figure.axes
+    shown = [text.get_text().split()[0] for text in ax.get_legend().get_texts()]
+    assert shown == ["1.000", "1.000", "0.250", "0.000"]
+    assert figure.legends[0].get_title().get_text().startswith("2 of 6 methods")
 
 
 def test_without_a_curve_the_picture_says_so() -> None:
@@ -153,7 +201,7 @@ def test_without_a_curve_the_picture_says_so() -> None:
 def test_the_suffix_decides_the_format(
     run: Path, tmp_path: Path, suffix: str, head: bytes
 ) -> None:
-    path = roc_curves(load_results(run), tmp_path / "deep" / f"roc{suffix}")
+    path = save(roc_figure(rows(run)), tmp_path / "deep" / f"roc{suffix}")
     assert path.read_bytes().startswith(head)
 
 
@@ -324,6 +372,16 @@ def test_a_long_sentence_is_cut_with_a_mark_and_holds_no_formula() -> None:
     assert len(texts) == 6, "three lines of the point, three of its training sentence"
     assert [text.endswith(" …") for text in texts] == [False, False, True] * 2
     assert not any("$" in text.replace(r"\$", "") for text in texts)
+
+
+def test_another_suffix_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.png, \.pdf, \.svg, got 'a.gif'"):
+        save(Figure(), tmp_path / "a.gif")
+
+
+def test_a_name_is_shown_as_it_is_and_hides_from_no_legend() -> None:
+    assert plain("cost $x$\n") == r"cost \$x\$ "
+    assert plain("_hidden") == " _hidden"
 
 
 def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path):

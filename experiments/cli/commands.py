@@ -9,7 +9,7 @@ from experiments.cli.audit import audit
 from experiments.cli.errors import Commands, show_warning, warn_of_clashes
 from experiments.cli.grids import demo, run, status
 from experiments.cli.methods import check, explain, export, list_, new
-from experiments.cli.results import certified, curve, evaluate, report, show
+from experiments.cli.results import evaluate, plot, report, show
 from experiments.cli.search_path import look_last
 
 STYLE = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -36,8 +36,7 @@ for command in (
     status,
     evaluate,
     report,
-    curve,
-    certified,
+    plot,
     show,
     explain,
     export,

@@ -71,7 +71,7 @@ def run(
 def demo(folder: Path, **how: Any) -> None:
     """Run the demonstration grid on embedded digits, print its tables, and save its report.
 
-    Two pictures of the report are saved apart.
+    Some pictures of the report are saved apart.
     """
     from experiments.demo import pictures
     from experiments.page import write_report

@@ -26,6 +26,14 @@ picture_option = click.option(
     help="The file: .png, .pdf or .svg.",
 )
 
+where_option = click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only logs that meet this: attack=patch,blend, detector.k=3, seed!=0. Repeatable.",
+)
+
 
 def computing(command: F) -> F:
     """Adds the options of every command that reads data and computes."""

@@ -1,4 +1,4 @@
-"""Commands that read logs: `evaluate`, `report`, `curve`, `certified`, `show`.
+"""Commands that read logs: `evaluate`, `report`, `plot`, `show`.
 
 None of them needs torch, but for the pictures of a report.
 """
@@ -15,9 +15,20 @@ from experiments.cli.options import (
     folder_argument,
     picture_option,
     trusting,
+    where_option,
 )
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
+PLOTS = (
+    "roc",
+    "auc-by-attack",
+    "auc-by-success",
+    "auc-by-cost",
+    "influence",
+    "curve",
+    "certified",
+    "agreement",
+)
 
 
 @click.command()
@@ -88,36 +99,43 @@ def report(
     sys.exit(3 if written.damaged else 0)
 
 
-@click.command()
+@click.command(name="plot")
+@click.argument("kind", type=click.Choice(PLOTS), metavar="KIND")
 @folder_argument
 @picture_option
+@where_option
 @click.option(
     "--axis",
     default="budget",
     show_default=True,
-    help="Numeric hyperparameter of the attacks, e.g. budget or alpha.",
+    help="Of a curve: numeric hyperparameter of the attacks, e.g. budget or alpha.",
 )
-def curve(folder: Path, path: Path, axis: str) -> None:
-    """Plot attack success and clean accuracy against the budget of the attacks in FOLDER."""
+def plot(
+    kind: str, folder: Path, path: Path, conditions: tuple[str, ...], axis: str
+) -> None:
+    """Draw a plot of the logs in FOLDER.
+
+    \b
+    KIND is one of
+      roc             ROC curves of every detector, a panel for each attack
+      auc-by-attack   AUROC of every detector and attack, a map
+      auc-by-success  AUROC against attack success
+      auc-by-cost     AUROC against the seconds of the estimators
+      influence       influences on an attacked and a clean prediction, poison marked
+      curve           attack success and clean accuracy against the budget, or another --axis
+      certified       accuracy that stays whatever number of training rows is changed
+      agreement       rank agreement of the estimators, and with training again
+    """  # noqa: D301
     from experiments.evaluation.load import load_results
-    from experiments.report.pictures.success_curves import success_curve
+    from experiments.evaluation.summary import summarise
+    from experiments.evaluation.views.where import where
+    from experiments.report.pictures.look import check_suffix, save
+    from experiments.report.plots.kinds import DRAWN, Source
 
-    click.echo(f"saved {success_curve(load_results(folder, verify=False), path, axis)}")
-
-
-@click.command()
-@folder_argument
-@picture_option
-def certified(folder: Path, path: Path) -> None:
-    """Plot the certified accuracy of the certifiers in FOLDER.
-
-    That is the share of test points that stay right whatever number of training rows, on the
-    x-axis, is inserted or deleted.
-    """
-    from experiments.evaluation.load import load_results
-    from experiments.report.pictures.certified_curves import certified_curves
-
-    click.echo(f"saved {certified_curves(load_results(folder, verify=False), path)}")
+    check_suffix(path)
+    results = where(load_results(folder, verify=False), conditions)
+    figure = DRAWN[kind](Source(results, summarise(results), axis))
+    click.echo(f"saved {save(figure, path)}")
 
 
 @click.command()

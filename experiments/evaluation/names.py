@@ -64,15 +64,20 @@ def _varies(field: str, configs: Sequence[Config]) -> bool:
 
 def scene_config(row: Row) -> dict[str, Any]:
     """Returns data set, recipe, transfer and probe of a row as one configuration with a name."""
+    return scene_settings(row.settings)
+
+
+def scene_settings(settings: Config) -> dict[str, Any]:
+    """Returns the same of the settings of a row or a log."""
     fields: dict[str, Any] = {}
     for part in ("dataset", "recipe", "probe"):
-        fields |= _part(row, part)
+        fields |= _part(settings, part)
     fields.pop("name", None)
     fields.pop("model", None)
-    dataset = _part(row, "dataset").get("name", "?")
-    model = _part(row, "recipe").get("model", "")
+    dataset = _part(settings, "dataset").get("name", "?")
+    model = _part(settings, "recipe").get("model", "")
     name = f"{dataset} {model}".strip()
-    transfer = _part(row, "transfer")
+    transfer = _part(settings, "transfer")
     if transfer:
         name += " transfer"
     for key, value in transfer.items():
@@ -80,9 +85,9 @@ def scene_config(row: Row) -> dict[str, Any]:
     return {"name": name, **fields}
 
 
-def _part(row: Row, part: str) -> dict[str, Any]:
-    """A part of what names a row; empty if the row has none."""
-    return row.settings.get(part) or {}
+def _part(settings: Config, part: str) -> dict[str, Any]:
+    """A part of what names a row; empty if it has none."""
+    return settings.get(part) or {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +129,7 @@ class RowNames:
         """
         attack = row.settings.get("attack")
         missed = any(scene.missed for scene in row.poisoned)
-        told = missed and "budget" in _part(row, "attack")
+        told = missed and "budget" in _part(row.settings, "attack")
         words = []
         if told:
             words.append(self.attacks.name(attack, always=["budget"]))

@@ -47,9 +47,7 @@ class Cells:
         cells = []
         for metric in metrics:
             text = "-" if metric.value is None else f"{metric.value:{form}}"
-            if metric.interval:
-                bounds = [_short_end(end, ends) for end in metric.interval]
-                text += f" [{', '.join(bounds)}]"
+            text += ends_of(metric, ends)
             if metric.reason not in marked:
                 text += f" ({self._number(metric.reason)})"
                 marked.add(metric.reason)
@@ -66,6 +64,14 @@ class Cells:
         for reason, number in self._numbers.items():
             lines.append(f"({number}) {reason}")
         return tuple(lines)
+
+
+def ends_of(metric: Metric, form: str = ".2f") -> str:
+    """Returns the interval of a metric as it stands behind its value; empty if it has none."""
+    if not metric.interval:
+        return ""
+    bounds = [_short_end(end, form) for end in metric.interval]
+    return f" [{', '.join(bounds)}]"
 
 
 def _short_end(end: float, form: str) -> str:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from experiments.evaluation.load import Results
 from experiments.evaluation.summary import Summary
 from experiments.report.html.images import figure_uri
-from experiments.report.pictures.certified_curves import certified_figure
-from experiments.report.pictures.roc import roc_figure
-from experiments.report.pictures.success_curves import curve_figure
+from experiments.report.plots.certified import certified_figure
+from experiments.report.plots.curve import curve_figure
+from experiments.report.plots.roc import roc_figure
 from poisonbench.errors import ConfigError
 
 

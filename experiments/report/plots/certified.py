@@ -1,18 +1,17 @@
 """Certified accuracy against the number of changed training rows, one line per certifier."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.evaluation.kinds.certificates import certified
-from experiments.evaluation.load import Results
+from experiments.evaluation.load import settings
 from experiments.evaluation.metrics import Array
-from experiments.evaluation.names import ShortNames
-from experiments.report.pictures.look import Look, save
-from poisonbench.errors import ConfigError
+from experiments.evaluation.names import ShortNames, scene_settings
+from experiments.report.pictures.look import Look, plain, plain_axes
+from experiments.report.plots.methods import legend_below
 from poisonbench.log import Record, names
 
 
@@ -35,24 +34,36 @@ def certified_figure(records: Sequence[Record]) -> Figure:
     Args:
         records: logs of kind "certify"; at least one.
     """
-    short = ShortNames.of(record.config["certifier"] for record in records)
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        label = short.name(record.config["certifier"])
-        groups.setdefault(label, []).append(record)
+    groups = _by_label(records)
     largest = [int(record.data[names.RADIUS].max(initial=0)) for record in records]
     most = 1 + max(largest)
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.6 + 0.1 * len(groups)), layout="constrained")
     axes = figure.add_subplot()
     for index, label in enumerate(sorted(groups)):
         curves = np.stack([curve(record, most) for record in groups[label]])
         _draw(axes, curves, label, Look.number(index))
-    axes.set_xlabel("training rows inserted or deleted")
-    axes.set_ylabel("certified accuracy")
+    axes.set_xlabel("training rows inserted or deleted", fontsize=9)
+    axes.set_ylabel("certified accuracy", fontsize=9)
     axes.set_xlim(0, most)
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize="small")
+    axes.set_ylim(0, 1.01)
+    plain_axes(axes)
+    legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
+
+
+def _by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The logs of each certifier, of each data set and model apart where there are several."""
+    certifiers = ShortNames.of(record.config["certifier"] for record in records)
+    configs = [scene_settings(settings(record)[0]) for record in records]
+    scenes = ShortNames.of(configs)
+    several = len({scenes.name(config) for config in configs}) > 1
+    groups: dict[str, list[Record]] = {}
+    for record, config in zip(records, configs, strict=True):
+        label = certifiers.name(record.config["certifier"])
+        if several:
+            label += f", {scenes.name(config)}"
+        groups.setdefault(label, []).append(record)
+    return groups
 
 
 def _draw(axes: Axes, curves: Array, label: str, look: Look) -> None:
@@ -64,7 +75,7 @@ def _draw(axes: Axes, curves: Array, label: str, look: Look) -> None:
         where="post",
         color=look.colour,
         linestyle=look.style,
-        label=label,
+        label=plain(label),
     )
     axes.fill_between(
         radii,
@@ -75,16 +86,3 @@ def _draw(axes: Axes, curves: Array, label: str, look: Look) -> None:
         alpha=0.15,
         linewidth=0,
     )
-
-
-def certified_curves(results: Results, path: Path) -> Path:
-    """Saves the figure of all certifiers of a run and returns the path.
-
-    Raises:
-        ConfigError: the run has no certifier.
-    """
-    records = results.of("certify")
-    if not records:
-        what = f"{results.folder} holds no logs of certifiers"
-        raise ConfigError([what], "a grid names them as [[certifier]]")
-    return save(certified_figure(records), path)

@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.evaluation.evaluations import rows_of
-from experiments.evaluation.load import Results
-from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import ShortNames, natural, scene_config
 from experiments.evaluation.rows import Row
-from experiments.report.pictures.curve_axes import scale, shown
-from experiments.report.pictures.look import Look, save
+from experiments.report.pictures.look import Look, plain
+from experiments.report.plots.curve_axes import scale, shown
 from poisonbench.errors import ConfigError
 
 
@@ -169,7 +165,7 @@ def _draw(ax: Axes, points: Sequence[Point], key: str, label: str, look: Look) -
         marker=look.marker,
         linewidth=1.7,
         markersize=4.5,
-        label=label,
+        label=plain(label),
     )
 
 
@@ -186,8 +182,3 @@ def _mark_missed(ax: Axes, points: Sequence[Point], axis: str, look: Look) -> No
                 fontsize=7,
                 color=look.colour,
             )
-
-
-def success_curve(results: Results, path: Path, axis: str = "budget") -> Path:
-    """Saves `curve_figure` of the victims in the logs, averaged over the seeds."""
-    return save(curve_figure(aggregate(rows_of(results, "scene")), axis), path)

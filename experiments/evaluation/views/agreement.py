@@ -1,0 +1,127 @@
+"""How far estimators order the training rows alike: Spearman's rank correlation, point by point.
+
+Where estimators by retraining are among them, this tells how near the others come to them.
+Cost: sorting n rows for each estimator and each of at most `POINTS` points of a group and scene.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.evaluation.kinds.groups import ranks
+from experiments.evaluation.load import Results
+from experiments.evaluation.metrics import Array
+from experiments.evaluation.names import ShortNames, natural
+from poisonbench import log
+from poisonbench.log import Record, names
+from poisonbench.roles import ATTACKED, JUDGED, MATCHED, RANDOM
+
+POINTS = 20  # of a group and scene, the first
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Mean rank correlations of e estimators.
+
+    Attributes:
+        estimators: their names, sorted.
+        groups: of test points, "attacked" (successfully) and "clean", to (e, e) means over points
+            and scenes; nan where two estimators share no scene, or an order is not defined.
+        points: how many of each group.
+        scenes: how many have two estimators or more.
+    """
+
+    estimators: tuple[str, ...]
+    groups: dict[str, Array]
+    points: dict[str, int]
+    scenes: int
+
+
+def agreement(results: Results) -> Agreement | None:
+    """Returns how far the estimators of a run agree; None where no scene has two of them."""
+    by_scene: dict[Path, list[Record]] = {}
+    for record in results.of("influence"):
+        by_scene.setdefault(record.path.parent, []).append(record)
+    several = {place: found for place, found in by_scene.items() if len(found) > 1}
+    if not several:
+        return None
+    used = [record for found in several.values() for record in found]
+    short_names = ShortNames.of(record.config["estimator"] for record in used)
+    labels = {short_names.name(record.config["estimator"]) for record in used}
+    estimators = tuple(sorted(labels, key=natural))
+    found: dict[str, list[Array]] = {}
+    for scene in results.of("scene"):
+        by_group = _points_of(scene)
+        ranked: dict[str, dict[str, Array]] = {}
+        for record in several.get(scene.path.parent, ()):
+            label = short_names.name(record.config["estimator"])
+            ranked[label] = _ranks(record, by_group)
+        for group in by_group if ranked else ():
+            known = {label: ranks[group] for label, ranks in ranked.items()}
+            found.setdefault(group, []).extend(_of_scene(known, estimators))
+    return Agreement(
+        estimators,
+        {group: _mean(matrices) for group, matrices in found.items()},
+        {group: len(matrices) for group, matrices in found.items()},
+        len(several),
+    )
+
+
+def _points_of(scene: Record) -> dict[str, list[int]]:
+    """The first points of each group of a scene; groups without points are left out."""
+    group = scene.data[names.PROBE_GROUP]
+    hit = scene.data[names.PROBE_PREDICTED] == scene.data[names.PROBE_WANTED]
+    chosen = {
+        "attacked": (group == ATTACKED) & hit,
+        "clean": np.isin(group, (MATCHED, RANDOM)),
+        "judged": group == JUDGED,
+    }
+    found = {}
+    for name, among in chosen.items():
+        points = np.flatnonzero(among)[:POINTS].tolist()
+        if points:
+            found[name] = points
+    return found
+
+
+def _ranks(record: Record, by_group: dict[str, list[int]]) -> dict[str, Array]:
+    """The ranks of the training rows for each point of each group: (points, n) standardised.
+
+    Rows of nan for a point with a value that is not finite, or with equal values alone.
+    """
+    whole = log.read(record.path, "influence", keys=(names.INFLUENCE,))
+    influence = whole.data[names.INFLUENCE]
+    found = {}
+    for group, points in by_group.items():
+        found[group] = standardised_ranks(influence[points])
+    return found
+
+
+def standardised_ranks(values: Array) -> Array:
+    """Returns ranks of each row of (k, n) of mean 0 and length 1; tied values share their mean."""
+    ranked = np.stack([ranks(row) for row in values])
+    ranked -= ranked.mean(axis=1, keepdims=True)
+    length = np.sqrt((ranked**2).sum(axis=1, keepdims=True))
+    undefined = (length == 0) | ~np.isfinite(values).all(axis=1, keepdims=True)
+    return np.where(undefined, np.nan, ranked / np.where(length == 0, 1, length))
+
+
+def _of_scene(known: dict[str, Array], estimators: Sequence[str]) -> Iterator[Array]:
+    """The correlations (e, e) at each point of a scene; nan for estimators that it lacks."""
+    some = next(iter(known.values()))
+    lacking = np.full_like(some, np.nan)
+    stacked = np.stack([known.get(name, lacking) for name in estimators])  # (e, k, n)
+    for point in range(stacked.shape[1]):
+        of_one = stacked[:, point]
+        yield of_one @ of_one.T
+
+
+def _mean(matrices: Sequence[Array]) -> Array:
+    """The mean of the defined entries; nan where none is."""
+    stacked = np.stack(matrices)
+    defined = np.isfinite(stacked)
+    count = defined.sum(axis=0)
+    total = np.where(defined, stacked, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

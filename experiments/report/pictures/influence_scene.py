@@ -1,0 +1,89 @@
+"""Whose influences are shown: a scene, its estimators, an attacked test point and a clean one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.evaluation.load import Results, settings
+from experiments.evaluation.names import ShortNames
+from experiments.report.pictures.influence_block import choose_points
+from poisonbench import log
+from poisonbench.log import Record, names
+from poisonbench.roles import ATTACKED
+
+ESTIMATORS = 4  # panels in a line
+KEYS = (
+    names.PROBE_GROUP,
+    names.PROBE_PREDICTED,
+    names.PROBE_WANTED,
+    names.PROBE_Y,
+    names.POISON_ROLE,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A scene, the estimators and the test points that are shown.
+
+    Attributes:
+        scene: log of kind "scene", with its probe and the roles of the training rows.
+        influences: logs of kind "influence" of that scene, with their (m, n) matrices.
+        labels: of the estimators.
+        title: which scene it is.
+        points: rows of the probe.
+    """
+
+    scene: Record
+    influences: Sequence[Record]
+    labels: Sequence[str]
+    title: str
+    points: Sequence[int]
+
+
+def chosen(results: Results) -> Chosen | None:
+    """Returns the first scene with influence in which an attack succeeded, or else the first.
+
+    None where no scene has influence. Of more estimators than panels the first are taken.
+    """
+    by_scene: dict[Path, list[Record]] = {}
+    for record in results.of("influence"):
+        by_scene.setdefault(record.path.parent, []).append(record)
+    scene = _first_attacked(_scenes(results, by_scene))
+    if scene is None:
+        return None
+    records = by_scene[scene.path.parent]
+    short_names = ShortNames.of(record.config["estimator"] for record in records)
+    taken = records[:ESTIMATORS]
+    labels = [short_names.name(record.config["estimator"]) for record in taken]
+    keys = (names.INFLUENCE,)
+    whole = [log.read(record.path, "influence", keys=keys) for record in taken]
+    points = choose_points(scene) or [0]
+    return Chosen(scene, whole, labels, _title(results, scene), points)
+
+
+def _scenes(results: Results, able: dict[Path, list[Record]]) -> Iterator[Record]:
+    """The scenes that are able, each with what is shown of it."""
+    for head in results.of("scene"):
+        if head.path.parent in able:
+            yield log.read(head.path, "scene", keys=KEYS)
+
+
+def _first_attacked(scenes: Iterator[Record]) -> Record | None:
+    """The first scene with a successfully attacked point; the first where none has one."""
+    first = None
+    for scene in scenes:
+        if first is None:
+            first = scene
+        points = choose_points(scene)
+        if points and scene.data[names.PROBE_GROUP][points[0]] == ATTACKED:
+            return scene
+    return first
+
+
+def _title(results: Results, scene: Record) -> str:
+    """Which scene it is: data set, attack and seed."""
+    attacks = ShortNames.of(head.config.get("attack") for head in results.of("scene"))
+    config, seed = settings(scene)
+    attack = attacks.name(config["attack"])
+    dataset = config.get("dataset", {}).get("name", "?")
+    return f"{dataset}, {attack}, seed {seed}"
