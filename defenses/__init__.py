@@ -12,12 +12,15 @@ from defenses.baselines.scale_up import ScaleUp
 from defenses.baselines.strip import Strip
 from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
 from defenses.certifiers.finite_aggregation import FiniteAggregation
+from defenses.detectors.closeness import Closeness
 from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
+from defenses.detectors.exclusive_proponents import ExclusiveProponents
 from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse
 from defenses.detectors.removal_support import RemovalSupport
+from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.filters.activation_clustering import ActivationClustering
@@ -36,9 +39,11 @@ from defenses.mitigations.target_driven import TargetDriven
 
 DETECTORS: dict[str, type] = {
     "class-similarity": ClassSimilarity,
+    "closeness": Closeness,
     "confidence": Confidence,
     "deep-knn": DeepKNN,
     "effective-count": EffectiveCount,
+    "exclusive-proponents": ExclusiveProponents,
     "foreign-or-fragile": ForeignOrFragile,
     "foreign-proponents": ForeignProponents,
     "foreign-support": ForeignSupport,
@@ -48,6 +53,7 @@ DETECTORS: dict[str, type] = {
     "random": RandomScores,
     "removal-support": RemovalSupport,
     "scale-up": ScaleUp,
+    "shared-proponents": SharedProponents,
     "strip": Strip,
     "support-without-the-few": SupportWithoutTheFew,
     "tail-heaviness": TailHeaviness,

@@ -23,12 +23,15 @@ from defenses.baselines.norm_only import NormOnly
 from defenses.baselines.random import RandomScores
 from defenses.baselines.scale_up import ScaleUp
 from defenses.baselines.strip import Strip, entropy
+from defenses.detectors.closeness import Closeness
 from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
+from defenses.detectors.exclusive_proponents import ExclusiveProponents
 from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse, falls
 from defenses.detectors.removal_support import RemovalSupport
+from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.kit.features import encoder, features_of
@@ -99,6 +102,12 @@ ROWS = [
     Row(ForeignSupport(3, "penultimate")),
     Row(ForeignOrFragile()),
     Row(ForeignOrFragile(0.0, 3, 5), sees=False, images=True),  # as influence-collapse
+    # no trusted point of the example has the label that the poison bears
+    Row(Closeness(), sees=False, shift=False),
+    Row(Closeness("mean", centred=True), sees=False),
+    Row(ExclusiveProponents(5, 0.0), sees=False),
+    Row(ExclusiveProponents(), sees=False),
+    Row(SharedProponents(5), each=False),
     Row(DeepKNN(30)),
     Row(DeepKNN(30, "inner")),
     Row(Confidence()),

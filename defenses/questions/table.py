@@ -5,11 +5,14 @@ from defenses.baselines.confidence import Confidence
 from defenses.baselines.deep_knn import DeepKNN
 from defenses.baselines.scale_up import ScaleUp
 from defenses.baselines.strip import Strip
+from defenses.detectors.closeness import Closeness
 from defenses.detectors.concentration import EffectiveCount, Gini, TopMass
+from defenses.detectors.exclusive_proponents import ExclusiveProponents
 from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.influence_collapse import InfluenceCollapse
 from defenses.detectors.removal_support import RemovalSupport
+from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.questions.question import Question
@@ -22,6 +25,9 @@ QUESTIONS: tuple[Question, ...] = (
     Question("top mass", TopMass(), both=True),
     Question("gini", Gini(), both=True),
     Question("effective count", EffectiveCount(), both=True),
+    Question("closeness, largest", Closeness()),
+    Question("closeness, mean", Closeness("mean", centred=True)),
+    Question("exclusive proponents", ExclusiveProponents()),
     # influence and features
     Question("foreign proponents", ForeignProponents()),
     Question("support without the few", SupportWithoutTheFew()),
@@ -47,5 +53,6 @@ QUESTIONS: tuple[Question, ...] = (
 
 # questions whose answer depends on the other points under judgement: for a stream of predictions
 STREAM_QUESTIONS: tuple[Question, ...] = (
+    Question("shared proponents", SharedProponents()),
     Question("tail 10, two-way", TailHeaviness(10, standardise="two-way"), both=True),
 )

@@ -1,0 +1,107 @@
+"""The rows that a prediction rests on, and what they have in common with those of another.
+
+Only training rows that carry the predicted label are looked at.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from defenses.kit.evidence import sound_influence, trusted_points
+from defenses.kit.tails import tail_place
+from poisonbench.contracts.values import Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class OfLabel:
+    """The points that are predicted as one label, and the trusted ones.
+
+    Attributes:
+        points: (b,) int64, test points with finite influence.
+        values: (b, r), the influence on them of the r training rows that carry the label.
+        trusted: (t, r), that of the same rows on the trusted points of any label.
+        against: (b, t) bool, the trusted points that a point is held against: those of its label,
+            or all where there is none, itself left out.
+    """
+
+    points: Tensor
+    values: Tensor
+    trusted: Tensor
+    against: Tensor
+
+    def mean(self, likeness: Tensor) -> Tensor:
+        """Returns the mean of `likeness` (b, t) over what each point is held against, (b,)."""
+        counts = self.against.sum(1)
+        kept = likeness.masked_fill(~self.against, 0.0)
+        return kept.sum(1) / counts
+
+    def largest(self, likeness: Tensor) -> Tensor:
+        """Returns the largest of `likeness` (b, t) among what each point is held against, (b,)."""
+        kept = likeness.masked_fill(~self.against, -torch.inf)
+        found = kept.amax(1)
+        alone = ~self.against.any(1)
+        return found.masked_fill(alone, torch.nan)
+
+
+def by_label(evidence: Evidence) -> Iterator[OfLabel]:
+    """Yields the labels of the test points with finite influence, ascending.
+
+    Raises:
+        TypeError: it is no Evidence.
+        ValueError: there is no influence or no trusted point, or they are not (m, n) and (m,).
+    """
+    influence, sound = sound_influence(evidence)
+    known = trusted_points(evidence)
+    known = known[sound[known]]
+    labels = evidence.test.y
+    for label in labels[sound].unique():
+        points = (sound & (labels == label)).nonzero().squeeze(1)
+        rows = evidence.trace.train.y == label
+        if not len(known):
+            continue
+        yield OfLabel(
+            points=points,
+            values=influence[points][:, rows],
+            trusted=influence[known][:, rows],
+            against=_against(points, known, labels[known] == label),
+        )
+
+
+def _against(points: Tensor, known: Tensor, own: Tensor) -> Tensor:
+    """Returns which of the trusted points `known` (t,) each point is held against, (b, t).
+
+    Args:
+        points: (b,) int64, of one label.
+        known: (t,) int64.
+        own: (t,) bool, the trusted points that have the label.
+    """
+    others = points[:, None] != known
+    of_label = others & own
+    none = ~of_label.any(1, keepdim=True)
+    return torch.where(none, others, of_label)
+
+
+def overlaps(values: Tensor, others: Tensor, k: int, share: float) -> Tensor:
+    """Returns the share of its strongest rows that each point has in common with others, (b, t).
+
+    The strongest are the k of largest influence, or a share of the r rows where that is more; at
+    most r. 0 without rows.
+
+    Args:
+        values: (b, r).
+        others: (t, r).
+        k: rows.
+        share: of the r rows.
+    """
+    r = values.shape[1]
+    count = min(r, tail_place(k, share, r))
+    common = _among(values, count) @ _among(others, count).T
+    return common / max(1, count)
+
+
+def _among(values: Tensor, count: int) -> Tensor:
+    """Returns 1 where a value is among the `count` largest of its row, else 0, (b, r)."""
+    largest = values.topk(count).indices
+    return torch.zeros_like(values).scatter(1, largest, 1.0)
