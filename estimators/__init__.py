@@ -8,6 +8,7 @@ from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
+from estimators.trak import TRAK
 
 ESTIMATORS: dict[str, type] = {
     "downsampling": Downsampling,
@@ -18,4 +19,5 @@ ESTIMATORS: dict[str, type] = {
     "representer-point": RepresenterPoint,
     "shapley": Shapley,
     "tracin": TracIn,
+    "trak": TRAK,
 }

@@ -18,6 +18,7 @@ from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
+from estimators.trak import TRAK
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -32,6 +33,8 @@ ESTIMATORS: list[Estimator] = [
     GAS(layerwise=True),
     InfluenceFunctions(),
     RepresenterPoint(l2=DECAY),
+    TRAK(dimensions=32),
+    TRAK(models=2, source="checkpoints", dimensions=32),
 ]
 
 

@@ -18,6 +18,7 @@ from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
+from estimators.trak import TRAK
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.training import Recipe, train
 from poisonbench.training.needs import NEEDS
@@ -47,6 +48,9 @@ ROWS: list[Estimator] = [
     Shapley("knn"),
     Shapley("banzhaf", models=200, measure="loss"),
     Shapley("beta", models=300, measure="margin"),
+    TRAK(dimensions=64),
+    TRAK(dimensions=64, models=3),
+    TRAK(dimensions=20, models=3, source="checkpoints", layers="last"),
 ]
 rows = pytest.mark.parametrize("estimator", ROWS, ids=repr)
 

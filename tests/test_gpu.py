@@ -17,6 +17,7 @@ from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
+from estimators.trak import TRAK
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset, Layout
 from poisonbench.gradients import Form, dot_products
@@ -58,6 +59,8 @@ ESTIMATORS: list[Estimator] = [
     Shapley(permutations=6, measure="margin"),
     Shapley(permutations=6, stride=20, tolerance=0.1, measure="loss"),
     Shapley("knn"),
+    TRAK(dimensions=64),
+    TRAK(dimensions=64, models=3),
     Shapley("banzhaf", models=10, measure="margin"),
     Shapley("beta", models=10, measure="margin"),
 ]

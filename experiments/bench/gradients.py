@@ -110,7 +110,7 @@ def _race(
     p: Problem, small: Problem, rounds: int, device: torch.device, alone: bool
 ) -> str:
     """Races all contestants on one problem, warmed up on a small one."""
-    from experiments.bench.peers import peers
+    from experiments.bench.peers.installed import peers
 
     floor: dict[str, Callable[[Problem], None]] = {
         "floor: passes": floor_passes,

@@ -17,7 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from estimators.influence_functions import InfluenceFunctions
-from experiments.bench.peers import kronfluence_ekfac
+from estimators.trak import TRAK
+from experiments.bench.peers.installed import kronfluence_ekfac, traker
 from experiments.bench.timing import machine, table
 from experiments.scene.cost import measured
 from poisonbench.contracts.protocols import Estimator
@@ -28,11 +29,15 @@ from poisonbench.training import Recipe, train, train_many
 from poisonbench.training.trace import Trace
 
 WIDTH = 1.96  # standard errors on either side of an interval of 95 %
-OURS: dict[str, InfluenceFunctions] = {
+OURS: dict[str, Estimator] = {
     "ekfac": InfluenceFunctions("ekfac"),
     "ekfac, one drawn label": InfluenceFunctions("ekfac", samples=1),
     "ekfac, damping 0.01": InfluenceFunctions("ekfac", damping=0.01),
     "cg": InfluenceFunctions(),
+    "trak": TRAK(),
+    "trak, 3 models, k = 512, no ridge": TRAK(models=3, dimensions=512, ridge=0.0),
+    "trak, 3 models": TRAK(models=3),
+    "trak, 10 models": TRAK(models=10),
 }
 # what the differences are taken to, where it is installed
 REFERENCES = {
@@ -173,7 +178,7 @@ def bench(
     scratch: Path | None = None,
 ) -> str:
     """Returns the report: a table per model, over the points of all seeds."""
-    contestants: dict[str, Estimator] = {**OURS, **kronfluence_ekfac()}
+    contestants: dict[str, Estimator] = {**OURS, **kronfluence_ekfac(), **traker()}
     blocks = []
     for model in models:
         found: dict[str, list[Outcome]] = {name: [] for name in contestants}

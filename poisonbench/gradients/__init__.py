@@ -11,12 +11,14 @@ from poisonbench.gradients.products import (
     project,
 )
 from poisonbench.gradients.selection import RAW, Form
+from poisonbench.gradients.sketch import Sketch
 
 __all__ = [
     "RAW",
     "Form",
     "Layers",
     "Plan",
+    "Sketch",
     "dot_products",
     "gradient_norms",
     "gradient_vectors",
