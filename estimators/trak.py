@@ -217,5 +217,7 @@ class _Linear:
 
     def own(self) -> Tensor:
         """Returns phi_i^T (Phi^T Phi + r I)^-1 phi_i, (n,)."""
-        half = torch.linalg.solve_triangular(self.factor, self.features.T, upper=False)
+        half: Tensor = torch.linalg.solve_triangular(
+            self.factor, self.features.T, upper=False
+        )
         return half.square().sum(0).to(self.doubt.dtype)
