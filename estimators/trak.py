@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from estimators.kit.retraining import random_subsets
 from poisonbench.checks import (
     check_at_least,
     check_between,
@@ -91,11 +92,10 @@ class TRAK:
         """Returns the scorer (m rows) -> (m, n), after training and projecting.
 
         Raises:
-            ConfigError: a loss other than cross entropy, or a run with fewer checkpoints than
-                `models`.
+            ConfigError: a loss other than cross entropy; as `models_of`.
         """
         fitted = self._fitted(trace)
-        doubt = torch.stack([part.doubt for part in fitted]).mean(0)
+        doubt = _mean_doubt(fitted)
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
@@ -107,9 +107,8 @@ class TRAK:
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,), without the others."""
         fitted = self._fitted(trace)
-        doubt = torch.stack([part.doubt for part in fitted]).mean(0)
         own = [part.own() for part in fitted]
-        return torch.stack(own).mean(0) * doubt
+        return torch.stack(own).mean(0) * _mean_doubt(fitted)
 
     def _fitted(self, trace: Trace) -> list["_Linear"]:
         check_trace(trace, self)
@@ -144,16 +143,11 @@ class TRAK:
             yield from self._retrained(trace)
 
     def masks(self, n: int, seed: int) -> Tensor:
-        """Returns the subsets (M, n) bool of a training set of n instances, for a trace's seed.
-
-        Raises:
-            ValueError: a subset of no instances or of all.
-        """
+        """Returns the subsets (M, n) bool of n instances; ValueError where one has none or all."""
         size = round(self.fraction * n)
         check_between("the rows of a subset", size, 1, n - 1)
         draws = generator(seed, "trak", self.seed)
-        orders = [torch.randperm(n, generator=draws) for _ in range(self.models)]
-        return torch.stack([order < size for order in orders])
+        return random_subsets(self.models, n, size, draws)
 
     def _retrained(self, trace: Trace) -> Iterator[nn.Module]:
         masks = self.masks(len(trace.train), trace.seed)
@@ -169,6 +163,10 @@ class TRAK:
             model = trace.model()
             model.load_state_dict(ensemble.state(k))
             yield model
+
+
+def _mean_doubt(fitted: list["_Linear"]) -> Tensor:
+    return torch.stack([part.doubt for part in fitted]).mean(0)
 
 
 @dataclass(frozen=True, eq=False)

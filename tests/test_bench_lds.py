@@ -5,13 +5,14 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from experiments.bench.lds import datamodeling_scores, half_subsets, interval
+from estimators.kit.retraining import random_subsets
+from experiments.bench.lds import datamodeling_scores, interval
 
 
 def test_the_score_is_the_rank_correlation_of_each_point_over_the_subsets():
     g = torch.Generator().manual_seed(0)
     influence = torch.randn(3, 20, generator=g)
-    masks = half_subsets(20, 12, g)
+    masks = random_subsets(12, 20, 10, g)
     margins = torch.randn(12, 3, generator=g)
     margins[3] = margins[2]  # ties
     got = datamodeling_scores(influence, masks, margins)
@@ -23,14 +24,14 @@ def test_the_score_is_the_rank_correlation_of_each_point_over_the_subsets():
 def test_margins_that_are_the_sums_score_one_and_their_opposites_minus_one():
     g = torch.Generator().manual_seed(1)
     influence = torch.randn(2, 20, generator=g)
-    masks = half_subsets(20, 12, g)
+    masks = random_subsets(12, 20, 10, g)
     sums = masks.float() @ influence.T
     np.testing.assert_allclose(datamodeling_scores(influence, masks, sums.exp()), 1.0)
     np.testing.assert_allclose(datamodeling_scores(-influence, masks, sums.exp()), -1.0)
 
 
-def test_every_subset_is_a_half():
-    masks = half_subsets(11, 6, torch.Generator().manual_seed(0))
+def test_every_subset_has_its_size():
+    masks = random_subsets(6, 11, 5, torch.Generator().manual_seed(0))
     assert masks.shape == (6, 11)
     assert (masks.sum(1) == 5).all()
     assert len({tuple(mask.tolist()) for mask in masks}) == 6

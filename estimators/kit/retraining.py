@@ -20,6 +20,17 @@ def check_measure(measure: str) -> None:
     check_choice("measure", measure, MEASURES)
 
 
+def random_subsets(
+    count: int,
+    n: int,
+    size: int,
+    draws: torch.Generator,
+) -> Tensor:
+    """Returns random subsets of `size` of n rows, (count, n) bool."""
+    orders = [torch.randperm(n, generator=draws) for _ in range(count)]
+    return torch.stack([order < size for order in orders])
+
+
 def smaller_kept(trace: Trace) -> Dataset | None:
     """Returns the training set, if its predictions take less room than the models do, else None."""
     model = trace.model()

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from estimators.influence_functions import InfluenceFunctions
+from estimators.kit.retraining import random_subsets
 from estimators.trak import TRAK
 from experiments.bench.peers.installed import kronfluence_ekfac, traker
 from experiments.bench.timing import machine, table
@@ -104,7 +105,7 @@ def study(
     draws = generator(seed, "lds")
     test = held_out.take(torch.randperm(len(held_out), generator=draws)[:points])
     test = test.relabel(predict(trace.model(), test.x).argmax(1))
-    masks = half_subsets(len(data), subsets, draws)
+    masks = random_subsets(subsets, len(data), len(data) // 2, draws)
     seeds = [derive(seed, "lds", r, k) for r in range(repeats) for k in range(subsets)]
     ensemble = train_many(
         data,
@@ -116,12 +117,6 @@ def study(
     )
     margins = ensemble.utility(test, "margin").unflatten(0, (repeats, subsets))
     return Study(trace, test, masks, margins.mean(0), margins[0])
-
-
-def half_subsets(n: int, count: int, draws: torch.Generator) -> Tensor:
-    """Returns random subsets of n // 2 of n rows, (count, n) bool."""
-    orders = [torch.randperm(n, generator=draws) for _ in range(count)]
-    return torch.stack([order < n // 2 for order in orders])
 
 
 def datamodeling_scores(
