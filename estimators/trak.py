@@ -2,8 +2,8 @@
 random projections of their gradients.
 
 Cost: for each of M models O(n p) for the projected gradients and O(n k^2 + k^3) for the Gram
-matrix, beside the training of the models; m new test points O(M m (p + k^2 + n k)).
-O(M k (n + k)) memory.
+matrix, beside the training of the models; m new test points O(M m (p + k^2 + n k)). O(M k (n + k))
+memory.
 """
 
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ class TRAK:
         """Returns the scorer (m rows) -> (m, n), after training and projecting.
 
         Raises:
-            ConfigError: a loss other than cross entropy; as `models_of`.
+            ConfigError: a loss other than cross entropy.
         """
         fitted = self._fitted(trace)
         doubt = _mean_doubt(fitted)
@@ -152,13 +152,12 @@ class TRAK:
     def _retrained(self, trace: Trace) -> Iterator[nn.Module]:
         masks = self.masks(len(trace.train), trace.seed)
         seeds = [derive(trace.seed, "trak", self.seed, k) for k in range(self.models)]
-        ensemble = train_many(
-            trace.train, masks, trace.by_recipe, seeds, scratch=trace.scratch
-        )
+        recipe = trace.by_recipe
+        ensemble = train_many(trace.train, masks, recipe, seeds, scratch=trace.scratch)
         note("diverged_models", int(ensemble.diverged.sum()))
         finished = (~ensemble.diverged).nonzero().flatten().tolist()
         if not finished:
-            raise ValueError(f"all of {self.models} models diverged: take a lower rate")
+            raise ValueError(f"all of {self.models} models diverged")
         for k in finished:
             model = trace.model()
             model.load_state_dict(ensemble.state(k))
