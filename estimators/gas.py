@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from estimators.kit.checkpoints import checkpoint_sum, total_rate
-from poisonbench.contracts.protocols import Scorer
+from poisonbench.contracts.protocols import RowScorer, Scorer
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, layer_norms
 from poisonbench.training.trace import Trace, check_trace
@@ -41,6 +41,12 @@ class GAS:
             return checkpoint_sum(trace, test, form)
 
         return score
+
+    def fit_rows(self, trace: Trace) -> RowScorer:
+        """Returns the scorer of blocks of training rows."""
+        check_trace(trace, self)
+        form = Form.of(trace.loss, "layer" if self.layerwise else "all")
+        return lambda test, rows: checkpoint_sum(trace, test, form, rows)
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): the sum of the weights.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from estimators.kit.checkpoints import checkpoint_sum, total_rate
 from poisonbench.checks import check_at_least, check_choice
-from poisonbench.contracts.protocols import Scorer
+from poisonbench.contracts.protocols import RowScorer, Scorer
 from poisonbench.data import Dataset
 from poisonbench.gradients import (
     Form,
@@ -93,6 +93,15 @@ class TracIn:
         if self.mode == "checkpoints":
             return lambda test: checkpoint_sum(trace, test, self.form(trace))
         return lambda test: _every_step(trace, test, self.form(trace))
+
+    def fit_rows(self, trace: Trace) -> RowScorer | None:
+        """Returns the scorer of blocks of training rows, without "steps" and a projection."""
+        if self.mode == "steps" or self.projection is not None:
+            return None
+        check_trace(trace, self)
+        _tell_optimizer(trace)
+        form = self.form(trace)
+        return lambda test, rows: checkpoint_sum(trace, test, form, rows)
 
     def _projected(self, trace: Trace, d: int) -> Scorer:
         numbers = range(len(trace.checkpoints))

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from poisonbench.data import Dataset
+from poisonbench.notes import note
 from poisonbench.training.trace import Trace
 
 
@@ -23,3 +25,30 @@ class Flat:
 
     def fit(self, trace: Trace) -> Callable[[Dataset], torch.Tensor]:
         return lambda test: torch.ones(len(test), len(trace.train))
+
+
+asked: list[range] = []  # the blocks of `ByRows`, in order
+STOP = -1  # the row at whose block it stops
+
+
+@dataclass(frozen=True)
+class ByRows:
+    """Scores a row by itself; it changes its trace at the block of a row."""
+
+    changes_at: int = -1
+
+    def fit(self, trace: Trace) -> Callable[[Dataset], Tensor]:
+        raise AssertionError("it was to be asked for blocks")
+
+    def fit_rows(self, trace: Trace) -> Callable[[Dataset, range], Tensor]:
+        def score(test: Dataset, rows: range) -> Tensor:
+            asked.append(rows)
+            if STOP in rows:
+                raise RuntimeError("stopped")
+            if self.changes_at in rows:
+                trace.train.x.zero_()
+            note("last_row", rows[-1])
+            part = trace.train.x[rows.start : rows.stop].flatten(1)
+            return test.x.flatten(1) @ part.T
+
+        return score

@@ -12,6 +12,7 @@ from poisonbench.training import Recipe
 from poisonbench.training.trace import Trace
 
 Scorer = Callable[[Dataset], Tensor]
+RowScorer = Callable[[Dataset, range], Tensor]
 
 
 @runtime_checkable
@@ -51,7 +52,9 @@ class Estimator(Protocol):
 
     `fit` pays the upfront cost, the scorer that of each further test point. One that cannot follow
     every recipe has a method `refusal(recipe)`: why not, "" if it can, which a grid asks before any
-    work.
+    work. One that can score some training rows alone has a method `fit_rows(trace)`, which returns
+    a scorer of blocks, (test, rows) -> (m, len(rows)), or None where its fields do not allow that:
+    a grid then scores a large training set in blocks, and a run that is killed loses one of them.
     """
 
     def fit(self, trace: Trace) -> Scorer:

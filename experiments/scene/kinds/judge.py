@@ -7,6 +7,7 @@ from torch import Tensor
 
 from experiments.plan.spec import Method
 from experiments.scene.cost import measured, noted
+from experiments.scene.kinds.blocks import influence_of
 from experiments.scene.kinds.cell import Cell, about_run, check_shape
 from poisonbench.contracts.calibration import alarm_threshold, p_values
 from poisonbench.log import names
@@ -32,23 +33,20 @@ class Verdict:
 def estimate(cell: Cell) -> None:
     """Writes the influence (m, n) of every training row on every probe point; influence-EST.h5.
 
-    The cell keeps it for the stages that follow.
+    A large training set is scored in blocks of rows where the estimator can. The cell keeps the
+    matrix for the stages that follow.
     """
     method = cell.method("estimator")
     victim = cell.victim
     trace = replace(victim.trace, scratch=cell.scratch)
     with noted() as warnings, collecting() as told:
-        with measured(cell.device) as fit:
-            scorer = method.value.fit(trace)
-        with measured(cell.device) as score:
-            influence: Tensor = scorer(victim.test)
-    want = (len(victim.test), len(trace.train))
-    check_shape(method, "influence", influence, want, "(m, n)")
-    influence = influence.to(device="cpu", dtype=torch.float32)
+        found = influence_of(cell, method, trace)
+    influence = found.influence
     about: dict[str, float | str] = {
-        "fit_seconds": fit.seconds,
-        "score_seconds": score.seconds,
-        "peak_bytes": max(fit.peak_bytes, score.peak_bytes),
+        **found.about,
+        "fit_seconds": found.fit.seconds,
+        "score_seconds": found.score.seconds,
+        "peak_bytes": max(found.fit.peak_bytes, found.score.peak_bytes),
         "warnings": "\n".join(warnings),
     }
     cell.write({names.INFLUENCE: influence}, about, told)
