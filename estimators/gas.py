@@ -35,7 +35,7 @@ class GAS:
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
         check_trace(trace, self)
-        form = Form.of(trace.loss, "layer" if self.layerwise else "all")
+        form = self._form(trace)
 
         def score(test: Dataset) -> Tensor:
             return checkpoint_sum(trace, test, form)
@@ -45,7 +45,7 @@ class GAS:
     def fit_rows(self, trace: Trace) -> RowScorer:
         """Returns the scorer of blocks of training rows."""
         check_trace(trace, self)
-        form = Form.of(trace.loss, "layer" if self.layerwise else "all")
+        form = self._form(trace)
         return lambda test, rows: checkpoint_sum(trace, test, form, rows)
 
     def self_influence(self, trace: Trace) -> Tensor:
@@ -63,3 +63,6 @@ class GAS:
             live = (norms > 0).sum(0)
             scores += checkpoint.lr * live.to(scores.dtype)
         return scores
+
+    def _form(self, trace: Trace) -> Form:
+        return Form.of(trace.loss, "layer" if self.layerwise else "all")
