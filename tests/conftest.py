@@ -4,6 +4,9 @@ Small problems in float64, the digits, and the folder of downloaded data sets.
 """
 
 import os
+import shlex
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from poisonbench.data import Dataset, load
 from poisonbench.seeding import generator
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
 
 
 def random_data(
@@ -43,3 +47,18 @@ def data_root() -> Path:
             "Fashion-MNIST, CIFAR-10, Adult, SST-2 and FSDD"
         )
     return Path(root)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A shell in which `poisonbench` and `python` are those of this test run."""
+    shim = tmp_path / "bin" / "poisonbench"
+    shim.parent.mkdir()
+    shim.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m experiments.cli "$@"\n'
+    )
+    shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
+    path = os.pathsep.join(
+        [str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

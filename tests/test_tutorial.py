@@ -3,12 +3,8 @@
 Its files are written, its commands run, and what it shows is what they print.
 """
 
-import os
 import re
-import shlex
-import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,21 +25,6 @@ def blocks(page: str) -> Iterator[tuple[str, str, str]]:
 def shape(text: str) -> str:
     """A line as it is compared: figures stand for any figures, white space for any white space."""
     return " ".join(re.sub(r"\d+(\.\d+)?", "#", text).split())
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """A shell in which `poisonbench` and `python` are those of this test run."""
-    shim = tmp_path / "bin" / "poisonbench"
-    shim.parent.mkdir()
-    shim.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m experiments.cli "$@"\n'
-    )
-    shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
-    path = os.pathsep.join(
-        [str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
-    )
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.slow

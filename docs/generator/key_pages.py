@@ -8,7 +8,7 @@ INTRODUCTION = """# Keys and names of a grid file
 The tables of a grid file that are no methods, key by key with their defaults, and the names of data
 sets and models. `poisonbench list recipe`, `list probe`, `list transfer`, `list datasets` and
 `list models` print the same. The tables of methods are on the pages of the
-[methods](methods/index.md).
+[methods](methods/index.md); [grids](grids.md) says how they go together.
 """
 MEANINGS = {
     "recipe": "How victims are trained, and every model that a method trains. A list is an axis.",
@@ -26,7 +26,7 @@ def keys_page() -> str:
     """The page."""
     parts = [INTRODUCTION]
     for title in TABLES:
-        parts.append(f"## `[{title}]`\n\n{MEANINGS[title]}\n")
+        parts.append(f"## {title}\n\nThe table `[{title}]`. {MEANINGS[title]}\n")
         rows = ["| key | default | meaning |", "|---|---|---|"]
         for name, key in keys_of(title).items():
             rows.append(f"| `{name}` | `{key.default!r}` | {cell(key.about)} |")

@@ -47,6 +47,7 @@ TITLES = {  # part of a grid -> what its methods do
 USES = {
     "influence": "the influence of every training row on the points",
     "features": "the victim's features",
+    "gradients": "gradients of the final model",
     "probe": "the other points under judgement, too",
     "reference": "points that are known to be clean",
     "retraining": "training runs of the victim's recipe",
