@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
+
+from experiments.cli import main
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -46,3 +49,23 @@ def test_links_to_files_of_the_tree_lead_somewhere(page: str):
 def is_made(link: str) -> bool:
     """Whether the build of the site makes that page, which it tells of if it does not."""
     return link.startswith("methods/") or link in ("command-line.md", "keys.md")
+
+
+def called(page: str) -> list[list[str]]:
+    """The words of every line of a page's code blocks that calls poisonbench."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```.*?^```$", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+    words = [re.split(r"[\s=]+", line) for line in lines]
+    return [line[1:] for line in words if line[0].endswith("poisonbench")]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_commands_that_a_page_shows_exist_with_their_options(page: str):
+    for name, *words in called(page):
+        command = main.commands[name]
+        with click.Context(command) as context:
+            parameters = command.get_params(context)
+        known = {option for parameter in parameters for option in parameter.opts}
+        for word in words:
+            assert word in known or not re.match("--?[a-z]", word), (name, word)
