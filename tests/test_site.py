@@ -14,6 +14,7 @@ from defenses import CERTIFIERS, DETECTORS, FILTERS, MITIGATIONS
 from estimators import ESTIMATORS
 from experiments.plan.measures.groups import GROUPS
 from experiments.plan.measures.memorisation import MEMORISATIONS
+from experiments.plan.measures.truth import TRUTHS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -29,6 +30,7 @@ TABLES = {
     "certifiers": CERTIFIERS,
     "groups": GROUPS,
     "memorisations": MEMORISATIONS,
+    "truths": TRUTHS,
 }
 NUMBER = re.compile(r"(?<![\w.])\d*\.?\d+(?![\w.]*\d)")
 PAGES = ["concepts.md", "traps.md"]  # that cite results in running text

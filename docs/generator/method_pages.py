@@ -43,6 +43,7 @@ TITLES = {  # part of a grid -> what its methods do
     ),
     "group": ("Groups", "choose training rows whose joint influence is measured."),
     "memorisation": ("Memorisation", "measures what a row gives its own prediction."),
+    "truth": ("Truth", "say how right an estimator is, by training again."),
 }
 USES = {
     "influence": "the influence of every training row on the points",

@@ -4,7 +4,8 @@ A new kind is a row here, the classes of its methods, the function that does it,
 that turns its log into a row of a table: four files.
 """
 
-from experiments.plan.kind import Column, Kind, Length, Shown
+from experiments.plan.kind import Kind, Length
+from experiments.plan.measures import shown
 from poisonbench.log import names
 
 SCENE = Kind(
@@ -114,24 +115,7 @@ GROUP = Kind(
     ),
     rows="groups",
     evaluate="experiments.evaluation.kinds.groups:group_effects",
-    shown=Shown(
-        title="GROUPS",
-        legend="What a group of training rows gives the prediction of a probe point: its loss "
-        "without them less its loss with them, by training again (retrained) and by estimates of "
-        "first and second order. rank 1, rank 2: Spearman's correlation of the estimates with "
-        "retraining, over all pairs of a group and a point. rows: of a group; s: seconds. In "
-        "brackets behind a choice of rows: what it takes beyond the victim.",
-        columns=(
-            Column("rows", "size", ".4g"),
-            Column("retrained", "retraining", ".3g"),
-            Column("first", "first", ".3g"),
-            Column("second", "second", ".3g"),
-            Column("rank 1", "rank_first", ".2f"),
-            Column("rank 2", "rank_second", ".2f"),
-            Column("s", "seconds", ".3g"),
-        ),
-        counts=("pairs",),
-    ),
+    shown=shown.GROUP,
 )
 
 MEMORISATION = Kind(
@@ -145,20 +129,31 @@ MEMORISATION = Kind(
     length=Length(names.SCORE, "scores", names.POISON_ROLE, "training rows"),
     rows="memorisations",
     evaluate="experiments.evaluation.kinds.memorisation:memorised",
-    shown=Shown(
-        title="MEMORISATION",
-        legend="Self-influence: what a training row gives its own prediction. AUROC, AUPRC: how "
-        "well it tells poison rows from clean ones. median: of the poison and of the clean rows, "
-        "as a share of the largest value of all rows; s: seconds.",
-        columns=(
-            Column("AUROC", "auroc"),
-            Column("AUPRC", "auprc"),
-            Column("median poison", "median_poison", ".2g"),
-            Column("median clean", "median_clean", ".2g"),
-            Column("s", "seconds", ".3g"),
+    shown=shown.MEMORISATION,
+)
+
+GROUND = Kind("ground")  # models trained again, of a scene, for all of its estimators
+
+TRUTH = Kind(
+    name="truth",
+    part="truth",
+    methods="experiments.plan.measures.truth:TRUTHS",
+    estimators="if read",
+    of=("estimator",),
+    do="experiments.scene.kinds.truth:judge_estimator",
+    vectors=(
+        (
+            names.PAIR_GROUP,
+            names.PAIR_POINT,
+            names.EFFECT_PREDICTED,
+            names.EFFECT_MEAN,
+            names.EFFECT_FIRST_RUN,
+            names.EFFECT_ERROR,
         ),
-        counts=("poison", "clean"),
     ),
+    rows="truths",
+    evaluate="experiments.evaluation.kinds.truths:rightness",
+    shown=shown.TRUTH,
 )
 
 FAILURE = Kind("failure", texts=(names.REASON,))
@@ -173,6 +168,8 @@ KINDS = (
     MITIGATE,
     GROUP,
     MEMORISATION,
+    GROUND,
+    TRUTH,
     FAILURE,
 )
 WITH_METHODS = tuple(kind for kind in KINDS if kind.part)

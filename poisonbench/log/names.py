@@ -110,6 +110,17 @@ EFFECT_RETRAINING = "effect/retraining"
 EFFECT_FIRST = "effect/first"  # (q,) float64, estimated to first order
 EFFECT_SECOND = "effect/second"  # (q,) float64, estimated to second order
 
+# truth-*.h5: s sets of training rows, q pairs of each set and each point, sets first, with
+# PAIR_GROUP and PAIR_POINT
+EFFECT_PREDICTED = "effect/predicted"  # (q,) float64, summed influence
+EFFECT_MEAN = "effect/mean"  # (q,) float64, of the trainings on the set
+EFFECT_FIRST_RUN = "effect/first_run"  # (q,) float64, of the first training
+# (q,) float64, standard error of the mean; NaN of one training
+EFFECT_ERROR = "effect/error"
+
+# ground-*.h5: GROUP_ROWS, the rows that stay, and of r trainings on each of the s sets
+EFFECT_RUNS = "effect/runs"  # (r, s, points) float64
+
 # memorisation-*.h5 holds SCORE: (n,) float64, the influence of every training row on itself
 
 # failed-*.h5
