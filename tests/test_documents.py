@@ -1,6 +1,7 @@
 """What the documents name is there."""
 
 import re
+import warnings
 from pathlib import Path
 
 import click
@@ -49,6 +50,51 @@ def test_links_to_files_of_the_tree_lead_somewhere(page: str):
 def is_made(link: str) -> bool:
     """Whether the build of the site makes that page, which it tells of if it does not."""
     return link.startswith("methods/") or link in ("command-line.md", "keys.md")
+
+
+SITE = "https://poisonbench.github.io/poisonbench/"
+TREE = re.compile(
+    r"https://(?:github|raw\.githubusercontent)\.com/poisonbench/poisonbench/"
+    r"(?:(?:blob|tree)/)?main/(.+)"
+)
+
+
+def heads(text: str) -> set[str]:
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_links_of_the_readme_are_absolute_and_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    defined = dict(re.findall(r"^\[([^\]]+)\]: (\S+)$", text, flags=re.MULTILINE))
+    links = [*re.findall(r"\]\(([^)\s]+)\)", text), *defined.values()]
+    assert len(links) > 20
+    for link in links:
+        found = TREE.fullmatch(link)
+        if found:
+            assert (ROOT / found[1]).exists(), link
+            continue
+        assert link.startswith(SITE), link
+        page, _, anchor = link.removeprefix(SITE).partition("#")
+        file = DOCS / f"{page.strip('/') or 'index'}.md"
+        made = is_made(page) or is_made(file.name)
+        assert made or file.exists(), link
+        assert not anchor or anchor in heads(file.read_text(encoding="utf-8")), link
+    labels = {label.lower() for label in defined}
+    used = re.findall(r"(?<!!)\[([^\]\[`]+)\](?![(:])", text)
+    assert labels == {" ".join(label.lower().split()) for label in used}
+
+
+def test_the_readme_is_shown_by_a_package_index():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        markdown = pytest.importorskip("readme_renderer.markdown")
+    shown = markdown.render((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown
+    assert "<table>" in shown
+    assert f'href="{SITE}quickstart/"' in shown
 
 
 def called(page: str) -> list[list[str]]:

@@ -23,8 +23,8 @@ def results_index() -> str:
     lines = ["# Results", ""]
     lines += [
         "Each page starts with the command that made it, its date and machine, and tells",
-        "what fails. The settings of every run are in the",
-        "[grids](../../experiments/grids).",
+        "what fails. [A line of each](../../docs/measured.md) is on one page; the settings of",
+        "every run are in the [grids](../../experiments/grids).",
         "",
     ]
     for path in sorted(RESULTS.glob("*.md")):
@@ -68,7 +68,7 @@ def results_navigation() -> list[Any]:
     """The pages of results."""
     own = sorted(path for path in made_pages() if path.startswith("results/"))
     own.remove("results/index.md")
-    return ["results/index.md", *own]
+    return ["results/index.md", "measured.md", *own]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
