@@ -31,6 +31,7 @@ mitigation = [{name = "remove-and-return"}]
 certifier = [{name = "deep-partition-aggregation", parts = 3}]
 group = [{name = "random", k = 3, draws = 2}]
 memorisation = [{name = "self-influence"}]
+truth = [{name = "datamodeling", subsets = 3, repeats = 2, points = 4}]
 """
 
 
