@@ -26,7 +26,7 @@ ROOMS = {  # folders of experiments -> the other folders that each may import
     "report": {"plan", "evaluation"},
     "check": {"plan", "evaluation"},
     "bench": {"plan", "scene", "evaluation"},
-    "study": {"plan", "scene", "evaluation"},
+    "study": {"plan", "scene", "runner", "evaluation"},
 }
 MOST_FILES = 12  # in a folder, method folders excepted
 METHOD_FOLDERS = {"attacks", "defenses/detectors", "defenses/filters"}

@@ -1,18 +1,19 @@
-"""python -m experiments.study NAME: what the pages on detectors rest on."""
+"""python -m experiments.study NAME: what the pages on detectors and estimators rest on."""
 
 import click
 
 from experiments.study.pairs import pairs
 from experiments.study.planted import planted
 from experiments.study.told import told
+from experiments.study.truth import truth
 
 
 @click.group()
 def main() -> None:
-    """Studies of detectors over runs of grids."""
+    """Studies of detectors and estimators over runs of grids."""
 
 
-for command in (pairs, planted, told):
+for command in (pairs, planted, told, truth):
     main.add_command(command)
 
 if __name__ == "__main__":

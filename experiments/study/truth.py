@@ -1,0 +1,135 @@
+"""How right every estimator is, at what cost: the grids of the study, its tables and its figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import Metric
+from experiments.study.judged import SUBSETS, Judged, judged
+from experiments.study.truth_figure import draw
+
+GRIDS = click.argument(
+    "grids",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+)
+
+
+@click.command()
+@GRIDS
+@click.option(
+    *("-o", "--output", "folder"),
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the logs; what is there is not done again.",
+)
+@click.option(
+    "--figure", type=click.Path(path_type=Path), help="Accuracy against cost."
+)
+@click.option("--workers", default=1, show_default=True)
+@click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
+def truth(
+    grids: tuple[Path, ...],
+    folder: Path,
+    figure: Path | None,
+    workers: int,
+    data_root: Path | None,
+) -> None:
+    """Run GRIDS into one folder, and show how right their estimators are."""
+    for path in grids:
+        _run(path, folder, workers, data_root)
+    found = judged(load_results(folder))
+    for scene, estimators in found.items():
+        click.echo(page(scene, estimators))
+    if figure is not None:
+        draw(found, figure)
+
+
+def _run(path: Path, folder: Path, workers: int, data_root: Path | None) -> None:
+    from experiments.plan.gridfile import read
+    from experiments.plan.parse import parse
+    from experiments.plan.paths import Place
+    from experiments.runner.run import Options, run
+
+    summary = run(
+        parse(read(path)),
+        Place(folder, root=data_root),
+        Options(workers=workers),
+    )
+    for failure in summary.failed:
+        click.echo(f"failed: {failure}", err=True)
+
+
+def page(scene: str, estimators: Sequence[Judged]) -> str:
+    """Returns the tables of a kind of scene."""
+    parts = [f"## {scene}", _reliabilities(estimators), _scores(estimators)]
+    if len(_groups(estimators)):
+        parts.append(_left_out(estimators))
+    return "\n\n".join(parts) + "\n"
+
+
+def _groups(estimators: Sequence[Judged]) -> list[str]:
+    """What groups were left out, in the order of the grid."""
+    found: dict[str, object] = {}
+    for one in estimators:
+        found |= dict.fromkeys(one.truths)
+    found.pop(SUBSETS, None)
+    return list(found)
+
+
+def _reliabilities(estimators: Sequence[Judged]) -> str:
+    row = estimators[0].truths[SUBSETS]
+    reliable = _shown(row.metrics["reliability"])
+    seeds = len(row.seeds)
+    return (
+        f"{row.counts['points']} points and {row.counts['sets']} halves of {seeds} runs; "
+        f"reliability of the halves' mean margins {reliable}."
+    )
+
+
+def _scores(estimators: Sequence[Judged]) -> str:
+    body = []
+    for one in estimators:
+        metrics = [one.metric(SUBSETS, name) for name in ("score", "single")]
+        cells = [_shown(metric) for metric in metrics]
+        cells.append(_plain(one.metric(SUBSETS, "corrected")))
+        cells += [f"{seconds:.3g}" for seconds in one.cost]
+        body.append([one.name, *cells])
+    head = ["estimator", "score", "one training per half", "corrected"]
+    return table([*head, "fit s", "score s"], body)
+
+
+def _left_out(estimators: Sequence[Judged]) -> str:
+    """Correlations with training again without groups, and their reliability in the last line."""
+    groups = _groups(estimators)
+    body = []
+    for one in estimators:
+        cells = [_plain(one.metric(name, "score")) for name in groups]
+        body.append([one.name, *cells])
+    first = estimators[0]
+    reliable = [_plain(first.metric(name, "reliability")) for name in groups]
+    body.append(["*reliability*", *reliable])
+    return table(["without", *groups], body)
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Returns a table of Markdown."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(metric: Metric) -> str:
+    return "-" if metric.value is None else f"{metric.value:.2f}"
+
+
+def _shown(metric: Metric) -> str:
+    if metric.value is None:
+        return f"- ({metric.reason})" if metric.reason else "-"
+    text = f"{metric.value:.3f}"
+    if metric.interval is not None:
+        low, high = metric.interval
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
