@@ -64,7 +64,7 @@ def test_tables_and_run_tell_of_a_weak_victim(tmp_path: Path):
     place = scene(tmp_path, 60, scene_config(PATCH))
     write_detect(place, [9] * 4 + [1] * 11)
     results = load_results(tmp_path)
-    told = "weak victim: cnn reaches 0.98 on all rows of digits"
+    told = "weak victim: cnn reaches 0.97 on all rows of digits"
     [victim] = rows_of(results, "scene")
     [detection] = rows_of(results, "detect")
     assert victim.metrics["clean_accuracy"].reason.startswith(told)
@@ -130,4 +130,4 @@ def test_run_says_so_at_its_end(tmp_path: Path):
     )
     command = ["run", str(grid), "-o", str(tmp_path / "logs"), "--workers", "1"]
     told = CliRunner().invoke(main, command).stderr
-    assert "weak victim: cnn reaches 0.98 on all rows of digits" in told
+    assert "weak victim: cnn reaches 0.97 on all rows of digits" in told
