@@ -245,7 +245,7 @@ def test_list_tells_a_program_the_same():
     told = json.loads(call("list", "--json").stdout)
     for title in told:
         assert json.loads(call("list", title, "--json").stdout) == {title: told[title]}
-    tables = {"recipe", "transfer", "probe"}
+    tables = {"dataset", "recipe", "transfer", "probe"}
     assert {f"{kind}s" for kind in TABLES} | {"models", "datasets"} | tables == set(
         told
     )

@@ -38,7 +38,7 @@ def list_(kind: str | None, for_program: bool) -> None:
     """List what a grid can name, with what it is, what it costs, and its hyperparameters.
 
     KIND is attacks, estimators, detectors, ..., models, datasets, or a table of a grid file
-    (recipe, transfer, probe): one alone. Default: all.
+    (dataset, recipe, transfer, probe): one alone. Default: all.
     """
     from experiments.report.listing.catalogue import as_json, catalogue
 

@@ -14,6 +14,7 @@ from experiments.report.listing.source import (
 
 # table of a grid file -> the dataclass that its keys are fields of
 TABLES = {
+    "dataset": "experiments.plan.tables.data:DataSpec",
     "recipe": "poisonbench.training.recipe:Recipe",
     "transfer": "experiments.plan.spec:TransferSpec",
     "probe": "experiments.plan.spec:ProbeSpec",
