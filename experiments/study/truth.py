@@ -7,6 +7,7 @@ import click
 
 from experiments.evaluation.load import load_results
 from experiments.evaluation.metrics import Metric
+from experiments.evaluation.names import natural
 from experiments.study.judged import SUBSETS, Judged, judged
 from experiments.study.truth_figure import draw
 
@@ -72,12 +73,12 @@ def page(scene: str, estimators: Sequence[Judged]) -> str:
 
 
 def _groups(estimators: Sequence[Judged]) -> list[str]:
-    """What groups were left out, in the order of the grid."""
+    """What groups were left out, by choice and size."""
     found: dict[str, object] = {}
     for one in estimators:
         found |= dict.fromkeys(one.truths)
     found.pop(SUBSETS, None)
-    return list(found)
+    return sorted(found, key=natural)
 
 
 def _reliabilities(estimators: Sequence[Judged]) -> str:
