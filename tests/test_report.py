@@ -20,13 +20,15 @@ from test_evaluate import (
 
 from experiments.cli import main
 from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
 from experiments.evaluation.rows import Row
-from experiments.evaluation.summary import summarise
+from experiments.evaluation.summary import Summary, summarise
 from experiments.report.explanation.instances import Instances
 from experiments.report.exports import to_csv
 from experiments.report.html.gallery import MOST_SCENES, gallery
 from experiments.report.html.glance import at_a_glance, best_of
+from experiments.report.html.headline import _others
 from experiments.report.html.images import image_uri
 from experiments.report.html.losses import HEIGHT, WIDTH, loss_charts
 from experiments.report.html.strips import HELPFUL, strips
@@ -145,6 +147,25 @@ def test_two_reports_of_a_folder_are_equal(ran: Path, tmp_path: Path):
     for name in ("a.html", "b.html"):
         assert call("report", ran, "-o", tmp_path / name).exit_code == 0
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_the_best_of_other_defenses_is_that_of_the_best_mean_and_knows_no_truth():
+    def row(name: str, value: float, uses: str = "") -> Row:
+        settings = {"attack": {"name": "patch"}, "filter": {"name": name}}
+        return Row(settings, (0,), {"auprc": Metric(value)}, uses=uses)
+
+    rows = [row("a", 0.9), row("a", 0.1), row("b", 0.6), row("c", 1.0, "oracle")]
+    [told] = _others(Summary({"filters": rows}, [], {}, [], []))
+    assert told.startswith("Of 2 filters, b ranks the poison rows best, AUPRC 0.600")
+
+
+def test_weak_victims_are_told(tmp_path: Path):
+    config = scene_config({"name": "patch"})  # .90; this model reaches .976 on digits
+    write_scene(tmp_path, config)
+    record = load_results(tmp_path).of("scene")[0]
+    data = {**record.data, names.CLEAN_CORRECT: np.array(50)}
+    log.write(record.path, "scene", config=config, data=data)
+    assert "1 of 1 victim: weak victim" in summary_of(report(tmp_path))
 
 
 # ---- what failed comes first

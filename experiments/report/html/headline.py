@@ -1,7 +1,9 @@
 """What a reader wants to know first, in words."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.names import RowNames, ShortNames, scene_config
@@ -56,9 +58,10 @@ def _attacks(summary: Summary) -> Iterator[str]:
     trained = sum(row.scenes for row in victims)
     seeds = {seed for row in victims for seed in row.seeds}
     yield (
-        f"{_count(trained, 'victim')} on {', '.join(sorted(scenes))}: {len(victims)} kinds of "
-        f"training set (attack, budget, data), {_count(len(seeds), 'seed')}."
+        f"{_count(trained, 'victim')} on {', '.join(sorted(scenes))}: "
+        f"{_count(len(victims), 'setting')} of attack and data, {_count(len(seeds), 'seed')}."
     )
+    yield from _weak(summary)
     able = [row for row in victims if row.metrics["asr"].value is not None]
     if not able:
         yield "No victim has attacked test points."
@@ -70,6 +73,18 @@ def _attacks(summary: Summary) -> Iterator[str]:
         f"{len(strong)} of {len(able)} attacks turn more than half of their points; the "
         f"strongest is {names.attack(best)}, success {success}."
     )
+
+
+def _weak(summary: Summary) -> Iterator[str]:
+    """Victims that are too weak to judge detectors on."""
+    scenes = summary.scenes["victims"]
+    told: Counter[str] = Counter()
+    for row in scenes:
+        accuracy = row.metrics["clean_accuracy"]
+        if accuracy.value is not None and accuracy.reason:
+            told[accuracy.reason] += 1
+    for reason, count in told.items():
+        yield f"{count} of {_count(len(scenes), 'victim')}: {reason}."
 
 
 def _rate(row: Row) -> float:
@@ -136,35 +151,47 @@ def _points(points: Sequence[JudgedPoint]) -> Iterator[str]:
         yield f"{told}; the most suspicious is point {first.point}, p = {first.p_value:.3f}."
 
 
-# rows -> metric, whether larger is better, what is said of the best
+# rows -> part, metric, whether larger is better, what is said of the best
 OTHERS = {
-    "filters": ("auprc", True, "ranks the poison rows best, AUPRC"),
-    "mitigations": ("asr_after", False, "leaves the least attack success,"),
-    "certificates": ("certified_8", True, "certifies most under 8 changed rows,"),
-}
-PARTS = {
-    "filters": "filter",
-    "mitigations": "mitigation",
-    "certificates": "certifier",
+    "filters": ("filter", "auprc", True, "ranks the poison rows best, AUPRC"),
+    "mitigations": ("mitigation", "asr_after", False, "leaves an attack success of"),
+    "certificates": (
+        "certifier",
+        "certified_8",
+        True,
+        "certifies, under any 8 changed rows, a share of",
+    ),
 }
 
 
 def _others(summary: Summary) -> Iterator[str]:
-    """The best of the other defenses."""
-    for name, (metric, larger, words) in OTHERS.items():
-        rows = [
-            row
-            for row in summary.rows.get(name, [])
-            if row.metrics[metric].value is not None and TRUTH not in row.uses
-        ]
-        if not rows:
+    """The best of the other defenses, by the mean over the attacks."""
+    for name, (part, metric, larger, words) in OTHERS.items():
+        values = _values_by_method(summary.rows.get(name, []), part, metric)
+        if not values:
             continue
-        part = PARTS[name]
-        shown = RowNames.of(rows, (part,))
+        means = {method: fmean(found) for method, found in values.items()}
+        order = sorted(means, key=means.__getitem__, reverse=larger)
+        best = order[0]
+        found = values[best]
+        worst = min(found) if larger else max(found)
+        told = f"Of {_count(len(means), part)}, {best} {words} {means[best]:.3f}"
+        yield f"{told}, mean over {_count(len(found), 'attack')}; worst {worst:.3f}."
 
-        def value(row: Row, metric: str = metric) -> float:
-            return row.metrics[metric].value or 0.0
 
-        row = max(rows, key=value) if larger else min(rows, key=value)
-        told = f"{shown.method(row, part)} {words} {value(row):.3f}, on {shown.attack(row)}"
-        yield f"Of {_count(len(rows), part)} (each with an attack), {told}."
+def _values_by_method(
+    rows: Sequence[Row], part: str, metric: str
+) -> dict[str, list[float]]:
+    """The defined values of a metric by method and estimator, without those that use the truth."""
+    names = RowNames.of(rows, ("estimator", "detector", "filter", part))
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        value = row.metrics[metric].value
+        if value is None or TRUTH in row.uses:
+            continue
+        words = [names.method(row, part)]
+        for other in ("detector", "filter", "estimator"):
+            if other != part and row.settings.get(other):
+                words += ["on", names.method(row, other)]
+        found.setdefault(" ".join(words), []).append(value)
+    return found

@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 LARGEST = 96  # pixels of a side; of larger images every k-th pixel is shown
 MOST_SVG = 1 << 20  # bytes, above which a figure becomes a PNG
 DPI = 110
-# text as outlines, as the reader may lack the font; equal figures give equal files; a $ in a name
-# begins no formula
-STYLE: Any = {
-    "svg.hashsalt": "poisonbench",
-    "svg.fonttype": "path",
-    "text.parse_math": False,
-}
+# text as outlines, as the reader may lack the font; equal figures give equal files
+STYLE: Any = {"svg.hashsalt": "poisonbench", "svg.fonttype": "path"}
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -56,8 +51,8 @@ def figure_uri(draw: Callable[[], Figure]) -> str:
     """Returns a figure as the address of an SVG, or of a PNG where that would be too large."""
     out = io.BytesIO()
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # any letter may be in a name
-        warnings.filterwarnings("ignore", message="Glyph")
+        # a name may be of any letters and any length
+        warnings.simplefilter("ignore", UserWarning)
         figure = draw()
         figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
         if out.tell() <= MOST_SVG:

@@ -1,18 +1,63 @@
 """The plots of the page: those for which the run has the logs."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-
-from matplotlib.figure import Figure
+from pathlib import Path
 
 from experiments.evaluation.load import Results
 from experiments.evaluation.summary import Summary
 from experiments.report.html.images import figure_uri
-from experiments.report.plots.certified import certified_figure
-from experiments.report.plots.curve import curve_figure
-from experiments.report.plots.roc import roc_figure
-from poisonbench.errors import ConfigError
+from experiments.report.plots.kinds import DRAWN, Source
+from poisonbench.errors import PoisonbenchError
+from poisonbench.log import Record
+
+MOST_SCENES = 4  # of which influence is read
+MOST_BYTES = 64 << 20  # of a file of influence that is read
+# kind of plot -> its heading, and what it shows
+TOLD = {
+    "roc": (
+        "ROC curves",
+        "The share of attacked test points found (true-positive rate) against the share of clean "
+        "ones flagged, mean over the seeds; a panel for each attack. The table of detection has "
+        "the areas.",
+    ),
+    "auc-by-attack": (
+        "AUROC by attack",
+        "A line for each detector with its estimator, a column for each attack. The figures are "
+        "those of the table of detection.",
+    ),
+    "auc-by-success": (
+        "AUROC against attack success",
+        "A panel for each detector, a point for each attack: is it good only where the attack is "
+        "weak, or strong? The figures are those of the tables of victims and detection.",
+    ),
+    "auc-by-cost": (
+        "AUROC against the cost of influence",
+        "What an estimator that takes longer buys. The figures are those of the tables of costs "
+        "and detection.",
+    ),
+    "influence": (
+        "Distribution of influence",
+        "How the influences of all training rows on one attacked and one clean point are "
+        "distributed, with the poison marked.",
+    ),
+    "curve": (
+        "Budget",
+        "Attack success and clean accuracy against the budget, with 95 % bands. The table of "
+        "victims has the figures.",
+    ),
+    "certified": (
+        "Certified accuracy",
+        "The share of test points that stay right whatever number of training rows is inserted or "
+        "deleted. The table of certifiers has figures at some numbers.",
+    ),
+    "agreement": (
+        "Agreement of estimators",
+        f"Rank correlation of the influences by two estimators, of the first {MOST_SCENES} scenes "
+        "that have two; where groups of rows were left out, also with training again.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -31,40 +76,38 @@ class Plot:
 
 
 def plots(results: Results, summary: Summary) -> list[Plot]:
-    """Returns the plots for which there are rows, of the same rows as the tables."""
+    """Returns the plots for which there are rows or logs, of the same rows as the tables."""
+    source = Source(_few(results), summary)
     found = []
-    for title, told, draw in _drawn(results, summary):
+    for kind, (title, told) in TOLD.items():
+        if not _has_auroc(summary) and kind in ("roc", "auc-by-attack"):
+            continue
         try:
-            image = figure_uri(draw)
-        except ConfigError:  # no attack has two values of the hyperparameter
+            image = figure_uri(partial(DRAWN[kind], source))
+        except (
+            PoisonbenchError
+        ):  # the run lacks what it shows; damage is listed elsewhere
             continue
         found.append(Plot(title, told, image))
     return found
 
 
-def _drawn(
-    results: Results, summary: Summary
-) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
-    """The title, the words and the drawing function of each plot that may be drawn."""
+def _has_auroc(summary: Summary) -> bool:
     detections = summary.rows["detections"]
-    if any(row.metrics["auroc"].value is not None for row in detections):
-        told = (
-            "The share of attacked test points found (true-positive rate) against the share of "
-            "clean ones flagged, mean over the seeds; a panel for each attack. The table of "
-            "detection has the areas as figures."
-        )
-        yield "ROC curves", told, partial(roc_figure, detections)
-    victims = summary.rows["victims"]
-    if victims:
-        told = (
-            "Attack success and clean accuracy against the budget, with 95 % bands over the "
-            "seeds. The table of victims has the figures."
-        )
-        yield "Budget", told, partial(curve_figure, victims)
-    certificates = results.of("certify")
-    if certificates:
-        told = (
-            "The share of test points that stay right whatever number of training rows is "
-            "inserted or deleted. The table of certifiers has figures at some numbers."
-        )
-        yield "Certified accuracy", told, partial(certified_figure, certificates)
+    return any(row.metrics["auroc"].value is not None for row in detections)
+
+
+def _few(results: Results) -> Results:
+    """The results with the influence of a few scenes, which is large."""
+    kept: dict[Path, list[Record]] = {}
+    for record in results.of("influence"):
+        if record.path.stat().st_size <= MOST_BYTES:
+            kept.setdefault(record.path.parent, []).append(record)
+    scenes = sorted(kept.values(), key=_fewest_last)[:MOST_SCENES]
+    influences = tuple(record for records in scenes for record in records)
+    return replace(results, records={**results.records, "influence": influences})
+
+
+def _fewest_last(records: Sequence[Record]) -> int:
+    """A sort key: scenes with several estimators come first, otherwise as they were."""
+    return -len(records)
