@@ -136,6 +136,7 @@ def test_dry_run_shows_the_cells_and_does_none(tmp_path: Path):
     )
     assert result.exit_code == 0
     assert "6 scenes, 24 cells, 0 done, 0 failed" in result.output
+    assert "\n  estimators: gas\n" in result.output
     assert "patch target=0 budget=0.05" in result.output
     assert not (tmp_path / "logs").exists()
 
@@ -435,7 +436,7 @@ def test_names_in_the_file_of_cells_cannot_steer_the_terminal(tmp_path: Path):
     content = {"name": "evil\r", "scenes": [scene]}
     (tmp_path / "cells.json").write_text(json.dumps(content))
     lines = call("status", tmp_path).output.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
 
 

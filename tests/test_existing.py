@@ -101,7 +101,7 @@ def test_status_tells_the_reason_of_a_failure_and_the_time_left(folder: Path):
     told = called("status", str(folder)).output
     assert told.count("failed: detect-gas") == 2
     assert told.count(": SystemExit: 3") == 2
-    assert "1 cells are missing: about 0 s of work\n" in told
+    assert "1 cell is missing: about 0 s of work\n" in told
     for path in folder.rglob("detect-*random*.h5"):
         path.unlink()
     told = called("status", str(folder)).output

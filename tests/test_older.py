@@ -184,7 +184,7 @@ def test_the_line_names_what_was_edited(folder: Path):
     ]
     status = CliRunner().invoke(main, ["status", str(folder / "logs")])
     assert summary.older[0] in status.output
-    assert "1 scenes, 2 cells, 2 done" in status.output
+    assert "1 scene, 2 cells, 2 done" in status.output
 
 
 def test_a_file_that_the_module_does_not_import_changes_nothing(folder: Path):

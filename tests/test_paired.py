@@ -15,7 +15,7 @@ from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.intervals import auroc_interval, difference_interval
 from experiments.evaluation.load import load_results
 from experiments.evaluation.paired import differences
-from experiments.report.render import render
+from experiments.report.render import Asked, render
 from poisonbench.errors import ConfigError
 
 PERFECT = [
@@ -171,10 +171,11 @@ def test_evaluate_prints_the_differences_in_every_format(tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert "DIFFERENCES" in result.output
     assert "+0.500" in result.output
+    asked = Asked(against="rival")
     for form in ("markdown", "latex"):
-        assert "+0.500" in render(load_results(tmp_path), form, "rival")
-    assert '"differences"' in render(load_results(tmp_path), "json", "rival")
-    assert "\ndifferences," in render(load_results(tmp_path), "csv", "rival")
+        assert "+0.500" in render(load_results(tmp_path), form, asked)
+    assert '"differences"' in render(load_results(tmp_path), "json", asked)
+    assert "\ndifferences," in render(load_results(tmp_path), "csv", asked)
     assert "DIFFERENCES" not in render(load_results(tmp_path))
     result = CliRunner().invoke(
         main, ["evaluate", str(tmp_path), "--against", "nobody"]

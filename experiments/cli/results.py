@@ -5,6 +5,7 @@ None of them needs torch, but for the pictures of a report.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,22 +47,38 @@ PLOTS = (
     metavar="DETECTOR",
     help="Add how far each detector's AUROC is above this one's, with paired intervals.",
 )
-def evaluate(folder: Path, form: str, against: str | None) -> None:
+@where_option
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="KEY",
+    help="One row for each value: attack, detector, dataset, seed, attack.budget, ...; means "
+    "over all else. Repeatable.",
+)
+@click.option(
+    "--sort", metavar="METRIC", help="Largest first, e.g. auroc, asr, seconds."
+)
+@click.option("--ascending", is_flag=True, help="With --sort: smallest first.")
+def evaluate(folder: Path, form: str, conditions: tuple[str, ...], **how: Any) -> None:
     """Print how well attacks and defenses did, from the logs in FOLDER."""
-    sys.exit(3 if print_tables(folder, form, against) else 0)
+    how["sort"] = how["sort"] or ""
+    sys.exit(3 if print_tables(folder, form, conditions, **how) else 0)
 
 
-def print_tables(folder: Path, form: str, against: str | None = None) -> bool:
+def print_tables(
+    folder: Path, form: str, conditions: tuple[str, ...] = (), **how: Any
+) -> bool:
     """Prints the tables of a folder of logs; returns whether a log was damaged."""
     from experiments.evaluation.load import load_results
-    from experiments.report.render import render
+    from experiments.evaluation.views.where import where
+    from experiments.report.render import Asked, render
     from poisonbench.errors import ConfigError
 
     if not (folder / "scenes").is_dir():
         hint = f"fill it with: poisonbench run GRID.toml -o {folder}"
         raise ConfigError([f"{folder} holds no logs"], hint)
-    results = load_results(folder)
-    click.echo(render(results, form, against))
+    results = where(load_results(folder), conditions)
+    click.echo(render(results, form, Asked(**how)))
     if form != "table":  # a table for the terminal lists damaged logs at its end
         for fault in results.damaged:
             click.echo(f"Error: {fault.message}", err=True)

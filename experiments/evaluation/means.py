@@ -28,7 +28,8 @@ def aggregate(rows: Iterable[Row], drop: Collection[str] = ()) -> list[Row]:
     merged = []
     for group in _grouped(rows, drop):
         samples = [sample for row in group for sample in row.samples]
-        merged.append(_mean_row(group, [samples], each="scenes", drop=drop))
+        settings = _without(group[0].settings, drop)
+        merged.append(mean_row(group, [samples], each="scenes", settings=settings))
     return merged
 
 
@@ -51,7 +52,8 @@ def mean_over(rows: Iterable[Row], attacks: Collection[str] | None = None) -> li
 
 def _mean_of_attacks(group: Sequence[Row]) -> Row:
     samples = [row.samples for row in group]
-    mean = _mean_row(group, samples, each="attacks", drop=("attack",))
+    rest = _without(group[0].settings, ("attack",))
+    mean = mean_row(group, samples, each="attacks", settings=rest)
     metrics = dict(mean.metrics)
     for key in WORST:
         if key in metrics:
@@ -78,19 +80,19 @@ def _grouped(rows: Iterable[Row], drop: Collection[str]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _mean_row(
+def mean_row(
     group: Sequence[Row],
     samples: Sequence[Sequence[Sample]],
     each: str,
-    drop: Collection[str],
+    settings: dict[str, Any],
 ) -> Row:
-    """The mean of some rows.
+    """Returns the mean of some rows.
 
     Args:
-        group: the rows; the settings are those of the first.
-        samples: their samples, in groups for the bootstrap.
+        group: the rows.
+        samples: their samples, in groups for the intervals.
         each: what each row stands for, in the plural.
-        drop: settings that the mean does not have.
+        settings: of the mean.
     """
     first = group[0]
     metrics = {key: _mean_of(key, group, each) for key in first.metrics}
@@ -110,7 +112,7 @@ def _mean_row(
         for key in counts:
             counts[key] += row.counts[key]
     return Row(
-        settings=_without(first.settings, drop),
+        settings=settings,
         seeds=tuple(sorted(seeds)),
         metrics=metrics,
         counts=counts,

@@ -15,6 +15,7 @@ from experiments.evaluation.rows import Row
 from experiments.plan.identity import short
 
 Config = Mapping[str, Any]
+SEVERAL = "several"  # data sets or methods, of a mean over them
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def scene_settings(settings: Config) -> dict[str, Any]:
         fields |= _part(settings, part)
     fields.pop("name", None)
     fields.pop("model", None)
-    dataset = _part(settings, "dataset").get("name", "?")
+    dataset = _part(settings, "dataset").get("name", SEVERAL)
     model = _part(settings, "recipe").get("model", "")
     name = f"{dataset} {model}".strip()
     transfer = _part(settings, "transfer")
@@ -143,7 +144,9 @@ class RowNames:
         return name
 
     def method(self, row: Row, part: str) -> str:
-        """Returns the name of a method of the row, `none` if it has none."""
+        """Returns the name of a method of the row, `none` if it has none, `several` of a mean."""
+        if part not in row.settings:
+            return SEVERAL
         return self.methods[part].name(row.settings.get(part))
 
     def all(self, row: Row) -> tuple[str, ...]:

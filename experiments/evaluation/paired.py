@@ -76,10 +76,7 @@ def _pairs(scenes: Sequence[Sample], matched: bool) -> list[tuple[Scores, Scores
 
 
 def differences(detections: Iterable[Row], name: str) -> list[Row]:
-    """Returns rows of AUROC differences to the detector `name`.
-
-    A detector without influence is the same rival to every row of its scene. One with influence is
-    compared with the rows of the same estimator.
+    """Returns rows of AUROC differences to the detector `name`, over seeds and over attacks.
 
     Args:
         detections: one row per scene and detector.
@@ -87,6 +84,23 @@ def differences(detections: Iterable[Row], name: str) -> list[Row]:
 
     Returns:
         Rows over seeds, one per attack, and their means over the attacks where there are several.
+
+    Raises:
+        ConfigError: no such detector, or several.
+    """
+    merged = in_order(aggregate(paired(detections, name)))
+    return [*merged, *means_over_attacks(merged)]
+
+
+def paired(detections: Iterable[Row], name: str) -> list[Row]:
+    """Returns rows of AUROC differences to the detector `name`, one per scene and detector.
+
+    A detector without influence is the same rival to every row of its scene. One with influence is
+    compared with the rows of the same estimator.
+
+    Args:
+        detections: one row per scene and detector.
+        name: as the tables call the rival, or its name alone where that is enough.
 
     Raises:
         ConfigError: no such detector, or several.
@@ -103,8 +117,7 @@ def differences(detections: Iterable[Row], name: str) -> list[Row]:
             rival = rivals.get((scene, WITHOUT_INFLUENCE))
         if rival is not None and rival is not row:
             pairs.append(_difference(row, rival))
-    merged = in_order(aggregate(pairs))
-    return [*merged, *means_over_attacks(merged)]
+    return pairs
 
 
 def means_over_attacks(rows: Sequence[Row]) -> list[Row]:

@@ -1,15 +1,16 @@
 """All rows of a run: of single scenes, over seeds, over attacks, and compared with one detector."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from experiments.evaluation.evaluations import EVALUATED, rows_of
 from experiments.evaluation.kinds.points import JudgedPoint, judged_points
 from experiments.evaluation.load import Results
 from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import in_order
-from experiments.evaluation.paired import differences, means_over_attacks
+from experiments.evaluation.paired import differences, means_over_attacks, paired
 from experiments.evaluation.rows import Row
+from experiments.evaluation.views.regroup import check_keys, mean_by, sort_tables
 from poisonbench.errors import LogError
 
 # tables that an export has even when they are empty, in its order
@@ -53,6 +54,14 @@ class Summary:
     differences: Sequence[Row] = field(default_factory=list)
     against: str = ""
 
+    def sorted_by(self, metric: str, ascending: bool = False) -> "Summary":
+        """Returns the summary with the rows of each table sorted by a metric, see `sort_tables`."""
+        tables = {**self.rows, "means": self.means, "differences": self.differences}
+        found = dict(sort_tables(tables, metric, ascending))
+        means = found.pop("means")
+        compared = found.pop("differences")
+        return replace(self, rows=found, means=means, differences=compared)
+
     def tables(self) -> dict[str, Sequence[Row]]:
         """Returns all rows by table, those of single scenes as `scene-...`."""
         found: dict[str, Sequence[Row]] = dict.fromkeys(ALWAYS, ())
@@ -65,15 +74,19 @@ class Summary:
         return found
 
 
-def summarise(results: Results, against: str | None = None) -> Summary:
+def summarise(
+    results: Results, against: str | None = None, by: Sequence[str] = ()
+) -> Summary:
     """Returns all rows of the results, those over seeds sorted by name.
 
     Args:
         results: of a run.
         against: a detector with which the others are compared, as the tables call it.
+        by: keys; the rows are then means over all else, and none of the means over attacks.
 
     Raises:
-        ConfigError: `against` names no detector of the results, or several.
+        ConfigError: `against` names no detector of the results, or several; or a key is none of
+            their settings.
     """
     scenes: dict[str, list[Row]] = {}
     merged: dict[str, list[Row]] = {}
@@ -81,11 +94,13 @@ def summarise(results: Results, against: str | None = None) -> Summary:
         found = rows_of(results, kind.name)
         if found or kind.rows in ALWAYS:
             scenes[kind.rows] = found
-            merged[kind.rows] = in_order(aggregate(found, drop=kind.over))
+            merged[kind.rows] = in_order(_merged(found, kind.over, by))
+    if by:
+        check_keys([row for rows in scenes.values() for row in rows], by)
     judged = judged_points(results)
     return Summary(
         rows=merged,
-        means=means_over_attacks(merged["detections"]),
+        means=[] if by else means_over_attacks(merged["detections"]),
         scenes=scenes,
         failures=_failures(results),
         damaged=[
@@ -93,9 +108,27 @@ def summarise(results: Results, against: str | None = None) -> Summary:
             *_damaged(results, judged.damaged),
         ],
         points=judged.points,
-        differences=differences(scenes["detections"], against) if against else [],
+        differences=_differences(scenes["detections"], against, by),
         against=against or "",
     )
+
+
+def _merged(rows: Sequence[Row], over: Sequence[str], by: Sequence[str]) -> list[Row]:
+    """Means over the seeds, or over all but some keys."""
+    if by:
+        return mean_by(rows, by)
+    return aggregate(rows, drop=over)
+
+
+def _differences(
+    detections: Sequence[Row], against: str | None, by: Sequence[str]
+) -> list[Row]:
+    """The differences to a detector, over seeds and attacks, or over all but some keys."""
+    if not against:
+        return []
+    if by:
+        return in_order(mean_by(paired(detections, against), by))
+    return differences(detections, against)
 
 
 def _failures(results: Results) -> list[Fault]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,13 @@ class CellFile:
         file: in which it ends.
         key: digest of its configuration, whatever code and data stand behind the names in it.
         marks: of this code and data, see `marks_of`.
+        methods: what it applies, in words, by part: "estimator", "detector", ...
     """
 
     file: str
     key: str
     marks: dict[str, str]
+    methods: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class SceneCells:
         seed: of the scene.
         id: its folder below `scenes`.
         cells: a file each.
+        setting: digest of its data set and recipe; scenes that share one take alike long.
     """
 
     attack: str
     seed: int
     id: str
     cells: tuple[CellFile, ...]
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def _of_job(job: "Job") -> SceneCells:
         seed=job.scene.seed,
         id=job.scene.id,
         cells=tuple(_of_stage(job, stage) for stage in job.stages),
+        setting=_setting(job.scene.config),
     )
 
 
@@ -82,7 +87,24 @@ def _of_stage(job: "Job", stage: "Stage") -> CellFile:
     from experiments.plan.stages import logged_config
 
     config = logged_config(job, stage)
-    return CellFile(stage.path.name, key_of(stage.kind, config), marks_of(config))
+    key = key_of(stage.kind, config)
+    return CellFile(stage.path.name, key, marks_of(config), _methods(config))
+
+
+def _methods(config: Mapping[str, Any]) -> dict[str, str]:
+    """The methods that a stage applies, in words; those of its scene are told by the scene."""
+    found = {}
+    for part, method in config.items():
+        if part != "scene" and isinstance(method, dict) and "name" in method:
+            found[part] = _words(method)
+    return found
+
+
+def _setting(scene: Mapping[str, Any]) -> str:
+    """What scenes of one data set and recipe share."""
+    parts = {part: scene.get(part) for part in ("dataset", "recipe", "transfer")}
+    text = json.dumps(unmarked(parts), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def key_of(kind: str, config: Mapping[str, Any]) -> str:
@@ -140,9 +162,12 @@ def _read_scene(content: dict[str, Any]) -> SceneCells:
         seed=int(content["seed"]),
         id=str(content["id"]),
         cells=tuple(_read_cell(cell) for cell in content["cells"]),
+        setting=str(content.get("setting", "")),
     )
 
 
 def _read_cell(content: dict[str, Any]) -> CellFile:
     marks = {str(name): str(mark) for name, mark in content["marks"].items()}
-    return CellFile(str(content["file"]), str(content["key"]), marks)
+    told = content.get("methods", {})  # earlier versions did not tell
+    methods = {str(part): str(words) for part, words in told.items()}
+    return CellFile(str(content["file"]), str(content["key"]), marks, methods)

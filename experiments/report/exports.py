@@ -8,13 +8,10 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-import numpy as np
-
 from experiments.evaluation.kinds.points import JudgedPoint
-from experiments.evaluation.poisoning import Poisoning
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
-from experiments.plan.identity import short
+from experiments.evaluation.views.flat import budget, named_columns
 from experiments.report.text import printable
 
 
@@ -47,37 +44,10 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": row.seeds,
         "scenes": row.scenes,
         "uses": row.uses,
-        "budget": _budget(row.poisoned),
+        "budget": budget(row.poisoned),
         "counts": row.counts,
         "metrics": {key: asdict(metric) for key, metric in row.metrics.items()},
     }
-
-
-def _budget(scenes: Sequence[Poisoning]) -> dict[str, float | None]:
-    """The budget asked, None where there is none or several, and what was poisoned, per scene.
-
-    Rows are means over the scenes; the share is that of the clean training rows, as the budget is.
-    """
-    return {
-        "asked": _common([scene.asked for scene in scenes]),
-        "achieved": _mean([scene.share for scene in scenes]),
-        "poison_rows": _mean([scene.poison for scene in scenes]),
-        "cover_rows": _mean([scene.cover for scene in scenes]),
-        "train_rows": _mean([scene.rows for scene in scenes]),
-    }
-
-
-def _common(values: Sequence[float | None]) -> float | None:
-    """The value that all have, None if they differ."""
-    if len(set(values)) != 1:
-        return None
-    return values[0]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    if not values:
-        return None
-    return float(np.mean(values))
 
 
 def to_csv(summary: Summary) -> str:
@@ -130,20 +100,7 @@ def _filled_columns(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "seeds": " ".join(map(str, row.seeds)),
-        "scenes": row.scenes,
-        "uses": row.uses,
-    }
-    for part, config in row.settings.items():
-        for key, value in (config or {}).items():
-            if not isinstance(value, float):  # which keeps its full precision
-                value = short(value)
-            line[f"{part}.{key}"] = value
-    for key, number in _budget(row.poisoned).items():
-        line[f"budget.{key}"] = number
-    for key, count in row.counts.items():
-        line[f"n.{key}"] = count
+    line = named_columns(row)
     for key, metric in row.metrics.items():
         low, high = metric.interval or (None, None)
         line[key] = metric.value

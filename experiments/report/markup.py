@@ -21,7 +21,12 @@ LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 def to_markdown(table: Table) -> str:
     """Returns a pipe table."""
-    lines = [f"### {table.title.capitalize()}", "", _markdown(table.legend), ""]
+    heading = table.heading.replace(table.title, table.title.capitalize(), 1)
+    lines = [f"### {_markdown(heading)}", ""]
+    lines += [f"- {_markdown(scene)}" for scene in table.several]
+    if table.several:
+        lines.append("")
+    lines += [_markdown(table.legend), ""]
     lines.append(_pipes(table.head))
     lines.append(_pipes(["---"] * len(table.head)))
     for row in table.rows:
@@ -42,7 +47,10 @@ def _markdown(text: str) -> str:
 
 def to_latex(table: Table) -> str:
     """Returns a booktabs table."""
-    caption = f"{_latex(table.title.capitalize())}. {_latex(table.legend)}"
+    told = "; ".join(table.scenes)
+    measured = f" {_latex(told)}." if told else ""
+    title = _latex(table.title.capitalize())
+    caption = f"{title}.{measured} {_latex(table.legend)}"
     lines = [
         r"\begin{table}",
         rf"\caption{{{caption}}}",

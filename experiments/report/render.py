@@ -1,5 +1,8 @@
 """Results to text: tables for people, everything for programs (CSV, JSON)."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from experiments.evaluation.load import Results
 from experiments.evaluation.summary import summarise
 from experiments.report.exports import to_csv, to_json
@@ -12,27 +15,49 @@ READABLE = {"table": to_text, "markdown": to_markdown, "latex": to_latex}
 EXPORTS = {"csv": to_csv, "json": to_json}
 
 
-def render(results: Results, form: str = "table", against: str | None = None) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """How the rows are to be shown.
+
+    Attributes:
+        against: a detector with which the others are compared, with paired intervals.
+        by: keys; rows are means over all else.
+        sort: a metric, empty for the order of the names.
+        ascending: the smallest value first.
+    """
+
+    against: str | None = None
+    by: Sequence[str] = ()
+    sort: str = ""
+    ascending: bool = False
+
+
+def render(results: Results, form: str = "table", asked: Asked | None = None) -> str:
     """Returns the results as text.
 
     Args:
         results: of a run.
         form: "table" (for the terminal), "markdown", "latex", "csv" or "json".
-        against: a detector with which the others are compared, with paired intervals.
+        asked: how the rows are to be shown.
 
     Raises:
         ValueError: there is no such form.
-        ConfigError: `against` names no detector of the results, or several.
+        ConfigError: what is asked names no detector, key or metric of the results.
     """
     known = [*READABLE, *EXPORTS]
     if form not in known:
         raise ValueError(f"form must be one of {', '.join(known)}, got {form!r}")
-    summary = summarise(results, against)
+    asked = asked or Asked()
+    summary = summarise(results, asked.against, asked.by)
+    if asked.sort:
+        summary = summary.sorted_by(asked.sort, asked.ascending)
     if form in EXPORTS:
         return EXPORTS[form](summary)
     texts = [READABLE[form](table) for table in tables(summary)]
     if not texts:
         return "No results yet."
+    if asked.by:
+        texts.insert(0, f"One row for each {', '.join(asked.by)}: means over all else.")
     return "\n\n".join([*texts, _made_by(results)])
 
 

@@ -18,6 +18,7 @@ class Table:
         names: the first columns, which hold names and may wrap.
         notes: below the table.
         grouped: the first column heads groups of rows.
+        scenes: what the rows were measured on, a line for each data set and model.
     """
 
     title: str
@@ -27,6 +28,19 @@ class Table:
     names: int
     notes: tuple[str, ...] = ()
     grouped: bool = False
+    scenes: tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """The title, with what the rows were measured on where that is one thing."""
+        if len(self.scenes) == 1:
+            return f"{self.title}: {self.scenes[0]}"
+        return self.title
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """What the rows were measured on, where that is several things."""
+        return self.scenes if len(self.scenes) > 1 else ()
 
 
 class Cells:

@@ -7,6 +7,7 @@ from experiments.evaluation.names import RowNames
 from experiments.evaluation.poisoning import budget_told
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Fault, Summary
+from experiments.evaluation.views.headings import scenes_told
 from experiments.plan.kinds import SHOWN
 from experiments.report.defense_tables import (
     certificate_table,
@@ -36,16 +37,22 @@ def tables(summary: Summary) -> list[Table]:
     costs = summary.rows["costs"]
     names = RowNames.of([*victims, *detections, *costs])
     made = [
-        _victims(victims, names),
-        _detection([*detections, *summary.means], names),
-        difference_table(summary.differences, summary.against, names),
+        _measured_on(victims, _victims(victims, names)),
+        _measured_on(detections, _detection([*detections, *summary.means], names)),
+        _measured_on(
+            summary.differences,
+            difference_table(summary.differences, summary.against, names),
+        ),
     ]
     made += point_tables(summary.points)
     for name, table in DEFENSES.items():
-        made.append(table(summary.rows.get(name, [])))
-    made += [kind_table(kind, summary.rows.get(kind.rows, [])) for kind in SHOWN]
+        rows = summary.rows.get(name, [])
+        made.append(_measured_on(rows, table(rows)))
+    for kind in SHOWN:
+        rows = summary.rows.get(kind.rows, [])
+        made.append(_measured_on(rows, kind_table(kind, rows)))
     made += [
-        _costs(costs, names),
+        _measured_on(costs, _costs(costs, names)),
         _faults(
             "FAILED",
             "Stages that failed: run again with --retry-failed.",
@@ -54,6 +61,11 @@ def tables(summary: Summary) -> list[Table]:
         _faults("DAMAGED", "Logs that cannot be read.", summary.damaged),
     ]
     return [table for table in made if table.rows]
+
+
+def _measured_on(rows: Sequence[Row], table: Table) -> Table:
+    """The table with what its rows were measured on."""
+    return replace(table, scenes=scenes_told(rows))
 
 
 def _victims(rows: Sequence[Row], names: RowNames) -> Table:

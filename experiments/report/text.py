@@ -23,7 +23,9 @@ def to_text(table: Table, width: int = WIDTH) -> str:
         table: to write.
         width: of a line. Names wrap where it would be wider, the last of them only at spaces.
     """
-    out = [table.title]
+    out = textwrap.wrap(printable(table.heading), width)
+    for scene in table.several:
+        out += textwrap.wrap(printable(scene), width, initial_indent=" " * GAP)
     out += textwrap.wrap(table.legend, width)
     out.append("")
     out += _grouped(table, width) if table.grouped else _plain(table, width)

@@ -1,6 +1,8 @@
 """How far a run is: what is done, at work, failed and missing, and how long the rest may take."""
 
 import platform
+import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from poisonbench.errors import LogError
 from poisonbench.log import names
 from poisonbench.log.placing import is_alive
 
+WIDTH = 110  # columns
 REASON = 160  # characters shown of why a cell failed
 
 
@@ -26,6 +29,7 @@ class Scene:
         cells: file names of its cells.
         done: those that are done.
         failed: those that failed.
+        setting: scenes that share one take alike long.
     """
 
     title: str
@@ -33,6 +37,7 @@ class Scene:
     cells: tuple[str, ...]
     done: tuple[str, ...]
     failed: tuple[str, ...]
+    setting: str
 
     @property
     def missing(self) -> list[str]:
@@ -55,8 +60,9 @@ def progress(cells: Cells, folder: Path, there: Existing) -> str:
     total = sum(len(scene.cells) for scene in scenes)
     done = sum(len(scene.done) for scene in scenes)
     failed = sum(len(scene.failed) for scene in scenes)
-    head = f"{len(scenes)} scenes, {total} cells, {done} done, {failed} failed"
-    lines = [f"{cells.name}: {head}"]
+    head = f"{_counted(len(scenes), 'scene')}, {_counted(total, 'cell')}"
+    lines = [f"{cells.name}: {head}, {done} done, {failed} failed"]
+    lines += _methods(cells)
     for scene in scenes:
         lines += _lines(scene)
     lines += _time_left(scenes, there)
@@ -69,7 +75,29 @@ def _scene(scene: SceneCells, folder: Path, there: Existing) -> Scene:
     done = [name for name in files if place / name in there.seconds]
     failed = [name for name in files if (place / f"failed-{name}").exists()]
     title = f"{scene.attack}, seed {scene.seed}  {scene.id}"
-    return Scene(title, place, files, tuple(done), tuple(failed))
+    return Scene(title, place, files, tuple(done), tuple(failed), scene.setting)
+
+
+def _counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _methods(cells: Cells) -> Iterator[str]:
+    """A line for each part, such as "detectors: random, tail-heaviness (2)": 2 of that name."""
+    found: dict[str, dict[str, None]] = {}
+    for scene in cells.scenes:
+        found.setdefault("attack", {})[scene.attack] = None
+        for cell in scene.cells:
+            for part, words in cell.methods.items():
+                found.setdefault(part, {})[words] = None
+    for part, told in found.items():
+        counts = Counter(words.partition(" ")[0] for words in told)
+        several = [f"{name} ({n})" if n > 1 else name for name, n in counts.items()]
+        line = f"  {part}s: {', '.join(several)}"
+        yield from textwrap.wrap(
+            line, WIDTH, subsequent_indent="    ", break_on_hyphens=False
+        )
 
 
 def _lines(scene: Scene) -> Iterator[str]:
@@ -102,15 +130,21 @@ def _reason(path: Path) -> str:
 
 
 def _time_left(scenes: list[Scene], there: Existing) -> list[str]:
-    """How long the missing cells may take, by those of the same file name in other scenes."""
-    known: dict[str, list[float]] = {}
-    for path, seconds in there.seconds.items():
-        known.setdefault(path.name, []).append(seconds)
-    missing = [name for scene in scenes for name in scene.missing]
-    alike = [fmean(known[name]) for name in missing if name in known]
+    """How long the missing cells may take, by those of the same file name in scenes like theirs.
+
+    Alike are scenes of one data set and recipe.
+    """
+    known: dict[tuple[str, str], list[float]] = {}
+    for scene in scenes:
+        for name in scene.done:
+            seconds = there.seconds[scene.folder / name]
+            known.setdefault((scene.setting, name), []).append(seconds)
+    missing = [(scene.setting, name) for scene in scenes for name in scene.missing]
+    alike = [fmean(known[cell]) for cell in missing if cell in known]
     if not alike:
         return []
-    line = f"{len(missing)} cells are missing: about {_told(sum(alike))} of work"
+    are = "cell is" if len(missing) == 1 else "cells are"
+    line = f"{len(missing)} {are} missing: about {_told(sum(alike))} of work"
     unlike = len(missing) - len(alike)
     if unlike:
         line += f", and {unlike} of which none like them is done"

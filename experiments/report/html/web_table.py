@@ -73,7 +73,7 @@ def web_table(table: Table) -> WebTable:
     rows = tuple(zip(*cells, strict=True))
     return WebTable(
         title=table.title.capitalize(),
-        legend=table.legend,
+        legend=". ".join(["; ".join(table.scenes), table.legend]).removeprefix(". "),
         columns=tuple(columns),
         rows=rows,
         notes=tuple(table.notes),
