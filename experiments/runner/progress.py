@@ -2,7 +2,6 @@
 
 import platform
 import textwrap
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +55,20 @@ def progress(cells: Cells, folder: Path, there: Existing) -> str:
         folder: of the run.
         there: what lies in it; damaged files count as missing.
     """
-    scenes = [_scene(scene, folder, there) for scene in cells.scenes]
-    total = sum(len(scene.cells) for scene in scenes)
-    done = sum(len(scene.done) for scene in scenes)
-    failed = sum(len(scene.failed) for scene in scenes)
-    head = f"{_counted(len(scenes), 'scene')}, {_counted(total, 'cell')}"
-    lines = [f"{cells.name}: {head}, {done} done, {failed} failed"]
+    scenes = []
+    total = 0
+    done = 0
+    failed = 0
+    for planned in cells.scenes:
+        scene = _scene(planned, folder, there)
+        scenes.append(scene)
+        total += len(scene.cells)
+        done += len(scene.done)
+        failed += len(scene.failed)
+    of_scenes = _counted(len(scenes), "scene")
+    of_cells = _counted(total, "cell")
+    head = f"{cells.name}: {of_scenes}, {of_cells}, {done} done, {failed} failed"
+    lines = [head]
     lines += _methods(cells)
     for scene in scenes:
         lines += _lines(scene)
@@ -92,8 +99,13 @@ def _methods(cells: Cells) -> Iterator[str]:
             for part, words in cell.methods.items():
                 found.setdefault(part, {})[words] = None
     for part, told in found.items():
-        counts = Counter(words.partition(" ")[0] for words in told)
-        several = [f"{name} ({n})" if n > 1 else name for name, n in counts.items()]
+        counts: dict[str, int] = {}
+        for words in told:
+            name = words.partition(" ")[0]
+            counts[name] = counts.get(name, 0) + 1
+        several = []
+        for name, count in counts.items():
+            several.append(name if count == 1 else f"{name} ({count})")
         line = f"  {part}s: {', '.join(several)}"
         yield from textwrap.wrap(
             line, WIDTH, subsequent_indent="    ", break_on_hyphens=False
@@ -137,15 +149,23 @@ def _time_left(scenes: list[Scene], there: Existing) -> list[str]:
     known: dict[tuple[str, str], list[float]] = {}
     for scene in scenes:
         for name in scene.done:
-            seconds = there.seconds[scene.folder / name]
-            known.setdefault((scene.setting, name), []).append(seconds)
-    missing = [(scene.setting, name) for scene in scenes for name in scene.missing]
-    alike = [fmean(known[cell]) for cell in missing if cell in known]
-    if not alike:
+            took = there.seconds[scene.folder / name]
+            known.setdefault((scene.setting, name), []).append(took)
+    missing = 0
+    unlike = 0
+    seconds = 0.0
+    for scene in scenes:
+        for name in scene.missing:
+            alike = known.get((scene.setting, name))
+            missing += 1
+            if alike:
+                seconds += fmean(alike)
+            else:
+                unlike += 1
+    if missing == unlike:
         return []
-    are = "cell is" if len(missing) == 1 else "cells are"
-    line = f"{len(missing)} {are} missing: about {_told(sum(alike))} of work"
-    unlike = len(missing) - len(alike)
+    are = "cell is" if missing == 1 else "cells are"
+    line = f"{missing} {are} missing: about {_told(seconds)} of work"
     if unlike:
         line += f", and {unlike} of which none like them is done"
     return [line]

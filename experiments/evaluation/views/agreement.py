@@ -30,43 +30,53 @@ class Agreement:
         groups: of test points, "attacked" (successfully) and "clean", to (e, e) means over points
             and scenes; nan where two estimators share no scene, or an order is not defined.
         points: how many of each group.
-        scenes: how many have two estimators or more.
     """
 
     estimators: tuple[str, ...]
     groups: dict[str, Array]
     points: dict[str, int]
-    scenes: int
 
 
 def agreement(results: Results) -> Agreement | None:
     """Returns how far the estimators of a run agree; None where no scene has two of them."""
-    by_scene: dict[Path, list[Record]] = {}
-    for record in results.of("influence"):
-        by_scene.setdefault(record.path.parent, []).append(record)
-    several = {place: found for place, found in by_scene.items() if len(found) > 1}
+    several = _several(results)
     if not several:
         return None
-    used = [record for found in several.values() for record in found]
-    short_names = ShortNames.of(record.config["estimator"] for record in used)
-    labels = {short_names.name(record.config["estimator"]) for record in used}
+    configs = []
+    for records in several.values():
+        configs += [record.config["estimator"] for record in records]
+    short_names = ShortNames.of(configs)
+    labels = {short_names.name(config) for config in configs}
     estimators = tuple(sorted(labels, key=natural))
     found: dict[str, list[Array]] = {}
     for scene in results.of("scene"):
-        by_group = _points_of(scene)
-        ranked: dict[str, dict[str, Array]] = {}
-        for record in several.get(scene.path.parent, ()):
-            label = short_names.name(record.config["estimator"])
-            ranked[label] = _ranks(record, by_group)
-        for group in by_group if ranked else ():
-            known = {label: ranks[group] for label, ranks in ranked.items()}
-            found.setdefault(group, []).extend(_of_scene(known, estimators))
-    return Agreement(
-        estimators,
-        {group: _mean(matrices) for group, matrices in found.items()},
-        {group: len(matrices) for group, matrices in found.items()},
-        len(several),
-    )
+        records = several.get(scene.path.parent, [])
+        for group, points in _points_of(scene).items():
+            known = {}
+            for record in records:
+                label = short_names.name(record.config["estimator"])
+                known[label] = _ranks(record, points)
+            if known:
+                found.setdefault(group, [])
+                found[group] += _of_scene(known, estimators)
+    means = {}
+    counts = {}
+    for group, matrices in found.items():
+        means[group] = _mean(matrices)
+        counts[group] = len(matrices)
+    return Agreement(estimators, means, counts)
+
+
+def _several(results: Results) -> dict[Path, list[Record]]:
+    """The logs of influence of scenes with two estimators or more, by scene."""
+    by_scene: dict[Path, list[Record]] = {}
+    for record in results.of("influence"):
+        by_scene.setdefault(record.path.parent, [])
+        by_scene[record.path.parent].append(record)
+    for place, records in list(by_scene.items()):
+        if len(records) < 2:
+            del by_scene[place]
+    return by_scene
 
 
 def _points_of(scene: Record) -> dict[str, list[int]]:
@@ -86,26 +96,26 @@ def _points_of(scene: Record) -> dict[str, list[int]]:
     return found
 
 
-def _ranks(record: Record, by_group: dict[str, list[int]]) -> dict[str, Array]:
-    """The ranks of the training rows for each point of each group: (points, n) standardised.
+def _ranks(record: Record, points: list[int]) -> Array:
+    """The ranks of the training rows for each point: (points, n), standardised.
 
     Rows of nan for a point with a value that is not finite, or with equal values alone.
     """
     whole = log.read(record.path, "influence", keys=(names.INFLUENCE,))
     influence = whole.data[names.INFLUENCE]
-    found = {}
-    for group, points in by_group.items():
-        found[group] = standardised_ranks(influence[points])
-    return found
+    return standardised_ranks(influence[points])
 
 
 def standardised_ranks(values: Array) -> Array:
     """Returns ranks of each row of (k, n) of mean 0 and length 1; tied values share their mean."""
-    ranked = np.stack([ranks(row) for row in values])
-    ranked -= ranked.mean(axis=1, keepdims=True)
-    length = np.sqrt((ranked**2).sum(axis=1, keepdims=True))
-    undefined = (length == 0) | ~np.isfinite(values).all(axis=1, keepdims=True)
-    return np.where(undefined, np.nan, ranked / np.where(length == 0, 1, length))
+    ranked = []
+    for row in values:
+        centred = ranks(row)
+        centred -= centred.mean()
+        length = np.sqrt(centred @ centred)
+        is_defined = length > 0 and np.isfinite(row).all()
+        ranked.append(centred / length if is_defined else np.full(len(row), np.nan))
+    return np.stack(ranked)
 
 
 def _of_scene(known: dict[str, Array], estimators: Sequence[str]) -> Iterator[Array]:

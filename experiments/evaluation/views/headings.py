@@ -24,12 +24,21 @@ def scenes_told(rows: Iterable[Row]) -> tuple[str, ...]:
 def _line(name: str, rows: list[Row]) -> str:
     """What is told of one data set and model."""
     words = [name]
-    epochs = {(row.settings.get("recipe") or {}).get("epochs") for row in rows}
-    if len(epochs) == 1 and None not in epochs and " epochs=" not in name:
+    epochs = set()
+    sizes = set()
+    for row in rows:
+        recipe = row.settings.get("recipe") or {}
+        epochs.add(recipe.get("epochs"))
+        for scene in row.poisoned:
+            sizes.add(scene.clean_rows)
+    if epochs == {1}:
+        words.append("1 epoch")
+    elif len(epochs) == 1 and epochs != {None}:
         [count] = epochs
-        words.append("1 epoch" if count == 1 else f"{count} epochs")
-    sizes = {scene.clean_rows for row in rows for scene in row.poisoned}
-    if sizes:
-        told = [f"{size:,}" for size in (min(sizes), max(sizes))]
-        words.append(f"{' to '.join(dict.fromkeys(told))} training rows")
+        words.append(f"{count} epochs")
+    if len(sizes) == 1:
+        [size] = sizes
+        words.append(f"{size:,} training rows")
+    elif sizes:
+        words.append(f"{min(sizes):,} to {max(sizes):,} training rows")
     return ", ".join(words)

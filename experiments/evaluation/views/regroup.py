@@ -71,17 +71,22 @@ def _agreed(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if all(config is None for config in configs):
                 found[part] = None
             continue
-        whole = [config for config in configs if config is not None]
-        if len(whole) < len(configs):
+        if None in configs:
             continue
-        shared = {
-            field: value
-            for field, value in first.items()
-            if all(config.get(field) == value for config in whole)
-        }
+        shared = _shared(configs)
         if ("name" in first) == ("name" in shared):
             found[part] = shared
     return found
+
+
+def _shared(configs: Sequence[Any]) -> dict[str, Any]:
+    """The fields that all configurations have with one value."""
+    shared = dict(configs[0])
+    for config in configs:
+        for field, value in configs[0].items():
+            if config.get(field) != value:
+                shared.pop(field, None)
+    return shared
 
 
 def check_keys(rows: Iterable[Row], keys: Sequence[str]) -> None:
@@ -113,14 +118,19 @@ def sort_tables(
     Raises:
         ConfigError: no table has the metric.
     """
-    known = {name for rows in tables.values() for row in rows for name in row.metrics}
+    known: set[str] = set()
+    for rows in tables.values():
+        for row in rows:
+            known.update(row.metrics)
     if metric not in known:
         what = f"{metric!r} is no metric of these results{nearest(metric, known)}"
-        raise ConfigError([what], f"metrics: {', '.join(sorted(known)) or 'none'}")
-    return {
-        table: _sorted(rows, metric, ascending, table not in UNGROUPED)
-        for table, rows in tables.items()
-    }
+        there = ", ".join(sorted(known))
+        raise ConfigError([what], f"metrics: {there or 'none'}")
+    found: dict[str, Sequence[Row]] = {}
+    for table, rows in tables.items():
+        by_attack = table not in UNGROUPED
+        found[table] = _sorted(rows, metric, ascending, by_attack)
+    return found
 
 
 def _sorted(
@@ -134,10 +144,15 @@ def _sorted(
             places.setdefault(names.attack(row), len(places))
 
     def key(row: Row) -> tuple[int, bool, float]:
-        value = row.metrics[metric].value if metric in row.metrics else None
-        place = places.get(names.attack(row), 0)
+        value = None
+        if metric in row.metrics:
+            value = row.metrics[metric].value
+        attack = names.attack(row)
+        place = places.get(attack, 0)
         if value is None:
             return place, True, 0.0
-        return place, False, value if ascending else -value
+        if not ascending:
+            value = -value
+        return place, False, value
 
     return sorted(rows, key=key)
