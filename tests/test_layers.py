@@ -25,7 +25,7 @@ ROOMS = {  # folders of experiments -> the other folders that each may import
     "evaluation": {"plan"},
     "report": {"plan", "evaluation"},
     "check": {"plan", "evaluation"},
-    "bench": {"plan", "scene", "evaluation"},
+    "bench": {"plan", "scene", "runner", "evaluation"},
     "study": {"plan", "scene", "runner", "evaluation"},
 }
 MOST_FILES = 12  # in a folder, method folders excepted

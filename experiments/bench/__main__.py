@@ -2,7 +2,7 @@
 
 import click
 
-from experiments.bench.commands import derivatives, retrained, victims
+from experiments.bench.commands import derivatives, grids, retrained, victims
 
 
 @click.group()
@@ -20,6 +20,7 @@ for command in (
     derivatives.lds,
     derivatives.own_model,
     victims.clean_victims,
+    grids.runner,
 ):
     main.add_command(command)
 

@@ -1,6 +1,7 @@
 """What a grid is made of: frozen values with a canonical configuration, and names from it."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, get_args
 
 from experiments.plan.identity import configuration, identifier
@@ -139,7 +140,7 @@ class Scene:
             config["transfer"] = configuration(self.transfer)
         return config
 
-    @property
+    @cached_property  # every path of a cell asks for it
     def id(self) -> str:
         """Folder name, readable and unique."""
         model = self.recipe.model

@@ -3,12 +3,9 @@
 The same command goes on where it stopped.
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-
-from tqdm import tqdm
 
 from experiments.plan.cells import planned, write_cells
 from experiments.plan.gridfile import resolved
@@ -21,6 +18,7 @@ from experiments.runner.older import older_cells
 from experiments.runner.on_ray.tasks import RayTasks
 from experiments.runner.options import Options as Options
 from experiments.runner.pool import Workers
+from experiments.runner.tally import Tally
 from experiments.runner.worker import Outcome, run_job
 from experiments.scene.victim import check_scene
 from poisonbench import log
@@ -112,23 +110,11 @@ def _do(
     open_jobs: list[Job], stages: list[Stage], options: Options, summary: Summary
 ) -> None:
     """Does the jobs and writes into the summary what failed, with a progress bar."""
-    with tqdm(
-        total=len(stages),
-        initial=summary.found,
-        unit="cell",
-        disable=None,
-        file=sys.stderr,
-    ) as bar:
-        start = time.perf_counter()
-        finished = 0
+    inside = {stage.path for job in open_jobs for stage in job.stages}
+    outside = sum(stage.ended for stage in stages if stage.path not in inside)
+    with Tally(open_jobs, outside, len(stages)) as tally:
         for outcome in _outcomes(open_jobs, options):
-            bar.n = sum(stage.ended for stage in stages)
-            bar.refresh()
-            scenes = sum(not job.open for job in open_jobs)
-            if bar.disable and scenes > finished:
-                finished = scenes
-                told = f"{scenes} of {len(open_jobs)} scenes, {bar.n} of {len(stages)} cells"
-                print(f"{told}, {time.perf_counter() - start:.0f} s", file=sys.stderr)  # noqa: T201
+            tally.look()
             summary.failed += outcome.failed
             if outcome.damaged and outcome.damaged not in summary.damaged:
                 summary.damaged.append(outcome.damaged)

@@ -131,6 +131,7 @@ class SceneWork:
         self._job = job
         self._victim: Victim | None = None
         self._influence: dict[Method, torch.Tensor] = {}
+        self._untouched: Untouched | None = None
 
     def do(self, stage: Stage) -> None:
         """Does a stage whose needs are there; making the victim is the stage "scene".
@@ -142,6 +143,7 @@ class SceneWork:
         try:
             self._do(stage)
         except BaseException:
+            self._untouched = None
             self._victim = None
             self._influence.clear()
             raise
@@ -163,9 +165,17 @@ class SceneWork:
             victim=self._victim,
             kept=self._influence,
             alarm=job.alarm,
-            untouched=Untouched.now({"victim": self._victim}),
+            untouched=self._marked(self._victim),
         )
         do(cell)
+
+    def _marked(self, victim: Victim) -> Untouched:
+        """The marks of the victim; every stage checks them before it ends."""
+        if self._untouched is None:
+            self._untouched = Untouched.now({"victim": victim})
+        else:
+            self._untouched = self._untouched.renewed()
+        return self._untouched
 
 
 def told(error: BaseException) -> str:

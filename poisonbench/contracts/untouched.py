@@ -5,7 +5,7 @@ Cost: a checksum of every byte that a method may read, at the speed of memory.
 
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,13 @@ class Untouched:
     def now(cls, values: Mapping[str, object]) -> "Untouched":
         """Takes the checksums of all tensors in `values`, and a copy of the process's state."""
         return cls(values, _all_marks(values), global_state())
+
+    def renewed(self) -> "Untouched":
+        """Returns the same for the next method, after a check that found nothing changed.
+
+        The checksums are not taken again: of large data that takes longer than a short method.
+        """
+        return replace(self, state=global_state())
 
     def check(self) -> None:
         """Puts the state of the process back, and looks for changes.

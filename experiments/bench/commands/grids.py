@@ -1,0 +1,25 @@
+"""Benchmarks of running grids."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--cells", multiple=True, type=int, default=[160, 500])
+@click.option("--workers", multiple=True, type=int, default=[1, 2])
+@click.option(
+    "--scenes", default=8, show_default=True, help="Of cells of a second or more."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def runner(
+    cells: tuple[int, ...], workers: tuple[int, ...], scenes: int, output: Path | None
+) -> None:
+    """What the runner costs beside the cells of a grid."""
+    import torch
+
+    from experiments.bench.gradients import save
+    from experiments.bench.grids import runner as bench
+
+    torch.set_num_threads(1)
+    save(bench.bench(list(cells), list(workers), scenes), output)

@@ -1,0 +1,1 @@
+"""Benchmarks of running grids: what the runner costs, and what it survives."""
