@@ -30,6 +30,7 @@ from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse, falls
+from defenses.detectors.removal_by_retraining import RemovalByRetraining
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
@@ -94,6 +95,8 @@ ROWS = [
     Row(RemovalSupport("newton", most=20)),
     Row(RemovalSupport("second", layer="penultimate"), sees=False),
     Row(RemovalSupport("first")),
+    Row(RemovalByRetraining()),
+    Row(RemovalByRetraining(5, 0.3, layer="penultimate"), sees=False),
     Row(ClassSimilarity()),
     Row(ClassSimilarity("penultimate")),
     Row(ForeignProponents()),
