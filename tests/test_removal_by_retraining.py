@@ -8,12 +8,9 @@ from conftest import random_data
 from test_oracles_removal import L2, votes_without
 from torch import Tensor
 
-from defenses.detectors.removal_by_retraining import (
-    REPEATS,
-    RemovalByRetraining,
-    random_masks,
-)
+from defenses.detectors.removal_by_retraining import RemovalByRetraining
 from defenses.kit.features import narrowed
+from defenses.kit.proponents import REPEATS, random_masks
 from defenses.kit.refitted_head import lead
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError

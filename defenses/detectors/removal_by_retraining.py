@@ -29,6 +29,7 @@ from defenses.kit.features import (
     point_features,
     row_features,
 )
+from defenses.kit.proponents import REPEATS, random_masks, strongest
 from defenses.kit.refitted_head import Head, candidates, fit_head, lead
 from defenses.kit.removal import nested
 from defenses.kit.tails import tail_place
@@ -36,13 +37,11 @@ from poisonbench.checks import check_at_least, check_choice, check_positive, che
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.objectives import margins
-from poisonbench.seeding import generator
 from poisonbench.training.many.train_many import train_many
 from poisonbench.training.trace import Trace, check_trace
 
 By = Literal["head", "retraining"]
 WIDTH = 512  # features of the head
-REPEATS = 3  # random removals for each label, for "retraining"
 _BLOCK = 1 << 22  # numbers at a time
 
 
@@ -132,7 +131,13 @@ class RemovalByRetraining:
             width = count * (head.rows.shape[1] + count)
             for index in in_blocks(of_label, width, _BLOCK):
                 gone = strongest(influence[index], own, count)
-                falls[index] = _fall(head, index, test.y[index], own, gone)
+                falls[index] = _fall(
+                    head=head,
+                    points=index,
+                    y=test.y[index],
+                    own=own,
+                    gone=gone,
+                )
         return falls[points]
 
     def _head(self, evidence: Evidence) -> Head:
@@ -142,7 +147,12 @@ class RemovalByRetraining:
             point_features(evidence, self.layer),
             WIDTH,
         )
-        return fit_head(rows, points, evidence.trace.train, self.l2)
+        return fit_head(
+            rows=rows,
+            points=points,
+            train=evidence.trace.train,
+            l2=self.l2,
+        )
 
     def _by_retraining(
         self, evidence: Evidence, influence: Tensor, points: Tensor
@@ -168,36 +178,30 @@ class RemovalByRetraining:
         return random.gather(0, place[None]).squeeze(0) - own_margin
 
 
-def strongest(influence: Tensor, own: Tensor, count: int) -> Tensor:
-    """Returns which `count` of the rows `own` (r,) are most influential, (b, count)."""
-    return own[influence[:, own].topk(count).indices]
-
-
-def random_masks(trace: Trace, own: Tensor, count: int) -> Tensor:
-    """Returns the rows that stay without `count` random ones of `own` (r,), (3, n) bool."""
-    masks = torch.ones(REPEATS, len(trace.train), dtype=torch.bool)
-    for repeat in range(REPEATS):
-        g = generator(trace.seed, "random removal", int(own[0]), repeat)
-        order = torch.randperm(len(own), generator=g)
-        masks[repeat, own[order[:count]]] = False
-    return masks
-
-
-def _fall(head: Head, points: Tensor, y: Tensor, own: Tensor, gone: Tensor) -> Tensor:
+def _fall(
+    head: Head,
+    points: Tensor,
+    y: Tensor,
+    own: Tensor,
+    gone: Tensor,
+) -> Tensor:
     """Returns the lead without average rows of the label, less that without the given ones, (b,).
 
-    Args:
-        head: fitted to all rows.
-        points: (b,) int64, of one label, `y` (b,).
-        y: their labels.
-        own: (r,) int64, the rows of the label.
-        gone: (b, q) int64, the rows that leave.
+    The points are of one label, whose rows are `own` (r,), and `gone` (b, q) those that leave.
     """
-    case = candidates(head, points, y, gone)
+    case = candidates(
+        head=head,
+        points=points,
+        y=y,
+        rows=gone,
+    )
     without = nested(case, "newton")[:, -1]
     along = head.points[points] @ head.rows[own].T
-    each = along @ head.residual[own] / len(own)
-    average, _ = lead(case.votes - gone.shape[1] * each, y)
+    total = along @ head.residual[own]
+    count = gone.shape[1]
+    each = total / len(own)
+    votes = case.votes - count * each
+    average, _ = lead(votes, y)
     return average - without
 
 

@@ -68,7 +68,11 @@ def point_features(evidence: Evidence, layer: Layer) -> Tensor:
     return once(evidence, key, lambda: features_of(trace, layer, evidence.test))
 
 
-def narrowed(rows: Tensor, points: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def narrowed(
+    rows: Tensor,
+    points: Tensor,
+    width: int,
+) -> tuple[Tensor, Tensor]:
     """Returns features of rows (n, d) and points (m, d), of more than `width` projections alone.
 
     Those keep distances on the mean (Johnson & Lindenstrauss, 1984). They are taken from the mean
