@@ -98,10 +98,11 @@ def test_the_readme_is_shown_by_a_package_index():
 
 
 def called(page: str) -> list[list[str]]:
-    """The words of every line of a page's code blocks that calls poisonbench."""
+    """The words of every line of code of a page that calls poisonbench with arguments."""
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
     blocks = re.findall(r"^```.*?^```$", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`(poisonbench [a-z]+ [^`|]+)`", text)
     words = [re.split(r"[\s=]+", line) for line in lines]
     return [line[1:] for line in words if line[0].endswith("poisonbench")]
 

@@ -1,5 +1,6 @@
 """The documentation: figures are on the pages that they name, and every method has its notes."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -126,3 +127,19 @@ def test_the_site_is_built_strictly(tmp_path: Path):
     )
     start = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert not addresses.findall(start)  # a reader's browser fetches nothing elsewhere
+
+
+def test_the_example_of_every_method_is_one(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("griffe")  # the module of the pages escapes docstrings with it
+    monkeypatch.syspath_prepend(CONFIG.parent)
+    pages = importlib.import_module("method_pages")
+    for method in pages.methods():
+        if "required" in pages.fields_table(method):
+            continue
+        example = (
+            pages.grid_example(method).removeprefix("```toml\n").removesuffix("```")
+        )
+        [settings] = tomllib.loads(example)[method.part]
+        cls = TABLES[method.folder][settings.pop("name")]
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        assert cls(**given) == cls()
