@@ -6,7 +6,7 @@ from typing import Any
 
 from command_pages import commands_page
 from key_pages import keys_page
-from method_pages import TITLES, method_pages, methods_index
+from method_pages import PARTS, method_pages, methods_index, titled
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -56,7 +56,8 @@ def made_pages() -> dict[str, tuple[str, str]]:
 def methods_navigation() -> list[Any]:
     """The pages of the methods, a section a kind."""
     entries: list[Any] = ["methods/index.md"]
-    for part, (title, _) in TITLES.items():
+    for part in PARTS:
+        title, _ = titled(part)
         start = f"methods/{part}s/"
         own = sorted(path for path in made_pages() if path.startswith(start))
         own.remove(f"{start}index.md")

@@ -11,6 +11,7 @@ sets and models. `poisonbench list recipe`, `list probe`, `list transfer`, `list
 [methods](methods/index.md); [grids](grids.md) says how they go together.
 """
 MEANINGS = {
+    "dataset": "Or its name alone.",
     "recipe": "How victims are trained, and every model that a method trains. A list is an axis.",
     "transfer": "The victim starts from features pretrained on rows that it never sees.",
     "probe": "How many attacked and clean test points are judged in a scene.",
@@ -26,7 +27,8 @@ def keys_page() -> str:
     """The page."""
     parts = [INTRODUCTION]
     for title in TABLES:
-        parts.append(f"## {title}\n\nThe table `[{title}]`. {MEANINGS[title]}\n")
+        about = MEANINGS.get(title, "")
+        parts.append(f"## {title}\n\nThe table `[{title}]`. {about}\n")
         rows = ["| key | default | meaning |", "|---|---|---|"]
         for name, key in keys_of(title).items():
             rows.append(f"| `{name}` | `{key.default!r}` | {cell(key.about)} |")

@@ -45,6 +45,7 @@ TITLES = {  # part of a grid -> what its methods do
     "memorisation": ("Memorisation", "measures what a row gives its own prediction."),
     "truth": ("Truth", "say how right an estimator is, by training again."),
 }
+PARTS = tuple(kind.part for kind in WITH_METHODS)
 USES = {
     "influence": "the influence of every training row on the points",
     "features": "the victim's features",
@@ -119,11 +120,16 @@ def methods() -> tuple[Method, ...]:
     return tuple(found)
 
 
+def titled(part: str) -> tuple[str, str]:
+    """What the methods of a part are called, and what they do."""
+    return TITLES.get(part, (f"{part.capitalize()}s", ""))
+
+
 def method_pages() -> dict[str, str]:
     """Path below docs -> text, of every method and of the list of each kind."""
     notes = tomllib.loads(NOTES.read_text(encoding="utf-8"))
     pages = {}
-    for part in TITLES:
+    for part in PARTS:
         own = [method for method in methods() if method.part == part]
         pages[f"methods/{own[0].folder}/index.md"] = list_page(part, own)
         for method in own:
@@ -144,7 +150,8 @@ def methods_index() -> str:
         "| kind | in a grid | methods |",
         "|---|---|---|",
     ]
-    for part, (title, about) in TITLES.items():
+    for part in PARTS:
+        title, about = titled(part)
         own = [method for method in methods() if method.part == part]
         names = ", ".join(f"[`{m.name}`]({m.folder}/{m.name}.md)" for m in own)
         kind = f"[{title}]({own[0].folder}/index.md) {about}"
@@ -154,7 +161,7 @@ def methods_index() -> str:
 
 def list_page(part: str, own: list[Method]) -> str:
     """The page of the methods of a kind."""
-    title, about = TITLES[part]
+    title, about = titled(part)
     head = f"# {title}\n\n{title} {about}\n\n| name | what it does |\n|---|---|"
     rows = [f"| [`{m.name}`]({m.name}.md) | {m.line} |" for m in own]
     last = f"\n`poisonbench list {part}s` prints them with all fields and defaults.\n"
