@@ -66,3 +66,7 @@ def test_a_mean_weighs_pairs_alike_whatever_their_seeds(tmp_path: Path):
     above = {line[2]: line[3].split()[0] for line in lines if line[0] == "| judge"}
     assert above == {"other": "+0.375", "plain": "-0.375"}
     assert judge[1][2:] == ["0.100", "0.100", "0.100 |"]
+
+    alone = [*folders, "--against", "judge", "--without", "mnist: blend"]
+    said = CliRunner().invoke(main, ["pairs", *alone]).stdout
+    assert "| tracin | judge | 0.750 " in said

@@ -21,11 +21,16 @@ from experiments.study.runs import FOLDERS, attack_of, counting, read
 @click.command()
 @FOLDERS
 @click.option("--against", default="rehearsed", help="compared with all others, paired")
+@click.option(
+    "--without", multiple=True, metavar="PAIR", help="pairs that do not count, either"
+)
 @click.option("--every", is_flag=True, help="a line for every detector of every pair")
-def pairs(folders: tuple[Path, ...], against: str, every: bool) -> None:
+def pairs(
+    folders: tuple[Path, ...], against: str, without: tuple[str, ...], every: bool
+) -> None:
     """Show how well the detectors of the runs in FOLDERS do, over pairs of data set and attack."""
     victims, detections = read(folders)
-    counted = counting(victims)
+    counted = counting(victims) - set(without)
     chosen = [row for row in detections if attack_of(row) in counted]
     click.echo(_means(chosen))
     click.echo("\n" + _pairs(chosen, victims, None if every else against))
