@@ -7,13 +7,18 @@ O(K m d (p + n)), O(d p + K n d) memory.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from estimators.kit.checkpoints import checkpoint_sum, total_rate
+from estimators.kit.checkpoints import (
+    Weights,
+    checkpoint_sum,
+    total_rate,
+    weights_of,
+)
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import RowScorer, Scorer
 from poisonbench.data import Dataset
@@ -50,10 +55,14 @@ class TracIn:
             |g_i| |g_test|. `fit` projects the training set once, and new test points cost a product
             of (m, d) and (d, n). None for the dot products themselves.
         seed: of the projection.
+        weights: of the checkpoints: "rate", eta_k; "balanced": one over the mean squared norm of
+            the training gradients there. Under a cosine schedule the last rates are near 0, so that
+            "rate" hardly sees the final model, and early gradients are the longest: balanced sums
+            have higher linear datamodeling scores (`experiments/results/truth.md`).
 
     Raises:
-        ValueError: a field has none of its values, or a projection is combined with "steps" or
-            renormalisation.
+        ValueError: a field has none of its values, a projection is combined with "steps" or
+            renormalisation, or balanced weights with either.
     """
 
     mode: Mode = "checkpoints"
@@ -61,15 +70,20 @@ class TracIn:
     renormalize: bool = False
     projection: int | None = None
     seed: int = 0
+    weights: Weights = field(default="rate", metadata={"configured": "when changed"})
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
         check_choice("layers", self.layers, get_args(Layers))
         check_at_least("projection", self.projection, 1)
-        if self.projection is not None and (self.mode == "steps" or self.renormalize):
-            raise ValueError(
-                "projection needs mode='checkpoints' and renormalize=False"
-            )
+        check_choice("weights", self.weights, get_args(Weights))
+        if self.mode == "checkpoints" and not self.renormalize:
+            return
+        needs = "needs mode='checkpoints' and renormalize=False"
+        if self.projection is not None:
+            raise ValueError(f"projection {needs}")
+        if self.weights != "rate":
+            raise ValueError(f"weights={self.weights!r} {needs}")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -91,7 +105,8 @@ class TracIn:
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
-            return lambda test: checkpoint_sum(trace, test, self.form(trace))
+            weights = self._weights(trace)
+            return lambda test: checkpoint_sum(trace, test, self.form(trace), weights)
         return lambda test: _every_step(trace, test, self.form(trace))
 
     def fit_rows(self, trace: Trace) -> RowScorer | None:
@@ -103,16 +118,21 @@ class TracIn:
         form = self.form(trace)
         return lambda test, rows: checkpoint_sum(trace, test, form, rows)
 
+    def _weights(self, trace: Trace) -> list[float]:
+        """Returns the weight of every checkpoint."""
+        return weights_of(trace, self.form(trace), self.weights)
+
     def _projected(self, trace: Trace, d: int) -> Scorer:
-        numbers = range(len(trace.checkpoints))
+        weights = self._weights(trace)
+        numbers = range(len(weights))
         train = [self._features(trace, k, trace.train, d) for k in numbers]
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
             parts = []
-            for k, checkpoint in enumerate(trace.checkpoints):
+            for k, weight in enumerate(weights):
                 points = self._features(trace, k, test, d)
-                parts.append(checkpoint.lr * points.T @ train[k])
+                parts.append(weight * points.T @ train[k])
             return torch.stack(parts).sum(0)
 
         return score
@@ -142,9 +162,9 @@ class TracIn:
         if self.renormalize:
             return train.zeros(len(train)) + total_rate(trace)
         scores = train.zeros(len(train))
-        for k, checkpoint in enumerate(trace.checkpoints):
+        for k, weight in enumerate(self._weights(trace)):
             norms = gradient_norms(trace.model(k), train, self.form(trace))
-            scores += checkpoint.lr * norms**2
+            scores += weight * norms**2
         return scores
 
     def _own_steps(self, trace: Trace) -> Tensor:

@@ -28,6 +28,7 @@ ROWS: list[Estimator] = [
     TracIn(),
     TracIn(mode="steps"),
     TracIn(renormalize=True),
+    TracIn(weights="balanced"),
     GAS(),
     GAS(layerwise=True),
     HyDRA(),

@@ -102,6 +102,24 @@ def test_scores_are_the_products_at_each_checkpoint_times_its_own_rate(
     )
 
 
+def test_balanced_weights_give_every_checkpoint_the_same_share_of_self_influence():
+    trace = run()
+    test = random_data(4, SHAPE, CLASSES, seed=9)
+    want = torch.zeros(4, 11, dtype=torch.float64)
+    for k in range(len(RATES)):
+        model = trace.model(k)
+        train_rows = rows(model, trace.train, "loss")
+        squares = dots(train_rows, train_rows, "none").diag()
+        products = dots(rows(model, test, "loss"), train_rows, "none")
+        want += products / squares.mean()
+    estimator = TracIn(weights="balanced")
+    torch.testing.assert_close(estimator.fit(trace)(test), want, rtol=1e-8, atol=1e-12)
+    own = estimator.self_influence(trace)
+    assert float(own.mean()) == pytest.approx(len(RATES))
+    projected = TracIn(weights="balanced", projection=4_000).fit(trace)(test)
+    assert float((projected - want).norm() / want.norm()) < 0.15
+
+
 def linear_run() -> Trace:
     """Batches of 4, 4 and 3 rows, and a rate that falls to almost nothing."""
     recipe = Recipe(
@@ -161,6 +179,8 @@ REFUSED = [
     ({"projection": 0}, "projection must be at least 1, got 0"),
     ({"projection": 8, "mode": "steps"}, "projection needs mode='checkpoints'"),
     ({"projection": 8, "renormalize": True}, "projection needs .* renormalize=False"),
+    ({"weights": "balanced", "mode": "steps"}, "weights='balanced' needs mode"),
+    ({"weights": "even"}, "weights must be one of rate, balanced"),
 ]
 
 
