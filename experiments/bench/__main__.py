@@ -2,7 +2,7 @@
 
 import click
 
-from experiments.bench.commands import derivatives, grids, retrained, victims
+from experiments.bench.commands import defended, derivatives, grids, retrained, victims
 
 
 @click.group()
@@ -21,6 +21,7 @@ for command in (
     derivatives.own_model,
     victims.clean_victims,
     grids.runner,
+    defended.questions,
 ):
     main.add_command(command)
 

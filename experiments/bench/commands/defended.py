@@ -1,0 +1,28 @@
+"""Benchmarks of what judges points."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("-n", default=1250, show_default=True, help="Smallest number of rows.")
+@click.option("-m", default=180, show_default=True, help="Points that are judged.")
+@click.option("--doublings", default=3, show_default=True)
+@click.option("--rounds", default=1, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def questions(
+    n: int,
+    m: int,
+    doublings: int,
+    rounds: int,
+    output: Path | None,
+) -> None:
+    """The questions and an influence matrix: processor seconds as n doubles, on one thread."""
+    import torch
+
+    from experiments.bench import questions as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(1)
+    save(bench.bench(n, m, doublings, rounds), output)
