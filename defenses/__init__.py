@@ -19,7 +19,7 @@ from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse
-from defenses.detectors.removal_by_retraining import RemovalByRetraining
+from defenses.detectors.rehearsed import Rehearsed
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
@@ -52,7 +52,7 @@ DETECTORS: dict[str, type] = {
     "influence-collapse": InfluenceCollapse,
     "norm-only": NormOnly,
     "random": RandomScores,
-    "removal-by-retraining": RemovalByRetraining,
+    "rehearsed": Rehearsed,
     "removal-support": RemovalSupport,
     "scale-up": ScaleUp,
     "shared-proponents": SharedProponents,

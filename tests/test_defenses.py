@@ -30,7 +30,7 @@ from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse, falls
-from defenses.detectors.removal_by_retraining import RemovalByRetraining
+from defenses.detectors.rehearsed import Rehearsed
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
@@ -95,8 +95,6 @@ ROWS = [
     Row(RemovalSupport("newton", most=20)),
     Row(RemovalSupport("second", layer="penultimate"), sees=False),
     Row(RemovalSupport("first")),
-    Row(RemovalByRetraining()),
-    Row(RemovalByRetraining(5, 0.3, layer="penultimate"), sees=False),
     Row(ClassSimilarity()),
     Row(ClassSimilarity("penultimate")),
     Row(ForeignProponents()),
@@ -111,6 +109,9 @@ ROWS = [
     Row(ExclusiveProponents(5, 0.0), sees=False),
     Row(ExclusiveProponents(), sees=False),
     Row(SharedProponents(5), each=False),
+    # the prior alone, and in full: `test_rehearsal`
+    Row(Rehearsed(0), shift=False, free=False),
+    Row(Rehearsed(0, stream=True), each=False, shift=False, free=False),
     Row(DeepKNN(30)),
     Row(DeepKNN(30, "inner")),
     Row(Confidence()),

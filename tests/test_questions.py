@@ -195,8 +195,9 @@ def test_surprises_are_one_sided_and_neutral_where_there_is_no_answer() -> None:
     trusted = torch.arange(20) % 2 == 0
     found = surprises(said, trusted)
     assert side_names(questions) == ("one", "one, low", "two", "three")
-    assert torch.equal(found[0], surprise(one, one[trusted]).clamp(0, MOST))
-    assert torch.equal(found[1], surprise(-one, -one[trusted]).clamp(0, MOST))
+    for row, sign in enumerate((1, -1)):
+        want = surprise(sign * one, sign * one[trusted]).clamp(0, MOST)
+        assert torch.allclose(found[row], want, rtol=0, atol=1e-4)
     assert torch.equal(found[2], torch.full_like(one, NEUTRAL))
     assert found[3, 3] == NEUTRAL
     assert found[3, 4] == MOST
@@ -263,3 +264,17 @@ def test_a_share_of_the_rows_raises_k_and_never_lowers_it(scope: Scope) -> None:
 def test_confidence_points_both_ways() -> None:
     question = Question("confidence", Confidence(), both=True)
     assert question.sides == ("confidence", "confidence, low")
+
+
+def test_scores_that_differ_by_rounding_tie():
+    scores = torch.linspace(1, 2, 20, dtype=torch.float64).repeat(2)
+    trusted = torch.arange(40) < 20
+    noise = 1e-8 * torch.randn(
+        40, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    question = (Question("one", Confidence()),)
+    plain, moved = (
+        surprises(Answers(question, one[None], (0.0,), ("",)), trusted)
+        for one in (scores, scores + noise)
+    )
+    assert torch.allclose(plain, moved, rtol=0, atol=1e-5)

@@ -6,6 +6,7 @@ how seldom a trusted point scores so high (`defenses.kit.tail_probability`).
 """
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from poisonbench.training.needs import unmet
 
 NEUTRAL = 1.0  # the mean of -log p over clean points: p is uniform
 MOST = 12.0  # -log p; some tens of trusted points cannot tell apart what is seldomer
+ROUNDING = 1e-6  # of the largest score: that of sums in single precision
 LOW = ", low"
 _READ = {
     "influence": "influence",
@@ -149,7 +151,11 @@ def _asked(question: Question, evidence: Shared) -> tuple[Tensor, str]:
     if reason:
         return nothing, reason
     try:
-        said = question.score(evidence).double()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # what it does not tell is told by its reason
+            said = question.score(evidence).double()
     except (ConfigError, ModelError) as error:
         return nothing, str(error)
     if not bool(said.isfinite().any()):
@@ -177,8 +183,15 @@ def surprises(said: Answers, trusted: Tensor) -> Tensor:
     """
     rows = []
     for question, scores in zip(said.questions, said.scores, strict=True):
-        rows.append(surprise(scores, scores[trusted]))
+        rows.append(_surprise(scores, trusted))
         if question.both:
-            rows.append(surprise(-scores, -scores[trusted]))
+            rows.append(_surprise(-scores, trusted))
     found = torch.stack(rows)
     return found.nan_to_num(NEUTRAL, MOST, 0.0).clamp(0, MOST)
+
+
+def _surprise(scores: Tensor, trusted: Tensor) -> Tensor:
+    """Returns the surprise of scores (m,) among the trusted ones; what differs by rounding ties."""
+    known = scores[trusted]
+    size = known.nan_to_num(0.0, 0.0, 0.0).abs().amax()
+    return surprise(scores - ROUNDING * size, known)

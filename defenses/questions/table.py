@@ -11,13 +11,10 @@ from defenses.detectors.exclusive_proponents import ExclusiveProponents
 from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.influence_collapse import InfluenceCollapse
-from defenses.detectors.removal_by_retraining import RemovalByRetraining
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.questions.question import Question
-
-OVERLAYS = 16  # tell as much as 64, for a quarter of the passes
 
 QUESTIONS: tuple[Question, ...] = (
     # the cell's influence
@@ -33,14 +30,6 @@ QUESTIONS: tuple[Question, ...] = (
     # influence and features
     Question("foreign proponents", ForeignProponents()),
     Question("support without the few", SupportWithoutTheFew()),
-    Question("removal of 2 %", RemovalByRetraining(share=0.02), both=True),
-    Question("removal of 10 %", RemovalByRetraining(share=0.1), both=True),
-    Question("removal of 25 %", RemovalByRetraining(share=0.25), both=True),
-    Question(
-        "removal of 10 %, penultimate",
-        RemovalByRetraining(share=0.1, layer="penultimate"),
-        both=True,
-    ),
     # features
     Question("class similarity, inner", ClassSimilarity("inner"), both=True),
     Question(
@@ -54,8 +43,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("collapse 3", InfluenceCollapse(transformation=3), both=True),
     Question("collapse", ForeignOrFragile(foreign=0.0)),
     # the model alone
-    Question("strip, added", Strip(OVERLAYS), both=True),
-    Question("strip, averaged", Strip(OVERLAYS, "average"), both=True),
+    Question("strip, added", Strip(), both=True),
     Question("scale-up", ScaleUp(), both=True),
     Question("confidence", Confidence(), both=True),
 )

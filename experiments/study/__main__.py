@@ -4,6 +4,7 @@ import click
 
 from experiments.study.pairs import pairs
 from experiments.study.planted import planted
+from experiments.study.prior import prior
 from experiments.study.questions import questions
 from experiments.study.told import told
 from experiments.study.truth import truth
@@ -14,7 +15,7 @@ def main() -> None:
     """Studies of detectors and estimators over runs of grids."""
 
 
-for command in (pairs, planted, questions, told, truth):
+for command in (pairs, planted, prior, questions, told, truth):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,189 @@
+"""Rehearsed, the default: which questions tell a poisoned prediction is found out by rehearsal.
+
+What gives poison away depends on the data, the model and the attack. A defender can learn it
+without knowing the attack: it plants generic poison of its own in a copy of its training set,
+trains the victim's recipe on it, and looks which scores tell its trusted points with a trigger from
+those without. The weights are drawn to those which the package brings, learned in the same way on
+public data sets.
+
+Needs: influence, features, probe points known to be clean, and a run that can be made again.
+
+Cost: of each rehearsal a training, and the influence on the trusted points and at most 20 more for
+each of five or six poisons, with all questions about them; then all questions about the points to
+be judged.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from defenses.kit.evidence import check_points, sound_influence, trusted_points
+from defenses.questions.question import Question, answers, side_names, surprises
+from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
+from defenses.rehearsal.prior import check_prior, prior_weights
+from defenses.rehearsal.rehearse import Rehearsal, rehearse, seed_of
+from defenses.rehearsal.table import FAMILIES
+from defenses.rehearsal.weights import centred, learned
+from poisonbench.checks import check_at_least, check_choice
+from poisonbench.contracts.values import Evidence
+from poisonbench.errors import ConfigError
+from poisonbench.notes import attach, note
+
+TRUSTED = 10
+ENOUGH = 3  # poisons that must succeed for a rehearsal to be relied on
+LATER = {"configured": "when changed"}
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """The log odds of poison by all questions, their weights learned by rehearsal.
+
+    It knows nothing of the attack: neither its budget nor its target nor its trigger.
+
+    Attributes:
+        rehearsals: victims that are trained; None: one where the run can be made again, else none;
+            0: the weights that the package brings.
+        stream: asks also questions whose answers depend on the other points under judgement.
+        prior: the weights to which those learned are drawn: "all", "without-NAME" learned without a
+            data set, or "none".
+        seed: of the poison that is planted.
+        leave_out: families of generic poison that are not planted, as in a study of an attack that
+            is alike.
+
+    Raises:
+        ValueError: a value out of its range, naming the rule and the value.
+    """
+
+    rehearsals: int | None = None
+    stream: bool = False
+    prior: str = "all"
+    seed: int = 0
+    leave_out: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        check_at_least("rehearsals", self.rehearsals, 0)
+        check_prior(self.prior)
+        for family in self.leave_out:
+            check_choice("each of leave_out", family, FAMILIES)
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it reads."""
+        if self.rehearsals == 0 and not self.stream:
+            return ("influence", "features", "gradients", "reference")
+        if self.rehearsals == 0:
+            return ("influence", "features", "gradients", "reference", "probe")
+        if not self.stream:
+            return ("influence", "features", "gradients", "reference", "retraining")
+        return (
+            "influence",
+            "features",
+            "gradients",
+            "reference",
+            "retraining",
+            "probe",
+        )
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What it asks."""
+        if self.stream:
+            return QUESTIONS + STREAM_QUESTIONS
+        return QUESTIONS
+
+    def fit(self, evidence: Evidence) -> "Learned":
+        """Returns the detector with weights: rehearses, as often as it is to.
+
+        The log tells the success of each poison; it warns where fewer than three succeed.
+
+        Raises:
+            ConfigError: it is to rehearse, and the run cannot be made again.
+            ValueError: fewer than 10 trusted points.
+        """
+        check_points(evidence)
+        trusted_points(evidence, TRUSTED)
+        done = []
+        for number in range(self._times(evidence)):
+            assert evidence.means is not None
+            seed = seed_of(evidence, self.seed, number)
+            rehearsal = rehearse(
+                evidence, evidence.means, self.questions, self.leave_out, seed
+            )
+            _tell(rehearsal, number)
+            done.append(rehearsal)
+        sides = side_names(self.questions)
+        kind = str(evidence.test.kind)
+        prior = prior_weights(self.prior, kind, self.stream, sides)
+        fit = learned([rehearsal.lesson for rehearsal in done], prior)
+        return Learned(self.questions, fit.weights, fit.bias, self.uses)
+
+    def _times(self, evidence: Evidence) -> int:
+        """Returns how often it rehearses."""
+        can = evidence.means is not None
+        if self.rehearsals is None:
+            return int(can)
+        if self.rehearsals and not can:
+            told = f"{self.rehearsals} rehearsals, but the run cannot be made again"
+            way = "give the run a recipe or retrain=, or rehearsals=0"
+            raise ConfigError([told], way)
+        return self.rehearsals
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,); NaN where the influence is not finite.
+
+        Raises:
+            ConfigError: as `fit`.
+            ValueError: as `fit`.
+        """
+        return self.fit(evidence)(evidence)
+
+
+def _tell(rehearsal: Rehearsal, number: int) -> None:
+    """Tells the log how a rehearsal went; warns where it taught little."""
+    for family, share in rehearsal.success.items():
+        note(f"success_{number}_{family}", share)
+    if rehearsal.taught >= ENOUGH:
+        return
+    told = f"{rehearsal.taught} of {len(rehearsal.success)} generic poisons succeeded"
+    warnings.warn(
+        f"{told} in rehearsal {number}: its weights rest on the prior; more rehearsals may help",
+        stacklevel=3,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """Questions with their weights.
+
+    Attributes:
+        questions: what is asked.
+        weights: (f,) float64, of their surprises.
+        bias: of the log odds.
+        uses: what it reads.
+    """
+
+    questions: tuple[Question, ...]
+    weights: Tensor
+    bias: float
+    uses: tuple[str, ...]
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Returns (m,), the log odds; NaN where the influence is not finite.
+
+        The log gets the weights and the answers, in the order of the note `questions` and of its
+        sides.
+        """
+        influence, sound = sound_influence(evidence)
+        said = answers(evidence, self.questions)
+        known = torch.zeros_like(sound)
+        known[trusted_points(evidence, TRUSTED)] = True
+        seen = surprises(said, known)
+        weights = self.weights.to(seen)
+        scores = centred(seen) @ weights + self.bias
+        note("questions", "\n".join(side_names(self.questions)))
+        attach("weights", self.weights)
+        attach("surprises", seen)
+        attach("answers", said.scores)
+        return scores.masked_fill(~sound, torch.nan).to(influence.dtype)

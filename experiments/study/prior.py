@@ -1,0 +1,234 @@
+"""The weights of questions that the package brings: learned on clean public data sets.
+
+A training set of each is rehearsed on as a defender would; no attack of the package is run.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from defenses.questions.question import Question, side_names
+from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
+from defenses.rehearsal.prior import ANY, FILE, key_of
+from defenses.rehearsal.rehearse import Lesson, Rehearsal, rehearse, seed_of
+from defenses.rehearsal.weights import learned
+from estimators.gas import GAS
+from poisonbench.contracts.values import Evidence, Means
+from poisonbench.data import Dataset, load, subset
+from poisonbench.models import predict
+from poisonbench.seeding import generator
+from poisonbench.training import Recipe, Trace, train
+
+TRUSTED = 100
+RIDGE = 0.1
+ASKED = QUESTIONS + STREAM_QUESTIONS
+DIGITS = 4  # of a weight, behind the point
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on which is rehearsed.
+
+    Attributes:
+        name: of the data set.
+        rows: training rows, drawn by the seed; None for all.
+        recipe: of the victims.
+        flat: whether pictures are laid out as vectors.
+    """
+
+    name: str
+    rows: int | None
+    recipe: Recipe
+    flat: bool = False
+
+
+PICTURES = Recipe("cnn", epochs=8, batch_size=32, lr=0.05, checkpoints=3)
+LAID_OUT = replace(PICTURES, model="mlp")
+SOURCES = (
+    Source(
+        name="digits",
+        rows=None,
+        recipe=replace(PICTURES, epochs=20, batch_size=64),
+    ),
+    Source(
+        name="mnist",
+        rows=2000,
+        recipe=PICTURES,
+    ),
+    Source(
+        name="fashion-mnist",
+        rows=2000,
+        recipe=PICTURES,
+    ),
+    Source(
+        name="cifar10",
+        rows=3000,
+        recipe=PICTURES,
+    ),
+    Source(
+        name="digits",
+        rows=None,
+        recipe=replace(LAID_OUT, epochs=20),
+        flat=True,
+    ),
+    Source(
+        name="mnist",
+        rows=2000,
+        recipe=LAID_OUT,
+        flat=True,
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A rehearsal on a source.
+
+    Attributes:
+        source: the data set.
+        kind: of its instances.
+        seed: of the victim.
+        rehearsal: what it taught.
+    """
+
+    source: Source
+    kind: str
+    seed: int
+    rehearsal: Rehearsal
+
+
+def taught(source: Source, seed: int) -> Taught:
+    """Rehearses on the clean training set of a source, as `rehearsed` does on a victim's."""
+    data, test = load(source.name)
+    if source.rows is not None:
+        data = subset(data, source.rows, seed)
+    if source.flat:
+        data = _flat(data)
+        test = _flat(test)
+    run = train(data, source.recipe, seed)
+    order = torch.randperm(len(test), generator=generator(seed, "trusted"))
+    points = test.take(order[:TRUSTED])
+    points = points.relabel(predict(run.model(), points.x).argmax(1))
+    evidence = Evidence(run, points, trusted=torch.ones(len(points), dtype=torch.bool))
+    rehearsal = rehearse(
+        evidence, _means(run), ASKED, leave_out=(), seed=seed_of(evidence, 0, 0)
+    )
+    return Taught(source, str(data.kind), seed, rehearsal)
+
+
+def _flat(data: Dataset) -> Dataset:
+    return Dataset(data.x.flatten(1), data.y, data.classes)
+
+
+def _means(run: Trace) -> Means:
+    def again(data: Dataset) -> Trace:
+        return train(data, run.by_recipe, run.seed)
+
+    return Means(
+        retrain=lambda keep: again(run.train.take(keep)),
+        influence=lambda trace, points: GAS().fit(trace)(points),
+        train=again,
+    )
+
+
+def weights_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, float]]:
+    """Returns kind -> question -> weight, for a detector of single points and one of a stream."""
+    found = {}
+    for stream, questions in ((False, QUESTIONS), (True, ASKED)):
+        for kind, weights in _by_kind(rehearsals, questions).items():
+            found[key_of(kind, stream)] = weights
+    return found
+
+
+def _by_kind(
+    rehearsals: Sequence[Taught], questions: Sequence[Question]
+) -> dict[str, dict[str, float]]:
+    """Returns kind -> question -> weight: of all rehearsals for any kind, then of each.
+
+    Those of a kind are drawn to those of all.
+    """
+    sides = side_names(questions)
+    nothing = torch.zeros(len(sides), dtype=torch.float64)
+    whole = learned(_lessons(rehearsals, len(sides)), nothing, RIDGE).weights
+    found = {ANY: whole}
+    for kind in sorted({each.kind for each in rehearsals}):
+        own = [each for each in rehearsals if each.kind == kind]
+        found[kind] = learned(_lessons(own, len(sides)), whole, RIDGE).weights
+    return {kind: _rounded(sides, weights.tolist()) for kind, weights in found.items()}
+
+
+def _rounded(sides: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    pairs = zip(sides, weights, strict=True)
+    return {side: round(weight, DIGITS) for side, weight in pairs}
+
+
+def _lessons(rehearsals: Sequence[Taught], sides: int) -> list[Lesson]:
+    """Returns what was taught of the first questions, those with so many sides."""
+    lessons = [each.rehearsal.lesson for each in rehearsals]
+    return [replace(lesson, surprises=lesson.surprises[:sides]) for lesson in lessons]
+
+
+def priors_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns the priors: "all", and for each data set "without-NAME", learned without it."""
+    found = {"all": weights_of(rehearsals)}
+    for name in sorted({each.source.name for each in rehearsals}):
+        others = [each for each in rehearsals if each.source.name != name]
+        if others:
+            found[f"without-{name}"] = weights_of(others)
+    return found
+
+
+@click.command()
+@click.option("--seeds", default=2, help="rehearsals on each data set")
+@click.option("--out", default=FILE, type=click.Path(path_type=Path))
+@click.option(
+    "--lessons",
+    type=click.Path(path_type=Path),
+    help="a file of what was taught, which is read if it is there",
+)
+def prior(seeds: int, out: Path, lessons: Path | None) -> None:
+    """Learn the weights of questions that ship with the package."""
+    if lessons is not None and lessons.exists():
+        rehearsals = torch.load(lessons, weights_only=False)
+    else:
+        rehearsals = _rehearsed(seeds)
+    if lessons is not None:
+        torch.save(rehearsals, lessons)
+    told = [_told(each) for each in rehearsals]
+    about = {
+        "command": f"python -m experiments.study prior --seeds {seeds}",
+        "rehearsals": told,
+    }
+    text = json.dumps({"about": about, "priors": priors_of(rehearsals)}, indent=1)
+    out.write_text(text + "\n", encoding="utf-8")
+
+
+def _rehearsed(seeds: int) -> list[Taught]:
+    rehearsals = []
+    for source in SOURCES:
+        for seed in range(seeds):
+            start = time.perf_counter()
+            each = taught(source, seed)
+            seconds = time.perf_counter() - start
+            rehearsals.append(each)
+            click.echo(f"{_told(each)} {seconds:.0f} s", err=True)
+    return rehearsals
+
+
+def _told(each: Taught) -> dict[str, Any]:
+    """Returns what the file says of a rehearsal."""
+    success = each.rehearsal.success
+    return {
+        "data": each.source.name,
+        "kind": each.kind,
+        "rows": each.source.rows,
+        "model": each.source.recipe.model,
+        "seed": each.seed,
+        "success": {family: round(share, 2) for family, share in success.items()},
+    }
