@@ -81,7 +81,7 @@ class Guard:
 
     `guard(x)` judges one point or a batch, each by itself: what else is in the batch does not
     count. A detector that needs clean points is fitted to half of the trusted ones; the other half
-    sets the threshold, as in a grid.
+    sets the threshold, as in a grid. The default trains the run once more if it can be made again.
 
     Cost: that of the estimator's scorer and of the detector, which mostly grow with the training
     set: a batch costs little more than a point. `TracIn(projection=...)` keeps the gradients of the
@@ -97,7 +97,7 @@ class Guard:
         self,
         run: Trace,
         trusted: object,
-        detector: Any = "foreign-or-fragile",
+        detector: Any = "rehearsed",
         estimator: Any = "gas",
         *,
         alarm: float = 0.05,

@@ -43,7 +43,7 @@ lr = 0.5
 train = "train.npz"
 points = "points.npz"
 trusted = "trusted.npz"
-detector = ["foreign-or-fragile", {name = "tail-heaviness", k = 3}, "confidence"]
+detector = ["rehearsed", {name = "tail-heaviness", k = 3}, "confidence"]
 """
 
 
@@ -112,7 +112,7 @@ def run_of(folder: Path) -> pb.Trace:
     return pb.Trace.of(net(), train, states, lr=0.5)
 
 
-@pytest.mark.parametrize("detector", ["foreign-or-fragile", "confidence"])
+@pytest.mark.parametrize("detector", ["rehearsed", "confidence"])
 def test_its_verdicts_are_those_of_a_guard(folder: Path, audited: Path, detector: str):
     with np.load(folder / "trusted.npz") as trusted, np.load("points.npz") as points:
         guard = pb.Guard(run_of(folder), trusted["x"], detector)
@@ -127,7 +127,7 @@ def test_its_verdicts_are_those_of_a_guard(folder: Path, audited: Path, detector
         want.suspicion.tolist(), rel=1e-4
     )
     assert [p.p_value for p in mine] == pytest.approx(want.p_value.tolist())
-    if detector == "foreign-or-fragile":
+    if detector == "rehearsed":
         rows = [list(point.proponents) for point in mine]
         assert rows == want.proponents.helpful[:, :5].tolist()
 
@@ -156,7 +156,7 @@ def test_files_of_sentences_hold_their_words(tmp_path: Path):
 def test_points_come_by_suspicion(audited: Path):
     points = judged_points(load_results(audited)).points
     assert len(points) == 3 * 12
-    for detector in ("foreign-or-fragile", "tail-heaviness", "confidence"):
+    for detector in ("rehearsed", "tail-heaviness", "confidence"):
         scores = [p.suspicion for p in points if p.detector["name"] == detector]
         assert scores == sorted(scores, reverse=True)
 
@@ -183,9 +183,7 @@ def test_programs_read_the_points(audited: Path):
     assert len(content["points"]) == 36
     assert content["detections"] == []
     first = content["points"][0]
-    assert (
-        first["detector"]["name"] == "foreign-or-fragile" or first["estimator"] is None
-    )
+    assert first["detector"]["name"] == "rehearsed" or first["estimator"] is None
     lines = call("evaluate", "out", "--format", "csv").output.splitlines()
     assert sum(line.startswith("points,") for line in lines) == 36
 

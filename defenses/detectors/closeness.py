@@ -62,9 +62,7 @@ class Closeness:
         check_points(evidence)
         scores = evidence.test.zeros(len(evidence.test)) + torch.nan
         for part in by_label(evidence):
-            own = self._unit(part.values)
-            theirs = self._unit(part.trusted)
-            cosines = own @ theirs.T
+            cosines = self._unit(part.values) @ self._unit(part.trusted).T
             summarise = SUMMARIES[self.summary]
             scores[part.points] = -summarise(part, cosines).to(scores.dtype)
         return scores

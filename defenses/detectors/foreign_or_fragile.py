@@ -1,4 +1,4 @@
-"""Foreign or fragile support, the default: suspect is support of another class, or lost at a touch.
+"""Foreign or fragile support: suspect is support of another class, or lost at a touch.
 
 Foreign: the point and the rows that it rests on look like another class (`foreign-support`). That
 tells only where the victim's features tell the classes apart, which clean points show. Where they

@@ -62,32 +62,15 @@ class SharedProponents:
         for label in labels[sound].unique():
             points = sound & (labels == label)
             values = influence[points][:, evidence.trace.train.y == label]
-            common = overlaps(
-                values=values,
-                others=values,
-                k=self.k,
-                share=self.share,
-            )
+            common = overlaps(values, values, self.k, self.share)
             common.fill_diagonal_(0.0)
-            with_judged = _mean(
-                common=common,
-                group=judged[points],
-                size=int(judged.sum()),
-            )
-            with_trusted = _mean(
-                common=common,
-                group=known[points],
-                size=int(known.sum()),
-            )
+            with_judged = _mean(common, judged[points], int(judged.sum()))
+            with_trusted = _mean(common, known[points], int(known.sum()))
             scores[points] = with_judged - with_trusted
         return scores
 
 
-def _mean(
-    common: Tensor,
-    group: Tensor,
-    size: int,
-) -> Tensor:
+def _mean(common: Tensor, group: Tensor, size: int) -> Tensor:
     """Returns the mean overlap of each of b points with the others of a group, (b,).
 
     Args:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from poisonbench.checks import check_type
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
-Kept = TypeVar("Kept")
 WANTED = "an Evidence(trace, test), with the predicted labels in test.y"
 
 
@@ -24,7 +22,7 @@ class Shared(Evidence):
         kept: what `once` was asked for, by its key. It lasts as long as this object.
     """
 
-    kept: dict[Hashable, Any] = field(default_factory=dict)
+    kept: dict[Hashable, Tensor] = field(default_factory=dict)
 
 
 def shared(evidence: Evidence) -> Shared:
@@ -38,7 +36,7 @@ def shared(evidence: Evidence) -> Shared:
     return Shared(**values)
 
 
-def once(evidence: Evidence, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+def once(evidence: Evidence, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
     """Returns what `compute` does; of shared evidence it is computed the first time alone.
 
     The result must not be changed in place.
@@ -53,8 +51,7 @@ def once(evidence: Evidence, key: Hashable, compute: Callable[[], Kept]) -> Kept
         return compute()
     if key not in evidence.kept:
         evidence.kept[key] = compute()
-    found: Kept = evidence.kept[key]
-    return found
+    return evidence.kept[key]
 
 
 def check_rows(evidence: Evidence) -> None:

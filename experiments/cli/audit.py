@@ -29,7 +29,7 @@ DATA = "package.module:callable, or FILE.npz with x and y; of token ids, vocabul
 @click.option("--points", help=f"The points to judge: {DATA}")
 @click.option("--trusted", help=f"Points known to be clean: {DATA}")
 @click.option("--estimator", help="Of influence.  [default: gas]")
-@click.option("--detector", help="[default: foreign-or-fragile]")
+@click.option("--detector", help="[default: rehearsed]")
 @click.option(
     "--alarm", type=float, help="Share of clean points to be flagged.  [default: 0.05]"
 )

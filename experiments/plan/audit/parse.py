@@ -13,7 +13,7 @@ from experiments.plan.spec import Applied
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
 
-DEFAULTS = {"estimator": "gas", "detector": "foreign-or-fragile"}
+DEFAULTS = {"estimator": "gas", "detector": "rehearsed"}
 OWN = ("name", "alarm", "model_args", *DEFAULTS)
 WAY = "an audit needs model, checkpoints, train, points and trusted"
 
