@@ -133,6 +133,10 @@ class PluginWarning(UserWarning):
     """A plug-in of another distribution is left out; everything else is as it was."""
 
 
+class TrackerWarning(UserWarning):
+    """A tracker of runs failed; the cells are as they would be without it."""
+
+
 class BudgetWarning(UserWarning):
     """An attack changed fewer rows than its budget pays for; the message says how many, and why."""
 

@@ -17,13 +17,23 @@ MAY = {
 }
 DOOR = "poisonbench/api.py"  # the one file that looks upwards, inside its functions
 ROOMS = {  # folders of experiments -> the other folders that each may import
-    "cli": {"plan", "scene", "runner", "evaluation", "report", "check", "audit"},
+    "cli": {
+        "plan",
+        "scene",
+        "runner",
+        "evaluation",
+        "report",
+        "check",
+        "audit",
+        "tracking",
+    },
     "audit": {"plan", "scene", "runner"},
     "plan": set(),
     "scene": {"plan"},
     "runner": {"plan", "scene"},
     "evaluation": {"plan"},
     "report": {"plan", "evaluation"},
+    "tracking": {"plan", "evaluation"},
     "check": {"plan", "evaluation"},
     "bench": {"plan", "scene", "runner", "evaluation"},
     "study": {"plan", "scene", "runner", "evaluation"},

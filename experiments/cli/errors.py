@@ -84,9 +84,10 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """Shows what a person is to know in one line, and other warnings as Python does."""
-    from poisonbench.errors import BudgetWarning, CalibrationWarning, PluginWarning
+    from poisonbench import errors
 
-    if issubclass(category, BudgetWarning | CalibrationWarning | PluginWarning):
+    ours = errors.BudgetWarning | errors.CalibrationWarning
+    if issubclass(category, ours | errors.PluginWarning | errors.TrackerWarning):
         text = f"Warning: {message}\n"
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)

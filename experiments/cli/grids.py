@@ -149,6 +149,7 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
     from experiments.plan.paths import Place
     from experiments.plan.stages import jobs, with_data_digests
     from experiments.runner.run import run
+    from experiments.tracking.watch import watched
 
     grid = parse(raw)
     on_ray = how["executor"] == "ray"
@@ -159,7 +160,10 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
         cells = planned(grid.name, jobs(grid, place, how["threads"]))
         return _show_progress(cells, folder)
     torch.set_num_threads(how["threads"])
-    return _tell(run(grid, place, options_of(how, device)), folder)
+    options = options_of(how, device)
+    with watched(how["track"], folder) as watch:
+        summary = run(grid, place, options, watch)
+    return _tell(summary, folder)
 
 
 def _tell(summary: "Summary", folder: Path) -> int:

@@ -83,7 +83,14 @@ def running(command: F) -> F:
         callback=_shard,
         help="Do the I-th of N parts of the scenes, as a task of a job array does.",
     )
-    return workers(threads(timeout(shard(computing(_executing(retry(command)))))))
+    track = click.option(
+        "--track",
+        type=click.Choice(["tensorboard"]),
+        help="Tell a tracker of curves and metrics while the run goes on "
+        "(pip install 'poisonbench[tensorboard]').",
+    )
+    others = computing(_executing(retry(track(command))))
+    return workers(threads(timeout(shard(others))))
 
 
 def _executing(command: F) -> F:

@@ -4,8 +4,9 @@ The same command goes on where it stopped.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from experiments.plan.cells import planned, write_cells
 from experiments.plan.gridfile import resolved
@@ -48,8 +49,20 @@ class Summary:
     seconds: float = 0.0
 
 
-def run(grid: Grid, place: Place, options: Options) -> Summary:
+# what is told, from time to time, of the files of all stages that are done
+Watch = Callable[[Sequence[Path]], None]
+
+
+def run(
+    grid: Grid, place: Place, options: Options, watch: Watch | None = None
+) -> Summary:
     """Does every stage of the grid that has no file yet.
+
+    Args:
+        grid: what there is to do.
+        place: where.
+        options: how.
+        watch: is called with the files of the stages that are done.
 
     Raises:
         BusyError: another run holds the folder.
@@ -79,7 +92,7 @@ def run(grid: Grid, place: Place, options: Options) -> Summary:
         _check_scenes(open_jobs)
         log.write_text(place.folder / "grid.toml", resolved(grid))
         write_cells(cells, place.folder)
-        _do(open_jobs, stages, options, summary)
+        _do(open_jobs, stages, options, summary, watch)
         summary.done = _count_done(stages) - found
     summary.seconds = time.perf_counter() - start
     return summary
@@ -91,8 +104,12 @@ def _sweep(place: Place) -> None:
         log.sweep(folder)
 
 
+def _done(stages: list[Stage]) -> list[Path]:
+    return [stage.path for stage in stages if stage.path.exists()]
+
+
 def _count_done(stages: list[Stage]) -> int:
-    return sum(stage.path.exists() for stage in stages)
+    return len(_done(stages))
 
 
 def _check_scenes(open_jobs: list[Job]) -> None:
@@ -107,13 +124,18 @@ def _check_scenes(open_jobs: list[Job]) -> None:
 
 
 def _do(
-    open_jobs: list[Job], stages: list[Stage], options: Options, summary: Summary
+    open_jobs: list[Job],
+    stages: list[Stage],
+    options: Options,
+    summary: Summary,
+    watch: Watch | None,
 ) -> None:
     """Does the jobs and writes into the summary what failed, with a progress bar."""
     inside = {stage.path for job in open_jobs for stage in job.stages}
     outside = sum(stage.ended for stage in stages if stage.path not in inside)
     with Tally(open_jobs, outside, len(stages)) as tally:
-        for outcome in _outcomes(open_jobs, options):
+        outcomes = _outcomes(open_jobs, options)
+        for outcome in _watched(outcomes, stages, watch):
             tally.look()
             summary.failed += outcome.failed
             if outcome.damaged and outcome.damaged not in summary.damaged:
@@ -121,6 +143,18 @@ def _do(
             if outcome.fatal:
                 way = "mend it and run the same command again: what is done stays done"
                 raise FatalError(outcome.fatal, way)
+
+
+def _watched(
+    outcomes: Iterator[Outcome], stages: list[Stage], watch: Watch | None
+) -> Iterator[Outcome]:
+    """Passes outcomes on; what watches is told before each, and at last, what is done."""
+    for outcome in outcomes:
+        if watch is not None:
+            watch(_done(stages))
+        yield outcome
+    if watch is not None:
+        watch(_done(stages))
 
 
 def _outcomes(open_jobs: list[Job], options: Options) -> Iterator[Outcome]:

@@ -1,0 +1,1 @@
+"""Trackers: the curves and metrics of a run, told to a tool that shows them while it goes on."""
