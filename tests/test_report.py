@@ -19,6 +19,7 @@ from test_evaluate import (
 )
 
 from experiments.cli import main
+from experiments.evaluation import frame
 from experiments.evaluation.load import load_results
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
@@ -122,6 +123,26 @@ def test_the_rows_to_take_away_are_those_of_the_export_to_the_last_digit(run: Pa
     [link] = [a for a in page.all("a") if "download" in a.attributes]
     packed = link.attributes["href"].split(";base64,")[1]
     assert base64.b64decode(packed).decode() == to_csv(summarise(load_results(run)))
+
+
+def test_a_frame_has_the_figures_of_the_page(run: Path):
+    pytest.importorskip("pandas")
+    found = frame(run, over_seeds=True)
+    shown = tables_of(report(run))["Detection"]
+    head = shown[0]
+    metrics = {"AUROC [95 %]": "auroc", "matched": "auroc_matched", "AUPRC": "auprc"}
+    for column, metric in metrics.items():
+        rows = found[(found["table"] == "detections") & (found["metric"] == metric)]
+        want = []
+        for line in rows.itertuples():
+            number = f"{line.value:.3f}"
+            if metric == "auroc":
+                ends = [f"{end:.2f}".removeprefix("0") for end in (line.low, line.high)]
+                number += f" [{', '.join(ends)}]".replace("1.00", "1.0")
+            want.append(number)
+        cells = [line[head.index(column)] for line in shown[1:]]
+        assert cells[: len(want)] == want, "the means over the attacks come behind"
+        assert len(want) == 6
 
 
 def test_the_first_table_names_the_largest_auroc_that_uses_no_ground_truth(run: Path):
@@ -472,6 +493,9 @@ def test_the_page_says_what_made_the_logs_and_who_used_the_ground_truth(
     assert inputs["tail-heaviness k=3"] == "no"
     origin = report(ran).named("origin").text
     attributes = log.read(next(ran.glob("scenes/*/scene.h5"))).attributes
-    for key in ("torch", "numpy", "date", "device", "commit"):
+    for key in ("torch", "numpy", "device", "commit"):
         assert str(attributes[key]) in origin
+    dates = [log.read(path).attributes["date"] for path in ran.glob("scenes/*/*.h5")]
+    assert min(map(str, dates)) in origin
+    assert max(map(str, dates)) in origin
     assert 'name = "patch"' in origin, "the grid file"

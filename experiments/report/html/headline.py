@@ -6,9 +6,10 @@ from dataclasses import replace
 from statistics import fmean
 
 from experiments.evaluation.kinds.points import JudgedPoint
-from experiments.evaluation.names import RowNames, ShortNames, scene_config
+from experiments.evaluation.names import RowNames, ShortNames
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
+from experiments.evaluation.views.headings import scenes_told
 from experiments.report.html.glance import TRUTH, best_of, called
 from experiments.report.html.undone import Undone
 from experiments.report.table import Cells
@@ -54,11 +55,10 @@ def _attacks(summary: Summary) -> Iterator[str]:
     if not victims:
         return
     names = RowNames.of(victims)
-    scenes = {str(scene_config(row)["name"]) for row in victims}
     trained = sum(row.scenes for row in victims)
     seeds = {seed for row in victims for seed in row.seeds}
     yield (
-        f"{_count(trained, 'victim')} on {', '.join(sorted(scenes))}: "
+        f"{_count(trained, 'victim')} on {'; '.join(scenes_told(victims))}: "
         f"{_count(len(victims), 'setting')} of attack and data, {_count(len(seeds), 'seed')}."
     )
     yield from _weak(summary)

@@ -48,6 +48,7 @@ class WebTable:
 
     Attributes:
         title: as a heading.
+        scenes: what the rows were measured on, a line for each data set and model.
         legend: what the columns mean.
         columns: with their heads.
         rows: of cells.
@@ -55,6 +56,7 @@ class WebTable:
     """
 
     title: str
+    scenes: tuple[str, ...]
     legend: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -73,7 +75,8 @@ def web_table(table: Table) -> WebTable:
     rows = tuple(zip(*cells, strict=True))
     return WebTable(
         title=table.title.capitalize(),
-        legend=". ".join(["; ".join(table.scenes), table.legend]).removeprefix(". "),
+        scenes=table.scenes,
+        legend=table.legend,
         columns=tuple(columns),
         rows=rows,
         notes=tuple(table.notes),
