@@ -461,8 +461,8 @@ def test_the_question_that_tells_gets_the_weight_and_flags_poison(evidence: Evid
         scores = fitted(judged)
     assert isinstance(fitted, Learned)
     largest, noise = fitted.weights.tolist()
-    assert largest > 0.3
-    assert abs(noise) < 0.2 * largest
+    assert largest > 0.1
+    assert abs(noise) < 0.3 * largest
     assert torch.equal(scores, detector(judged))
     clean = ~judged.trusted & (torch.arange(120) >= 20)
     assert float((scores[:20, None] > scores[clean]).double().mean()) > 0.99

@@ -7,7 +7,7 @@ from defenses.questions.question import NEUTRAL
 from defenses.rehearsal.rehearse import Lesson
 from defenses.rehearsal.ridge import Fit, Problem, solve
 
-RIDGE = 0.5
+RIDGE = 2.0
 
 
 def centred(surprises: Tensor) -> Tensor:
