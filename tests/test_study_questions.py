@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.*no score")
 def test_a_cell_is_the_auroc_of_the_questions_answer(folder: Path) -> None:
-    patched, none = asked(folder, "tracin", False)
+    [patched] = asked(folder, "tracin", False)
     scene = parse(read(folder / "grid.toml")).scenes[0]
     victim = make_victim(scene, Place(folder))
     scores = Confidence()(Evidence(victim.trace, victim.test)).numpy()
@@ -74,8 +74,7 @@ def test_a_cell_is_the_auroc_of_the_questions_answer(folder: Path) -> None:
         want = roc_auc_score(won[seen], scores[seen])
         assert found[place] == pytest.approx(want)
     assert patched.success == won.sum() / (group == ATTACKED).sum()
-    assert np.isnan(none.auroc).all()
-    assert none.success == 0
+    assert list(asked(folder, "tracin", False, least=1.01)) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*no score")
@@ -108,17 +107,16 @@ def scene(attack: str, success: float, told: float, seconds: float) -> Asked:
     )
 
 
-def test_cells_are_means_over_the_seeds_in_which_the_attack_succeeds() -> None:
+def test_cells_are_means_over_the_seeds_that_have_an_answer() -> None:
     scenes = [
         scene("patch", 0.9, 0.5, 1.0),
-        scene("patch", 1.0, 0.7, 2.0),
-        scene("patch", 0.7, 0.1, 3.0),
-        scene("none", 0.0, np.nan, np.nan),
+        scene("patch", 1.0, 0.7, 3.0),
+        scene("patch", 1.0, np.nan, np.nan),
     ]
     assert as_tables(scenes).splitlines() == [
         "| digits, mlp | seconds | patch |",
         "| --- | --- | --- |",
         "| one | 2.00 | 0.60 / - |",
         "",
-        "All questions took 1.50 s, the influence matrix 2.00 s.",
+        "All questions took 1.33 s, the influence matrix 2.00 s.",
     ]

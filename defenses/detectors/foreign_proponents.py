@@ -57,28 +57,29 @@ class ForeignProponents:
         influence, sound = sound_influence(evidence)
         train = evidence.trace.train
         labels = evidence.test.y
-        rows = row_features(evidence, self.layer)
-        m = len(labels)
-        scores = influence.new_full((m,), torch.nan)
+        few = torch.full((len(labels), self.k), -1, device=labels.device)
         for label in labels[sound].unique():
-            own = train.y == label
-            size = int(own.sum())
-            if size < self.k:
-                there = f"the {size} training rows of label {int(label)}"
+            own = (train.y == label).nonzero().squeeze(1)
+            if len(own) < self.k:
+                there = f"the {len(own)} training rows of label {int(label)}"
                 warnings.warn(
                     f"k {self.k} is more than {there}: no score", stacklevel=2
                 )
                 continue
             points = sound & (labels == label)
             helps = influence[points][:, own]
-            few = helps.topk(self.k).indices
-            asked, place = few.unique(return_inverse=True)
+            few[points] = own[helps.topk(self.k).indices]
+        judged = few[:, 0] >= 0
+        scores = torch.full_like(influence[:, 0], torch.nan)
+        if bool(judged.any()):
+            asked, place = few[judged].unique(return_inverse=True)
+            rows = row_features(evidence, self.layer)
             foreign = foreignness(
-                points=rows[own][asked],
-                labels=label.expand(len(asked)),
+                points=rows[asked],
+                labels=train.y[asked],
                 rows=rows,
                 train_labels=train.y,
             )
             of_few = foreign.to(influence.dtype)[place]
-            scores[points] = of_few.mean(1)
+            scores[judged] = of_few.mean(1)
         return scores

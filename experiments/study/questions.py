@@ -56,20 +56,42 @@ class Asked:
 @FOLDERS
 @click.option("--estimator", default="gas", help="whose influence is read")
 @click.option("--stream", is_flag=True, help="ask what reads the other points, too")
-def questions(folders: tuple[Path, ...], estimator: str, stream: bool) -> None:
+@click.option(
+    "--least",
+    default=LEAST,
+    show_default=True,
+    help="success of the attacks that count",
+)
+def questions(
+    folders: tuple[Path, ...],
+    estimator: str,
+    stream: bool,
+    least: float,
+) -> None:
     """Ask all questions of the victims of the runs in FOLDERS, and show which tell.
 
-    A cell is the AUROC against all and against matched controls, the mean over the seeds in which
-    the attack succeeds in 80 % of the points. Below .5 low scores are suspicious.
+    A cell is the AUROC against all and against matched controls, the mean over the seeds. Below .5
+    low scores are suspicious.
     """
     found: list[Asked] = []
     for folder in folders:
-        found.extend(asked(folder, estimator, stream))
+        found.extend(asked(folder, estimator, stream, least))
     click.echo(as_tables(found))
 
 
-def asked(folder: Path, estimator: str, stream: bool) -> Iterator[Asked]:
-    """Yields the answers of every scene of a run.
+def asked(
+    folder: Path,
+    estimator: str,
+    stream: bool,
+    least: float = LEAST,
+) -> Iterator[Asked]:
+    """Yields the answers of the scenes of a run in which the attack succeeds.
+
+    Args:
+        folder: of the run.
+        estimator: name of the one whose influence is read.
+        stream: whether to ask what reads the other points, too.
+        least: share of the attacked points that must be predicted as wanted.
 
     Raises:
         ConfigError: its grid has no such estimator.
@@ -86,28 +108,37 @@ def asked(folder: Path, estimator: str, stream: bool) -> Iterator[Asked]:
         raise ConfigError([f"the grid of {folder} has no estimator {estimator!r}"])
     place = Place(folder)
     for scene in grid.scenes:
-        yield _of_scene(scene, place, known[0], stream)
+        record = log.read(place.scene(scene) / "scene.h5", "scene")
+        if success(record) >= least:
+            yield _of_scene(scene, place, record, known[0], stream)
+
+
+def success(scene: Record) -> float:
+    """Returns the share of the attacked points of the probe that are predicted as wanted."""
+    tried = scene.data[names.PROBE_GROUP] == ATTACKED
+    count = int(tried.sum())
+    if not count:
+        return 0.0
+    return float(attacked(scene).sum() / count)
 
 
 def _of_scene(
     scene: "Scene",
     place: "Place",
+    record: Record,
     estimator: "Method",
     stream: bool,
 ) -> Asked:
-    record = log.read(place.scene(scene) / "scene.h5", "scene")
     influence = log.read(place.influence(scene, estimator), "influence")
     said = ask(scene, place, influence, stream)
     answered = [not reason for reason in said.reasons]
     scores = said.scores.numpy()
-    hit = attacked(record)
-    tried = record.data[names.PROBE_GROUP] == ATTACKED
     fit = influence.attributes["fit_seconds"]
     score = influence.attributes["score_seconds"]
     return Asked(
         data=f"{called(record.config['dataset'])}, {scene.recipe.model}",
         attack=scene.attack.name,
-        success=float(hit.sum() / max(1, tried.sum())),
+        success=success(record),
         names=said.names,
         auroc=np.array([auroc(row, record, False) for row in scores]),
         matched=np.array([auroc(row, record, True) for row in scores]),
@@ -167,7 +198,7 @@ def auroc(scores: Array, scene: Record, matched: bool) -> float:
 
 
 def as_tables(found: Sequence[Asked]) -> str:
-    """Returns a table for each data set, and what was asked for how long."""
+    """Returns a table for each data set, and how long the questions took."""
     parts = []
     for data, group in groupby(found, key=lambda one: one.data):
         parts.append(_table(data, list(group)))
@@ -176,14 +207,13 @@ def as_tables(found: Sequence[Asked]) -> str:
 
 def _table(data: str, scenes: Sequence[Asked]) -> str:
     """Returns the table of one data set: a row a question, a column an attack."""
-    able = [one for one in scenes if one.success >= LEAST]
-    attacks = list(dict.fromkeys(one.attack for one in able))
+    attacks = list(dict.fromkeys(one.attack for one in scenes))
     head = [data, "seconds", *attacks]
     lines = [_line(head), "|" + " --- |" * len(head)]
     for place, name in enumerate(scenes[0].names):
         cells = [name, _mean([one.seconds[place] for one in scenes])]
         for attack in attacks:
-            of_attack = [one for one in able if one.attack == attack]
+            of_attack = [one for one in scenes if one.attack == attack]
             told = _mean([one.auroc[place] for one in of_attack])
             matched = _mean([one.matched[place] for one in of_attack])
             cells.append(f"{told} / {matched}")
