@@ -56,12 +56,7 @@ class Asked:
 @FOLDERS
 @click.option("--estimator", default="gas", help="whose influence is read")
 @click.option("--stream", is_flag=True, help="ask what reads the other points, too")
-@click.option(
-    "--least",
-    default=LEAST,
-    show_default=True,
-    help="success of the attacks that count",
-)
+@click.option("--least", default=LEAST, help="success of the attacks that count")
 def questions(
     folders: tuple[Path, ...],
     estimator: str,
@@ -85,13 +80,7 @@ def asked(
     stream: bool,
     least: float = LEAST,
 ) -> Iterator[Asked]:
-    """Yields the answers of the scenes of a run in which the attack succeeds.
-
-    Args:
-        folder: of the run.
-        estimator: name of the one whose influence is read.
-        stream: whether to ask what reads the other points, too.
-        least: share of the attacked points that must be predicted as wanted.
+    """Yields the answers of the scenes of a run in which the attack succeeds; as of the command.
 
     Raises:
         ConfigError: its grid has no such estimator.
@@ -169,20 +158,14 @@ def ask(
         influence=torch.as_tensor(influence.data[names.INFLUENCE]),
         trusted=reference_half(victim.probe.group == CALIBRATION),
     )
-    every = QUESTIONS
+    read = QUESTIONS
     if stream:
-        every = every + STREAM_QUESTIONS
-    return answers(evidence, every)
+        read += STREAM_QUESTIONS
+    return answers(evidence, read)
 
 
 def auroc(scores: Array, scene: Record, matched: bool) -> float:
-    """Returns how well finite scores tell attacked points from controls; NaN where undefined.
-
-    Args:
-        scores: (m,) of the probe.
-        scene: its log.
-        matched: against the matched controls alone.
-    """
+    """How well finite scores (m,) tell attacked points from controls, NaN if undefined."""
     group = scene.data[names.PROBE_GROUP]
     known = np.isfinite(scores)
     controls = known & np.isin(group, (MATCHED, RANDOM))
