@@ -193,6 +193,14 @@ def test_two_classes_are_planted_too_and_without_cover():
     assert len(of_source.cover) == 0
 
 
+def test_a_small_training_set_stays_mostly_clean():
+    data = sample("image")[0].take(torch.arange(200))
+    planted = plant(data, POISONS["image"], (), SOURCE, 0)
+    sizes = [len(one.rows) for one in planted.plants if one.family != "waves"]
+    assert sizes == [10, 10, 10, 10]
+    assert (planted.train.y != data.y).double().mean() <= 0.2
+
+
 def test_what_is_too_small_for_a_trigger_is_left_out():
     tiny = random_data(100, (1, 4, 4), 3)
     planted = plant(tiny, POISONS["image"], (), 0, 0)

@@ -15,7 +15,8 @@ from poisonbench.seeding import generator
 
 # (k, *shape) -> (k, *shape), row by row, without changing its argument
 Change = Callable[[Tensor], Tensor]
-LEAST = 30  # poison rows, where the class has them
+LEAST = 30  # poison rows of a small training set,
+MOST_OF_FEW = 0.05  # but no more than this share of it
 MOST_OF_A_CLASS = 0.8  # of the rows of its class that clean-label poison may take
 
 
@@ -170,7 +171,8 @@ def _rows(
 ) -> tuple[Tensor, Tensor]:
     """Draws the poison rows and the cover rows among those that are free."""
     labels = train.y.cpu()
-    count = max(LEAST, round(poison.share * len(train)))
+    least = min(LEAST, round(MOST_OF_FEW * len(train)))
+    count = max(1, least, round(poison.share * len(train)))
     eligible = labels != target
     if poison.clean_label:
         eligible = labels == target
