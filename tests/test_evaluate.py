@@ -4,7 +4,6 @@ Every undefined case with its reason; damage is listed and never raised.
 """
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.evaluation.evaluations import rows_of
-from experiments.evaluation.intervals import auroc_interval, wilson
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate, mean_over
 from experiments.evaluation.ranking import ranking, ties
@@ -262,101 +260,6 @@ def test_a_nan_among_random_controls_leaves_the_matched_metrics_defined() -> Non
     s = sample([2], [1, np.nan], [True, False])
     assert ranking(s)["auroc"].reason == "1 non-finite scores"
     assert ranking(s, matched=True)["auroc_matched"].value == 1.0
-
-
-# ---- intervals
-
-
-def test_perfect_separation_has_an_interval_of_no_width() -> None:
-    pair = (np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0]))
-    assert (
-        auroc_interval([[pair]]) == auroc_interval([[pair, pair, pair]]) == (1.0, 1.0)
-    )
-    assert auroc_interval([[(pair[1], pair[0])]]) == (0.0, 0.0)
-
-
-def test_the_interval_shrinks_with_the_points_and_is_reproducible() -> None:
-    rng = np.random.default_rng(1)
-
-    def width(n: int) -> float:
-        low, high = auroc_interval([[(rng.normal(1, 1, n), rng.normal(0, 1, n))]])
-        return high - low
-
-    assert width(400) < width(100) < width(25)
-    pair = (rng.normal(1, 1, 30), rng.normal(0, 1, 30))
-    assert auroc_interval([[pair]]) == auroc_interval([[pair]])
-
-
-def test_the_interval_covers_the_true_auroc_about_as_often_as_it_says() -> None:
-    rng, truth = (
-        np.random.default_rng(7),
-        0.7602499389065233,
-    )  # normal distribution function at 1 / sqrt(2)
-    hits = 0
-    for _ in range(200):
-        low, high = auroc_interval(
-            [[(rng.normal(1, 1, 40), rng.normal(0, 1, 80))]], draws=400
-        )
-        hits += low <= truth <= high
-    assert 180 <= hits <= 199
-
-
-def test_seeds_that_disagree_widen_the_interval_and_a_single_seed_is_not_resampled() -> (
-    None
-):
-    good, bad = (np.full(5, 2.0), np.ones(5)), (np.ones(5), np.full(5, 2.0))
-    assert auroc_interval([[good, bad]]) == (
-        0.0,
-        1.0,
-    )  # both draws good or both bad: a quarter each
-    assert auroc_interval([[good], [bad]]) == (0.5, 0.5)  # attacks are fixed
-
-
-def test_resampling_agrees_with_the_variance_of_the_hierarchical_scheme() -> None:
-    # Two scenes with one control at 0: the AUROC of a scene is the share of wins,
-    # so a draw is a mean of binomials.
-    rng = np.random.default_rng(3)
-    wins = [np.repeat([1.0, -1.0], [8, 2]), np.repeat([1.0, -1.0], [4, 6])]
-    low, high = auroc_interval([[(w, np.zeros(1)) for w in wins]], draws=20000)
-    pick = rng.integers(2, size=(20000, 2))
-    brute = rng.binomial(10, np.array([0.8, 0.4])[pick]).mean(1) / 10
-    assert (low, high) == pytest.approx(
-        tuple(np.quantile(brute, (0.025, 0.975))), abs=0.051
-    )
-
-
-def test_a_bootstrap_of_usual_size_takes_milliseconds() -> None:
-    rng = np.random.default_rng(0)
-    scenes = [(rng.normal(1, 1, 40), rng.normal(0, 1, 100)) for _ in range(3)]
-    start = time.perf_counter()
-    auroc_interval([scenes])
-    assert (
-        time.perf_counter() - start < 1.0
-    )  # about .02 s; the bound is for a busy machine
-
-
-def test_a_bootstrap_leaves_the_threads_of_the_process_as_they_were() -> None:
-    from threadpoolctl import threadpool_info
-
-    before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
-    auroc_interval([[(np.arange(9.0), np.arange(5.0))]])
-    assert [
-        (pool["filepath"], pool["num_threads"]) for pool in threadpool_info()
-    ] == before
-
-
-def test_wilson_interval_against_the_published_formula_and_for_extreme_rates() -> None:
-    assert wilson([0.8], 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
-    low, high = wilson([1.0], 40)
-    assert (low, high) == pytest.approx((40 / (40 + 1.959964**2), 1.0))
-    assert wilson([0.0], 40) == pytest.approx((1 - high, 1 - low))
-
-
-def test_seeds_that_agree_count_all_their_points_and_seeds_that_disagree_count_as_few() -> (
-    None
-):
-    assert wilson([0.5, 0.5], 200) == wilson([0.5], 200)
-    assert wilson([0.0, 1.0], 200) == wilson([0.5], 1)
 
 
 # ---- rows from logs

@@ -2,7 +2,14 @@
 
 import click
 
-from experiments.bench.commands import defended, derivatives, grids, retrained, victims
+from experiments.bench.commands import (
+    defended,
+    derivatives,
+    grids,
+    intervals,
+    retrained,
+    victims,
+)
 
 
 @click.group()
@@ -22,6 +29,7 @@ for command in (
     victims.clean_victims,
     grids.runner,
     defended.questions,
+    intervals.intervals,
 ):
     main.add_command(command)
 

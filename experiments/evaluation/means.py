@@ -3,12 +3,11 @@
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from experiments.evaluation.metrics import Metric, mean_metric
 from experiments.evaluation.poisoning import Poisoning
-from experiments.evaluation.rows import Row, wilson_intervals
+from experiments.evaluation.rows import Row, rate_intervals
 from experiments.evaluation.samples import Intervals, Sample
 
 LARGEST = ("peak_bytes",)  # of which the largest is told, not the mean
@@ -27,9 +26,9 @@ def aggregate(rows: Iterable[Row], drop: Collection[str] = ()) -> list[Row]:
     """
     merged = []
     for group in _grouped(rows, drop):
-        samples = [sample for row in group for sample in row.samples]
         settings = _without(group[0].settings, drop)
-        merged.append(mean_row(group, [samples], each="scenes", settings=settings))
+        row = mean_row(group, [group], each="scenes", settings=settings)
+        merged.append(row)
     return merged
 
 
@@ -51,9 +50,9 @@ def mean_over(rows: Iterable[Row], attacks: Collection[str] | None = None) -> li
 
 
 def _mean_of_attacks(group: Sequence[Row]) -> Row:
-    samples = [row.samples for row in group]
     rest = _without(group[0].settings, ("attack",))
-    mean = mean_row(group, samples, each="attacks", settings=rest)
+    apart = [[row] for row in group]
+    mean = mean_row(group, apart, each="attacks", settings=rest)
     metrics = dict(mean.metrics)
     for key in WORST:
         if key in metrics:
@@ -82,7 +81,7 @@ def _grouped(rows: Iterable[Row], drop: Collection[str]) -> list[list[Row]]:
 
 def mean_row(
     group: Sequence[Row],
-    samples: Sequence[Sequence[Sample]],
+    groups: Sequence[Sequence[Row]],
     each: str,
     settings: dict[str, Any],
 ) -> Row:
@@ -90,15 +89,16 @@ def mean_row(
 
     Args:
         group: the rows.
-        samples: their samples, in groups for the intervals.
+        groups: the rows of their scenes, or at least rows with the samples of these: of each group
+            the seeds are drawn, the groups stand.
         each: what each row stands for, in the plural.
         settings: of the mean.
     """
     first = group[0]
     metrics = {key: _mean_of(key, group, each) for key in first.metrics}
-    for key, interval in _bootstrap_intervals(samples).items():
+    for key, interval in _sample_intervals(groups).items():
         metrics[key] = replace(metrics[key], interval=interval)
-    metrics |= wilson_intervals(metrics, group)
+    metrics |= rate_intervals(metrics, groups)
     counts = dict.fromkeys(first.counts, 0)
     seeds: set[int] = set()
     uses: dict[str, None] = {}  # without repetitions, in order
@@ -130,9 +130,15 @@ def _mean_of(key: str, group: Sequence[Row], each: str) -> Metric:
     return mean_metric(parts, each)
 
 
-def _bootstrap_intervals(groups: Sequence[Sequence[Sample]]) -> Intervals:
+def _sample_intervals(groups: Sequence[Sequence[Row]]) -> Intervals:
     """The intervals that the samples' own kind gives; none without samples."""
-    samples = list(chain.from_iterable(groups))
-    if not samples:
+    sampled = []
+    for rows in groups:
+        samples: list[Sample] = []
+        for row in rows:
+            samples += row.samples
+        if samples:
+            sampled.append(samples)
+    if not sampled:
         return {}
-    return samples[0].intervals(groups)
+    return sampled[0][0].intervals(sampled)

@@ -1,15 +1,19 @@
 """Two detectors on the same scenes: differences of their AUROC with paired intervals.
 
-Both are judged on the same points of the same scenes, and every resample draws the same points for
-both: what makes a scene hard for both cancels. So a difference far smaller than either interval
-can be told from chance. Cost: one bootstrap per row.
+Both are judged on the same points of the same scenes, and the variance is that of the difference:
+what makes a scene hard for both cancels. So a difference far smaller than either interval can be
+told from chance.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.evaluation.intervals import Scores, difference_interval
+from experiments.evaluation.intervals import (
+    Measured,
+    difference_measured,
+    mean_interval,
+)
 from experiments.evaluation.means import aggregate, mean_over
 from experiments.evaluation.metrics import Metric, undefined
 from experiments.evaluation.names import RowNames, in_order
@@ -54,25 +58,25 @@ class PairedSample(Sample):
         for key, matched in RESAMPLED.items():
             able = []
             for scenes in groups:
-                pairs = _pairs(scenes, matched)
-                if pairs:
-                    able.append(pairs)
+                measured = _measured(scenes, matched)
+                if measured:
+                    able.append(measured)
             if able:
-                found[key] = difference_interval(able)
+                found[key] = mean_interval(able)
         return found
 
 
-def _pairs(scenes: Sequence[Sample], matched: bool) -> list[tuple[Scores, Scores]]:
-    """The scores of both detectors in the scenes where their difference is defined."""
-    pairs = []
+def _measured(scenes: Sequence[Sample], matched: bool) -> list[Measured]:
+    """The differences in the scenes where they are defined."""
+    found = []
     for scene in scenes:
         assert isinstance(scene, PairedSample)
         assert scene.other is not None
         if not scene.undefined(matched):
             own = (scene.positive, scene.against(matched))
             rival = (scene.other.positive, scene.other.against(matched))
-            pairs.append((own, rival))
-    return pairs
+            found.append(difference_measured(own, rival))
+    return found
 
 
 def differences(detections: Iterable[Row], name: str) -> list[Row]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.intervals import wilson
+from experiments.evaluation.intervals import mean_interval, rate_measured
 from experiments.evaluation.load import settings
 from experiments.evaluation.metrics import Metric, undefined
 from experiments.evaluation.poisoning import Poisoning
@@ -16,7 +16,7 @@ from poisonbench.log import Record
 # what a method may use that a table must show: ground truth, clean data, the other probe points
 MARKED = ("oracle", "reference", "probe", "retraining")
 
-# rates of independent points, which get Wilson intervals, and the count of these points
+# rates of independent points, which have an interval, and the count of these points
 COUNTED = {
     "asr": "targets",
     "asr_before": "targets",
@@ -78,7 +78,7 @@ def scene_row(
         samples=samples,
         poisoned=(Poisoning.of(scene),),
     )
-    return replace(row, metrics=metrics | wilson_intervals(metrics, [row]))
+    return replace(row, metrics=metrics | rate_intervals(metrics, [[row]]))
 
 
 def number(record: Record, name: str) -> Metric:
@@ -100,22 +100,28 @@ def _marks(record: Record) -> str:
     return ", ".join(marked)
 
 
-def wilson_intervals(
-    metrics: dict[str, Metric], group: Sequence[Row]
+def rate_intervals(
+    metrics: dict[str, Metric], groups: Sequence[Sequence[Row]]
 ) -> dict[str, Metric]:
-    """The metrics of `COUNTED`, with intervals from the rates and counts of the rows."""
+    """Returns the metrics of `COUNTED` with intervals.
+
+    Args:
+        metrics: means over groups of means over scenes.
+        groups: for each group the rows of its scenes.
+    """
     found = {}
     for key, count in COUNTED.items():
         if key not in metrics:
             continue
-        rates = []
-        points = 0
-        for row in group:
-            value = row.metrics[key].value
-            if value is not None:
-                rates.append(value)
-                points += row.counts[count]
-        if rates:
-            interval = wilson(rates, points)
-            found[key] = replace(metrics[key], interval=interval)
+        able = []
+        for rows in groups:
+            measured = []
+            for row in rows:
+                value = row.metrics[key].value
+                if value is not None:
+                    measured.append(rate_measured(value, row.counts[count]))
+            if measured:
+                able.append(measured)
+        if able:
+            found[key] = replace(metrics[key], interval=mean_interval(able))
     return found

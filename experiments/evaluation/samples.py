@@ -1,4 +1,4 @@
-"""The scores behind a row, one sample per scene, and the bootstrap intervals of their metrics."""
+"""The scores behind a row, one sample per scene, and the intervals of their metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.evaluation.intervals import Interval, auroc_interval
+from experiments.evaluation.intervals import Interval, auroc_measured, mean_interval
 from experiments.evaluation.metrics import Array
 
 Intervals = dict[str, Interval]
 
-# metrics with a bootstrap interval, and whether they look at the matched controls alone
+# metrics with an interval, and whether they look at the matched controls alone
 RESAMPLED = {"auroc": False, "auroc_matched": True}
 
 
@@ -66,12 +66,15 @@ class Sample:
         """
         found = {}
         for key, matched in RESAMPLED.items():
-            pairs = []
+            able = []
             for scenes in groups:
-                able = [scene for scene in scenes if not scene.undefined(matched)]
-                scores = [(scene.positive, scene.against(matched)) for scene in able]
-                if scores:
-                    pairs.append(scores)
-            if pairs:
-                found[key] = auroc_interval(pairs)
+                measured = []
+                for scene in scenes:
+                    if not scene.undefined(matched):
+                        scores = (scene.positive, scene.against(matched))
+                        measured.append(auroc_measured(scores))
+                if measured:
+                    able.append(measured)
+            if able:
+                found[key] = mean_interval(able)
         return found

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from experiments.evaluation.intervals import hierarchical_bootstrap
+from experiments.evaluation.intervals import POINTS, Measured, bootstrap_intervals
 from experiments.evaluation.metrics import Array, Metric, undefined
 from experiments.evaluation.ranking import (
     Counts,
@@ -27,7 +27,6 @@ from poisonbench.log import Record, names
 from poisonbench.roles import CLEAN, COVER, POISON
 
 METRICS = ("auroc", "auprc", "recall")
-DRAWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +34,20 @@ class FilterScene:
     """The counts of one scene, as the bootstrap draws from them."""
 
     counts: Counts
+
+    def measured(self, variances: Array) -> list[Measured]:
+        """Returns `METRICS` with their variances (3,)."""
+        rows = float(min(self.counts.size, self.counts.other_size))
+        values = (
+            auroc(self.counts),
+            average_precision(self.counts),
+            recall_at_size(self.counts),
+        )
+        limits = (POINTS * rows, rows, rows)
+        found = []
+        for value, variance, limit in zip(values, variances, limits, strict=True):
+            found.append(Measured(float(value), float(variance), limit))
+        return found
 
     def resampled(self, size: int, rng: np.random.Generator) -> Array:
         """Returns `METRICS` of `size` draws of the poison and, apart, the clean rows: (3, size)."""
@@ -71,7 +84,7 @@ class FilterSample(Sample):
                 able.append(scenes)
         if not able:
             return {}
-        found = hierarchical_bootstrap(able, DRAWS)
+        found = bootstrap_intervals(able)
         return dict(zip(METRICS, found, strict=True))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.evaluation.intervals import hierarchical_bootstrap
+from experiments.evaluation.intervals import Measured, bootstrap_intervals
 from experiments.evaluation.metrics import Array, Metric, undefined
 from experiments.evaluation.rows import Row, number, scene_row
 from experiments.evaluation.samples import Intervals, Sample
@@ -35,6 +35,14 @@ class Points(Sample):
         none = np.empty(0)
         return cls(none, none, none.astype(bool), scores=scores)
 
+    def measured(self, variances: Array) -> list[Measured]:
+        """Returns the means over the points with their variances (k,)."""
+        points = self.scores.shape[1]
+        found = []
+        for value, variance in zip(self.scores.mean(1), variances, strict=True):
+            found.append(Measured(float(value), float(variance), points, signed=True))
+        return found
+
     def resampled(self, size: int, rng: np.random.Generator) -> Array:
         """Returns the means of `size` resamples of the points, (k, size)."""
         points = self.scores.shape[1]
@@ -53,7 +61,7 @@ class Points(Sample):
                 able.append(defined)
         if not able:
             return {}
-        return dict(zip(METRICS, hierarchical_bootstrap(able), strict=True))
+        return dict(zip(METRICS, bootstrap_intervals(able), strict=True))
 
 
 def rightness(record: Record, scene: Record) -> Row:

@@ -42,8 +42,12 @@ def _mean(group: Sequence[Row]) -> Row:
     if len(over_seeds) == 1:
         return over_seeds[0]
     agreed = _agreed([row.settings for row in group])
-    samples = [row.samples for row in over_seeds]
-    return mean_row(over_seeds, samples, each="settings", settings=agreed)
+    scenes: dict[str, list[Row]] = {}
+    for row in group:
+        setting = json.dumps(row.settings, sort_keys=True)
+        scenes.setdefault(setting, []).append(row)
+    apart = list(scenes.values())
+    return mean_row(over_seeds, apart, each="settings", settings=agreed)
 
 
 def _with_seed(row: Row) -> Row:
