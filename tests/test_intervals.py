@@ -129,7 +129,8 @@ def test_a_difference_has_the_variance_of_the_difference_of_wins():
 def test_detectors_that_order_every_pair_alike_may_still_differ_a_little():
     pair = (np.array([3.0, 4.0]), np.array([1.0, 2.0, 0.0]))
     low, high = mean_interval([[difference_measured(pair, pair)]])
-    assert (low, high) == pytest.approx((-(Z**2) / (8 + Z**2), Z**2 / (8 + Z**2)))
+    half = Z * np.sqrt(2) / (8 + 2)
+    assert (low, high) == pytest.approx((-half, half))
 
 
 # ---- seeds

@@ -12,7 +12,7 @@ experiments/results/intervals.md. Cost: no resampling, but for metrics without a
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, sqrt
 from typing import Protocol
@@ -109,12 +109,10 @@ def _score(mean: float, variance: float, points: float, quantile: float) -> Inte
 
 
 def _symmetric(
-    mean: float, variance: float, points: float, quantile: float
+    mean: float, variance: float, _points: float, quantile: float
 ) -> Interval:
-    """Ends at equal distance; without any variance at that of a rate of 1 of so many points."""
+    """Ends at equal distance."""
     half = quantile * sqrt(variance)
-    if variance == 0 and points < inf:
-        half = quantile**2 / (points + quantile**2)
     return max(-1.0, mean - half), min(1.0, mean + half)
 
 
@@ -136,12 +134,18 @@ def wilson(rates: Sequence[float], n: int) -> Interval:
 
 def auroc_measured(scores: Scores) -> Measured:
     """Returns the AUROC of scores with DeLong's variance. Cost: a x c comparisons."""
-    return _of_wins(_wins(scores), signed=False)
+    return _of_wins(_wins(scores))
 
 
 def difference_measured(one: Scores, other: Scores) -> Measured:
-    """Returns how far the AUROC of one detector is above that of another on the same points."""
-    return _of_wins(_wins(one) - _wins(other), signed=True)
+    """Returns how far the AUROC of one detector is above that of another on the same points.
+
+    The variance is that of two more points on which they differ, one in favour of each, as Bonett
+    and Price (2012) have it for rates: detectors near 1 differ on few points, or on none.
+    """
+    found = _of_wins(_wins(one) - _wins(other))
+    more = 2 / (found.points + 2) ** 2
+    return replace(found, variance=found.variance + more, signed=True)
 
 
 def _wins(scores: Scores) -> Array:
@@ -152,12 +156,12 @@ def _wins(scores: Scores) -> Array:
     return np.asarray(won + 0.5 * tied)
 
 
-def _of_wins(wins: Array, signed: bool) -> Measured:
+def _of_wins(wins: Array) -> Measured:
     """The mean of a matrix whose rows and, apart, columns are drawn."""
     value = float(wins.mean())
     variance = _variance_of_mean(wins.mean(axis=1))
     variance += _variance_of_mean(wins.mean(axis=0))
-    return Measured(value, variance, POINTS * min(wins.shape), signed)
+    return Measured(value, variance, POINTS * min(wins.shape))
 
 
 def _variance_of_mean(values: Array) -> float:
