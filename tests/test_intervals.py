@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from experiments.bench.coverage import DRAWN, Setting, coverage
+from experiments.bench.covered.simulation import DRAWN, Setting, coverage
 from experiments.evaluation.intervals import (
     POINTS,
     Measured,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from experiments.bench.coverage import Covered, Setting
+    from experiments.bench.covered.simulation import Covered, Setting
 
 
 @click.command()
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def intervals(runs: int, metric: str | None, output: Path | None) -> None:
     """Simulate scores whose truth is known, and count how often intervals cover it."""
-    from experiments.bench.coverage import coverage, settings
+    from experiments.bench.covered.simulation import coverage, settings
     from experiments.bench.gradients import save
     from experiments.bench.timing import table
 

@@ -1,0 +1,1 @@
+"""How often the intervals of evaluation cover a truth that is known."""
