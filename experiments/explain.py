@@ -75,8 +75,18 @@ def training_set(scene: Record, place: Place) -> Dataset:
     """
     if is_audit(scene):
         return train_of_audit(scene, place.trust)
+    return unpack_train(scene, clean_set(scene, place))
+
+
+def clean_set(scene: Record, place: Place) -> Dataset:
+    """Returns the training set of a scene of a grid as it was before the attack.
+
+    Raises:
+        ConfigError: it cannot be told from the log, or needs code that is not trusted.
+        DataError: the data set is not there.
+    """
     rebuilt = scene_of(scene.config, scene.path, {"name": "none"}, place.trust)
-    return unpack_train(scene, clean_data(rebuilt, place).train)
+    return clean_data(rebuilt, place).train
 
 
 def _influences(folder: Path, estimator: str | None) -> Sequence[Record]:

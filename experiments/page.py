@@ -1,18 +1,26 @@
 """The report of a run: one page of HTML, with everything in it."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import load_results
 from experiments.evaluation.summary import Fault, summarise
-from experiments.explain import training_set
+from experiments.explain import clean_set
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.html.page import Told, page
 from experiments.report.html.undone import undone
+from experiments.scene.audited import train_of_audit
 from poisonbench import log
+from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, LogWriteError
 from poisonbench.log import Record
+from poisonbench.poison_file import unpack_train
 
 NAME = "report.html"
 
@@ -28,6 +36,38 @@ class Written:
 
     path: Path
     damaged: tuple[Fault, ...]
+
+
+class _Sources:
+    """Training rows of scenes; what they are made from is kept for the next scene alike."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._key = ""
+        self._data: Dataset | None = None
+
+    def rows(self, scene: Record, rows: Sequence[int]) -> Instances:
+        """Returns rows of the training set of a scene, with its poison.
+
+        Raises:
+            PoisonbenchError: they cannot be told, see `experiments.explain.training_set`.
+        """
+        wanted = torch.tensor(list(rows), dtype=torch.int64)
+        config = dict(scene.config)
+        audited = is_audit(scene)
+        if not audited:
+            del config["attack"]
+        key = json.dumps(config, sort_keys=True)
+        if self._data is None or key != self._key:
+            self._data = None  # before the next one is read: they are large
+            if audited:
+                self._data = train_of_audit(scene, self._place.trust)
+            else:
+                self._data = clean_set(scene, self._place)
+            self._key = key
+        if audited:
+            return Instances.of(self._data.take(wanted))
+        return Instances.of(unpack_train(scene, self._data, wanted))
 
 
 def write_report(place: Place, path: Path | None = None) -> Written:
@@ -47,10 +87,8 @@ def write_report(place: Place, path: Path | None = None) -> Written:
     summary = summarise(results)
     lacks = undone(place.folder, summary)
 
-    def instances(scene: Record) -> Instances:
-        return Instances.of(training_set(scene, place))
-
-    text = page(Told(results, summary, lacks), instances)
+    sources = _Sources(place)
+    text = page(Told(results, summary, lacks), sources.rows)
     file = path or place.folder / NAME
     try:
         log.write_text(file, text)

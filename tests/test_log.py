@@ -189,6 +189,28 @@ def test_the_commit_is_that_of_the_checkout():
     assert log.provenance()["commit"].removesuffix("-dirty") == head
 
 
+def test_rows_are_those_of_the_whole_and_only_what_holds_them_is_read(tmp_path):
+    values = np.random.default_rng(0).random((9, 50_000)).astype(np.float32)
+    file = tmp_path / "x.h5"
+    log.write(file, "influence", config={}, data={"v": values, "n": np.array(3)})
+    found = log.read(file, keys=("v",), rows=[2, 7]).data["v"]
+    assert np.array_equal(found, values[[2, 7]])
+    with h5py.File(file, "r") as opened:
+        infos = [opened["v"].id.get_chunk_info(index) for index in range(9)]
+    last = max(infos, key=lambda info: info.chunk_offset)
+    assert last.chunk_offset == (8, 0)
+    content = bytearray(file.read_bytes())
+    content[last.byte_offset + last.size // 2] ^= 1
+    file.write_bytes(content)
+    again = log.read(file, keys=("v",), rows=[2, 7]).data["v"]
+    assert np.array_equal(again, values[[2, 7]])
+    for rows in ([2, 8], [2, 9], [-1]):
+        with pytest.raises(LogError):
+            log.read(file, keys=("v",), rows=rows)
+    with pytest.raises(LogError):
+        log.read(file, keys=("n",), rows=[0])
+
+
 def test_keys_load_only_what_they_name(path):
     assert log.read(path, keys=["threshold"]).data.keys() == {"threshold"}
     assert log.read(path, keys=()).data == {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from html_reader import Element, read_html, tables_of
 from hypothesis import given
@@ -25,6 +26,8 @@ from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary, summarise
+from experiments.explain import clean_set, training_set
+from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.exports import to_csv
 from experiments.report.html.gallery import MOST_SCENES, gallery
@@ -32,13 +35,20 @@ from experiments.report.html.glance import at_a_glance, best_of
 from experiments.report.html.headline import _others
 from experiments.report.html.images import image_uri
 from experiments.report.html.losses import HEIGHT, WIDTH, loss_charts
-from experiments.report.html.strips import HELPFUL, strips
+from experiments.report.html.strips import (
+    HELPFUL,
+    Strip,
+    check_probe,
+    ranked_rows,
+    strips,
+)
 from experiments.report.html.web_table import web_table
 from experiments.report.table import Table
 from experiments.report.tables import tables
 from poisonbench import log
 from poisonbench.errors import LogError
 from poisonbench.log import Record, names
+from poisonbench.poison_file import unpack_train
 
 GRID = """
 name = "shown"
@@ -323,6 +333,21 @@ def test_strips_show_the_rows_of_largest_influence_and_frame_the_poison(ran: Pat
             assert image.attributes["alt"]
 
 
+def test_some_rows_of_a_training_set_are_those_of_the_whole(ran: Path):
+    [path] = ran.glob("scenes/*/scene.h5")
+    scene = log.read(path)
+    place = Place(ran)
+    whole = training_set(scene, place)
+    changed = scene.data[names.POISON_ROWS][:2].tolist()
+    rows = torch.tensor([5, *changed, 199, 0])
+    some = unpack_train(scene, clean_set(scene, place), rows)
+    assert torch.equal(some.x, whole.x[rows])
+    assert torch.equal(some.y, whole.y[rows])
+    for wrong in (200, -1):
+        with pytest.raises(LogError):
+            unpack_train(scene, clean_set(scene, place), torch.tensor([wrong]))
+
+
 def test_without_the_data_set_the_page_says_why_it_shows_no_pictures(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -359,15 +384,21 @@ def records(train: Instances) -> tuple[Record, Record]:
     )
 
 
+def made(scene: Record, influence: Record, train: Instances) -> list[Strip]:
+    check_probe(scene)
+    ranked = list(ranked_rows(scene, influence, [0, 1]))
+    return strips(scene, ranked, train, range(4))
+
+
 def test_sentences_and_vectors_are_told_in_words():
-    sentence, _ = strips(*records(held("tokens")), held("tokens"), [0, 1])
+    sentence, _ = made(*records(held("tokens")), held("tokens"))
     assert sentence.point.words == "<i> good"
     assert sentence.point.image == ""
     assert [shown.row for shown in sentence.helpful] == [0, 2, 1]
     assert [shown.row for shown in sentence.harmful] == [1]
     assert sentence.helpful[0].role == "poison"
     assert "1 values are not finite" in sentence.told
-    vector, _ = strips(*records(held("vector")), held("vector"), [0, 1])
+    vector, _ = made(*records(held("vector")), held("vector"))
     assert vector.point.words == "a 1, b 2"
 
 
@@ -384,7 +415,13 @@ def test_logs_that_do_not_fit_are_refused(key: str, value: np.ndarray):
     scene, influence = records(train)
     scene.data[key] = value
     with pytest.raises(LogError):
-        list(strips(scene, influence, train, [0]))
+        made(scene, influence, train)
+
+
+def test_a_probe_without_its_instances_is_refused(tmp_path: Path):
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    with pytest.raises(LogError, match="probe/x"):
+        check_probe(log.read(place / "scene.h5"))
 
 
 def test_a_larger_image_is_thinned_and_other_shapes_are_none():
@@ -399,12 +436,12 @@ def test_attacks_beyond_the_limit_are_counted(tmp_path: Path):
         place = write_scene(tmp_path, scene_config({"name": f"a{number}"}))
         write_influence(place)
 
-    def nothing(_: Record) -> Instances:
+    def nothing(*_: object) -> Instances:
         raise LogError(Path("x"), "is of another form")
 
     shown = gallery(load_results(tmp_path), nothing)
     assert shown.exhibits == []
-    assert any("is of another form" in told for told in shown.left_out)
+    assert any("probe/x" in told for told in shown.left_out)
     assert any(f"2 of {MOST_SCENES + 2} attacks" in told for told in shown.left_out)
 
 

@@ -1,7 +1,7 @@
 """Reading: every fault of a file, whatever HDF5 calls it, is one `LogError`."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,11 @@ from poisonbench.log.record import (
 
 
 def read(
-    path: Path, kind: str | None = None, *, keys: Collection[str] | None = None
+    path: Path,
+    kind: str | None = None,
+    *,
+    keys: Collection[str] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Record:
     """Read a log.
 
@@ -33,6 +37,7 @@ def read(
         kind: the kind that it must be of; None for any.
         keys: load these data sets only, and all of these; the rest is checked too, except for the
             checksums of its data.
+        rows: of each of these, load these along its first axis only, ascending, each once.
 
     Raises:
         LogError: the file is missing, unreadable, damaged, foreign, hostile, of another schema or
@@ -49,7 +54,7 @@ def read(
             known = ", ".join(sorted(found)) or "none"
             raise DamageError(f"has no data set {lacking[0]!r}", f"it has: {known}")
         chosen = [key for key in sorted(found) if keys is None or key in keys]
-        data = {key: _load(found[key]) for key in chosen}
+        data = {key: _load(found[key], rows) for key in chosen}
         return Record(path, found_kind, config, data, attributes)
 
 
@@ -142,10 +147,19 @@ def _attributes(group: h5py.Group) -> dict[str, Attribute]:
     return values
 
 
-def _load(dataset: h5py.Dataset) -> Array:
+def _has_rows(dataset: h5py.Dataset, rows: Sequence[int]) -> bool:
+    """Whether a data set has an axis with all of these rows."""
+    if not dataset.shape:
+        return False
+    return all(0 <= row < dataset.shape[0] for row in rows)
+
+
+def _load(dataset: h5py.Dataset, rows: Sequence[int] | None = None) -> Array:
+    if rows is not None and not _has_rows(dataset, rows):
+        raise DamageError(f"{dataset.name!r} has not the rows that it should")
     if dataset.chunks:
-        check_inflation(dataset)
-    array = np.asarray(dataset[()])
+        check_inflation(dataset, rows)
+    array = np.asarray(dataset[()] if rows is None else dataset[list(rows)])
     if array.dtype.kind == "b":
         largest = array.view(np.uint8).max(initial=0)
         if largest > 1:

@@ -84,8 +84,15 @@ def _is_of_type(tensor: Tensor, dtype: torch.dtype | None) -> bool:
     return tensor.dtype == dtype and tensor.dim() == 1
 
 
-def unpack_train(record: Record, clean: Dataset) -> Dataset:
+def unpack_train(
+    record: Record, clean: Dataset, wanted: Tensor | None = None
+) -> Dataset:
     """Returns the poisoned training set of a log, given the clean one that it was made from.
+
+    Args:
+        record: the log.
+        clean: the clean training set.
+        wanted: (k,) int64, the rows that are returned, in this order; None: all.
 
     Raises:
         LogError: what the log holds does not fit together, or not the clean set.
@@ -101,12 +108,23 @@ def unpack_train(record: Record, clean: Dataset) -> Dataset:
         raise LogError(
             record.path, "its changed rows are not those that it names, each once"
         )
-    train = clean.take(origin.clamp(min=0))
+    rows = stored["rows"]
+    if wanted is None:
+        wanted = torch.arange(len(origin))
+    elif not _all_within(wanted, 0, len(origin)):
+        raise LogError(
+            record.path, f"has {len(origin)} training rows, fewer than asked"
+        )
+    place = torch.full((len(origin),), -1)
+    place[rows] = torch.arange(len(rows))
+    place = place[wanted]
+    changed = place >= 0
+    train = clean.take(origin[wanted].clamp(min=0))
     x = train.x.clone()
     y = train.y.clone()
-    rows = stored["rows"].to(x.device)
-    x[rows] = exact(record, stored["x"], x)
-    y[rows] = stored["y"].to(y.device)
+    here = changed.to(x.device)
+    x[here] = exact(record, stored["x"][place[changed]], x)
+    y[here] = stored["y"][place[changed]].to(y.device)
     return clean.rows(x, y)
 
 

@@ -10,7 +10,13 @@ from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import Results, settings
 from experiments.evaluation.names import ShortNames, natural
 from experiments.report.explanation.instances import Instances
-from experiments.report.html.strips import Strip, strips
+from experiments.report.html.strips import (
+    Ranked,
+    Strip,
+    check_probe,
+    ranked_rows,
+    strips,
+)
 from experiments.report.pictures.influence_block import choose_points
 from poisonbench import log
 from poisonbench.errors import PoisonbenchError
@@ -21,10 +27,9 @@ MOST_SCENES = 8
 MOST_ESTIMATORS = 3  # of a scene
 MOST_ATTACKED = 2  # points of a scene, with one clean point beside them
 MOST_JUDGED = 5  # points of an audit
-MOST_BYTES = 1 << 30  # of influence that is read
-BYTES_OF_VALUE = 4
 
-TrainingSet = Callable[[Record], Instances]  # of a log of kind "scene", read whole
+# from a log of kind "scene", read whole, and rows to the training instances in these rows
+TrainingRows = Callable[[Record, Sequence[int]], Instances]
 
 
 @dataclass(frozen=True)
@@ -58,18 +63,19 @@ class Gallery:
             self.left_out.append(told)
 
 
-def gallery(results: Results, training_set: TrainingSet) -> Gallery:
+def gallery(results: Results, training_rows: TrainingRows) -> Gallery:
     """Returns attacked or judged points of some scenes, and clean ones beside them.
 
     Args:
         results: of a run.
-        training_set: gives the poisoned training set of a scene; it may raise PoisonbenchError.
+        training_rows: gives rows of the poisoned training set of a scene; it may raise
+            PoisonbenchError.
     """
     found = Gallery()
     scenes = list(_scenes(results))
     for title, scene in scenes[:MOST_SCENES]:
         try:
-            exhibit = _exhibit(title, scene, results, training_set, found)
+            exhibit = _exhibit(title, scene, results, training_rows, found)
         except PoisonbenchError as error:
             found.leave_out(error.message)
             continue
@@ -123,7 +129,7 @@ def _exhibit(
     title: str,
     known: Record,
     results: Results,
-    training_set: TrainingSet,
+    training_rows: TrainingRows,
     found: Gallery,
 ) -> Exhibit:
     """The points of a scene by its first estimators.
@@ -136,16 +142,16 @@ def _exhibit(
         record for record in results.of("influence") if record.path.parent == folder
     ]
     scene = log.read(known.path, "scene")
-    train = training_set(scene)
+    check_probe(scene)
     points = _points(scene, results)
-    made: list[Strip] = []
-    for record in influences[:MOST_ESTIMATORS]:
-        size = BYTES_OF_VALUE * len(scene.data[names.PROBE_GROUP]) * len(train.y)
-        if size > MOST_BYTES // (MOST_SCENES * MOST_ESTIMATORS):
-            found.leave_out(f"{title}: its influence is larger than a page reads")
-            continue
-        influence = log.read(record.path, "influence", keys=(names.INFLUENCE,))
-        made += strips(scene, influence, train, points)
+    ascending = sorted(points)
+    keys = (names.INFLUENCE,)
+    ranked: list[Ranked] = []
+    for known_log in influences[:MOST_ESTIMATORS]:
+        record = log.read(known_log.path, "influence", keys=keys, rows=ascending)
+        ranked += ranked_rows(scene, record, ascending)
+    rows = sorted({row for one in ranked for row in (*one.helpful, *one.harmful)})
+    made = strips(scene, ranked, training_rows(scene, rows), rows)
     if influences[MOST_ESTIMATORS:]:
         left = len(influences) - MOST_ESTIMATORS
         found.leave_out(f"{title}: {left} further estimators")

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from experiments.evaluation.load import Results
 from experiments.evaluation.summary import Summary
 from experiments.report.exports import to_csv
-from experiments.report.html.gallery import Gallery, TrainingSet, gallery
+from experiments.report.html.gallery import Gallery, TrainingRows, gallery
 from experiments.report.html.glance import at_a_glance
 from experiments.report.html.headline import sentences
 from experiments.report.html.images import data_uri
@@ -55,14 +55,15 @@ class Told:
     lacks: Undone
 
 
-def page(told: Told, training_set: TrainingSet) -> str:
+def page(told: Told, training_rows: TrainingRows) -> str:
     """Returns the page.
 
     Args:
         told: what it is made of.
-        training_set: gives the poisoned training set of a scene; it may raise PoisonbenchError.
+        training_rows: gives rows of the poisoned training set of a scene; it may raise
+            PoisonbenchError.
     """
-    shown = gallery(told.results, training_set)
+    shown = gallery(told.results, training_rows)
     return render(told, shown)
 
 

@@ -13,7 +13,7 @@ from poisonbench.errors import PoisonbenchError
 from poisonbench.log import Record
 
 MOST_SCENES = 4  # of which influence is read
-MOST_BYTES = 64 << 20  # of a file of influence that is read
+MOST_BYTES = 96 << 20  # of files of influence that are read
 # kind of plot -> its heading, and what it shows
 TOLD = {
     "roc": (
@@ -99,13 +99,16 @@ def _has_auroc(summary: Summary) -> bool:
 
 def _few(results: Results) -> Results:
     """The results with the influence of a few scenes, which is large."""
-    kept: dict[Path, list[Record]] = {}
+    by_scene: dict[Path, list[Record]] = {}
     for record in results.of("influence"):
-        if record.path.stat().st_size <= MOST_BYTES:
-            kept.setdefault(record.path.parent, []).append(record)
-    scenes = sorted(kept.values(), key=_fewest_last)[:MOST_SCENES]
-    influences = tuple(record for records in scenes for record in records)
-    return replace(results, records={**results.records, "influence": influences})
+        by_scene.setdefault(record.path.parent, []).append(record)
+    kept: list[Record] = []
+    size = 0
+    for records in sorted(by_scene.values(), key=_fewest_last)[:MOST_SCENES]:
+        size += sum(record.path.stat().st_size for record in records)
+        if size <= MOST_BYTES:
+            kept += records
+    return replace(results, records={**results.records, "influence": tuple(kept)})
 
 
 def _fewest_last(records: Sequence[Record]) -> int:

@@ -1,6 +1,6 @@
 """Test points, each with the training instances that helped and hurt its prediction most."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,57 +60,106 @@ class Strip:
     harmful: tuple[Shown, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The training rows that matter most to a test point by one estimator.
+
+    Attributes:
+        point: row of the probe.
+        estimator: its name.
+        values: (n,) influence of every training row.
+        helpful: the most helpful rows, the most helpful first.
+        harmful: the most harmful ones, the most harmful first.
+    """
+
+    point: int
+    estimator: str
+    values: NDArray[Any]
+    helpful: tuple[int, ...]
+    harmful: tuple[int, ...]
+
+
+def check_probe(scene: Record) -> None:
+    """Raises LogError unless a log of kind "scene" has an instance and a label for each point."""
+    size = len(scene.data[names.PROBE_GROUP])
+    for key in (names.PROBE_X, names.PROBE_Y):
+        if key not in scene.data or scene.data[key].shape[:1] != (size,):
+            raise LogError(scene.path, f"has not {key!r} of each probe point")
+    if scene.data[names.PROBE_Y].ndim != 1:
+        raise LogError(scene.path, f"{names.PROBE_Y!r} is no vector")
+
+
+def ranked_rows(
+    scene: Record, influence: Record, points: Sequence[int]
+) -> Iterator[Ranked]:
+    """Yields the rows that matter most to some points of a scene by one estimator.
+
+    Args:
+        scene: log of kind "scene".
+        influence: log of kind "influence" of that scene, of which these points are read.
+        points: k rows of the probe, ascending.
+
+    Raises:
+        LogError: the logs do not fit each other.
+    """
+    every = influence.data[names.INFLUENCE]
+    wanted = (len(points), len(scene.data[names.POISON_ROLE]))
+    if every.shape != wanted:
+        what = f"its influence on some points is of shape {every.shape}, not {wanted}"
+        raise LogError(influence.path, what)
+    for point, values in zip(points, every, strict=True):
+        yield Ranked(
+            point=point,
+            estimator=str(influence.config["estimator"]["name"]),
+            values=values,
+            helpful=tuple(most_helpful(values, HELPFUL).tolist()),
+            harmful=tuple(most_harmful(values, HARMFUL).tolist()),
+        )
+
+
 def strips(
-    scene: Record, influence: Record, train: Instances, points: Sequence[int]
-) -> Iterator[Strip]:
-    """Yields the strips of some points of a scene by one estimator.
+    scene: Record, ranked: Sequence[Ranked], train: Instances, rows: Sequence[int]
+) -> list[Strip]:
+    """Returns the strips of some points of a scene.
 
     Args:
         scene: log of kind "scene", read whole.
-        influence: log of kind "influence" of that scene.
-        train: the n training instances, with the poison.
-        points: rows of the probe.
+        ranked: points and what matters to them.
+        train: training instances, with the poison.
+        rows: their rows, among them all that matter.
 
     Raises:
-        LogError: the logs do not fit each other, or the training set.
+        LogError: the log does not fit the training set.
     """
-    values = influence.data[names.INFLUENCE]
-    role = scene.data[names.POISON_ROLE]
-    wanted = (len(scene.data[names.PROBE_GROUP]), len(role))
-    if values.shape != wanted or len(train.x) != len(role):
-        what = f"its influence is of shape {values.shape}, not {wanted}"
-        raise LogError(influence.path, what)
-    if scene.data[names.PROBE_X].shape != (wanted[0], *train.x.shape[1:]):
+    size = len(scene.data[names.PROBE_GROUP])
+    if scene.data[names.PROBE_X].shape != (size, *train.x.shape[1:]):
         what = f"{names.PROBE_X!r} does not hold such instances as the training set"
         raise LogError(scene.path, what)
-    if scene.data[names.PROBE_Y].shape != (wanted[0],):
-        what = f"{names.PROBE_Y!r} has not a label for each probe point"
-        raise LogError(scene.path, what)
-    estimator = str(influence.config["estimator"]["name"])
-    for point in points:
-        yield _strip(scene, values[point], train, point, estimator)
+    places = {row: place for place, row in enumerate(rows)}
+    return [_strip(scene, one, train, places) for one in ranked]
 
 
 def _strip(
-    scene: Record, values: NDArray[Any], train: Instances, point: int, estimator: str
+    scene: Record, ranked: Ranked, train: Instances, places: Mapping[int, int]
 ) -> Strip:
     role = scene.data[names.POISON_ROLE]
-    helpful = most_helpful(values, HELPFUL)
-    harmful = most_harmful(values, HARMFUL)
-    told = f"influence by {estimator}"
+    point = ranked.point
+    values = ranked.values
+    told = f"influence by {ranked.estimator}"
     group = int(scene.data[names.PROBE_GROUP][point])
     if group != JUDGED:
-        poison = int((role[helpful] == POISON).sum())
-        told += f": {poison} of the {len(helpful)} most helpful are poison"
+        poison = int((role[list(ranked.helpful)] == POISON).sum())
+        told += f": {poison} of the {len(ranked.helpful)} most helpful are poison"
     lost = int((~np.isfinite(values)).sum())
     if lost:
         told += f"; {lost} values are not finite and left out"
 
     def shown(row: int) -> Shown:
+        x = train.x[places[row]]
         return Shown(
-            image=_image(train.x[row], train),
-            words=_words(train.x[row], train),
-            label=f"label {int(train.y[row])}",
+            image=_image(x, train),
+            words=_words(x, train),
+            label=f"label {int(train.y[places[row]])}",
             influence=f"{values[row]:+.3g}",
             role=ROLES.get(int(role[row]), ""),
             row=row,
@@ -120,8 +169,8 @@ def _strip(
         title=_title(scene, point),
         told=told,
         point=_point(scene, point, train),
-        helpful=tuple(shown(int(row)) for row in helpful),
-        harmful=tuple(shown(int(row)) for row in harmful),
+        helpful=tuple(shown(row) for row in ranked.helpful),
+        harmful=tuple(shown(row) for row in ranked.harmful),
     )
 
 
