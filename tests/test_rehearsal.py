@@ -15,6 +15,7 @@ import poisonbench as pb
 from defenses.detectors.rehearsed import Learned, Rehearsed
 from defenses.kit.tail_probability import surprise
 from defenses.questions.question import MOST, Answers, Question, side_names
+from defenses.questions.table import QUESTIONS
 from defenses.rehearsal import rehearse as module
 from defenses.rehearsal.poison import (
     LEAST,
@@ -26,7 +27,7 @@ from defenses.rehearsal.poison import (
 from defenses.rehearsal.prior import priors
 from defenses.rehearsal.rehearse import Lesson, planted_for, rehearse
 from defenses.rehearsal.ridge import Problem, solve
-from defenses.rehearsal.stage import AT_A_TIME, Stage, ask, held_against_others
+from defenses.rehearsal.stage import Stage, held_against_others
 from defenses.rehearsal.table import POISONS
 from defenses.rehearsal.weights import learned, shares
 from experiments.check.planted import sample
@@ -413,34 +414,6 @@ def test_points_are_held_against_the_other_half_of_the_trusted_ones():
         )
 
 
-class CountsTriggers:
-    """A question that looks at the other points: how many of them have a trigger."""
-
-    uses = ("probe",)
-
-    def __call__(self, evidence: Evidence) -> Tensor:
-        count = (evidence.test.x.amax(1) > BIG).sum()
-        return count.double().expand(len(evidence.test))
-
-
-def test_a_question_about_other_points_sees_few_attacked_ones_beside_each_other(
-    evidence: Evidence,
-):
-    points = clusters(100, 0)
-    points.x[30:, 0] = 2 * BIG
-    family = torch.arange(100) // 10 - 3
-    family = family.clamp(min=-1, max=1)  # 30 clean ones, 20 and 50 of two poisons
-    family[40:50] = 0
-    nobody = torch.zeros(100, dtype=torch.bool)
-    stage = Stage(points, torch.arange(100) % 30, family, nobody, nobody)
-    given = Evidence(evidence.trace, points)
-    asked = (Question("counts", CountsTriggers()), *ASKED)
-    said = ask(given, stage, asked)
-    assert said.names == ("counts", "largest", "noise")
-    assert torch.equal(said.scores[1], Largest()(given).double())
-    assert float(said.scores[0].nan_to_num(0).max()) == 2 * AT_A_TIME
-
-
 def test_the_order_of_the_trusted_points_does_not_matter(evidence: Evidence):
     assert evidence.means is not None
     order = torch.randperm(120, generator=generator(5, "order"))
@@ -479,6 +452,38 @@ def test_the_question_that_tells_gets_the_weight_and_flags_poison(evidence: Evid
     seen = told.arrays["surprises"]
     assert torch.allclose(fitted.weights @ (seen - 1) + fitted.bias, scores)
     assert any(name.startswith("success_0_") for name in told.figures)
+
+
+class First:
+    """A question that is sure of the first points, and says of the others how far they are."""
+
+    uses = ("probe",)
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        place = torch.arange(len(evidence.test), dtype=torch.float64)
+        return torch.where(place < 5, 1000.0, -place)
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_stream_only_adds_and_only_beyond_what_one_clean_point_in_twenty_has(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+):
+    asked = (Question("first", First()),)
+    monkeypatch.setattr("defenses.detectors.rehearsed.STREAM_QUESTIONS", asked)
+    trusted = evidence.trusted & (torch.arange(120) >= 5)
+    given = replace(evidence, trusted=trusted)
+    alone = Rehearsed(prior="none").fit(given)
+    beside = Rehearsed(stream=True, prior="none").fit(given)
+    assert torch.equal(alone.weights, beside.weights)
+    with collecting() as told:
+        scores = beside(given)
+    more = scores - alone(given)
+    assert torch.allclose(more[:5], torch.full((5,), 0.5 * (MOST - 3.0)).double())
+    assert float(more[5:].min()) == pytest.approx(0, abs=1e-9)
+    assert float((more[5:] > 1e-9).double().mean()) <= 0.1
+    rows = told.arrays["surprises"] - 1
+    total = told.arrays["weights"] @ rows + beside.bias
+    assert torch.allclose(total, scores)
 
 
 @pytest.mark.usefixtures("asked")
@@ -540,18 +545,15 @@ def test_each_further_rehearsal_is_another_one(evidence: Evidence):
 def test_it_declares_what_it_reads(detector: Rehearsed, retrains: bool, probe: bool):
     assert ("retraining" in detector.uses) == retrains
     assert ("probe" in detector.uses) == probe
-    asked = {use for question in detector.questions for use in question.uses}
-    assert ("probe" in asked) <= probe
-    assert "oracle" not in asked
+    asked = {use for question in QUESTIONS for use in question.uses}
+    assert not asked & {"probe", "oracle"}
 
 
 def test_priors_know_the_questions_that_are_asked():
     for name, kinds in priors().items():
-        for stream in (False, True):
-            sides = set(side_names(Rehearsed(stream=stream).questions))
-            of_any = kinds["any, stream" if stream else "any"]
-            assert set(of_any) <= sides, f"{name}: no question of that name"
-            assert len(of_any) >= 0.8 * len(sides), name
+        sides = set(side_names(QUESTIONS))
+        assert set(kinds["any"]) <= sides, f"{name}: no question of that name"
+        assert len(kinds["any"]) >= 0.8 * len(sides), name
     with pytest.raises(ValueError, match="prior must"):
         Rehearsed(prior="without-nothing")
 

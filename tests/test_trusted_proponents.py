@@ -109,6 +109,28 @@ def test_shared_proponents_are_their_definition_in_loops(vectors: Evidence) -> N
         assert float(scores[j]) == pytest.approx(expected)
 
 
+def test_shared_proponents_of_the_closest_ones_are_their_definition_in_loops(
+    vectors: Evidence,
+) -> None:
+    scores = SharedProponents(7, closest=2)(vectors)
+    trusted = trusted_of(vectors).tolist()
+    labels = vectors.test.y.tolist()
+    m = len(labels)
+    for j in range(m):
+        rows = rows_of(vectors, j)
+        own = proponents(vectors, j, rows, 7)
+        common: dict[bool, list[float]] = {True: [], False: []}
+        for i in range(m):
+            if labels[i] == labels[j]:
+                alike = len(own & proponents(vectors, i, rows, 7)) / 7
+                common[trusted[i]].append(alike if i != j else 0.0)
+        second = []
+        for group in (False, True):
+            ordered = sorted(common[group], reverse=True)
+            second.append(ordered[1] if len(ordered) > 1 else 0.0)
+        assert float(scores[j]) == pytest.approx(second[0] - second[1])
+
+
 def test_overlaps_of_a_label_without_rows_are_nothing() -> None:
     nothing = torch.zeros(3, 0)
     assert torch.equal(overlaps(nothing, nothing, 5, 0.1), torch.zeros(3, 3))

@@ -20,7 +20,13 @@ import torch
 from torch import Tensor
 
 from defenses.kit.evidence import check_points, sound_influence, trusted_points
-from defenses.questions.question import Question, answers, side_names, surprises
+from defenses.questions.question import (
+    NEUTRAL,
+    Question,
+    answers,
+    side_names,
+    surprises,
+)
 from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
 from defenses.rehearsal.prior import check_prior, prior_weights
 from defenses.rehearsal.rehearse import Rehearsal, rehearse, seed_of
@@ -32,6 +38,8 @@ from poisonbench.errors import ConfigError
 from poisonbench.notes import attach, note
 
 TRUSTED = 10
+SELDOM = 3.0  # -log of one in twenty
+STREAM = 0.5  # weight of what lies beyond it, in a stream
 ENOUGH = 3  # poisons that must succeed for a rehearsal to be relied on
 LATER = {"configured": "when changed"}
 
@@ -45,7 +53,8 @@ class Rehearsed:
     Attributes:
         rehearsals: victims that are trained; None: one where the run can be made again, else none;
             0: the weights that the package brings.
-        stream: asks also questions whose answers depend on the other points under judgement.
+        stream: asks also what depends on the other points under judgement. What is as likely as
+            one in twenty on a clean point counts nothing; beyond, half of the surprise is added.
         prior: the weights to which those learned are drawn: "all", "without-NAME" learned without a
             data set, or "none".
         seed: of the poison that is planted.
@@ -86,13 +95,6 @@ class Rehearsed:
             "probe",
         )
 
-    @property
-    def questions(self) -> tuple[Question, ...]:
-        """What it asks."""
-        if self.stream:
-            return QUESTIONS + STREAM_QUESTIONS
-        return QUESTIONS
-
     def fit(self, evidence: Evidence) -> "Learned":
         """Returns the detector with weights: rehearses, as often as it is to.
 
@@ -109,15 +111,15 @@ class Rehearsed:
             assert evidence.means is not None
             seed = seed_of(evidence, self.seed, number)
             rehearsal = rehearse(
-                evidence, evidence.means, self.questions, self.leave_out, seed
+                evidence, evidence.means, QUESTIONS, self.leave_out, seed
             )
             _tell(rehearsal, number)
             done.append(rehearsal)
-        sides = side_names(self.questions)
-        kind = str(evidence.test.kind)
-        prior = prior_weights(self.prior, kind, self.stream, sides)
+        sides = side_names(QUESTIONS)
+        prior = prior_weights(self.prior, str(evidence.test.kind), sides)
         fit = learned([rehearsal.lesson for rehearsal in done], prior)
-        return Learned(self.questions, fit.weights, fit.bias, self.uses)
+        beside = STREAM_QUESTIONS if self.stream else ()
+        return Learned(QUESTIONS, beside, fit.weights, fit.bias, self.uses)
 
     def _times(self, evidence: Evidence) -> int:
         """Returns how often it rehearses."""
@@ -158,13 +160,15 @@ class Learned:
     """Questions with their weights.
 
     Attributes:
-        questions: what is asked.
-        weights: (f,) float64, of their surprises.
+        questions: what is asked of each point.
+        beside: what is asked of it beside the others.
+        weights: (f,) float64, of the surprises of `questions`.
         bias: of the log odds.
         uses: what it reads.
     """
 
     questions: tuple[Question, ...]
+    beside: tuple[Question, ...]
     weights: Tensor
     bias: float
     uses: tuple[str, ...]
@@ -172,18 +176,22 @@ class Learned:
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,), the log odds; NaN where the influence is not finite.
 
-        The log gets the weights and the answers, in the order of the note `questions` and of its
-        sides.
+        The log gets the answers, their surprises and the weights, in the order of the questions and
+        of their sides, which the note `questions` names.
         """
         influence, sound = sound_influence(evidence)
-        said = answers(evidence, self.questions)
+        said = answers(evidence, self.questions + self.beside)
         known = torch.zeros_like(sound)
         known[trusted_points(evidence, TRUSTED)] = True
         seen = surprises(said, known)
-        weights = self.weights.to(seen)
+        of_stream = torch.full((len(side_names(self.beside)),), STREAM)
+        weights = torch.cat([self.weights, of_stream.double()]).to(seen)
+        alone = len(self.weights)
+        beyond = (seen[alone:] - SELDOM).clamp(min=0)
+        seen = torch.cat([seen[:alone], NEUTRAL + beyond])
         scores = centred(seen) @ weights + self.bias
-        note("questions", "\n".join(side_names(self.questions)))
-        attach("weights", self.weights)
+        note("questions", "\n".join(side_names(said.questions)))
+        attach("weights", weights)
         attach("surprises", seen)
         attach("answers", said.scores)
         return scores.masked_fill(~sound, torch.nan).to(influence.dtype)

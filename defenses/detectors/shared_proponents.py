@@ -27,11 +27,14 @@ class SharedProponents:
 
     The mean over all points under judgement, minus that over all trusted ones, itself left out; a
     point of another label has nothing in common. Proponents are the most influential rows of the
-    label.
+    label. That mean also rises where many points under judgement get one label, which a few points
+    with very much in common do not need: see `closest`.
 
     Attributes:
         k: how many.
         share: of the rows of the label, to which k rises.
+        closest: which of the largest shares counts, of points under judgement and of trusted ones,
+            in the place of the means; 0 for the means.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -41,10 +44,12 @@ class SharedProponents:
 
     k: int = 10
     share: float = 0.0
+    closest: int = 0
 
     def __post_init__(self) -> None:
         check_at_least("k", self.k, 1)
         check_unit("share", self.share)
+        check_at_least("closest", self.closest, 0)
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [-1, 1]; NaN where an influence is not finite.
@@ -64,8 +69,12 @@ class SharedProponents:
             values = influence[points][:, evidence.trace.train.y == label]
             common = overlaps(values, values, self.k, self.share)
             common.fill_diagonal_(0.0)
-            with_judged = _mean(common, judged[points], int(judged.sum()))
-            with_trusted = _mean(common, known[points], int(known.sum()))
+            if self.closest:
+                with_judged = _ranked(common, judged[points], self.closest)
+                with_trusted = _ranked(common, known[points], self.closest)
+            else:
+                with_judged = _mean(common, judged[points], int(judged.sum()))
+                with_trusted = _mean(common, known[points], int(known.sum()))
             scores[points] = with_judged - with_trusted
         return scores
 
@@ -80,3 +89,14 @@ def _mean(common: Tensor, group: Tensor, size: int) -> Tensor:
     """
     others = size - group.long()
     return common[:, group].sum(1) / others.clamp(min=1)
+
+
+def _ranked(common: Tensor, group: Tensor, rank: int) -> Tensor:
+    """Returns the rank-th largest overlap of each of b points with a group, (b,).
+
+    0 where the group has fewer points, or one that is the point itself.
+    """
+    overlap = common[:, group]
+    if overlap.shape[1] < rank:
+        return torch.zeros_like(common[:, 0])
+    return overlap.topk(rank, 1).values[:, -1]

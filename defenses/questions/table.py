@@ -50,6 +50,5 @@ QUESTIONS: tuple[Question, ...] = (
 
 # questions whose answer depends on the other points under judgement: for a stream of predictions
 STREAM_QUESTIONS: tuple[Question, ...] = (
-    Question("shared proponents", SharedProponents()),
-    Question("tail 10, two-way", TailHeaviness(10, standardise="two-way"), both=True),
+    Question("shared proponents", SharedProponents(closest=3)),
 )

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from defenses.kit.evidence import trusted_points
-from defenses.questions.question import Question
+from defenses.questions.question import Question, answers
 from defenses.rehearsal.poison import Planted, plant
-from defenses.rehearsal.stage import Stage, ask, held_against_others, set_up
+from defenses.rehearsal.stage import Stage, held_against_others, set_up
 from defenses.rehearsal.table import POISONS
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset
@@ -78,7 +78,7 @@ def rehearse(
     planted = planted_for(evidence, leave_out, seed)
     trace = means.train(planted.train)
     stage = set_up(trace, _in_order(evidence), planted.plants, seed)
-    said = ask(_evidence(trace, stage, means), stage, questions)
+    said = answers(_evidence(trace, stage, means), questions)
     success = {}
     teaches = stage.clean
     for place, its in enumerate(planted.plants):

@@ -1,13 +1,12 @@
 """The points of a rehearsal, and what the questions say of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from defenses.questions.question import Answers, Question, answers, surprises
+from defenses.questions.question import Answers, surprises
 from defenses.rehearsal.poison import Plant
-from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
 from poisonbench.models import predict
 from poisonbench.seeding import generator
@@ -87,75 +86,6 @@ def set_up(
         family=torch.cat(families),
         taken=torch.cat(taken),
         counts=torch.cat(counts),
-    )
-
-
-def ask(evidence: Evidence, stage: Stage, questions: tuple[Question, ...]) -> Answers:
-    """Asks the questions about the points of a stage.
-
-    A question that looks at the other points sees `AT_A_TIME` of each poison beside the clean
-    points, as its weight is to be right where few points are attacked.
-
-    Args:
-        evidence: about the points of the stage.
-        stage: says which of them are clean.
-        questions: q of them.
-    """
-    alone = tuple(each for each in questions if "probe" not in each.uses)
-    beside = tuple(each for each in questions if "probe" in each.uses)
-    said = answers(evidence, alone)
-    if not beside:
-        return said
-    rank = _rank(stage.family)
-    clean = stage.clean
-    scores = torch.full((len(beside), len(rank)), torch.nan, dtype=torch.float64)
-    scores = scores.to(said.scores.device)
-    last = said
-    for first in range(0, SHOWN, AT_A_TIME):
-        few = ~clean & (rank >= first) & (rank < first + AT_A_TIME)
-        if first and not bool(few.any()):
-            break
-        seen = clean | few
-        last = answers(_part(evidence, seen), beside)
-        scores[:, seen] = last.scores
-    both = Answers(
-        questions=alone + beside,
-        scores=torch.cat([said.scores, scores]),
-        seconds=said.seconds + last.seconds,
-        reasons=said.reasons + last.reasons,
-    )
-    return _in_order(both, questions)
-
-
-def _rank(family: Tensor) -> Tensor:
-    """Returns which point of its family each is, (k,) int64."""
-    rank = torch.zeros_like(family)
-    for label in family.unique():
-        own = family == label
-        rank[own] = torch.arange(int(own.sum()), device=family.device)
-    return rank
-
-
-def _part(evidence: Evidence, seen: Tensor) -> Evidence:
-    """Returns the evidence about the points `seen` alone, (k,) bool."""
-    influence = evidence.influence
-    trusted = evidence.trusted
-    return replace(
-        evidence,
-        test=evidence.test.take(seen),
-        influence=None if influence is None else influence[seen],
-        trusted=None if trusted is None else trusted[seen],
-    )
-
-
-def _in_order(said: Answers, questions: tuple[Question, ...]) -> Answers:
-    """Returns answers in the order of the questions."""
-    place = [said.questions.index(question) for question in questions]
-    return Answers(
-        questions=questions,
-        scores=said.scores[place],
-        seconds=tuple(said.seconds[k] for k in place),
-        reasons=tuple(said.reasons[k] for k in place),
     )
 
 

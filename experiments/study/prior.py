@@ -6,16 +6,16 @@ A training set of each is rehearsed on as a defender would; no attack of the pac
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from defenses.questions.question import Question, side_names
-from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
-from defenses.rehearsal.prior import ANY, FILE, key_of
+from defenses.questions.question import side_names
+from defenses.questions.table import QUESTIONS
+from defenses.rehearsal.prior import ANY, FILE
 from defenses.rehearsal.rehearse import Lesson, Rehearsal, rehearse, seed_of
 from defenses.rehearsal.weights import learned
 from estimators.gas import GAS
@@ -28,7 +28,6 @@ from poisonbench.training import Trace, train
 
 TRUSTED = 100
 RIDGE = 0.1
-ASKED = QUESTIONS + STREAM_QUESTIONS
 DIGITS = 4  # of a weight, behind the point
 
 
@@ -63,7 +62,7 @@ def taught(source: Source, seed: int) -> Taught:
     points = points.relabel(predict(run.model(), points.x).argmax(1))
     evidence = Evidence(run, points, trusted=torch.ones(len(points), dtype=torch.bool))
     rehearsal = rehearse(
-        evidence, _means(run), ASKED, leave_out=(), seed=seed_of(evidence, 0, 0)
+        evidence, _means(run), QUESTIONS, leave_out=(), seed=seed_of(evidence, 0, 0)
     )
     return Taught(source, str(data.kind), seed, rehearsal)
 
@@ -84,28 +83,17 @@ def _means(run: Trace) -> Means:
 
 
 def weights_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, float]]:
-    """Returns kind -> question -> weight, for a detector of single points and one of a stream."""
-    found = {}
-    for stream, questions in ((False, QUESTIONS), (True, ASKED)):
-        for kind, weights in _by_kind(rehearsals, questions).items():
-            found[key_of(kind, stream)] = weights
-    return found
-
-
-def _by_kind(
-    rehearsals: Sequence[Taught], questions: Sequence[Question]
-) -> dict[str, dict[str, float]]:
     """Returns kind -> question -> weight: of all rehearsals for any kind, then of each.
 
     Those of a kind are drawn to those of all.
     """
-    sides = side_names(questions)
+    sides = side_names(QUESTIONS)
     nothing = torch.zeros(len(sides), dtype=torch.float64)
-    whole = learned(_lessons(rehearsals, len(sides)), nothing, RIDGE).weights
+    whole = learned(_lessons(rehearsals), nothing, RIDGE).weights
     found = {ANY: whole}
     for kind in sorted({each.kind for each in rehearsals}):
         own = [each for each in rehearsals if each.kind == kind]
-        found[kind] = learned(_lessons(own, len(sides)), whole, RIDGE).weights
+        found[kind] = learned(_lessons(own), whole, RIDGE).weights
     return {kind: _rounded(sides, weights.tolist()) for kind, weights in found.items()}
 
 
@@ -114,10 +102,8 @@ def _rounded(sides: Sequence[str], weights: Sequence[float]) -> dict[str, float]
     return {side: round(weight, DIGITS) for side, weight in pairs}
 
 
-def _lessons(rehearsals: Sequence[Taught], sides: int) -> list[Lesson]:
-    """Returns what was taught of the first questions, those with so many sides."""
-    lessons = [each.rehearsal.lesson for each in rehearsals]
-    return [replace(lesson, surprises=lesson.surprises[:sides]) for lesson in lessons]
+def _lessons(rehearsals: Sequence[Taught]) -> list[Lesson]:
+    return [each.rehearsal.lesson for each in rehearsals]
 
 
 def priors_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, dict[str, float]]]:
