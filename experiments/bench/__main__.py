@@ -30,6 +30,7 @@ for command in (
     grids.runner,
     defended.questions,
     intervals.intervals,
+    grids.soak,
 ):
     main.add_command(command)
 

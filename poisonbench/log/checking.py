@@ -7,12 +7,14 @@ import itertools
 import math
 import zlib
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
+import numpy as np
 
 from poisonbench.log.fault import DamageError
-from poisonbench.log.record import MAX_BYTES, checked_key, is_storable
+from poisonbench.log.record import MAX_BYTES, checked_key, decode, is_storable
 
 # deflate packs at most 1032 : 1, so a file that declares more bytes than this per byte lies
 MAX_RATIO = 1100
@@ -22,7 +24,32 @@ CHECKSUM = 4  # bytes at the end of a chunk
 FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]
 
 
-def walk(file: h5py.File, size: int) -> dict[str, h5py.Dataset]:
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A data set of a file, as it was found when it was checked.
+
+    Each of these is asked of HDF5 once: what h5py makes for an answer takes most of the time of
+    reading a log, and its own classes ask more often.
+
+    Attributes:
+        id: h5py.h5d.DatasetID.
+        shape: of the array.
+        dtype: of the array.
+        chunk: shape of a chunk; None where it is not stored in chunks.
+    """
+
+    id: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk: tuple[int, ...] | None
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def walk(file: h5py.File, size: int) -> dict[str, Stored]:
     """Returns all data sets by key, each checked without reading it.
 
     Args:
@@ -33,17 +60,18 @@ def walk(file: h5py.File, size: int) -> dict[str, h5py.Dataset]:
         DamageError: something is there that no log has.
     """
     room = min(MAX_BYTES, MAX_RATIO * size)
-    found: dict[str, h5py.Dataset] = {}
-    seen = {_address(file)}
-    pending: list[tuple[str, h5py.Group]] = [("", file)]
+    found: dict[str, Stored] = {}
+    root = h5py.h5g.open(file.id, b"/")
+    seen = {_address(root)}
+    pending: list[tuple[str, Any]] = [("", root)]
     while pending:
         prefix, group = pending.pop()
         for name in group:
-            key = checked_key(prefix + name)
+            key = checked_key(prefix + decode(name))
             child = _child(group, name, key)
-            if isinstance(child, h5py.Dataset):
-                found[key] = child
-                room -= _checked_size(key, child, room)
+            if isinstance(child, h5py.h5d.DatasetID):
+                found[key] = _checked(key, child, room)
+                room -= found[key].size
             else:
                 pending.append((key + "/", child))
             address = _address(child)
@@ -57,99 +85,100 @@ def walk(file: h5py.File, size: int) -> dict[str, h5py.Dataset]:
 
 def _address(thing: Any) -> Any:
     """Where an object lies in its file: what two names of one object share."""
-    return h5py.h5o.get_info(thing.id).addr
+    return h5py.h5o.get_info(thing).addr
 
 
-def _child(group: h5py.Group, name: str, key: str) -> h5py.Dataset | h5py.Group:
+def _child(group: Any, name: bytes, key: str) -> Any:
     """The group or data set of a name that is no link to elsewhere."""
-    link = group.get(name, getlink=True)
-    if "/" in name or not isinstance(link, h5py.HardLink):
+    kind = group.links.get_info(name).type
+    if b"/" in name or kind != h5py.h5l.TYPE_HARD:
         raise DamageError(f"{key!r} is a link to elsewhere, which no log has")
-    child = group[name]
-    if not isinstance(child, h5py.Dataset | h5py.Group):
+    child = h5py.h5o.open(group, name)
+    if not isinstance(child, h5py.h5d.DatasetID | h5py.h5g.GroupID):
         raise DamageError(f"{key!r} is neither a group nor a data set")
     return child
 
 
-def _checked_size(key: str, dataset: h5py.Dataset, room: int) -> int:
-    """The bytes that a data set declares.
-
-    They are known to be there, stored as a log stores them, and at most `room`.
-    """
-    plan = dataset.id.get_create_plist()
+def _checked(key: str, dataset: Any, room: int) -> Stored:
+    """A data set that is all there, stored as a log stores it, of at most `room` bytes."""
+    plan = dataset.get_create_plist()
     layout = plan.get_layout()
     if plan.get_external_count() or layout not in (h5py.h5d.COMPACT, h5py.h5d.CHUNKED):
         raise DamageError(
             f"the data of {key!r} lie without a checksum, or outside the file"
         )
-    shape = dataset.shape
-    if shape is None or not is_storable(dataset.dtype, shape):
-        raise DamageError(f"{key!r} is of type {dataset.dtype}, which no log has")
-    size: int = math.prod(shape) * dataset.dtype.itemsize
-    if size > room:
+    chunk = None
+    if layout == h5py.h5d.CHUNKED:
+        chunk = plan.get_chunk()
+    space = dataset.get_space()
+    stored = Stored(dataset, space.get_simple_extent_dims(), dataset.dtype, chunk)
+    is_null = space.get_simple_extent_type() == h5py.h5s.NULL
+    if is_null or not is_storable(stored.dtype, stored.shape):
+        raise DamageError(f"{key!r} is of type {stored.dtype}, which no log has")
+    if stored.size > room:
         raise DamageError(
-            f"declares {size} bytes for {key!r}, more than a log of its size can hold"
+            f"declares {stored.size} bytes for {key!r}, more than a log of its size can hold"
         )
-    if not _is_whole(dataset, size, plan):
+    if not _is_whole(stored, plan):
         raise DamageError(
             f"the data of {key!r} are not all there, or not as a log stores them"
         )
-    return size
+    return stored
 
 
-def _is_whole(dataset: h5py.Dataset, size: int, plan: Any) -> bool:
-    """Whether all bytes of a data set are stored, and as a log stores them."""
-    if plan.get_layout() == h5py.h5d.CHUNKED:
-        return _has_all_chunks(dataset, plan)
-    stored: int = dataset.id.get_storage_size()
-    return stored == size
-
-
-def _has_all_chunks(dataset: h5py.Dataset, plan: Any) -> bool:
-    """Whether every chunk is stored, of a sane size, and under a checksum.
+def _is_whole(stored: Stored, plan: Any) -> bool:
+    """Whether all bytes are stored, and chunks of a sane size, each under a checksum.
 
     HDF5 reads chunks that are not there as zeros.
     """
+    if stored.chunk is None:
+        found: int = stored.id.get_storage_size()
+        return found == stored.size
     count = plan.get_nfilters()
     filters = [plan.get_filter(i)[0] for i in range(count)]
-    if filters != FILTERS or _chunk_bytes(dataset) > MAX_CHUNK:
+    if filters != FILTERS or _chunk_bytes(stored, stored.chunk) > MAX_CHUNK:
         return False
-    expected = math.prod(len(starts) for starts in _starts(dataset))
-    stored: int = dataset.id.get_num_chunks()
-    return stored == expected
+    starts = _starts(stored.shape, stored.chunk)
+    expected = math.prod(len(along) for along in starts)
+    chunks: int = stored.id.get_num_chunks()
+    return chunks == expected
 
 
-def _chunk_bytes(dataset: h5py.Dataset) -> int:
-    size: int = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    return size
+def _chunk_bytes(stored: Stored, chunk: tuple[int, ...]) -> int:
+    return math.prod(chunk) * stored.dtype.itemsize
 
 
-def _starts(dataset: h5py.Dataset) -> list[range]:
+def _starts(shape: tuple[int, ...], chunk: tuple[int, ...]) -> list[range]:
     """Along each axis, where its chunks start."""
-    axes = zip(dataset.shape, dataset.chunks, strict=True)
+    axes = zip(shape, chunk, strict=True)
     return [range(0, length, step) for length, step in axes]
 
 
-def check_inflation(dataset: h5py.Dataset, rows: Collection[int] | None = None) -> None:
+def check_inflation(
+    key: str, stored: Stored, rows: Collection[int] | None = None
+) -> None:
     """Refuses a data set with a chunk that does not hold what it should.
 
     HDF5 inflates a chunk to whatever its stream holds: a forged one would take all memory, or yield
     stray bytes of the heap.
 
     Args:
-        dataset: in chunks.
+        key: of the data set.
+        stored: the data set.
         rows: along its first axis, that are to be read; None: all.
     """
-    size = _chunk_bytes(dataset)
-    first, *others = _starts(dataset)
+    if stored.chunk is None:
+        return
+    size = _chunk_bytes(stored, stored.chunk)
+    first, *others = _starts(stored.shape, stored.chunk)
     starts: Iterable[int] = first
     if rows is not None:
         starts = sorted({row - row % first.step for row in rows})
     for start in itertools.product(starts, *others):
-        skipped, raw = dataset.id.read_direct_chunk(start)
+        skipped, raw = stored.id.read_direct_chunk(start)
         if skipped or not _inflates_to(memoryview(raw)[:-CHECKSUM], size):
             raise DamageError(
-                f"a chunk of {dataset.name!r} does not hold the {size} bytes that it should"
+                f"a chunk of {key!r} does not hold the {size} bytes that it should"
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from poisonbench.log.checking import check_inflation, walk
+from poisonbench.log.checking import Stored, check_inflation, walk
 from poisonbench.log.fault import SIGNATURE, DamageError, one_error
 from poisonbench.log.record import (
     FORMAT,
@@ -54,7 +54,7 @@ def read(
             known = ", ".join(sorted(found)) or "none"
             raise DamageError(f"has no data set {lacking[0]!r}", f"it has: {known}")
         chosen = [key for key in sorted(found) if keys is None or key in keys]
-        data = {key: _load(found[key], rows) for key in chosen}
+        data = {key: _load(key, found[key], rows) for key in chosen}
         return Record(path, found_kind, config, data, attributes)
 
 
@@ -79,11 +79,11 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
 
 
-def _config(dataset: h5py.Dataset) -> dict[str, Any]:
+def _config(stored: Stored) -> dict[str, Any]:
     """The configuration, which is stored as JSON."""
-    if dataset.size > MAX_CONFIG:
-        raise DamageError(f"declares a configuration of {dataset.size} bytes")
-    config = json.loads(decode(_load(dataset).tobytes()))
+    if stored.size > MAX_CONFIG:
+        raise DamageError(f"declares a configuration of {stored.size} bytes")
+    config = json.loads(decode(_load("config", stored).tobytes()))
     if not isinstance(config, dict):
         raise DamageError("its configuration is no table")
     return config
@@ -123,48 +123,62 @@ def _check_schema(schema: Attribute | None) -> None:
 
 def _attribute(group: h5py.Group, name: str) -> Attribute | None:
     """A number or short text; None where there is none, or something else of that name."""
-    if name not in group.attrs:
+    key = name.encode()
+    if not h5py.h5a.exists(group.id, key):
         return None
-    found = h5py.h5a.open(group.id, name.encode())
-    if found.shape != ():
+    return _value(h5py.h5a.open(group.id, key))
+
+
+def _value(found: h5py.h5a.AttrID) -> Attribute | None:
+    """What an attribute holds; None where that is no number and no short text.
+
+    By the functions of HDF5 itself: h5py's own open the group anew for each attribute.
+    """
+    kind = found.dtype
+    if found.shape != () or kind.kind not in "biufS" or kind.itemsize > MAX_ATTRIBUTE:
         return None
-    if found.dtype.kind not in "biufS" or found.dtype.itemsize > MAX_ATTRIBUTE:
-        return None
-    value = group.attrs[name]
+    holder = np.empty((), kind)
+    found.read(holder)
+    value: Attribute | bytes = holder.item()
     if isinstance(value, bytes):
         return decode(value)
-    plain: Attribute = value.item()
-    return plain
+    return value
 
 
 def _attributes(group: h5py.Group) -> dict[str, Attribute]:
     values = {}
-    for name in group.attrs:
-        value = _attribute(group, name)
+    for number in range(h5py.h5a.get_num_attrs(group.id)):
+        found = h5py.h5a.open(group.id, index=number)
+        name = decode(found.name)
+        value = _value(found)
         if value is None:
             raise DamageError(f"its attribute {name!r} is no number or short text")
         values[name] = value
     return values
 
 
-def _has_rows(dataset: h5py.Dataset, rows: Sequence[int]) -> bool:
+def _has_rows(stored: Stored, rows: Sequence[int]) -> bool:
     """Whether a data set has an axis with all of these rows."""
-    if not dataset.shape:
+    if not stored.shape:
         return False
-    return all(0 <= row < dataset.shape[0] for row in rows)
+    return all(0 <= row < stored.shape[0] for row in rows)
 
 
-def _load(dataset: h5py.Dataset, rows: Sequence[int] | None = None) -> Array:
-    if rows is not None and not _has_rows(dataset, rows):
-        raise DamageError(f"{dataset.name!r} has not the rows that it should")
-    if dataset.chunks:
-        check_inflation(dataset, rows)
-    array = np.asarray(dataset[()] if rows is None else dataset[list(rows)])
+def _load(key: str, stored: Stored, rows: Sequence[int] | None = None) -> Array:
+    if rows is not None and not _has_rows(stored, rows):
+        raise DamageError(f"{key!r} has not the rows that it should")
+    check_inflation(key, stored, rows)
+    array: Array
+    if rows is None:
+        array = np.empty(stored.shape, stored.dtype)
+        stored.id.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    else:
+        array = np.asarray(h5py.Dataset(stored.id)[list(rows)])
     if array.dtype.kind == "b":
         largest = array.view(np.uint8).max(initial=0)
         if largest > 1:
             raise DamageError(
-                f"{dataset.name!r} holds truth values that are neither true nor false"
+                f"{key!r} holds truth values that are neither true nor false"
             )
     native = array.dtype.newbyteorder("=")
     return array.astype(native, copy=False)

@@ -23,3 +23,25 @@ def runner(
 
     torch.set_num_threads(1)
     save(bench.bench(list(cells), list(workers), scenes), output)
+
+
+@click.command()
+@click.option("--kills", default=50, show_default=True, help="Of workers.")
+@click.option("--parents", default=5, show_default=True, help="Kills of the command.")
+@click.option("--full", default=2, show_default=True, help="Full disks.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="A new folder for the runs.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def soak(
+    kills: int, parents: int, full: int, seed: int, scratch: Path, output: Path | None
+) -> None:
+    """A grid under kills and full disks, against a calm run of it (Linux)."""
+    from experiments.bench.gradients import save
+    from experiments.bench.grids import soak as bench
+
+    save(bench.bench(scratch, seed, kills, parents, full), output)
