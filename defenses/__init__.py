@@ -20,6 +20,7 @@ from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse
 from defenses.detectors.rehearsed import Rehearsed
+from defenses.detectors.removal_by_retraining import RemovalByRetraining
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
@@ -53,6 +54,7 @@ DETECTORS: dict[str, type] = {
     "norm-only": NormOnly,
     "random": RandomScores,
     "rehearsed": Rehearsed,
+    "removal-by-retraining": RemovalByRetraining,
     "removal-support": RemovalSupport,
     "scale-up": ScaleUp,
     "shared-proponents": SharedProponents,

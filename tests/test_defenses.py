@@ -31,6 +31,7 @@ from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.foreign_support import ForeignSupport
 from defenses.detectors.influence_collapse import InfluenceCollapse, falls
 from defenses.detectors.rehearsed import Rehearsed
+from defenses.detectors.removal_by_retraining import RemovalByRetraining
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
@@ -95,6 +96,8 @@ ROWS = [
     Row(RemovalSupport("newton", most=20)),
     Row(RemovalSupport("second", layer="penultimate"), sees=False),
     Row(RemovalSupport("first")),
+    Row(RemovalByRetraining()),
+    Row(RemovalByRetraining(5, 0.3, layer="penultimate"), sees=False),
     Row(ClassSimilarity()),
     Row(ClassSimilarity("penultimate")),
     Row(ForeignProponents()),

@@ -30,13 +30,13 @@ from defenses.questions.question import (
     side_names,
     surprises,
 )
-from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
+from defenses.questions.table import EVERY_QUESTION, QUESTIONS, STREAM_QUESTIONS
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import KINDS
 from poisonbench.gradients import Form, dot_products
 from poisonbench.training.trace import Trace
 
-EVERY = QUESTIONS + STREAM_QUESTIONS
+EVERY = EVERY_QUESTION
 
 
 @pytest.fixture(scope="module")

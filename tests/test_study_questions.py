@@ -79,11 +79,12 @@ def test_a_cell_is_the_auroc_of_the_questions_answer(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*no score")
 def test_the_command_prints_a_table_of_what_was_asked(folder: Path) -> None:
-    command = ["questions", str(folder), "--estimator", "tracin", "--stream"]
+    command = ["questions", str(folder), "--estimator", "tracin", "--every"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("| digits, mlp | seconds |")
     assert "| shared proponents |" in done.stdout
+    assert "| removal of 10 % |" in done.stdout
     assert "All questions took" in done.stdout
 
 

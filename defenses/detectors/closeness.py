@@ -62,7 +62,9 @@ class Closeness:
         check_points(evidence)
         scores = evidence.test.zeros(len(evidence.test)) + torch.nan
         for part in by_label(evidence):
-            cosines = self._unit(part.values) @ self._unit(part.trusted).T
+            own = self._unit(part.values)
+            theirs = self._unit(part.trusted)
+            cosines = own @ theirs.T
             summarise = SUMMARIES[self.summary]
             scores[part.points] = -summarise(part, cosines).to(scores.dtype)
         return scores

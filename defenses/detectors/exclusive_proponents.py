@@ -57,7 +57,12 @@ class ExclusiveProponents:
         check_points(evidence)
         scores = evidence.test.zeros(len(evidence.test)) + torch.nan
         for part in by_label(evidence):
-            common = overlaps(part.values, part.trusted, self.k, self.share)
+            common = overlaps(
+                values=part.values,
+                others=part.trusted,
+                k=self.k,
+                share=self.share,
+            )
             shared = part.mean(common)
             scores[part.points] = (1 - shared).to(scores.dtype)
         return scores

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from poisonbench.checks import check_type
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
+Kept = TypeVar("Kept")
 WANTED = "an Evidence(trace, test), with the predicted labels in test.y"
 
 
@@ -22,7 +24,7 @@ class Shared(Evidence):
         kept: what `once` was asked for, by its key. It lasts as long as this object.
     """
 
-    kept: dict[Hashable, Tensor] = field(default_factory=dict)
+    kept: dict[Hashable, Any] = field(default_factory=dict)
 
 
 def shared(evidence: Evidence) -> Shared:
@@ -36,7 +38,7 @@ def shared(evidence: Evidence) -> Shared:
     return Shared(**values)
 
 
-def once(evidence: Evidence, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+def once(evidence: Evidence, key: Hashable, compute: Callable[[], Kept]) -> Kept:
     """Returns what `compute` does; of shared evidence it is computed the first time alone.
 
     The result must not be changed in place.
@@ -51,7 +53,8 @@ def once(evidence: Evidence, key: Hashable, compute: Callable[[], Tensor]) -> Te
         return compute()
     if key not in evidence.kept:
         evidence.kept[key] = compute()
-    return evidence.kept[key]
+    found: Kept = evidence.kept[key]
+    return found
 
 
 def check_rows(evidence: Evidence) -> None:

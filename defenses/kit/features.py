@@ -13,6 +13,7 @@ from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.models.head import Body, body_of
 from poisonbench.models.inner import inner_of
+from poisonbench.seeding import generator
 from poisonbench.training.trace import Trace
 
 Layer = Literal["inner", "penultimate"]
@@ -65,6 +66,26 @@ def point_features(evidence: Evidence, layer: Layer) -> Tensor:
     trace = evidence.trace
     key = ("features", trace, layer, evidence.test)
     return once(evidence, key, lambda: features_of(trace, layer, evidence.test))
+
+
+def narrowed(
+    rows: Tensor,
+    points: Tensor,
+    width: int,
+) -> tuple[Tensor, Tensor]:
+    """Returns features of rows (n, d) and points (m, d), of more than `width` projections alone.
+
+    Those keep distances on the mean (Johnson & Lindenstrauss, 1984). They are taken from the mean
+    of the rows, and are the same for all features of one d.
+    """
+    d = rows.shape[1]
+    if d <= width:
+        return rows, points
+    g = generator(0, "projection", d, width)
+    drawn = torch.randn((d, width), generator=g, dtype=torch.float64)
+    onto = drawn.to(rows) / width**0.5
+    middle = rows.mean(0)
+    return (rows - middle) @ onto, (points - middle) @ onto
 
 
 def class_masks(labels: Tensor, least: int = 2) -> Iterator[Tensor]:

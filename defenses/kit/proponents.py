@@ -12,6 +12,10 @@ from torch import Tensor
 from defenses.kit.evidence import sound_influence, trusted_points
 from defenses.kit.tails import tail_place
 from poisonbench.contracts.values import Evidence
+from poisonbench.seeding import generator
+from poisonbench.training.trace import Trace
+
+REPEATS = 3  # random removals of a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +69,19 @@ def by_label(evidence: Evidence) -> Iterator[OfLabel]:
             points=points,
             values=influence[points][:, rows],
             trusted=influence[known][:, rows],
-            against=_against(points, known, labels[known] == label),
+            against=_against(
+                points=points,
+                known=known,
+                own=labels[known] == label,
+            ),
         )
 
 
-def _against(points: Tensor, known: Tensor, own: Tensor) -> Tensor:
+def _against(
+    points: Tensor,
+    known: Tensor,
+    own: Tensor,
+) -> Tensor:
     """Returns which of the trusted points `known` (t,) each point is held against, (b, t).
 
     Args:
@@ -83,7 +95,12 @@ def _against(points: Tensor, known: Tensor, own: Tensor) -> Tensor:
     return torch.where(none, others, of_label)
 
 
-def overlaps(values: Tensor, others: Tensor, k: int, share: float) -> Tensor:
+def overlaps(
+    values: Tensor,
+    others: Tensor,
+    k: int,
+    share: float,
+) -> Tensor:
     """Returns the share of its strongest rows that each point has in common with others, (b, t).
 
     The strongest are the k of largest influence, or a share of the r rows where that is more; at
@@ -97,7 +114,9 @@ def overlaps(values: Tensor, others: Tensor, k: int, share: float) -> Tensor:
     """
     r = values.shape[1]
     count = min(r, tail_place(k, share, r))
-    common = _among(values, count) @ _among(others, count).T
+    own = _among(values, count)
+    theirs = _among(others, count)
+    common = own @ theirs.T
     return common / max(1, count)
 
 
@@ -105,3 +124,18 @@ def _among(values: Tensor, count: int) -> Tensor:
     """Returns 1 where a value is among the `count` largest of its row, else 0, (b, r)."""
     largest = values.topk(count).indices
     return torch.zeros_like(values).scatter(1, largest, 1.0)
+
+
+def strongest(influence: Tensor, own: Tensor, count: int) -> Tensor:
+    """Returns which `count` of the rows `own` (r,) are most influential, (b, count)."""
+    return own[influence[:, own].topk(count).indices]
+
+
+def random_masks(trace: Trace, own: Tensor, count: int) -> Tensor:
+    """Returns the rows that stay without `count` random ones of `own` (r,), (3, n) bool."""
+    masks = torch.ones(REPEATS, len(trace.train), dtype=torch.bool)
+    for repeat in range(REPEATS):
+        g = generator(trace.seed, "random removal", int(own[0]), repeat)
+        order = torch.randperm(len(own), generator=g)
+        masks[repeat, own[order[:count]]] = False
+    return masks

@@ -11,6 +11,7 @@ from defenses.detectors.exclusive_proponents import ExclusiveProponents
 from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.detectors.influence_collapse import InfluenceCollapse
+from defenses.detectors.removal_by_retraining import RemovalByRetraining
 from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
@@ -52,3 +53,19 @@ QUESTIONS: tuple[Question, ...] = (
 STREAM_QUESTIONS: tuple[Question, ...] = (
     Question("shared proponents", SharedProponents(closest=3)),
 )
+
+# asked by the study alone: no weights have been learned for them
+FURTHER_QUESTIONS: tuple[Question, ...] = (
+    Question("removal of 2 %", RemovalByRetraining(share=0.02), both=True),
+    Question("removal of 10 %", RemovalByRetraining(share=0.1), both=True),
+    Question("removal of 25 %", RemovalByRetraining(share=0.25), both=True),
+    Question(
+        "removal of 10 %, penultimate",
+        RemovalByRetraining(share=0.1, layer="penultimate"),
+        both=True,
+    ),
+    Question("strip, added, 16 overlays", Strip(16), both=True),
+    Question("strip, averaged, 16 overlays", Strip(16, "average"), both=True),
+)
+
+EVERY_QUESTION = QUESTIONS + STREAM_QUESTIONS + FURTHER_QUESTIONS

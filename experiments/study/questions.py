@@ -55,12 +55,12 @@ class Asked:
 @click.command()
 @FOLDERS
 @click.option("--estimator", default="gas", help="whose influence is read")
-@click.option("--stream", is_flag=True, help="ask what reads the other points, too")
+@click.option("--every", is_flag=True, help="ask what has no weights, too")
 @click.option("--least", default=LEAST, help="success of the attacks that count")
 def questions(
     folders: tuple[Path, ...],
     estimator: str,
-    stream: bool,
+    every: bool,
     least: float,
 ) -> None:
     """Ask all questions of the victims of the runs in FOLDERS, and show which tell.
@@ -70,14 +70,14 @@ def questions(
     """
     found: list[Asked] = []
     for folder in folders:
-        found.extend(asked(folder, estimator, stream, least))
+        found.extend(asked(folder, estimator, every, least))
     click.echo(as_tables(found))
 
 
 def asked(
     folder: Path,
     estimator: str,
-    stream: bool,
+    every: bool,
     least: float = LEAST,
 ) -> Iterator[Asked]:
     """Yields the answers of the scenes of a run in which the attack succeeds; as of the command.
@@ -99,7 +99,7 @@ def asked(
     for scene in grid.scenes:
         record = log.read(place.scene(scene) / "scene.h5", "scene")
         if success(record) >= least:
-            yield _of_scene(scene, place, record, known[0], stream)
+            yield _of_scene(scene, place, record, known[0], every)
 
 
 def success(scene: Record) -> float:
@@ -116,10 +116,10 @@ def _of_scene(
     place: "Place",
     record: Record,
     estimator: "Method",
-    stream: bool,
+    every: bool,
 ) -> Asked:
     influence = log.read(place.influence(scene, estimator), "influence")
-    said = ask(scene, place, influence, stream)
+    said = ask(scene, place, influence, every)
     answered = [not reason for reason in said.reasons]
     scores = said.scores.numpy()
     fit = influence.attributes["fit_seconds"]
@@ -140,13 +140,13 @@ def ask(
     scene: "Scene",
     place: "Place",
     influence: Record,
-    stream: bool,
+    every: bool,
 ) -> "Answers":
     """Returns the answers to all questions about the probe of a scene."""
     import torch
 
     from defenses.questions.question import answers
-    from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
+    from defenses.questions.table import EVERY_QUESTION, QUESTIONS
     from experiments.scene.victim import make_victim
     from poisonbench.contracts.calibration import reference_half
     from poisonbench.contracts.values import Evidence
@@ -158,10 +158,7 @@ def ask(
         influence=torch.as_tensor(influence.data[names.INFLUENCE]),
         trusted=reference_half(victim.probe.group == CALIBRATION),
     )
-    read = QUESTIONS
-    if stream:
-        read += STREAM_QUESTIONS
-    return answers(evidence, read)
+    return answers(evidence, EVERY_QUESTION if every else QUESTIONS)
 
 
 def auroc(scores: Array, scene: Record, matched: bool) -> float:
