@@ -83,7 +83,7 @@ def test_the_command_prints_a_table_of_what_was_asked(folder: Path) -> None:
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("| digits, mlp | seconds |")
-    assert "| shared proponents |" in done.stdout
+    assert "| shared proponents, mean |" in done.stdout
     assert "| removal of 10 % |" in done.stdout
     assert "All questions took" in done.stdout
 

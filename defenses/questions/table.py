@@ -66,6 +66,8 @@ FURTHER_QUESTIONS: tuple[Question, ...] = (
     ),
     Question("strip, added, 16 overlays", Strip(16), both=True),
     Question("strip, averaged, 16 overlays", Strip(16, "average"), both=True),
+    Question("shared proponents, mean", SharedProponents()),
+    Question("tail 10, two-way", TailHeaviness(10, standardise="two-way"), both=True),
 )
 
 EVERY_QUESTION = QUESTIONS + STREAM_QUESTIONS + FURTHER_QUESTIONS
