@@ -54,7 +54,7 @@ class TRAK:
         dimensions: k, of the projection.
         ridge: r in mean eigenvalues of Phi^T Phi. The paper has none; then there is no inverse
             for k above n, and for k of the order of n scores are mostly noise. 3 was chosen by
-            linear datamodeling scores on the digits (`experiments/results/bench-lds.md`).
+            linear datamodeling scores on the digits (`experiments/results/truth.md`).
         layers: "all", or "last" for the gradients of the head alone.
         seed: of projections, subsets and training.
 

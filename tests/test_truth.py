@@ -8,6 +8,7 @@ import torch
 from conftest import random_data
 from scipy.stats import spearmanr
 
+from estimators.kit.retraining import random_subsets
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.kinds.truths import (
     corrected,
@@ -23,7 +24,7 @@ from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Method
 from experiments.runner.run import Options, run
-from experiments.scene.kinds.truth import seeds_of
+from experiments.scene.kinds.truth import noise_of, seeds_of
 from poisonbench import log
 from poisonbench.log import Record, names
 from poisonbench.training import Recipe, train
@@ -166,6 +167,17 @@ def test_noisy_trainings_have_the_reliability_of_their_noise():
     )
 
 
+def test_noise_that_all_sets_share_is_none():
+    g = torch.Generator().manual_seed(0)
+    shared = torch.randn(5, 1, 3, generator=g).double()
+    signal = torch.randn(1, 40, 3, generator=g).double()
+    assert float(noise_of(signal + shared).max()) < 1e-12
+    own = torch.randn(5, 4000, 3, generator=g).double()
+    squares = noise_of(shared + own).square()
+    assert float(squares.mean()) == pytest.approx(1 / 5, abs=0.01)
+    assert bool(noise_of(own[:1]).isnan().all())
+
+
 def test_sets_of_a_training_that_diverged_are_left_out(folder: Path):
     path = next(folder.rglob("truth-*sums*-datamodeling-*.h5"))
     record = log.read(path, "truth")
@@ -174,6 +186,13 @@ def test_sets_of_a_training_that_diverged_are_left_out(folder: Path):
     row = rightness(record, scene)
     assert row.counts == {"points": 8, "sets": 19}
     assert abs(row.metrics["score"].value) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_random_subsets_have_their_size_and_differ():
+    masks = random_subsets(6, 11, 5, torch.Generator().manual_seed(0))
+    assert masks.shape == (6, 11)
+    assert (masks.sum(1) == 5).all()
+    assert len({tuple(mask.tolist()) for mask in masks}) == 6
 
 
 def test_groups_have_their_size_and_their_choice():

@@ -24,7 +24,6 @@ for command in (
     retrained.retraining,
     retrained.shapley,
     retrained.group,
-    derivatives.lds,
     derivatives.own_model,
     victims.clean_victims,
     grids.runner,

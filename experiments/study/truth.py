@@ -84,9 +84,9 @@ def _groups(estimators: Sequence[Judged]) -> list[str]:
 def _reliabilities(estimators: Sequence[Judged]) -> str:
     row = estimators[0].truths[SUBSETS]
     reliable = _shown(row.metrics["reliability"])
-    seeds = len(row.seeds)
+    seeds = ", ".join(map(str, row.seeds))
     return (
-        f"{row.counts['points']} points and {row.counts['sets']} halves of {seeds} runs; "
+        f"Seeds {seeds}: {row.counts['points']} points and {row.counts['sets']} halves in all; "
         f"reliability of the halves' mean margins {reliable}."
     )
 

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from experiments.study.judged import SUBSETS, Judged
 
-WIDTH = 6.0  # inches of a panel
-HEIGHT = 4.5
+WIDTH = 7.5  # inches of a panel with its legend
+HEIGHT = 4.2
 LEAST = 1e-3  # seconds, below which costs are drawn alike
+COLOURS = mpl.colormaps["tab10"]
 
 
 def draw(found: Mapping[str, Sequence[Judged]], path: Path) -> None:
@@ -21,27 +22,41 @@ def draw(found: Mapping[str, Sequence[Judged]], path: Path) -> None:
         panels = figure.subplots(1, len(found), squeeze=False)[0]
         for panel, (scene, estimators) in zip(panels, found.items(), strict=True):
             _panel(panel, scene, estimators)
-        figure.savefig(path)
+        figure.savefig(path, dpi=150)
 
 
 def _panel(panel: Axes, scene: str, estimators: Sequence[Judged]) -> None:
-    for one in estimators:
+    """Numbers the estimators, the best first; those of one name have one colour."""
+    colours: dict[str, int] = {}
+    for number, one in enumerate(estimators, start=1):
         metric = one.metric(SUBSETS, "score")
         if metric.value is None:
             continue
+        word = one.name.split()[0]
+        colour = COLOURS(colours.setdefault(word, len(colours)) % COLOURS.N)
         seconds = max(one.seconds, LEAST)
         low, high = metric.interval or (metric.value, metric.value)
-        panel.plot([seconds, seconds], [low, high], color="0.7", linewidth=1)
-        panel.plot([seconds], [metric.value], "o", markersize=5)
+        panel.plot([seconds, seconds], [low, high], color=colour, alpha=0.4)
+        panel.plot(
+            [seconds],
+            [metric.value],
+            "o",
+            color=colour,
+            markersize=5,
+            label=f"{number}  {one.name}",
+        )
         panel.annotate(
-            one.name,
+            str(number),
             (seconds, metric.value),
-            xytext=(5, 2),
+            xytext=(4, 3),
             textcoords="offset points",
-            fontsize=7,
+            fontsize=8,
         )
     panel.set_xscale("log")
     panel.axhline(0, color="0.85", linewidth=1)
     panel.set_xlabel("seconds to prepare and to score the points")
     panel.set_ylabel("linear datamodeling score")
     panel.set_title(scene)
+    panel.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False
+    )

@@ -115,7 +115,7 @@ EFFECT_SECOND = "effect/second"  # (q,) float64, estimated to second order
 EFFECT_PREDICTED = "effect/predicted"  # (q,) float64, summed influence
 EFFECT_MEAN = "effect/mean"  # (q,) float64, of the trainings on the set
 EFFECT_FIRST_RUN = "effect/first_run"  # (q,) float64, of the first training
-# (q,) float64, standard error of the mean; NaN of one training
+# (q,) float64, standard error of the mean, without noise that all sets share; NaN of one training
 EFFECT_ERROR = "effect/error"
 
 # ground-*.h5: GROUP_ROWS, the rows that stay, and of r trainings on each of the s sets

@@ -1,11 +1,10 @@
-"""Benchmarks of estimators that work with gradients: their cost, and what they predict."""
+"""Benchmarks of estimators that work with gradients: their cost."""
 
 from pathlib import Path
 
 import click
 
 RACED = click.Choice(["conv3", "resnet", "text-cnn", "transformer"])
-TRAINED = click.Choice(["mlp", "cnn"])
 
 
 @click.command()
@@ -89,51 +88,6 @@ def growth(
 
     torch.set_num_threads(threads)
     save(bench.bench(n, m, doublings, rounds, torch.device(device)), output)
-
-
-@click.command()
-@click.option("--model", "models", multiple=True, type=TRAINED, default=TRAINED.choices)
-@click.option(
-    "--seeds",
-    default=2,
-    show_default=True,
-    help="Runs that are judged, from seed 0 on.",
-)
-@click.option(
-    "--subsets", default=100, show_default=True, help="Random halves of the digits."
-)
-@click.option("--points", default=80, show_default=True, help="Test points per run.")
-@click.option(
-    "--repeats", default=10, show_default=True, help="Trainings on each subset."
-)
-@click.option(
-    "--scratch",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder that keeps finished trainings for a later call.",
-)
-@click.option("--threads", default=2, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
-def lds(
-    models: tuple[str, ...],
-    seeds: int,
-    subsets: int,
-    points: int,
-    repeats: int,
-    scratch: Path | None,
-    threads: int,
-    output: Path | None,
-) -> None:
-    """Linear datamodeling score of influence functions, and of kronfluence."""
-    import torch
-
-    from experiments.bench import lds as bench
-    from experiments.bench.gradients import save
-
-    torch.set_num_threads(threads)
-    text = bench.bench(
-        list(models), list(range(seeds)), subsets, points, repeats, scratch
-    )
-    save(text, output)
 
 
 @click.command(name="own-model")

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from poisonbench.contracts.protocols import Estimator
-
 if TYPE_CHECKING:
     from experiments.bench.problem import Problem
 
@@ -49,30 +47,6 @@ def kronfluence(p: "Problem") -> Tensor:
     peer = Kronfluence("identity", damping_factor=0.0, objective="loss")
     scores = [peer.scores(model, p.train, p.test) for model in p.models]
     return torch.stack(scores).sum(0)
-
-
-def kronfluence_ekfac() -> dict[str, Estimator]:
-    """Returns EK-FAC of kronfluence at its default damping and at its heuristic; {} without it."""
-    if not importlib.util.find_spec("kronfluence"):
-        return {}
-    from experiments.bench.peers.kronfluence_peer import Kronfluence
-
-    return {
-        "kronfluence ekfac": Kronfluence(),
-        "kronfluence ekfac, its heuristic damping": Kronfluence(damping_factor=None),
-    }
-
-
-def traker() -> dict[str, Estimator]:
-    """Returns traker with our ridge and without one; {} without it."""
-    if not importlib.util.find_spec("trak"):
-        return {}
-    from experiments.bench.peers.traker_peer import Traker
-
-    return {
-        "traker, 3 models, k = 512": Traker(models=3),
-        "traker, 3 models, k = 2048, our ridge": Traker(3, 2048, 3.0),
-    }
 
 
 def peers() -> dict[str, "Callable[[Problem], Tensor]"]:

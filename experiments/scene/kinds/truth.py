@@ -49,8 +49,6 @@ def judge_estimator(cell: Cell) -> None:
         with measured(cell.device) as cost:
             predicted = predictions(cell, method, truth.kept, len(points))
     effects = truth.effects
-    repeats = len(effects)
-    error = effects.std(0) / repeats**0.5 if repeats > 1 else effects[0] * torch.nan
     sets, columns = torch.meshgrid(
         torch.arange(effects.shape[1]), torch.arange(len(points)), indexing="ij"
     )
@@ -60,10 +58,30 @@ def judge_estimator(cell: Cell) -> None:
         names.EFFECT_PREDICTED: predicted.flatten(),
         names.EFFECT_MEAN: effects.mean(0).flatten(),
         names.EFFECT_FIRST_RUN: effects[0].flatten(),
-        names.EFFECT_ERROR: error.flatten(),
+        names.EFFECT_ERROR: noise_of(effects).flatten(),
     }
     about = about_run(method, cost, warnings) | {"truth_seconds": truth.seconds}
     cell.write(data, about, told)
+
+
+def noise_of(effects: Tensor) -> Tensor:
+    """Returns the standard errors (K, m) of the means over R repeats, NaN where R is 1.
+
+    What a repeat does to all sets alike, such as the run on all rows that paired ones are held
+    against, orders no sets, and is left out.
+
+    Args:
+        effects: (R, K, m).
+    """
+    repeats, sets, _ = effects.shape
+    if repeats == 1:
+        return torch.full_like(effects[0], torch.nan)
+    alone = effects - effects.nanmean(1, keepdim=True)
+    freedom: float = sets / max(
+        1, sets - 1
+    )  # for the mean over the sets, which is from the same numbers
+    spread: Tensor = alone.std(0)
+    return spread.mul((freedom / repeats) ** 0.5)
 
 
 def _points(cell: Cell, method: Method) -> Dataset:
