@@ -81,12 +81,12 @@ class TRAK:
     @property
     def needs(self) -> tuple[str, ...]:
         """What it asks of a run."""
-        wanted = ["final model"]
-        if self.models > 1:
-            wanted = [self.source]
-        if self.layers == "last":
-            wanted.append("head")
-        return tuple(wanted)
+        last = self.layers == "last"
+        if self.models == 1:
+            return ("final model", "head") if last else ("final model",)
+        if self.source == "retraining":
+            return ("retraining", "head") if last else ("retraining",)
+        return ("checkpoints", "head") if last else ("checkpoints",)
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n), after training and projecting.

@@ -20,7 +20,8 @@ def declared(cls: ast.ClassDef, name: str) -> list[tuple[str, ...]]:
             found.append(node.value)
         if isinstance(node, ast.FunctionDef) and node.name == name:
             returns = [r for r in ast.walk(node) if isinstance(r, ast.Return)]
-            found += [statement.value for statement in returns]
+            for statement in returns:
+                found += _either(statement.value)
     cases = []
     for value in found:
         try:
@@ -28,6 +29,13 @@ def declared(cls: ast.ClassDef, name: str) -> list[tuple[str, ...]]:
         except (ValueError, TypeError) as error:
             raise UnreadableError(f"{name} of {cls.name}") from error
     return cases
+
+
+def _either(value: ast.expr | None) -> list[ast.expr]:
+    """Returns the values that an expression may have: both of a conditional one."""
+    if isinstance(value, ast.IfExp):
+        return [*_either(value.body), *_either(value.orelse)]
+    return [] if value is None else [value]
 
 
 def declared_live(cls: type, name: str) -> list[tuple[str, ...]]:
