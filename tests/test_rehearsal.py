@@ -5,6 +5,7 @@ A new poison is a row of the table in `defenses.rehearsal.table`.
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from defenses.rehearsal.poison import (
     plant,
 )
 from defenses.rehearsal.prior import priors
-from defenses.rehearsal.rehearse import Lesson, planted_for, rehearse
+from defenses.rehearsal.rehearse import Lesson, Rehearsal, planted_for, rehearse
 from defenses.rehearsal.ridge import Problem, solve
 from defenses.rehearsal.stage import Stage, held_against_others
 from defenses.rehearsal.table import POISONS
@@ -524,13 +525,22 @@ def test_a_family_left_out_is_not_rehearsed(
 
 
 @pytest.mark.usefixtures("asked")
-def test_each_further_rehearsal_is_another_one(evidence: Evidence):
+def test_each_further_rehearsal_is_another_one(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+):
+    seeds = []
+
+    def watching(*given: Any) -> Rehearsal:
+        seeds.append(given[-1])
+        return rehearse(*given)
+
+    monkeypatch.setattr("defenses.detectors.rehearsed.rehearse", watching)
     with collecting() as told:
         Rehearsed(2, prior="none").fit(evidence)
+    Rehearsed(1, prior="none", seed=1).fit(evidence)
+    assert len(set(seeds)) == len(seeds) == 3
     numbers = {name.split("_")[1] for name in told.figures if "success" in name}
     assert numbers == {"0", "1"}
-    seeds = {module.seed_of(evidence, seed, k) for seed in range(2) for k in range(2)}
-    assert len(seeds) == 4
 
 
 @pytest.mark.parametrize(
