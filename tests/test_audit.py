@@ -124,7 +124,7 @@ def test_its_verdicts_are_those_of_a_guard(folder: Path, audited: Path, detector
     assert [point.label for point in mine] == want.label.tolist()
     assert [point.flag for point in mine] == want.flag.tolist()
     assert [p.suspicion for p in mine] == pytest.approx(
-        want.suspicion.tolist(), rel=1e-4
+        want.suspicion.tolist(), rel=1e-4, abs=1e-5
     )
     assert [p.p_value for p in mine] == pytest.approx(want.p_value.tolist())
     if detector == "rehearsed":
