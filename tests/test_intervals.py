@@ -162,11 +162,11 @@ def test_one_seed_has_the_interval_of_its_points_and_equal_seeds_that_of_all_poi
 
 
 def test_the_interval_is_never_narrower_than_that_of_the_points():
-    scenes = [rate_measured(0.5, 50), rate_measured(0.52, 50)]
+    scenes = [rate_measured(rate, 50) for rate in (0.5, 0.5, 0.5, 0.5, 0.52)]
     low, high = mean_interval([scenes])
-    own = mean_interval([[rate_measured(0.51, 100)]])
-    assert low <= own[0] + 1e-4
-    assert high >= own[1] - 1e-4
+    own = mean_interval([[rate_measured(0.504, 250)]])
+    assert (low, high) == pytest.approx(own, abs=1e-4)
+    assert high - low > 3 * width([sure(0.5, 0.5, 0.5, 0.5, 0.52)])
 
 
 @settings(max_examples=60, deadline=None)
