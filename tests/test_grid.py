@@ -178,6 +178,9 @@ def test_a_method_from_outside_the_tree_is_named_by_module_and_class():
 def test_every_shipped_grid_parses_and_its_resolved_form_is_the_same_grid(
     path: Path, tmp_path: Path
 ):
+    if path.stem.endswith("-peers"):  # of other libraries, in the extra `bench`
+        pytest.importorskip("kronfluence")
+        pytest.importorskip("trak")
     grid = parse(read(path))
     (tmp_path / "grid.toml").write_text(resolved(grid))
     assert parse(read(tmp_path / "grid.toml")) == grid
