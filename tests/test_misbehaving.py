@@ -6,6 +6,7 @@ Whatever happens to a cell, its neighbours are as in a run without it.
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from poisonbench.contracts.untouched import Untouched, checksum, tensors_in
 from poisonbench.errors import ChangedError
 from poisonbench.seeding import global_state
 
+ROOT = Path(__file__).parent.parent
 SMALL = {
     "name": "misbehaving",
     "dataset": {"name": "digits", "train": 100, "test": 100},
@@ -162,6 +164,12 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced(
     assert summary.failed == []
     found = scores(tmp_path)
     assert all(log.same_results(record, found[name]) for name, record in alone.items())
+
+
+def test_a_worker_watches_its_parent_before_it_loads_what_takes_long():
+    """Else one whose parent is killed would stay until all is loaded."""
+    code = "import sys, experiments.runner.starting; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_workers_that_never_start_end_the_run_with_one_error(

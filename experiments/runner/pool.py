@@ -19,7 +19,8 @@ from experiments.runner.blame import Blame, took_too_long
 from experiments.runner.gpus import Spread
 from experiments.runner.lock import FatalError
 from experiments.runner.options import Options as Options
-from experiments.runner.worker import Outcome, run_job, start_worker
+from experiments.runner.starting import start_worker
+from experiments.runner.worker import Outcome, run_job
 
 RENEWALS = 5  # pools that may break one after another with nothing done in between
 PATIENCE = 120.0  # seconds without a job at work after which the pool has lost its jobs

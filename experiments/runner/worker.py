@@ -6,24 +6,18 @@ A stage that fails costs itself and what needs it, nothing else.
 import os
 import platform
 import shutil
-import signal
-import sys
-import threading
-import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from experiments.plan.cells import WORKING
 from experiments.plan.kind import named
 from experiments.plan.kinds import kind_named
 from experiments.plan.spec import Method
 from experiments.plan.stages import Job, Stage
-from experiments.runner.gpus import Spread
 from experiments.runner.lock import Interrupted
 from experiments.scene.audited import victim_of
 from experiments.scene.kinds.cell import Cell
@@ -190,23 +184,3 @@ def told(error: BaseException) -> str:
     if isinstance(error, PoisonbenchError):
         return text
     return f"{name}: {text}" if text else name
-
-
-def start_worker(parent: int, path: list[str], spread: Spread) -> None:
-    """Prepares a worker process.
-
-    It leaves Ctrl-C to its parent, ends with it, finds the same modules, and sees its own GPU.
-    """
-    sys.path[:] = path
-    spread.take()
-    # tqdm's own lock is a semaphore of the system, which a process that is ended would leave there
-    tqdm.set_lock(threading.RLock())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
