@@ -46,7 +46,7 @@ class GAS:
         """Returns the scorer of blocks of training rows."""
         check_trace(trace, self)
         form = self._form(trace)
-        return lambda test, rows: checkpoint_sum(trace, test, form, rows)
+        return lambda test, rows: checkpoint_sum(trace, test, form, rows=rows)
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): the sum of the weights.

@@ -116,7 +116,8 @@ class TracIn:
         check_trace(trace, self)
         _tell_optimizer(trace)
         form = self.form(trace)
-        return lambda test, rows: checkpoint_sum(trace, test, form, rows)
+        weights = self._weights(trace)
+        return lambda test, rows: checkpoint_sum(trace, test, form, weights, rows)
 
     def _weights(self, trace: Trace) -> list[float]:
         """Returns the weight of every checkpoint."""

@@ -46,6 +46,7 @@ def by_rows(**fields: int) -> dict:
         TracIn(),
         TracIn(renormalize=True),
         TracIn(layers="last"),
+        TracIn(weights="balanced"),
         GAS(),
         GAS(layerwise=True),
     ],

@@ -243,6 +243,7 @@ def test_another_released_version_is_another_cell_and_a_commit_is_not(
         {} if released_version() == FIRST_VERSION else version_mark()
     )
     monkeypatch.setattr(spec, "version_mark", lambda: {"version": "0.2.0"})
+    [scene] = parse({"attack": [PATCH]}).scenes
     assert scene.id != first
     assert marks_of(scene.config) == {"version": "0.2.0"}
     assert "version" not in unmarked(scene.config)

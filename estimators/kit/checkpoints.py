@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
@@ -17,6 +18,7 @@ def checkpoint_sum(
     test: Dataset,
     form: Form,
     weights: Sequence[float] | None = None,
+    rows: range | None = None,
 ) -> Tensor:
     """Returns sum_k w_k <g_j, g_i> over the checkpoints of a training run, (m, n).
 
@@ -25,13 +27,17 @@ def checkpoint_sum(
         test: m points.
         form: which gradients.
         weights: K; None: the learning rates.
+        rows: of the training set, for these columns alone; None for all.
     """
     check_points(trace, test)
+    train = trace.train
+    if rows is not None:
+        train = train.take(torch.arange(rows.start, rows.stop))
     if weights is None:
         weights = weights_of(trace, form, "rate")
-    scores = test.zeros(len(test), len(trace.train))
+    scores = test.zeros(len(test), len(train))
     for k, weight in enumerate(weights):
-        scores += weight * dot_products(trace.model(k), trace.train, test, form)
+        scores += weight * dot_products(trace.model(k), train, test, form)
     return scores
 
 
