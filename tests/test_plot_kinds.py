@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from scipy.stats import spearmanr
 from test_evaluate import scene_config, write_detect, write_scene
 
@@ -139,7 +140,11 @@ def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path):
     write_detect(place, scores(0), estimator="_x$", detector="$\\bad{")
     write_detect(place, scores(0), estimator="y", detector="$\\bad{")
     for kind in ("roc", "auc-by-attack", "auc-by-success"):
-        save(DRAWN[kind](source(tmp_path)), tmp_path / "a.svg")
+        figure = DRAWN[kind](source(tmp_path))
+        save(figure, tmp_path / "a.svg")
+        texts = figure.findobj(lambda part: isinstance(part, Text))
+        said = " ".join(text.get_text() for text in texts).replace("\\$", "$")
+        assert "$\\bad{" in said or "a$b_{$" in said
 
 
 def test_the_map_holds_each_auroc_the_mean_and_the_reason_where_there_is_none(run):

@@ -1,122 +1,52 @@
 """The table of generic poisons, by kind of data."""
 
 from defenses.rehearsal import pictures, sentences, vectors
-from defenses.rehearsal.poison import GenericPoison
+from defenses.rehearsal.poison import Draw, GenericPoison
 
 OF_A_CLASS = 0.08  # share of the training set that clean-label poison takes
+OF_A_SOURCE = 0.02  # share that poison of one source class takes
+
+
+def _clean(family: str, draw: Draw) -> GenericPoison:
+    """Returns poison that keeps its true label."""
+    return GenericPoison(family, draw, share=OF_A_CLASS, clean_label=True)
+
+
+def _source(draw: Draw) -> GenericPoison:
+    """Returns poison that works on one class alone."""
+    return GenericPoison("source", draw, share=OF_A_SOURCE, source=True)
+
 
 POISONS: dict[str, tuple[GenericPoison, ...]] = {
     "image": (
-        GenericPoison(
-            family="patch",
-            draw=pictures.patch,
-        ),
-        GenericPoison(
-            family="blend",
-            draw=pictures.blend,
-        ),
-        GenericPoison(
-            family="waves",
-            draw=pictures.waves,
-            share=OF_A_CLASS,
-            clean_label=True,
-        ),
-        GenericPoison(
-            family="spread",
-            draw=pictures.spread,
-        ),
-        GenericPoison(
-            family="source",
-            draw=pictures.patch,
-            share=0.02,
-            source=True,
-        ),
+        GenericPoison("patch", pictures.patch),
+        GenericPoison("blend", pictures.blend),
+        _clean("waves", pictures.waves),
+        GenericPoison("spread", pictures.spread),
+        _source(pictures.patch),
     ),
     "spectrogram": (
-        GenericPoison(
-            family="tone",
-            draw=pictures.tone,
-        ),
-        GenericPoison(
-            family="blend",
-            draw=pictures.blend,
-        ),
-        GenericPoison(
-            family="waves",
-            draw=pictures.waves,
-            share=OF_A_CLASS,
-            clean_label=True,
-        ),
-        GenericPoison(
-            family="spread",
-            draw=pictures.tones,
-        ),
-        GenericPoison(
-            family="source",
-            draw=pictures.patch,
-            share=0.02,
-            source=True,
-        ),
-        GenericPoison(
-            family="patch",
-            draw=pictures.patch,
-        ),
+        GenericPoison("tone", pictures.tone),
+        GenericPoison("blend", pictures.blend),
+        _clean("waves", pictures.waves),
+        GenericPoison("spread", pictures.tones),
+        _source(pictures.patch),
+        GenericPoison("patch", pictures.patch),
     ),
     "vector": (
-        GenericPoison(
-            family="beyond",
-            draw=vectors.beyond,
-        ),
-        GenericPoison(
-            family="inside",
-            draw=vectors.inside,
-        ),
-        GenericPoison(
-            family="mixture",
-            draw=vectors.mixture,
-        ),
-        GenericPoison(
-            family="spread",
-            draw=vectors.spread,
-        ),
-        GenericPoison(
-            family="source",
-            draw=vectors.beyond,
-            share=0.02,
-            source=True,
-        ),
-        GenericPoison(
-            family="shift",
-            draw=vectors.shift,
-            share=OF_A_CLASS,
-            clean_label=True,
-        ),
+        GenericPoison("beyond", vectors.beyond),
+        GenericPoison("inside", vectors.inside),
+        GenericPoison("mixture", vectors.mixture),
+        GenericPoison("spread", vectors.spread),
+        _source(vectors.beyond),
+        _clean("shift", vectors.shift),
     ),
     "tokens": (
-        GenericPoison(
-            family="word",
-            draw=sentences.word,
-        ),
-        GenericPoison(
-            family="phrase",
-            draw=sentences.phrase,
-        ),
-        GenericPoison(
-            family="spread",
-            draw=sentences.spread,
-        ),
-        GenericPoison(
-            family="source",
-            draw=sentences.word,
-            share=0.02,
-            source=True,
-        ),
-        GenericPoison(
-            family="label",
-            draw=sentences.phrase,
-            share=OF_A_CLASS,
-            clean_label=True,
-        ),
+        GenericPoison("word", sentences.word),
+        GenericPoison("phrase", sentences.phrase),
+        GenericPoison("spread", sentences.spread),
+        _source(sentences.word),
+        _clean("label", sentences.phrase),
     ),
 }
 FAMILIES = tuple(

@@ -6,7 +6,8 @@ from typing import Any
 
 from command_pages import commands_page
 from key_pages import keys_page
-from method_pages import PARTS, method_pages, methods_index, titled
+from method_pages import method_pages, methods_index, titled
+from method_source import PARTS
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page

@@ -1,28 +1,16 @@
 """A page for each method that a grid can name, from its source and from what was measured."""
 
-import ast
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from docstrings import escaped
+from method_source import PARTS, Method, described, methods, words
 from tree_links import ROOT
 
-from experiments.plan.kinds import WITH_METHODS
-from experiments.report.listing.needs import declared, kinds_of
-from experiments.report.listing.source import (
-    REQUIRED,
-    Module,
-    UnreadableError,
-    fields_of,
-    find,
-    is_marked,
-    read_table,
-)
-from experiments.report.listing.tables import attributes
+from experiments.report.listing.needs import kinds_of
+from experiments.report.listing.source import REQUIRED, fields_of, is_marked
 
 NOTES = ROOT / "docs" / "generator" / "notes.toml"
 TITLES = {  # part of a grid -> what its methods do
@@ -45,7 +33,6 @@ TITLES = {  # part of a grid -> what its methods do
     "memorisation": ("Memorisation", "measures what a row gives its own prediction."),
     "truth": ("Truth", "say how right an estimator is, by training again."),
 }
-PARTS = tuple(kind.part for kind in WITH_METHODS)
 USES = {
     "influence": "the influence of every training row on the points",
     "features": "the victim's features",
@@ -58,66 +45,6 @@ USES = {
     "oracle": "the ground truth, which no defender has",
 }
 NOT_MEASURED = "No page of results has it."
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method, as its page needs it.
-
-    Attributes:
-        part: of a grid: "attack", "detector", ...
-        name: in a grid.
-        module: where it is defined.
-        cls: its class.
-    """
-
-    part: str
-    name: str
-    module: Module
-    cls: ast.ClassDef
-
-    @property
-    def folder(self) -> str:
-        """Its folder below `methods/`."""
-        return f"{self.part}s"
-
-    @property
-    def head(self) -> str:
-        """The docstring of its file."""
-        return self.module.head or ""
-
-    @property
-    def own(self) -> str:
-        """The docstring of its class."""
-        return ast.get_docstring(self.cls) or ""
-
-    @property
-    def source(self) -> str:
-        """Its file, from the root of the tree."""
-        stem = self.module.name.replace(".", "/")
-        path = f"{stem}.py"
-        return path if (ROOT / path).is_file() else f"{stem}/__init__.py"
-
-    @property
-    def line(self) -> str:
-        """What it is, in the first sentence of its class."""
-        first = " ".join(self.own.split("\n\n")[0].split())
-        return escaped(re.split(r"(?<=\.) ", first)[0])
-
-
-@cache
-def methods() -> tuple[Method, ...]:
-    """All methods, by the part of a grid that names them."""
-    found = []
-    for kind in WITH_METHODS:
-        for name, (module, value) in sorted(read_table(kind.methods).items()):
-            if not isinstance(value, ast.Name):
-                raise UnreadableError(ast.unparse(value))
-            where, cls = find(module, value.id)
-            if not isinstance(cls, ast.ClassDef):
-                raise UnreadableError(value.id)
-            found.append(Method(kind.part, name, where, cls))
-    return tuple(found)
 
 
 def titled(part: str) -> tuple[str, str]:
@@ -207,14 +134,6 @@ def facts(method: Method) -> list[str]:
     return lines
 
 
-def words(cls: ast.ClassDef, name: str) -> list[tuple[str, ...]]:
-    """What a class declares under a name, case by case; nothing where it computes that."""
-    try:
-        return declared(cls, name)
-    except UnreadableError:
-        return []
-
-
 def noted(note: Mapping[str, str]) -> str:
     """A note with the page that it rests on."""
     page = note["page"]
@@ -226,17 +145,6 @@ def linked(text: str) -> str:
     return re.sub(
         r"arXiv[ :](\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text
     )
-
-
-def described(module: Module, cls: ast.ClassDef) -> dict[str, str]:
-    """What the docstrings of a class and of its bases say of each field."""
-    found: dict[str, str] = {}
-    for base in cls.bases:
-        if isinstance(base, ast.Name) and base.id not in ("ABC", "Protocol"):
-            where, definition = find(module, base.id)
-            if isinstance(definition, ast.ClassDef):
-                found |= described(where, definition)
-    return found | attributes(ast.get_docstring(cls) or "")
 
 
 def fields_table(method: Method) -> str:

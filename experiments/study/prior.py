@@ -119,19 +119,9 @@ def priors_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, dict[str, flo
 @click.command()
 @click.option("--seeds", default=2, help="rehearsals on each data set")
 @click.option("--out", default=FILE, type=click.Path(path_type=Path))
-@click.option(
-    "--lessons",
-    type=click.Path(path_type=Path),
-    help="a file of what was taught, which is read if it is there",
-)
-def prior(seeds: int, out: Path, lessons: Path | None) -> None:
+def prior(seeds: int, out: Path) -> None:
     """Learn the weights of questions that ship with the package."""
-    if lessons is not None and lessons.exists():
-        rehearsals = torch.load(lessons, weights_only=False)
-    else:
-        rehearsals = _rehearsed(seeds)
-    if lessons is not None:
-        torch.save(rehearsals, lessons)
+    rehearsals = _rehearsed(seeds)
     told = [_told(each) for each in rehearsals]
     about = {
         "command": f"python -m experiments.study prior --seeds {seeds}",

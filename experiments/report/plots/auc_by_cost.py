@@ -20,9 +20,8 @@ from experiments.report.plots.methods import (
     mean_auroc,
     point,
 )
-from experiments.report.plots.panels import label_outer, panels, saying
+from experiments.report.plots.panels import label_outer, largest, panels, saying
 
-PANELS = 9
 FEW_DECADES = 50.0  # up to which the axis of seconds has a tick at 2 and at 5, too
 
 
@@ -111,17 +110,13 @@ def cost_figure(detections: Sequence[Row], costs: Sequence[Row]) -> Figure:
     found = points(detections, costs)
     if not found:
         return saying("no detector has an AUROC with an estimator whose cost is known")
-    best = sorted(found, key=lambda detector: -_highest(found[detector]))
-    chosen = sorted(best[:PANELS], key=natural)
+    best = {detector: _highest(places) for detector, places in found.items()}
+    chosen, note = largest(best, "AUROC")
     rival = _best_without(detections)
     every = [place for detector in chosen for place in found[detector]]
     used = {place.estimator for place in every}
     numbers = {name: index for index, name in enumerate(sorted(used, key=natural))}
     handles = _handles(numbers, rival)
-    note = ""
-    if len(best) > PANELS:
-        left = len(best) - PANELS
-        note = f"{left} of {len(best)} detectors, of lowest AUROC, are not drawn"
     figure, axes, in_line = panels(
         len(chosen), (3.0, 2.7), handles, note, sharex=True, sharey=True
     )

@@ -19,9 +19,8 @@ from experiments.report.plots.methods import (
     method_of,
     point,
 )
-from experiments.report.plots.panels import label_outer, panels, saying
+from experiments.report.plots.panels import label_outer, largest, panels, saying
 
-PANELS = 9
 CLOSE = 0.06  # AUROC between two points of an attack that share a letter
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -46,16 +45,12 @@ def success_figure(detections: Sequence[Row], victims: Sequence[Row]) -> Figure:
     for row in able:
         method = method_of(row, names)
         found.setdefault(method.detector, {})[method.estimator, names.attack(row)] = row
-    best = sorted(found, key=lambda detector: -mean_auroc([*found[detector].values()]))
-    chosen = sorted(best[:PANELS], key=natural)
+    means = {detector: mean_auroc([*rows.values()]) for detector, rows in found.items()}
+    chosen, note = largest(means, "mean AUROC")
     looks = Looks.of(method_of(row, names) for row in able)
     used = {attack for detector in chosen for _, attack in found[detector]}
     letters = _letters(used)
     handles = _handles(looks, letters)
-    note = ""
-    if len(best) > PANELS:
-        left = len(best) - PANELS
-        note = f"{left} of {len(best)} detectors, of lowest mean AUROC, are not drawn"
     figure, axes, in_line = panels(
         len(chosen), (3.3, 2.8), handles, note, sharex=True, sharey=True
     )

@@ -1,17 +1,19 @@
 """Panels of equal size, and what stands where there is nothing to draw."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.evaluation.names import natural
 from experiments.report.pictures.look import plain
 from experiments.report.plots.methods import legend_below, legend_height
 
 NARROWEST = 4.6  # inches
+MOST = 9  # panels
 
 
 def panels(
@@ -40,6 +42,21 @@ def panels(
         ax.remove()
     legend_below(figure, handles, note)
     return figure, list(grid[:count]), columns
+
+
+def largest(values: Mapping[str, float], what: str) -> tuple[list[str], str]:
+    """Returns the names that get a panel, in their order, and a note that counts the others.
+
+    Args:
+        values: by name; those of the largest get a panel.
+        what: the values are.
+    """
+    best = sorted(values, key=lambda name: -values[name])
+    chosen = sorted(best[:MOST], key=natural)
+    left = len(best) - len(chosen)
+    if not left:
+        return chosen, ""
+    return chosen, f"{left} of {len(best)} detectors, of lowest {what}, are not drawn"
 
 
 def label_outer(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:
