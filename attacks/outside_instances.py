@@ -76,17 +76,22 @@ class OutsideInstances:
         other, points = load(self.dataset)
         check_class("outside", self.outside, other.classes)
         eligible = rows_of(other.y == self.outside)
-        order = torch.randperm(len(eligible), generator=generator(seed, "poison rows"))
-        rows = eligible[order[: count(self.budget, len(train))]]
+        g = generator(seed, "poison rows")
+        order = torch.randperm(len(eligible), generator=g)
+        most = count(self.budget, len(train))
+        rows = eligible[order[:most]]
         new = self._labelled(train, other.x[rows], self.target)
 
         shown = points.x[points.y == self.outside]
         true_label = (self.target + 1) % train.classes
         targets = self._labelled(test, shown, true_label)
+        role = [_full(train, CLEAN), _full(new, POISON)]
+        old = torch.arange(len(train))
+        nowhere = torch.full((len(new),), -1)
         return Poisoned(
             train=join([train, new]),
-            role=torch.cat([_full(train, CLEAN), _full(new, POISON)]),
-            origin=torch.cat([torch.arange(len(train)), torch.full((len(new),), -1)]),
+            role=torch.cat(role),
+            origin=torch.cat([old, nowhere]),
             targets=targets,
             wanted=torch.full_like(targets.y, self.target),
             target_origin=torch.full_like(targets.y, -1),
@@ -117,5 +122,8 @@ def fitted(x: Tensor, shape: tuple[int, ...]) -> Tensor:
         want = "x".join(str(size) for size in shape)
         what = f"pictures of {have} do not fit into those of the data, {want}"
         raise ConfigError([what], "choose a data set of smaller or of grey pictures")
-    around = (right // 2, right - right // 2, down // 2, down - down // 2)
-    return F.pad(x.expand(-1, channels, -1, -1), around)
+    left = right // 2
+    above = down // 2
+    around = (left, right - left, above, down - above)
+    coloured = x.expand(-1, channels, -1, -1)
+    return F.pad(coloured, around)

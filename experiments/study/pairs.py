@@ -57,6 +57,10 @@ def _plain(row: Row, key: str) -> str:
     return _shown(replace(row.metrics[key], interval=None))
 
 
+def _seconds(row: Row) -> str:
+    return f"{row.metrics['seconds'].value or 0:.1f}"
+
+
 def _means(rows: Sequence[Row]) -> str:
     """Means over the pairs that count."""
     merged = mean_over(in_order(aggregate(rows)))
@@ -67,19 +71,32 @@ def _means(rows: Sequence[Row]) -> str:
 
     body = []
     for row in sorted(merged, key=best_first):
-        line = [names.method(row, "estimator"), names.method(row, "detector")]
-        line += [_shown(row.metrics["auroc"]), _plain(row, "auroc_worst")]
-        line += [
+        line = [
+            names.method(row, "estimator"),
+            names.method(row, "detector"),
+            _shown(row.metrics["auroc"]),
+            _plain(row, "auroc_worst"),
             _shown(row.metrics["auroc_matched"]),
             _plain(row, "auroc_matched_worst"),
+            _plain(row, "tpr_at_0.01"),
+            _plain(row, "flag_tpr"),
+            _plain(row, "flag_fpr"),
+            _seconds(row),
+            row.settings["attack"]["name"].split()[2],
         ]
-        line += [_plain(row, key) for key in ("tpr_at_0.01", "flag_tpr", "flag_fpr")]
-        line.append(f"{row.metrics['seconds'].value or 0:.1f}")
-        line.append(row.settings["attack"]["name"].split()[2])
         body.append(line)
     head = (
-        *("estimator", "detector", "AUROC", "worst", "matched", "worst"),
-        *("TPR@1%", "flags", "false", "s", "pairs"),
+        "estimator",
+        "detector",
+        "AUROC",
+        "worst",
+        "matched",
+        "worst",
+        "TPR@1%",
+        "flags",
+        "false",
+        "s",
+        "pairs",
     )
     return _table(head, body)
 
@@ -95,15 +112,30 @@ def _pairs(rows: Sequence[Row], victims: Sequence[Row], only: str | None) -> str
         if only is not None and config["name"] != only:
             continue
         its = victim[attack_of(row)]
-        line = [attack_of(row), names.method(row, "detector")]
-        line += [_plain(its, "clean_accuracy"), _plain(its, "asr")]
-        line += [_plain(row, "auroc"), _plain(row, "auroc_matched")]
-        line += [_plain(row, "tpr_at_0.01"), _plain(row, "flag_fpr")]
-        line += [f"{row.metrics['seconds'].value or 0:.1f}", str(len(row.seeds))]
+        line = [
+            attack_of(row),
+            names.method(row, "detector"),
+            _plain(its, "clean_accuracy"),
+            _plain(its, "asr"),
+            _plain(row, "auroc"),
+            _plain(row, "auroc_matched"),
+            _plain(row, "tpr_at_0.01"),
+            _plain(row, "flag_fpr"),
+            _seconds(row),
+            str(len(row.seeds)),
+        ]
         body.append(line)
     head = (
-        *("pair", "detector", "clean accuracy", "success", "AUROC", "matched"),
-        *("TPR@1%", "false", "s", "seeds"),
+        "pair",
+        "detector",
+        "clean accuracy",
+        "success",
+        "AUROC",
+        "matched",
+        "TPR@1%",
+        "false",
+        "s",
+        "seeds",
     )
     return _table(head, body)
 
@@ -121,8 +153,12 @@ def _against(rows: Sequence[Row], name: str) -> str:
     for key, theirs in rivals.items():
         rival = theirs[0].settings["detector"]["name"]
         for row in _means_of(differences([*own, *theirs], rival)):
-            line = [names.method(row, "detector"), *key]
-            line += [_signed(row.metrics[each]) for each in ("auroc", "auroc_matched")]
+            line = [
+                names.method(row, "detector"),
+                *key,
+                _signed(row.metrics["auroc"]),
+                _signed(row.metrics["auroc_matched"]),
+            ]
             body.append(line)
     head = ("detector", "estimator", "above", "AUROC", "matched")
     return _table(head, sorted(body))
@@ -155,9 +191,8 @@ def _alarms(rows: Sequence[Row]) -> str:
             found.setdefault(key, {})[attack_of(row)] = value
     body = []
     for key, values in found.items():
-        cells = [
-            f"{values[column]:.3f}" if column in values else "-" for column in columns
-        ]
+        told = {column: f"{value:.3f}" for column, value in values.items()}
+        cells = [told.get(column, "-") for column in columns]
         mean = sum(values.values()) / len(values)
         body.append([*key, *cells, f"{mean:.3f}"])
     heads = [column.removesuffix(": none") for column in columns]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from experiments.bench.covered.simulation import Covered, Setting
+    from experiments.bench.coverage import Covered, Setting
 
 
 @click.command()
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def intervals(runs: int, metric: str | None, output: Path | None) -> None:
     """Simulate scores whose truth is known, and count how often intervals cover it."""
-    from experiments.bench.covered.simulation import coverage, settings
+    from experiments.bench.coverage import coverage, settings
     from experiments.bench.gradients import save
     from experiments.bench.timing import table
 
     head = (
-        *("metric", "mean", "spread over victims", "attacks", "seeds"),
-        *("covered", "width", "before: covered", "width"),
+        "metric",
+        "mean",
+        "spread over victims",
+        "attacks",
+        "seeds",
+        "covered",
+        "width",
     )
     lines = []
     for setting in settings():
@@ -31,20 +36,16 @@ def intervals(runs: int, metric: str | None, output: Path | None) -> None:
     save(table(head, lines), output)
 
 
-def _line(setting: "Setting", found: "dict[str, Covered]") -> tuple[str, ...]:
+def _line(setting: "Setting", found: "Covered") -> tuple[str, ...]:
     attacks = str(setting.attacks)
     if setting.shared:
         attacks += f", {setting.shared:.0%} shared"
-    now = found["now"]
-    before = found["before"]
     return (
         setting.metric,
         f"{setting.level:g}",
         f"{setting.spread:g}",
         attacks,
         str(setting.seeds),
-        f"{now.share:.3f}",
-        f"{now.width:.3f}",
-        f"{before.share:.3f}",
-        f"{before.width:.3f}",
+        f"{found.share:.3f}",
+        f"{found.width:.3f}",
     )

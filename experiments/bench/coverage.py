@@ -2,9 +2,7 @@
 
 A detector's scores are normal, of unit variance; victims (seeds) differ in how far attacked points
 and controls lie apart, or in the rate at which attacks succeed. The truth of one seed is that of
-its victim; of several, the mean over all victims. Beside them stand the intervals that were there
-before: the percentile bootstrap that draws scenes and then their points, and for rates Wilson's
-with fewer points where the seeds differ.
+its victim; of several, the mean over all victims.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +12,7 @@ from itertools import product
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from experiments.bench.covered.former import design_effect, percentile
 from experiments.evaluation.intervals import (
-    Interval,
     Measured,
     auroc_measured,
     difference_measured,
@@ -29,8 +25,6 @@ ATTACKED = 40
 CONTROLS = 100
 TARGETS = 200  # attacked test points of an attack success rate
 CLEAN = 500  # clean test points of an accuracy
-DRAWS = 400  # of the bootstrap
-EACH = 4  # run has a bootstrap: it takes far longer than the rest
 OWN = 0.5  # standard deviation of the noise of each of two detectors that are compared
 
 
@@ -63,25 +57,18 @@ class Covered:
     width: float
 
 
-def coverage(setting: Setting, runs: int, seed: int = 0) -> dict[str, Covered]:
-    """Returns the coverage of the intervals ("now"), and, of each fourth run, of "before"."""
+def coverage(setting: Setting, runs: int, seed: int = 0) -> Covered:
+    """Returns the coverage of the intervals, and their width."""
     rng = np.random.default_rng(seed)
     draw = DRAWN[setting.metric]
-    hits: dict[str, list[bool]] = {"now": [], "before": []}
-    widths: dict[str, list[float]] = {"now": [], "before": []}
-    for run in range(runs):
+    hits = []
+    widths = []
+    for _ in range(runs):
         drawn = draw(setting, rng)
-        ends = {"now": mean_interval(drawn.measured)}
-        if run % EACH == 0:
-            ends["before"] = former(setting, drawn, rng)
-        for name, (low, high) in ends.items():
-            hits[name].append(low <= drawn.truth <= high)
-            widths[name].append(high - low)
-    found = {}
-    for name, of_one in hits.items():
-        width = float(np.median(widths[name]))
-        found[name] = Covered(float(np.mean(of_one)), width)
-    return found
+        low, high = mean_interval(drawn.measured)
+        hits.append(low <= drawn.truth <= high)
+        widths.append(high - low)
+    return Covered(float(np.mean(hits)), float(np.median(widths)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +78,10 @@ class Drawn:
     Attributes:
         truth: what the interval is to cover.
         measured: the scenes of each attack.
-        scenes: the same as matrices whose mean is the metric, of which the bootstrap draws rows
-            and columns.
     """
 
     truth: float
     measured: Sequence[Sequence[Measured]]
-    scenes: Sequence[Sequence[Array]]
 
 
 def _victims(setting: Setting, rng: np.random.Generator) -> Array:
@@ -112,21 +96,17 @@ def _auroc(setting: Setting, rng: np.random.Generator) -> Drawn:
     middle = ndtri(setting.level) * np.sqrt(2 + setting.spread**2)
     distance = middle + _victims(setting, rng)
     measured = []
-    scenes = []
     for of_attack in distance:
         groups = []
-        matrices = []
         for apart in of_attack:
             positive = apart + rng.normal(size=ATTACKED)
             negative = rng.normal(size=CONTROLS)
             groups.append(auroc_measured((positive, negative)))
-            matrices.append(1.0 * (positive[:, None] > negative))
         measured.append(groups)
-        scenes.append(matrices)
     truth = setting.level
     if setting.seeds == 1:
         truth = float(ndtr(distance / np.sqrt(2)).mean())
-    return Drawn(truth, measured, scenes)
+    return Drawn(truth, measured)
 
 
 def _difference(setting: Setting, rng: np.random.Generator) -> Drawn:
@@ -142,10 +122,8 @@ def _difference(setting: Setting, rng: np.random.Generator) -> Drawn:
     own = _victims(setting, rng) / 2
     distances = np.stack([better + both + own, worse + both - own])
     measured = []
-    scenes = []
     for attack in range(setting.attacks):
         groups = []
-        matrices = []
         for at in range(setting.seeds):
             positive = rng.normal(size=ATTACKED)
             negative = rng.normal(size=CONTROLS)
@@ -155,28 +133,23 @@ def _difference(setting: Setting, rng: np.random.Generator) -> Drawn:
                 passed = negative + OWN * rng.normal(size=CONTROLS)
                 pair.append((seen, passed))
             groups.append(difference_measured(pair[0], pair[1]))
-            wins = [1.0 * (seen[:, None] > passed) for seen, passed in pair]
-            matrices.append(wins[0] - wins[1])
         measured.append(groups)
-        scenes.append(matrices)
     truth = setting.level - float(ndtr(worse / wide))
     if setting.seeds == 1:
         aurocs = ndtr(distances / np.sqrt(variance))
         truth = float((aurocs[0] - aurocs[1]).mean())
-    return Drawn(truth, measured, scenes)
+    return Drawn(truth, measured)
 
 
 def _rate(setting: Setting, rng: np.random.Generator, points: int) -> Drawn:
     middle = ndtri(setting.level) * np.sqrt(1 + setting.spread**2)
     rates = ndtr(middle + _victims(setting, rng))
     measured = []
-    scenes = []
     for of_attack in rates:
-        hits = [rng.random((points, 1)) < rate for rate in of_attack]
+        hits = [rng.random(points) < rate for rate in of_attack]
         measured.append([rate_measured(float(hit.mean()), points) for hit in hits])
-        scenes.append([1.0 * hit for hit in hits])
     truth = setting.level if setting.seeds > 1 else float(rates.mean())
-    return Drawn(truth, measured, scenes)
+    return Drawn(truth, measured)
 
 
 def _success(setting: Setting, rng: np.random.Generator) -> Drawn:
@@ -193,13 +166,6 @@ DRAWN: dict[str, Callable[[Setting, np.random.Generator], Drawn]] = {
     "clean accuracy": _accuracy,
     "difference": _difference,
 }
-
-
-def former(setting: Setting, drawn: Drawn, rng: np.random.Generator) -> Interval:
-    """Returns the interval as it was before: Wilson's of rates, otherwise the bootstrap."""
-    if setting.metric in ("attack success", "clean accuracy"):
-        return design_effect(drawn.measured[0])
-    return percentile(drawn.scenes, DRAWS, rng)
 
 
 # metric -> means over victims, spreads over victims

@@ -1,1 +1,0 @@
-"""How often the intervals of evaluation cover a truth that is known."""
