@@ -52,7 +52,7 @@ def shown(tmp_path: Path, text: str) -> list[list[str]]:
     arguments = ["truth", str(grid), "-o", folder, "--figure", str(figure)]
     result = CliRunner().invoke(main, [*arguments, "--workers", "0"])
     assert result.exit_code == 0, result.output
-    assert "## digits linear" in result.output
+    assert "## digits 3 8 linear" in result.output
     drawn = figure.read_text(encoding="utf-8")
     assert "linear datamodeling score" in drawn
     lines = [line for line in result.output.splitlines() if line.startswith("| ")]

@@ -184,6 +184,14 @@ def test_the_command_takes_conditions_keys_and_an_order(run):
     assert "DETECTION: mnist cnn, 7 training rows" in result.output
 
 
+def test_data_of_some_classes_are_called_by_them(tmp_path):
+    config = scene_config({"name": "patch"})
+    config["dataset"]["classes"] = [3, 8]
+    write_scene(tmp_path, config, role=[0] * 7)
+    text = render(load_results(tmp_path))
+    assert text.startswith("VICTIMS: digits 3 8 cnn, 7 training rows\n")
+
+
 def test_a_heading_says_what_was_measured_on_what(tmp_path):
     config = scene_config({"name": "patch"})
     config["recipe"]["epochs"] = 20

@@ -75,7 +75,8 @@ def scene_settings(settings: Config) -> dict[str, Any]:
         fields |= _part(settings, part)
     fields.pop("name", None)
     fields.pop("model", None)
-    dataset = _part(settings, "dataset").get("name", SEVERAL)
+    fields.pop("classes", None)
+    dataset = data_called(_part(settings, "dataset"))
     model = _part(settings, "recipe").get("model", "")
     name = f"{dataset} {model}".strip()
     transfer = _part(settings, "transfer")
@@ -84,6 +85,15 @@ def scene_settings(settings: Config) -> dict[str, Any]:
     for key, value in transfer.items():
         fields[f"transfer {key}"] = value
     return {"name": name, **fields}
+
+
+def data_called(dataset: Config) -> str:
+    """Returns what data are called: the name, and the classes that are kept where not all are."""
+    words = [dataset.get("name", SEVERAL)]
+    classes = dataset.get("classes")
+    if isinstance(classes, list):  # of an audit it is their number
+        words.extend(classes)
+    return " ".join(str(word) for word in words)
 
 
 def _part(settings: Config, part: str) -> dict[str, Any]:

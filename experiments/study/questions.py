@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from experiments.evaluation.names import data_called
 from experiments.evaluation.ranking import ranking
 from experiments.evaluation.samples import Sample
 from experiments.study.planted import attacked
-from experiments.study.runs import FOLDERS, LEAST, called
+from experiments.study.runs import FOLDERS, LEAST
 from poisonbench import log
 from poisonbench.log import Array, Record, names
 from poisonbench.roles import ATTACKED, CALIBRATION, MATCHED, RANDOM
@@ -125,7 +126,7 @@ def _of_scene(
     fit = influence.attributes["fit_seconds"]
     score = influence.attributes["score_seconds"]
     return Asked(
-        data=f"{called(record.config['dataset'])}, {scene.recipe.model}",
+        data=f"{data_called(record.config['dataset'])}, {scene.recipe.model}",
         attack=scene.attack.name,
         success=success(record),
         names=said.names,

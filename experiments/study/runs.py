@@ -10,7 +10,7 @@ import click
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate
-from experiments.evaluation.names import RowNames
+from experiments.evaluation.names import RowNames, data_called
 from experiments.evaluation.rows import Row
 
 LEAST = 0.8  # of the attacked points, from which success on a pair counts
@@ -33,26 +33,21 @@ def read(folders: Iterable[Path]) -> tuple[list[Row], list[Row]]:
         victims += rows_of(results, "scene")
         detections += rows_of(results, "detect")
     names = RowNames.of([*victims, *detections])
-    return _called(victims, names), _called(detections, names)
+    return _by_data(victims, names), _by_data(detections, names)
 
 
-def _called(rows: Sequence[Row], names: RowNames) -> list[Row]:
+def _by_data(rows: Sequence[Row], names: RowNames) -> list[Row]:
     """The rows with the data set and the attack as one name, and no other setting of a scene."""
     found = []
     for row in rows:
-        attack = f"{called(row.settings['dataset'])}: {names.attacks.name(row.settings['attack'])}"
+        data = data_called(row.settings["dataset"])
+        attack = f"{data}: {names.attacks.name(row.settings['attack'])}"
         settings: dict[str, Any] = {"attack": {"name": attack}}
         for part in ("estimator", "detector"):
             if part in row.settings:
                 settings[part] = _without_set_apart(row.settings[part])
         found.append(replace(row, settings=settings))
     return found
-
-
-def called(dataset: dict[str, Any]) -> str:
-    """Returns what the data of a scene's configuration are called: the name, and chosen classes."""
-    words = [dataset["name"], *dataset.get("classes", ())]
-    return " ".join(str(word) for word in words)
 
 
 def _without_set_apart(config: dict[str, Any] | None) -> dict[str, Any] | None:

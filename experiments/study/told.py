@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from experiments.evaluation.names import ShortNames
+from experiments.evaluation.names import ShortNames, data_called
 from experiments.study.planted import attacked
-from experiments.study.runs import FOLDERS, SET_APART, called
+from experiments.study.runs import FOLDERS, SET_APART
 from poisonbench import log
 from poisonbench.log import Array, Record, names
 from poisonbench.roles import MATCHED, RANDOM
@@ -75,7 +75,7 @@ def of_log(record: Record, scene: Record) -> Told:
     questions = str(record.attributes[QUESTIONS]).split("\n")
     config = record.config["detector"]
     return Told(
-        data=called(scene.config["dataset"]),
+        data=data_called(scene.config["dataset"]),
         attack=dict(scene.config["attack"]),
         detector={key: v for key, v in config.items() if key not in SET_APART},
         adds=dict(zip(questions, adds.tolist(), strict=True)),

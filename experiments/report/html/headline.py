@@ -108,12 +108,16 @@ def _detectors(summary: Summary) -> Iterator[str]:
     where = f"on {names.attack(row)}"
     if row not in detections:
         where = f"as {row.settings['attack']['name']}"
-    told = f"Of {_count(best.of, 'detector')}, {called(row, names)} has the largest AUROC, "
-    told += f"{value}, {where}"
+    told = f"{called(row, names)} has an AUROC of {value} {where}"
+    if best.of > 1:
+        told = f"Of {best.of} detectors, {called(row, names)} has the largest AUROC, "
+        told += f"{value}, {where}"
     worst = row.metrics.get("auroc_worst")
     if worst is not None and worst.value is not None:
         told += f"; {worst.value:.3f} on the attack that it finds worst"
-    yield f"{told}. It was chosen on these points: on others it will do less well."
+    if best.of > 1:
+        told += ". It was chosen on these points: on others it will do less well"
+    yield f"{told}."
 
 
 def _costs(summary: Summary) -> Iterator[str]:
