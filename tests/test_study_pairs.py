@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from test_evaluate import scene_config, write_detect, write_scene
 
 from experiments.study.__main__ import main
-from experiments.study.runs import attack_of, counting, read
+from experiments.study.detectors.runs import attack_of, counting, read
 
 BEST = [9] * 4 + [1] * 11
 WORST = [0] * 4 + [1] * 11

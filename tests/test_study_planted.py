@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 from test_evaluate import scene_config, write_influence, write_scene
 
 from experiments.study.__main__ import main
-from experiments.study.planted import average_precision, ranked
+from experiments.study.detectors.planted import average_precision, ranked
 from poisonbench import log
 
 

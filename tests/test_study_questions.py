@@ -14,7 +14,7 @@ from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.scene.victim import make_victim
 from experiments.study.__main__ import main
-from experiments.study.questions import Asked, as_tables, asked
+from experiments.study.detectors.questions import Asked, as_tables, asked
 from poisonbench.contracts.values import Evidence
 from poisonbench.roles import ATTACKED, MATCHED, RANDOM
 

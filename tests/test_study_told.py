@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from test_evaluate import scene_config, write_scene
 
 from experiments.study.__main__ import main
-from experiments.study.told import told_in
+from experiments.study.detectors.told import told_in
 from poisonbench import log
 
 

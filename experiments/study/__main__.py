@@ -2,12 +2,12 @@
 
 import click
 
-from experiments.study.pairs import pairs
-from experiments.study.planted import planted
-from experiments.study.prior import prior
-from experiments.study.questions import questions
-from experiments.study.told import told
-from experiments.study.truth import truth
+from experiments.study.detectors.pairs import pairs
+from experiments.study.detectors.planted import planted
+from experiments.study.detectors.prior import prior
+from experiments.study.detectors.questions import questions
+from experiments.study.detectors.told import told
+from experiments.study.truth.command import truth
 
 
 @click.group()

@@ -19,7 +19,7 @@ from defenses.rehearsal.prior import ANY, FILE
 from defenses.rehearsal.rehearse import Lesson, Rehearsal, rehearse, seed_of
 from defenses.rehearsal.weights import learned
 from estimators.gas import GAS
-from experiments.study.sources import SOURCES, Source
+from experiments.study.detectors.sources import SOURCES, Source
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset, load, subset
 from poisonbench.models import predict

@@ -14,8 +14,8 @@ import click
 import numpy as np
 
 from experiments.evaluation.names import ShortNames, data_called
-from experiments.study.planted import attacked
-from experiments.study.runs import FOLDERS, SET_APART
+from experiments.study.detectors.planted import attacked
+from experiments.study.detectors.runs import FOLDERS, SET_APART
 from poisonbench import log
 from poisonbench.log import Array, Record, names
 from poisonbench.roles import MATCHED, RANDOM

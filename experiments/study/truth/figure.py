@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.study.judged import SUBSETS, Judged
+from experiments.study.truth.judged import SUBSETS, Judged
 
 WIDTH = 7.5  # inches of a panel with its legend
 HEIGHT = 4.2

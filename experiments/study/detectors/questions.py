@@ -16,8 +16,8 @@ import numpy as np
 from experiments.evaluation.names import data_called
 from experiments.evaluation.ranking import ranking
 from experiments.evaluation.samples import Sample
-from experiments.study.planted import attacked
-from experiments.study.runs import FOLDERS, LEAST
+from experiments.study.detectors.planted import attacked
+from experiments.study.detectors.runs import FOLDERS, LEAST
 from poisonbench import log
 from poisonbench.log import Array, Record, names
 from poisonbench.roles import ATTACKED, CALIBRATION, MATCHED, RANDOM

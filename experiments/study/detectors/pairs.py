@@ -15,7 +15,7 @@ from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import RowNames, in_order
 from experiments.evaluation.paired import differences
 from experiments.evaluation.rows import Row
-from experiments.study.runs import FOLDERS, attack_of, counting, read
+from experiments.study.detectors.runs import FOLDERS, attack_of, counting, read
 
 
 @click.command()

@@ -8,8 +8,8 @@ import click
 from experiments.evaluation.load import load_results
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
-from experiments.study.judged import SUBSETS, Judged, judged
-from experiments.study.truth_figure import draw
+from experiments.study.truth.figure import draw
+from experiments.study.truth.judged import SUBSETS, Judged, judged
 
 GRIDS = click.argument(
     "grids",

@@ -1,0 +1,1 @@
+"""Detectors over runs of grids: pairs of data set and attack, which question told."""

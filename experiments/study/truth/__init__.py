@@ -1,0 +1,1 @@
+"""How right each estimator is, against models trained without parts of the data."""
