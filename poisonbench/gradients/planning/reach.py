@@ -4,7 +4,10 @@ A weight that a module reads through a plain list, a closure or a global name ke
 such a call, and what flows through it is missing from the gradient.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from poisonbench.errors import ModelError
 from poisonbench.gradients.calls import undisturbed
@@ -18,9 +21,10 @@ WAY_OUT = "read it as an attribute of the module that registers it, not through 
 
 
 def check_reach(probe: Probe) -> None:
-    """Compares the gradients at replaced parameters with those of a plain backward pass.
+    """Compares the gradients at replaced parameters with those of plain backward passes.
 
-    Cost: a forward and backward pass of each instance alone, and one of them together.
+    Both are of one instance at a time: in a batch a sum may be rounded to the other side of a
+    rectifier's edge. Cost: two forward and backward passes of each instance.
 
     Raises:
         ModelError: names the first parameter that the model reads from elsewhere, too.
@@ -31,10 +35,8 @@ def check_reach(probe: Probe) -> None:
         _, rows = one_by_one(
             model, probe.names, constants_of(model), probe.x, probe.seed
         )
-        with torch.enable_grad(), undisturbed(model):
-            logits = model(probe.x)
         sources = [parameters[name] for name in probe.names]
-        plain = gradients_of_outputs(logits, sources, probe.seed)
+        plain = _plain_sums(probe, sources)
     rounding = ROUNDING * max(float(gradient.abs().max()) for gradient in plain)
     for name, gradient in zip(probe.names, plain, strict=True):
         found = rows[name].sum(0)
@@ -47,3 +49,15 @@ def check_reach(probe: Probe) -> None:
             raise ModelError.of_layer(
                 place, model.get_submodule(place), reason, WAY_OUT
             )
+
+
+def _plain_sums(probe: Probe, sources: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the gradients of the model as it is, summed over the instances."""
+    sums = [torch.zeros_like(source) for source in sources]
+    pairs = zip(probe.x.split(1), probe.seed.split(1), strict=True)
+    with torch.enable_grad(), undisturbed(probe.model):
+        for one, seed in pairs:
+            found = gradients_of_outputs(probe.model(one), sources, seed)
+            for total, gradient in zip(sums, found, strict=True):
+                total += gradient
+    return sums
