@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from poisonbench.data import Dataset
+from poisonbench.device.faults import is_out_of_memory
 
 R = TypeVar("R")
 
@@ -31,7 +32,11 @@ class Budget:
 
 
 CPU = Budget(1 << 30, 256, 32 << 20)
-CUDA = Budget(8 << 30, 1024)
+CUDA_BATCH = 1024
+CUDA_SHARE = 2  # of the free memory of a GPU one part in so many is for test gradients
+CUDA_PASS = 4  # and of that one part in so many for the gradients of a pass
+# (code of a function, size asked) -> the size that fitted, where a larger one did not
+_fitted: dict[tuple[object, int], int] = {}
 SMALLEST = 16  # instances a pass: below, the overhead of a call shows
 
 
@@ -50,12 +55,33 @@ def room(
         held: entries that an instance's gradient is held by in a pass; None: `size`.
     """
     if budget is None:
-        budget = CUDA if data.x.is_cuda else CPU
+        budget = budget_of(data.x.device)
     itemsize = data.dtype.itemsize
     in_pass = size if held is None else held
     fit = max(1, budget.memory // (size * itemsize))
     passed = max(SMALLEST, budget.gradients // (in_pass * itemsize))
     return fit, min(fit, budget.batch, passed)
+
+
+def budget_of(device: torch.device) -> Budget:
+    """Returns the budget of a device; that of a GPU is half of what is free, rounded down.
+
+    To a power of two, or one and a half of it: small changes of what others use change no block.
+    """
+    if device.type != "cuda":
+        return CPU
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    memory = _rounded_down((free + kept) // CUDA_SHARE)
+    return Budget(memory, CUDA_BATCH, max(1, memory // CUDA_PASS))
+
+
+def _rounded_down(size: int) -> int:
+    """Returns the largest 2^k or 3 x 2^k that is not above `size`, at least 1."""
+    power = 1 << max(0, size.bit_length() - 1)
+    if power >= 2 and size >= power + power // 2:
+        return power + power // 2
+    return power
 
 
 def batches(
@@ -73,14 +99,28 @@ def halving(
 ) -> R:
     """Calls run(size), and with half the size whenever the device runs out of memory.
 
+    The size that fitted is where the next call of the same function for this size begins, until
+    `forget_sizes`.
+
     Raises:
-        torch.OutOfMemoryError: at size 1 there is still too little.
+        RuntimeError: for which `is_out_of_memory` holds: at size 1 there is still too little.
     """
+    key = (getattr(run, "__code__", None), size)
+    size = _fitted.get(key, size)
     while True:
         try:
-            return run(size)
-        except torch.OutOfMemoryError:
-            if size == 1:
+            found = run(size)
+        except RuntimeError as error:
+            if size == 1 or not is_out_of_memory(error):
                 raise
+        else:
+            if size < key[1]:
+                _fitted[key] = size
+            return found
         torch.cuda.empty_cache()
         size = size // 2
+
+
+def forget_sizes() -> None:
+    """Forgets which sizes did not fit; what runs next depends on nothing that ran before."""
+    _fitted.clear()

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poisonbench.device.precision import full_precision
+
 Numpy = tuple[Any, ...]
 Python = tuple[Any, ...]
 
@@ -134,14 +136,21 @@ class Outside:
 
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Deterministic convolutions without TF32 while it lasts; the settings found are put back."""
-    with torch.backends.cudnn.flags(
-        enabled=True,
-        benchmark=False,
-        deterministic=True,
-        allow_tf32=False,
-    ):
-        yield
+    """Deterministic, in full float32 (no TF32), while it lasts; what was set is put back."""
+    cudnn = torch.backends.cudnn
+    enabled = cudnn.enabled
+    benchmark = cudnn.benchmark
+    deterministic = cudnn.deterministic
+    cudnn.enabled = True
+    cudnn.benchmark = False
+    cudnn.deterministic = True
+    try:
+        with full_precision():
+            yield
+    finally:
+        cudnn.enabled = enabled
+        cudnn.benchmark = benchmark
+        cudnn.deterministic = deterministic
 
 
 def _numpy_state() -> Numpy:

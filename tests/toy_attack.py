@@ -97,3 +97,27 @@ class Unsettable(Invert):
 class Asserts(Invert):
     def __post_init__(self) -> None:
         assert self.target == 1, "only one"
+
+
+@dataclass(frozen=True)
+class Breaks(Invert):
+    """Fails as a GPU whose kernel found an assertion wrong; so does what this process does later.
+
+    Attributes:
+        first: whether it is the one that fails by itself.
+    """
+
+    first: bool = False
+
+    def __call__(
+        self, train: Dataset, test: Dataset, recipe: Recipe, seed: int
+    ) -> Poisoned:
+        if self.first:
+            broken.append(seed)
+        if broken:
+            told = "CUDA error: device-side assert triggered\nadvice of many lines"
+            raise torch.AcceleratorError(told)
+        return super().__call__(train, test, recipe, seed)
+
+
+broken: list[int] = []  # seeds of the attacks of this process that failed so

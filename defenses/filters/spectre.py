@@ -19,6 +19,7 @@ from defenses.kit.features import Layer, centred, check_layer, class_masks, feat
 from defenses.kit.scale import mad, median
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
+from poisonbench.device.eigenvectors import eigh
 
 _STEPS = 100  # concentration converges in about ten
 
@@ -113,7 +114,7 @@ def _whitened_by(parts: Tensor, chosen: Tensor) -> Tensor:
     """Returns the rows (r, k) whitened by mean and covariance of the chosen ones (c, k), (r, k)."""
     k = parts.shape[1]
     covariance = torch.cov(chosen.T).reshape(k, k)
-    variances, axes = torch.linalg.eigh(covariance)
+    variances, axes = eigh(covariance)
     rounding = torch.finfo(parts.dtype).eps
     floor = variances[-1] * rounding  # the central rows may lie in a plane
     widths = variances.clamp(min=floor).sqrt()
@@ -128,7 +129,7 @@ def que(white: Tensor, alpha: float) -> Tensor:
     Q = exp(alpha (S - I) / (|S| - 1)), S the second moment of the rows, |S| its largest eigenvalue.
     """
     moment = white.T @ white / len(white)
-    values, axes = torch.linalg.eigh(moment)
+    values, axes = eigh(moment)
     excess = values[-1] - 1
     powers = torch.zeros_like(values)
     if excess > 0:

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,11 +147,16 @@ def checked_device(name: str) -> str:
     has_cuda = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if has_cuda else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        kind = ""
-    if kind == "cpu" or (kind == "cuda" and has_cuda):
+    there = {"cpu": 1, "cuda": torch.cuda.device_count() if has_cuda else 0}
+    kind = ""
+    number = 0
+    with suppress(RuntimeError):
+        device = torch.device(name)
+        kind = device.type
+        number = device.index or 0
+    if number < there.get(kind, 0):
         return name
-    known = "auto, cpu" if kind == "cuda" else "auto, cpu, cuda"
+    known = "auto, cpu"
+    if has_cuda:
+        known = f"auto, cpu, cuda, or cuda:N with N below {there['cuda']}"
     raise ConfigError([f"--device {name}: there is no such device here"], known)

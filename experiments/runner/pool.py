@@ -20,7 +20,7 @@ from experiments.runner.gpus import Spread
 from experiments.runner.lock import FatalError
 from experiments.runner.options import Options as Options
 from experiments.runner.starting import start_worker
-from experiments.runner.worker import Outcome, run_job
+from experiments.runner.worker import SPENT, Outcome, work
 
 RENEWALS = 5  # pools that may break one after another with nothing done in between
 PATIENCE = 120.0  # seconds without a job at work after which the pool has lost its jobs
@@ -75,7 +75,7 @@ class Workers:
             job = self._waiting[0]
             try:
                 future = self._pool.schedule(
-                    run_job, args=[job], timeout=self._options.timeout
+                    work, args=[job], timeout=self._options.timeout
                 )
             except RuntimeError:  # what pebble raises where the pool broke
                 self._renew()
@@ -126,16 +126,24 @@ class Workers:
         self._moved = time.monotonic()
         try:
             outcome = future.result()
+            if outcome.spent:
+                outcome = self._again(job, outcome)
         except (BrokenProcessPool, CancelledError):
             self._waiting.append(job)
             return Outcome()
         except TimeoutError:
             outcome = self._again(job, took_too_long(job, self._options.timeout))
         except pebble.ProcessExpired as error:
-            how = f"exit code {getattr(error, 'exitcode', 'unknown')}"
-            outcome = self._again(job, self._blame.died(job, how))
+            code = getattr(error, "exitcode", "unknown")
+            outcome = self._again(job, self._after_death(job, code))
         self._broken = 0
         return outcome
+
+    def _after_death(self, job: Job, code: int | str) -> Outcome:
+        """Whom the death of a process costs: nobody where its accelerator had failed before."""
+        if code == SPENT:
+            return Outcome()
+        return self._blame.died(job, f"exit code {code}")
 
     def _again(self, job: Job, outcome: Outcome) -> Outcome:
         """Lets a job whose process ended wait for another one, if something is left to do."""

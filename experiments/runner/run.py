@@ -113,14 +113,17 @@ def _count_done(stages: list[Stage]) -> int:
 
 
 def _check_scenes(open_jobs: list[Job]) -> None:
-    """Finds what would stop a scene before anything is trained; once for equal data and models."""
+    """Finds what would stop a scene before anything is trained; once for equal data and models.
+
+    On the CPU: the process that leads the workers holds no memory of a GPU.
+    """
     different = {}
     for job in open_jobs:
         scene = job.scene
         assert isinstance(scene, Scene)
         different[scene.dataset, scene.recipe, scene.transfer] = (scene, job.place)
     for scene, place in different.values():
-        check_scene(scene, place)
+        check_scene(scene, replace(place, device="cpu"))
 
 
 def _do(
@@ -166,4 +169,7 @@ def _outcomes(open_jobs: list[Job], options: Options) -> Iterator[Outcome]:
         yield from Workers(open_jobs, options).outcomes()
         return
     for job in open_jobs:
-        yield run_job(job)
+        outcome = run_job(job)
+        if outcome.spent:
+            outcome.fatal = "the accelerator failed, see the last failure"
+        yield outcome

@@ -24,9 +24,14 @@ from experiments.scene.kinds.cell import Cell
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.untouched import Untouched
+from poisonbench.device.faults import is_broken
 from poisonbench.errors import DivergedError, LogError, LogWriteError, PoisonbenchError
 from poisonbench.log import names
+from poisonbench.memory import forget_sizes
 from poisonbench.seeding import global_state, restore
+
+SPENT = 75  # exit code of a worker process whose accelerator failed
+_spent: list[str] = []  # in which scenes of this worker process it did
 
 
 @dataclass
@@ -37,11 +42,13 @@ class Outcome:
         failed: "cell: reason" of each stage that failed.
         fatal: why no log can be written or no memory is left; every further cell would meet it too.
         damaged: which log of the scene cannot be read.
+        spent: the accelerator failed, and this process can use it no more: another one must go on.
     """
 
     failed: list[str] = field(default_factory=list)
     fatal: str = ""
     damaged: str = ""
+    spent: bool = False
 
 
 def record_failure(job: Job, stage: Stage, reason: str, trace: str = "") -> None:
@@ -49,6 +56,16 @@ def record_failure(job: Job, stage: Stage, reason: str, trace: str = "") -> None
     config = {"scene": job.scene.config, **stage.config}
     data = {names.REASON: reason[:2000], names.TRACEBACK: trace[-100_000:]}
     log.write(stage.failure, "failure", config=config, data=data)
+
+
+def work(job: Job) -> Outcome:
+    """Does a job in a worker process, which ends before its next one if the accelerator failed."""
+    if _spent:
+        os._exit(SPENT)
+    outcome = run_job(job)
+    if outcome.spent:
+        _spent.append(job.scene.id)
+    return outcome
 
 
 def run_job(job: Job) -> Outcome:
@@ -61,7 +78,8 @@ def run_job(job: Job) -> Outcome:
     scene_work = SceneWork(job)
     try:
         _do_all(job, scene_work, outcome)
-        _clear_runs(job)
+        if not outcome.spent:
+            _clear_runs(job)
     except (LogWriteError, MemoryError) as error:
         outcome.fatal = str(error) or "out of memory"
     except LogError as error:
@@ -86,7 +104,7 @@ def mark_work(job: Job, stage: Stage) -> None:
 
 
 def _do_all(job: Job, scene_work: "SceneWork", outcome: Outcome) -> None:
-    """Does the open stages in order, each once.
+    """Does the open stages in order, each once, until the accelerator fails.
 
     Raises:
         LogWriteError: a log cannot be written, or what was written is gone again.
@@ -109,6 +127,9 @@ def _do_all(job: Job, scene_work: "SceneWork", outcome: Outcome) -> None:
             reason = told(error)
             record_failure(job, stage, reason, traceback.format_exc())
             outcome.failed.append(f"{job.scene.id}/{stage.path.stem}: {reason}")
+            if is_broken(error):
+                outcome.spent = True
+                return
 
 
 def _clear_runs(job: Job) -> None:
@@ -133,6 +154,7 @@ class SceneWork:
         After one that fails, the state of the process is as before, and the next stage reads
         victim and influence from the files anew: whatever the method did to them is undone.
         """
+        forget_sizes()
         state = global_state()
         try:
             self._do(stage)
@@ -181,6 +203,9 @@ def told(error: BaseException) -> str:
         text = str(error)
     except BaseException:  # the text of a method's own error is its own code
         return f"{name}, whose text cannot be made"
+    if is_broken(error):
+        first = text.partition("\n")[0]
+        return f"the accelerator failed, and its process ended: {name}: {first}"
     if isinstance(error, PoisonbenchError):
         return text
     return f"{name}: {text}" if text else name

@@ -14,6 +14,8 @@ import torch
 
 # how many modules were loaded when their objects were last set aside
 _frozen_modules = [0]
+# the peaks of the blocks that are being measured, the innermost last
+_peaks: list["_Peak"] = []
 
 
 @dataclass
@@ -24,10 +26,24 @@ class Cost:
         seconds: wall time.
         peak_bytes: on CUDA the allocator's peak; on a CPU, under Linux, the peak of resident
             memory; both less what was in use at the start. -1 where the system does not tell.
+        start_bytes: what was in use at the start, -1 likewise.
     """
 
     seconds: float = 0.0
     peak_bytes: int = -1
+    start_bytes: int = -1
+
+
+@dataclass
+class _Peak:
+    """The highest reading of a block so far, in bytes: a block inside it resets the counter."""
+
+    device: torch.device
+    highest: int = -1
+
+    def read(self) -> None:
+        """Takes the counter's reading in."""
+        self.highest = max(self.highest, _peak(self.device))
 
 
 def _resident(field: str) -> int:
@@ -62,20 +78,33 @@ def _settle() -> None:
 
 
 @contextlib.contextmanager
-def measured(device: torch.device) -> Iterator[Cost]:
-    """Measures its block on `device`; a CUDA device is synchronised before each reading."""
+def measured(device: torch.device, after: Cost | None = None) -> Iterator[Cost]:
+    """Measures its block on `device`; a CUDA device is synchronised before each reading.
+
+    Args:
+        device: where it computes.
+        after: the cost of an earlier block whose results this one holds: memory is counted from
+            the start of that one.
+    """
     cost = Cost()
-    before = _start_watching(device)
+    for outer in _peaks:
+        outer.read()
+    cost.start_bytes = _start_watching(device)
+    if after is not None:
+        cost.start_bytes = after.start_bytes
+    peak = _Peak(device)
+    _peaks.append(peak)
     start = time.perf_counter()
     try:
         yield cost
     finally:
+        _peaks.remove(peak)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         cost.seconds = time.perf_counter() - start
-        peak = _peak(device)
-        if peak >= 0 and before >= 0:
-            cost.peak_bytes = max(0, peak - before)
+        peak.read()
+        if peak.highest >= 0 and cost.start_bytes >= 0:
+            cost.peak_bytes = max(0, peak.highest - cost.start_bytes)
 
 
 def _start_watching(device: torch.device) -> int:

@@ -20,7 +20,7 @@ from experiments.scene.attacked import (
     unpack_attacked,
 )
 from experiments.scene.clean import Clean, clean_data
-from experiments.scene.cost import measured, noted
+from experiments.scene.cost import Cost, measured, noted
 from experiments.scene.probe import (
     Probe,
     choose_probe,
@@ -75,13 +75,13 @@ class Crafted:
 
     Attributes:
         poisoned: the poisoned training set and the attacked test points.
-        seconds: wall time of the attack.
+        cost: of the attack.
         warnings: that it raised.
         told: its notes.
     """
 
     poisoned: Poisoned
-    seconds: float
+    cost: Cost
     warnings: list[str]
     told: Notes
 
@@ -150,12 +150,16 @@ def _new_victim(scene: Scene, place: Place, data: Clean) -> Victim:
     }
     if trace.losses is not None:
         data_sets[names.VICTIM_LOSSES] = trace.losses
-    seconds = {"seconds_attack": crafted.seconds, "seconds_train": train_cost.seconds}
+    seconds = {
+        "seconds_attack": crafted.cost.seconds,
+        "seconds_train": train_cost.seconds,
+    }
     if scene.transfer:
         seconds["seconds_pretrain"] = start_cost.seconds
     attributes: dict[str, float | str] = {
         **{f"note_{name}": value for name, value in crafted.told.figures.items()},
         **seconds,
+        "peak_bytes": max(crafted.cost.peak_bytes, train_cost.peak_bytes),
         **budget_reached(scene.attack, poisoned, len(data.train)),
         "device": place.device,
         "threads": torch.get_num_threads(),
@@ -171,7 +175,7 @@ def _craft(scene: Scene, recipe: Recipe, data: Clean, device: torch.device) -> C
     seed = derive(scene.seed, "attack")
     with measured(device) as cost, noted() as warnings, collecting() as told:
         poisoned = craft(scene.attack.value, data.train, data.test, recipe, seed)
-    return Crafted(poisoned, cost.seconds, warnings, told)
+    return Crafted(poisoned, cost, warnings, told)
 
 
 def _write_trace(scene: Scene, place: Place, trace: Trace) -> None:

@@ -52,11 +52,12 @@ def join_sides(
     passes: Iterable[Iterator[Scaled]],
     renormalize: Renormalize,
 ) -> Side:
-    """Joins the passes over test instances, a layer at a time."""
+    """Joins the passes over test instances, a layer at a time; its parts are dropped."""
     layers: list[Grad] = []
     scales: list[Tensor | None] = []
     whole = [list(pairs) for pairs in passes]
-    for column in zip(*whole, strict=True):
+    for _ in range(len(whole[0])):
+        column = [pairs.pop(0) for pairs in whole]
         layers.append(_joined([layer for layer, _ in column]))
         found = [scale for _, scale in column if scale is not None]
         scales.append(torch.cat(found) if found else None)

@@ -1,9 +1,10 @@
-"""What every log says of its origin: versions, commit and date."""
+"""What every log says of its origin: versions, GPU, commit and date."""
 
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -19,11 +20,13 @@ DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 def provenance() -> dict[str, str]:
     """The attributes that every log gets.
 
-    Versions, the commit of the checkout (empty if there is none), and the date in UTC.
+    Versions, the commit of the checkout (empty if there is none), and the date in UTC; where this
+    process has used CUDA, its GPUs and the versions of CUDA and cuDNN.
     """
     packages = {name: _version(name) for name in PACKAGES}
     return {
         **packages,
+        **_gpu(),
         "python": platform.python_version(),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,6 +49,29 @@ def versions_of(logs: Iterable[Mapping[str, object]]) -> Counter[str]:
 def versions_here() -> str:
     """Returns the versions of this process in the words of `versions_of`."""
     return next(iter(versions_of([provenance()])))
+
+
+def _gpu() -> dict[str, str]:
+    """The GPUs that this process sees and the versions of their libraries, all empty without."""
+    # a process that has not loaded torch has used no GPU
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {"gpu": "", "cuda": "", "cudnn": ""}
+    return _gpu_in_use()
+
+
+@cache
+def _gpu_in_use() -> dict[str, str]:
+    import torch
+
+    numbers = range(torch.cuda.device_count())
+    # each kind once, in order
+    kinds = dict.fromkeys(torch.cuda.get_device_name(number) for number in numbers)
+    return {
+        "gpu": ", ".join(kinds),
+        "cuda": torch.version.cuda or "",
+        "cudnn": str(torch.backends.cudnn.version() or ""),
+    }
 
 
 @cache

@@ -112,7 +112,9 @@ class RayTasks:
         except errors.RayError as error:
             return self._after_death(task, error)
         if isinstance(told, Outcome):
-            self._forget(task)
+            job = self._forget(task)
+            if told.spent and job.open and not told.fatal:
+                self._waiting.append(job)
             return told
         self._begun[task] = time.monotonic()
         return Outcome()

@@ -69,7 +69,7 @@ def influence_of(cell: Cell, method: Method, trace: Trace) -> Scored:
     if scorer is not None:
         blocks = Blocks(cell, method, n, size)
         return blocks.scored(scorer, fit)
-    with measured(cell.device) as score:
+    with measured(cell.device, after=fit) as score:
         influence = whole(test)
     check_shape(method, "influence", influence, (len(test), n), "(m, n)")
     influence = influence.to(device="cpu", dtype=torch.float32)

@@ -155,6 +155,7 @@ def about_run(
     """Returns the attributes that tell how a method ran and what it took beyond the victim."""
     return {
         "seconds": cost.seconds,
+        "peak_bytes": cost.peak_bytes,
         "uses": ",".join(method.value.uses),
         "warnings": "\n".join(warnings),
     }

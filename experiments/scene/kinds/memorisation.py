@@ -30,5 +30,5 @@ def memorise(cell: Cell) -> None:
         scores: Tensor = estimator.value.self_influence(trace)
     check_shape(estimator, "self-influence", scores, (len(trace.train),), "(n,)")
     scores = scores.detach().to(device="cpu", dtype=torch.float64)
-    about = about_run(method, cost, warnings) | {"peak_bytes": cost.peak_bytes}
+    about = about_run(method, cost, warnings)
     cell.write({names.SCORE: scores}, about, told)

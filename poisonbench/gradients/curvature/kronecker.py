@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poisonbench.device.eigenvectors import eigh
 from poisonbench.gradients.curvature.layout import matrix
 from poisonbench.gradients.embedding import Sparse
 from poisonbench.gradients.forms import Ghost, Grad
@@ -80,9 +81,6 @@ def eigenbasis(pair: Pair) -> Pair:
 def eigenvectors(factor: Tensor) -> Tensor:
     """Returns the eigenvectors of a symmetric matrix (k, k) as columns, in its dtype.
 
-    Decomposed in float64: factors of rank below k, as of layers with more inputs than instances or
-    with dead units, have many eigenvalues that float32 cannot part, and its solver fails on them.
-
     Raises:
         ValueError: an entry is not finite.
     """
@@ -91,8 +89,8 @@ def eigenvectors(factor: Tensor) -> Tensor:
             "a Kronecker factor is not finite: the model's gradients overflow; "
             "take the checkpoint before, or float64"
         )
-    wide: Tensor = torch.linalg.eigh(factor.double()).eigenvectors
-    return wide.to(factor.dtype)
+    _, vectors = eigh(factor)
+    return vectors
 
 
 def moments(parts: Iterable[Batch], bases: dict[int, Pair]) -> dict[int, Tensor]:

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from poisonbench.device.eigenvectors import eigh
 from poisonbench.errors import ConfigError
 from poisonbench.losses import Loss, Seeds, each, has_labels, name_of
 from poisonbench.objectives import logit_gradient
@@ -36,7 +37,7 @@ def curvature_terms(loss: Loss, outputs: Tensor, y: Tensor) -> list[Term]:
             Term(partial(_at_label, c), probability[:, c])
             for c in range(outputs.shape[1])
         ]
-    values, vectors = torch.linalg.eigh(_second(loss, outputs, y))
+    values, vectors = eigh(_second(loss, outputs, y))
     return [
         Term(partial(_fixed, vectors[:, :, c]), values[:, c])
         for c in range(outputs.shape[1])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from poisonbench.device.faults import is_of_device
 from poisonbench.errors import ModelError
 from poisonbench.functional import call
 from poisonbench.gradients.calls import undisturbed
@@ -81,8 +82,6 @@ def told(
         handles.append(module.register_forward_hook(leave))
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (
         RuntimeError,
         ValueError,
@@ -90,7 +89,7 @@ def told(
         NotImplementedError,
         IndexError,
     ) as error:
-        if isinstance(error, ModelError):
+        if isinstance(error, ModelError) or is_of_device(error):
             raise
         name = running[-1] if running else ""
         reason = f"{reason}: {str(error).strip().splitlines()[0]}"
