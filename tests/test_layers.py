@@ -37,6 +37,7 @@ ROOMS = {  # folders of experiments -> the other folders that each may import
     "check": {"plan", "evaluation"},
     "bench": {"plan", "scene", "runner", "evaluation"},
     "study": {"plan", "scene", "runner", "evaluation"},
+    "gpu": {"plan", "scene", "runner", "evaluation", "bench"},
 }
 MOST_FILES = 12  # in a folder, method folders excepted
 METHOD_FOLDERS = {"attacks", "defenses/detectors", "defenses/filters"}

@@ -1,0 +1,1 @@
+"""What a machine with a GPU is asked once: python -m experiments.gpu."""

@@ -1,0 +1,61 @@
+"""python -m experiments.gpu PARTS: the check of a machine with an NVIDIA GPU."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+PARTS = click.Choice(["tests", "bench"])
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=PARTS, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: os.environ.get("OUT", "runs/gpu"),
+    help="Folder of the records, PART.json. [default: $OUT, or runs/gpu]",
+)
+@click.option("--data-root", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--device", default="cuda", show_default=True)
+@click.option("--small", is_flag=True, help="Sizes that a CPU does in a minute.")
+@click.option("--only", multiple=True, help="Measurements whose name begins so.")
+@click.option("--seconds", default=540.0, show_default=True, help="For all parts.")
+def main(
+    parts: tuple[str, ...],
+    output: Path,
+    data_root: Path | None,
+    device: str,
+    small: bool,
+    only: tuple[str, ...],
+    seconds: float,
+) -> None:
+    """Tests, benchmarks and reference results, each measurement written as it ends."""
+    from experiments.gpu.parts import PARTS
+    from experiments.gpu.record import Record, told
+    from experiments.gpu.setting import Setting
+
+    end = time.monotonic() + seconds
+    output.mkdir(parents=True, exist_ok=True)
+    setting = Setting.of(device, data_root, small, output)
+    for part in parts:
+        record = Record(output / f"{part}.json", setting.about)
+        for measurement in PARTS[part]:
+            if only and not measurement.name.startswith(only):
+                continue
+            found: dict[str, object] = {}
+            left = end - time.monotonic()
+            start = time.monotonic()
+            if left <= 0:
+                found["failed"] = "no time left"
+            else:
+                with told(found, min(left, measurement.seconds)):
+                    measurement.take(setting, found)
+            found["took, s"] = round(time.monotonic() - start, 1)
+            record.keep(measurement.name, found)
+
+
+if __name__ == "__main__":
+    main()

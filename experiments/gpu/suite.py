@@ -1,0 +1,63 @@
+"""The tests marked `gpu`, as a part of the check."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.gpu.record import Found
+from experiments.gpu.setting import Setting
+
+ROOT = Path(__file__).parents[2]
+MESSAGE = 1500  # characters of a failure, kept
+SHOWN = 10  # of the slowest
+
+
+class Watch:
+    """A plugin of pytest: keeps what every test gave, and stops when the time is over.
+
+    Attributes:
+        until: of `time.monotonic`.
+        found: filled as the tests end.
+    """
+
+    def __init__(self, until: float, found: Found) -> None:
+        self.until = until
+        self.found = found
+        self.seconds: dict[str, float] = {}
+        self.failures: dict[str, str] = {}
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+        found["counts"] = self.counts
+        found["failures"] = self.failures
+        self.session: Any = None
+
+    def pytest_sessionstart(self, session: Any) -> None:
+        """Keeps the session, to stop it."""
+        self.session = session
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Counts a test once: by its call, or by the stage at which it ended earlier."""
+        name = report.nodeid
+        took = self.seconds.get(name, 0.0)
+        self.seconds[name] = took + report.duration
+        if report.when == "call" or report.outcome != "passed":
+            self.counts[report.outcome] += 1
+        if report.outcome == "failed":
+            self.failures[name] = report.longreprtext[-MESSAGE:]
+        slowest = sorted(self.seconds, key=lambda test: -self.seconds[test])
+        self.found["slowest, s"] = {
+            test: round(self.seconds[test], 1) for test in slowest[:SHOWN]
+        }
+        if time.monotonic() > self.until:
+            self.session.shouldstop = "the time is over"
+            self.found["failed"] = "the time is over"
+
+
+def suite(seconds: float, _: Setting, found: Found) -> None:
+    """Runs the tests marked `gpu` of tests/test_gpu*.py."""
+    import pytest
+
+    files = [str(path) for path in sorted((ROOT / "tests").glob("test_gpu*.py"))]
+    watch = Watch(time.monotonic() + seconds, found)
+    how = ["-q", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
+    arguments = [*how, f"--rootdir={ROOT}", *files]
+    found["exit code"] = int(pytest.main(arguments, plugins=[watch]))

@@ -1,0 +1,76 @@
+"""The check of a machine with a GPU, at sizes that a CPU does, and cut off."""
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from experiments.gpu.__main__ import main
+from experiments.gpu.record import Found, Record, told
+
+
+def run(folder: Path, *arguments: str) -> dict[str, Found]:
+    """The measurements that a small run on the CPU leaves."""
+    how = ["--small", "--device", "cpu", "--data-root", str(folder), "-o", str(folder)]
+    done = CliRunner().invoke(main, [*arguments, *how], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    record = json.loads((folder / "bench.json").read_text())
+    assert "noise" in record["about"]["data"]
+    return record["measurements"]
+
+
+@pytest.fixture(autouse=True)
+def _no_data_set_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POISONBENCH_DATA", "")
+
+
+def test_measurements_are_taken_and_written(tmp_path: Path):
+    names = ("training steps", "tracin, cnn", "gas, cnn", "bulk, cnn")
+    chosen = [part for name in names for part in ("--only", name)]
+    found = run(tmp_path, "bench", *chosen)
+    assert found.keys() == set(names)
+    assert not [name for name in names if "failed" in found[name]]
+    assert found["gas, cnn"]["checkpoints"] == 5
+    assert found["bulk, cnn"]["models"] == 4
+    scored = found["tracin, cnn"]
+    floor = scored["floor: passes, s"] + scored["floor: product, s"]
+    assert scored["x floor"] == pytest.approx(scored["scores, s"] / floor, abs=1e-2)
+
+
+def test_without_time_nothing_is_begun(tmp_path: Path):
+    found = run(tmp_path, "bench", "--only", "bulk", "--seconds", "0")
+    assert {told["failed"] for told in found.values()} == {"no time left"}
+
+
+def test_what_was_found_before_the_cut_is_kept(tmp_path: Path):
+    record = Record(tmp_path / "part.json", {"machine": "made up"})
+    found: Found = {}
+    start = time.monotonic()
+    with told(found, 0.05):
+        found["first"] = 1
+        while time.monotonic() < start + 30:
+            with contextlib.suppress(Exception):
+                time.sleep(1)
+        found["second"] = 2
+    record.keep("slow", found)
+    kept = json.loads((tmp_path / "part.json").read_text())["measurements"]["slow"]
+    assert kept["first"] == 1
+    assert "second" not in kept
+    assert "0 s" in kept["failed"]
+
+
+def test_a_failure_is_told_and_the_next_goes_on(tmp_path: Path):
+    record = Record(tmp_path / "part.json", {})
+    for name in ("bad", "good"):
+        found: Found = {}
+        with told(found, 30):
+            if name == "bad":
+                raise RuntimeError("out of luck")
+            found["value"] = 3
+        record.keep(name, found)
+    kept = json.loads((tmp_path / "part.json").read_text())["measurements"]
+    assert kept["bad"]["failed"] == "RuntimeError: out of luck"
+    assert kept["good"] == {"value": 3}
