@@ -2,6 +2,7 @@
 
 import click
 
+from experiments.study.copies.command import copies
 from experiments.study.detectors.pairs import pairs
 from experiments.study.detectors.planted import planted
 from experiments.study.detectors.prior import prior
@@ -15,7 +16,16 @@ def main() -> None:
     """Studies of detectors and estimators over runs of grids."""
 
 
-for command in (pairs, planted, prior, questions, told, truth):
+COMMANDS = (
+    copies,
+    pairs,
+    planted,
+    prior,
+    questions,
+    told,
+    truth,
+)
+for command in COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import click
 from experiments.evaluation.load import load_results
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
+from experiments.study.markdown import table
+from experiments.study.runs import finished
 from experiments.study.truth.figure import draw
 from experiments.study.truth.judged import SUBSETS, Judged, judged
 
@@ -41,27 +43,12 @@ def truth(
 ) -> None:
     """Run GRIDS into one folder, and show how right their estimators are."""
     for path in grids:
-        _run(path, folder, workers, data_root)
+        finished(path, folder, workers, data_root)
     found = judged(load_results(folder))
     for scene, estimators in found.items():
         click.echo(page(scene, estimators))
     if figure is not None:
         draw(found, figure)
-
-
-def _run(path: Path, folder: Path, workers: int, data_root: Path | None) -> None:
-    from experiments.plan.gridfile import read
-    from experiments.plan.parse import parse
-    from experiments.plan.paths import Place
-    from experiments.runner.run import Options, run
-
-    summary = run(
-        parse(read(path)),
-        Place(folder, root=data_root),
-        Options(workers=workers),
-    )
-    for failure in summary.failed:
-        click.echo(f"failed: {failure}", err=True)
 
 
 def page(scene: str, estimators: Sequence[Judged]) -> str:
@@ -114,12 +101,6 @@ def _left_out(estimators: Sequence[Judged]) -> str:
     reliable = [_plain(first.metric(name, "reliability")) for name in groups]
     body.append(["*reliability*", *reliable])
     return table(["without", *groups], body)
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Returns a table of Markdown."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _plain(metric: Metric) -> str:

@@ -1,0 +1,90 @@
+"""Copies of an instance: what one of them is worth, what all are, and what estimators say."""
+
+from pathlib import Path
+
+import click
+
+COUNTS = (
+    1,
+    2,
+    4,
+    16,
+    64,
+)
+
+
+@click.command()
+@click.option("--dataset", default="digits", show_default=True)
+@click.option("--model", default="mlp", show_default=True)
+@click.option("--train", "rows", default=400, show_default=True)
+@click.option("--instances", default=5, show_default=True, help="Of each kind.")
+@click.option("--points", default=3, show_default=True, help="Of each instance.")
+@click.option("--repeats", default=8, show_default=True, help="Seeds of each training.")
+@click.option(
+    "--copies",
+    "counts",
+    type=int,
+    multiple=True,
+    default=COUNTS,
+)
+@click.option(
+    "--estimator", "asked", multiple=True, help="Names; without, all are asked."
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--numbers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File (.npz) of what was found; read, if it is there.",
+)
+@click.option("--figure", type=click.Path(path_type=Path))
+@click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
+def copies(
+    dataset: str,
+    model: str,
+    rows: int,
+    instances: int,
+    points: int,
+    repeats: int,
+    counts: tuple[int, ...],
+    asked: tuple[str, ...],
+    seed: int,
+    numbers: Path | None,
+    figure: Path | None,
+    data_root: Path | None,
+) -> None:
+    """Show what one of many copies of an instance is worth, and what all of them are."""
+    from experiments.study.copies.cases import Size
+    from experiments.study.copies.effects import chosen
+    from experiments.study.copies.figure import draw
+    from experiments.study.copies.found import Found
+    from experiments.study.copies.study import study
+    from experiments.study.copies.tables import page
+    from poisonbench.data import load
+    from poisonbench.training import Recipe
+
+    if numbers is not None and numbers.exists():
+        found = Found.read(numbers)
+    else:
+        recipe = Recipe(
+            model,
+            epochs=20,
+            batch_size=64,
+            lr=0.05,
+            checkpoints=6,
+        )
+        size = Size(rows, instances, points)
+        data = load(dataset, data_root)
+        found = study(
+            *data,
+            recipe,
+            size,
+            sorted(set(counts)),
+            repeats,
+            seed,
+            estimators=chosen(asked),
+        )
+    if numbers is not None and not numbers.exists():
+        found.save(numbers)
+    click.echo(page(found))
+    if figure is not None:
+        draw(found, figure)
