@@ -37,10 +37,10 @@ PARTS: dict[str, tuple[Measurement, ...]] = {
     "bench": (
         Measurement("training steps", 30, step_times),
         Measurement("profile", 10, profile),
+        Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
         Measurement(
             "tracin, resnet9", 60, partial(tracin, Size("resnet9", 1000, 1, True))
         ),
-        Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
         Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 5000, 4)),
         Measurement("tracin, cnn", 15, partial(tracin, Size("cnn", 100, 1, True))),
         Measurement("gas, cnn", 15, partial(gas, Size("cnn", 1000, 5, True))),

@@ -22,6 +22,7 @@ from poisonbench.training.trace import Trace
 
 CHECKPOINTS = 5
 FLOOR_BATCH = 1024
+PRODUCT_BATCH = 256  # of a large model a row is 26 MB
 RECIPE = Recipe(
     model="resnet9",
     epochs=1,
@@ -116,8 +117,8 @@ def _passes(models: list[nn.Module], parts: list[Dataset]) -> None:
 
 def _product(times: int, size: int, train: Dataset, test: Dataset) -> None:
     """The product of (m, p) and (p, n), a batch at a time; the entries are all the same."""
-    rows = torch.ones(FLOOR_BATCH, size, device=train.x.device)
+    rows = torch.ones(PRODUCT_BATCH, size, device=train.x.device)
     columns = torch.ones(size, len(test), device=train.x.device)
     with exact_arithmetic():
-        for _ in range(times * -(-len(train) // FLOOR_BATCH)):
+        for _ in range(times * -(-len(train) // PRODUCT_BATCH)):
             rows @ columns
