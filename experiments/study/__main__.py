@@ -8,6 +8,7 @@ from experiments.study.detectors.planted import planted
 from experiments.study.detectors.prior import prior
 from experiments.study.detectors.questions import questions
 from experiments.study.detectors.told import told
+from experiments.study.random_labels.command import random_labels
 from experiments.study.truth.command import truth
 
 
@@ -22,6 +23,7 @@ COMMANDS = (
     planted,
     prior,
     questions,
+    random_labels,
     told,
     truth,
 )

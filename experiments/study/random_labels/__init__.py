@@ -1,0 +1,1 @@
+"""What influence says of models that have learned random labels by heart."""
