@@ -2,6 +2,7 @@
 
 import click
 
+from experiments.study.certified.command import certified
 from experiments.study.copies.command import copies
 from experiments.study.detectors.pairs import pairs
 from experiments.study.detectors.planted import planted
@@ -18,6 +19,7 @@ def main() -> None:
 
 
 COMMANDS = (
+    certified,
     copies,
     pairs,
     planted,

@@ -1,0 +1,1 @@
+"""What no k training instances can change, beside what some of them do change."""

@@ -1,0 +1,97 @@
+"""Certified influence beside what removals and attacks do to the same predictions."""
+
+from pathlib import Path
+
+import click
+
+COUNTS = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+    64,
+)
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--dataset", default="digits", show_default=True)
+@click.option("--model", default="mlp", show_default=True)
+@click.option("--train", "rows", default=600, show_default=True)
+@click.option("--points", default=30, show_default=True, help="Of each seed.")
+@click.option("--parts", default=30, show_default=True, help="Models of a vote.")
+@click.option("--epochs", default=50, show_default=True, help="Of each of them.")
+@click.option(
+    "--removed",
+    "counts",
+    type=int,
+    multiple=True,
+    default=COUNTS,
+)
+@click.option(
+    "--poisoned",
+    "budgets",
+    type=int,
+    multiple=True,
+    default=COUNTS,
+)
+@click.option("--repeats", default=2, show_default=True)
+@click.option("--seeds", default=3, show_default=True, help="How many.")
+@click.option(
+    "--numbers", type=PATH, help="File (.json) of the records; read if there."
+)
+@click.option("--figure", type=PATH)
+@click.option("--data-root", type=PATH, envvar="POISONBENCH_DATA")
+def certified(
+    dataset: str,
+    model: str,
+    rows: int,
+    points: int,
+    parts: int,
+    epochs: int,
+    counts: tuple[int, ...],
+    budgets: tuple[int, ...],
+    repeats: int,
+    seeds: int,
+    numbers: Path | None,
+    figure: Path | None,
+    data_root: Path | None,
+) -> None:
+    """Show how many predictions no k instances can change, and how many some do change."""
+    from experiments.study.certified.figure import draw
+    from experiments.study.certified.records import Found, contradictions
+    from experiments.study.certified.study import Size, study
+    from experiments.study.certified.tables import page
+    from poisonbench.data import load
+    from poisonbench.training import Recipe
+
+    if numbers is not None and numbers.exists():
+        found = Found.read(numbers)
+    else:
+        recipe = Recipe(
+            model,
+            epochs=20,
+            batch_size=64,
+            lr=0.05,
+            checkpoints=6,
+        )
+        size = Size(
+            rows,
+            points,
+            parts,
+            epochs,
+            counts,
+            budgets,
+            repeats,
+        )
+        data = load(dataset, data_root)
+        found = study(*data, recipe, size, range(seeds))
+    if numbers is not None and not numbers.exists():
+        found.save(numbers)
+    for line in contradictions(found):
+        click.echo(f"contradicts its certificate: {line}", err=True)
+    click.echo(page(found))
+    if figure is not None:
+        draw(found, figure)
