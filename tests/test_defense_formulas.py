@@ -193,7 +193,9 @@ def test_the_pool_of_the_adaptive_order_is_four_candidates_for_each_row_that_may
 def test_the_deep_knn_detector_is_its_definition_in_loops(
     k: int, vectors: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("defenses.baselines.deep_knn._BLOCK", 300)  # two points a block
+    monkeypatch.setattr(
+        "defenses.kit.similarity.cosines._BLOCK", 300
+    )  # two points a block
     data, test = vectors.trace.train, vectors.test
     rows = features_of(vectors.trace, "penultimate", data)
     points = features_of(vectors.trace, "penultimate", test)

@@ -467,7 +467,7 @@ def test_support_without_the_few_is_its_definition_in_loops(
         9, 60, generator=generator(0, "influence"), dtype=torch.float64
     )
     monkeypatch.setattr(
-        "defenses.detectors.support_without_the_few._BLOCK", 200
+        "defenses.kit.similarity.cosines._BLOCK", 200
     )  # three points a block
     encode = (
         trace.model().features
@@ -687,7 +687,7 @@ def test_confidence_is_minus_the_log_odds_of_the_predicted_label(
 def test_class_similarity_is_its_definition_in_loops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("defenses.baselines.class_similarity._BLOCK", 100)
+    monkeypatch.setattr("defenses.kit.similarity.cosines._BLOCK", 100)
     points, rows = (
         random_data(7, shape=(5,), classes=3),
         random_data(41, shape=(5,), classes=3, seed=1),

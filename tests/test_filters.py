@@ -309,7 +309,7 @@ def test_activation_clustering_tells_a_lopsided_class_from_an_even_one() -> None
 def test_the_deep_knn_filter_is_its_definition_in_loops(
     neighbours: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("defenses.baselines.deep_knn._BLOCK", 200)
+    monkeypatch.setattr("defenses.kit.similarity.cosines._BLOCK", 200)
     data = random_data(40, classes=3)
     trace = train(data, Recipe(epochs=1, batch_size=20, checkpoints=1), seed=0)
     rows = features_of(trace, "penultimate", data)

@@ -13,7 +13,8 @@ from torch import Tensor
 from defenses.detectors.removal_support import RemovalSupport
 from defenses.kit.crossing import crossing
 from defenses.kit.features import Layer, centred, features_of
-from defenses.kit.refitted_head import Candidates, Head, candidates, fit_head, lead
+from defenses.kit.head.fit import Head, fit_head
+from defenses.kit.refitted_head import Candidates, Pool, candidates, lead
 from defenses.kit.removal import adaptive, nested
 from estimators.group import displacement
 from poisonbench.contracts.values import Evidence
@@ -84,9 +85,9 @@ def problem(trace: Trace, test: Dataset, q: int = 12) -> tuple[Candidates, Tenso
     rows = torch.rand(len(test), N, generator=generator(0, "candidates")).argsort(1)[
         :, :q
     ]
-    return candidates(
-        head_of(trace, test, "inner"), torch.arange(len(test)), test.y, rows
-    ), rows
+    head = head_of(trace, test, "inner")
+    every = torch.arange(len(test))
+    return candidates(head, every, test.y, rows, Pool.of(head, rows)), rows
 
 
 def test_the_newton_step_is_the_head_refitted_without_every_one_of_the_nested_sets(
@@ -206,7 +207,7 @@ def held_up(copies: int) -> tuple[Evidence, list[int]]:
     data = join([Dataset(x, y, 2), *[point] * copies])
     trace = train(data, Recipe("linear", epochs=1, checkpoints=1), seed=0)
     head = head_of(trace, point, "penultimate")
-    influence = (head.points @ head.rows.T) * (
+    influence = (head.points @ head.white(torch.arange(len(data))).T) * (
         head.residual[:, 0] - head.residual[:, 1]
     )
     return Evidence(trace, point, influence), list(range(60, 60 + copies))
@@ -281,3 +282,26 @@ def test_rows_of_other_labels_stay_and_of_a_label_without_rows_none_can_go(
 def test_a_field_out_of_range_is_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("n", [30, 150], ids=["fewer rows than features", "more rows"])
+def test_blocks_and_single_precision_change_the_leads_by_rounding_alone(
+    n: int, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random_data(n, classes=3)
+    trace = train(data, Recipe("mlp", epochs=2, batch_size=10, checkpoints=1), seed=0)
+    features = features_of(trace, "inner", data), features_of(trace, "inner", test)
+    rows = torch.rand(len(test), n, generator=generator(5, "rows")).argsort(1)[:, :20]
+
+    def leads(dtype: torch.dtype) -> Tensor:
+        of_rows, of_points = (values.to(dtype) for values in features)
+        head = fit_head(of_rows, of_points, data, L2)
+        every = torch.arange(len(test))
+        case = candidates(head, every, test.y, rows, Pool.of(head, rows))
+        return nested(case, "newton")
+
+    whole = leads(torch.float64)
+    assert (whole - leads(torch.float32)).abs().max() < 1e-4 * whole.abs().max()
+    monkeypatch.setattr("defenses.kit.head.inputs._NUMBERS", 7 * 64)
+    monkeypatch.setattr("defenses.kit.head.fit._COLUMNS", 10)
+    assert (whole - leads(torch.float64)).abs().max() < 1e-12

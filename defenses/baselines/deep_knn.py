@@ -5,7 +5,8 @@ As a filter: Peri et al., ECCV workshops 2020, arXiv 1909.13374. As a detector: 
 
 Needs: features of the training set, and of the probe.
 
-Cost: a forward pass over both and O(n^2 d) for the filter, O(m n d) for the detector.
+Cost: a forward pass over both and O(n^2 d) for the filter, O(m n d) for the detector. Memory: the
+features, and 16 MiB of cosines at a time.
 """
 
 from dataclasses import dataclass
@@ -13,15 +14,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import check_points
 from defenses.kit.features import Layer, check_layer, point_features, row_features
+from defenses.kit.similarity.cosines import Cosines
+from defenses.kit.similarity.nearest import largest
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
-
-_BLOCK = 1 << 24  # similarities at a time
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,10 @@ def disagreement(
         train_labels: (n,) int64.
         k: neighbours, cut to the rows there are.
     """
-    points = F.normalize(points)
-    rows = F.normalize(rows)
     count = min(k, len(rows))
     shares = []
-    for index in _blocks(points, rows):
-        similarity = points[index] @ rows.T
-        nearest = similarity.topk(count).indices
+    for index, similarity in Cosines(points, rows).blocks():
+        nearest = largest(similarity, count)
         other = train_labels[nearest] != labels[index, None]
         shares.append(other.to(points.dtype).mean(1))
     return torch.cat(shares)
@@ -104,19 +100,12 @@ def disagreement_among(rows: Tensor, labels: Tensor, k: int) -> Tensor:
         labels: (n,) int64.
         k: neighbours, cut to the n - 1 other rows; NaN for the only row.
     """
-    rows = F.normalize(rows)
     count = min(k, len(rows) - 1)
     shares = []
-    for index in _blocks(rows, rows):
-        similarity = rows[index] @ rows.T
+    for index, similarity in Cosines(rows, rows).blocks():
         itself = index[:, None]
         similarity.scatter_(1, itself, -torch.inf)
-        nearest = similarity.topk(count).indices
+        nearest = largest(similarity, count)
         other = labels[nearest] != labels[index, None]
         shares.append(other.to(rows.dtype).mean(1))
     return torch.cat(shares)
-
-
-def _blocks(points: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
-    everything = torch.arange(len(points), device=points.device)
-    return in_blocks(everything, len(rows), _BLOCK)

@@ -21,7 +21,12 @@ from torch import Tensor
 from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.detectors.foreign_support import TRUSTED, ForeignSupport
 from defenses.detectors.influence_collapse import falls
-from defenses.kit.evidence import check_points, sound_influence, trusted_points
+from defenses.kit.evidence import (
+    check_points,
+    shared,
+    sound_influence,
+    trusted_points,
+)
 from defenses.kit.features import Layer, check_layer
 from defenses.kit.tail_probability import combined, surprise
 from poisonbench.checks import check_at_least, check_unit
@@ -74,6 +79,7 @@ class ForeignOrFragile:
             ValueError: fewer than 10 trusted points.
         """
         check_points(evidence)
+        evidence = shared(evidence)
         known = trusted_points(evidence, TRUSTED)
         similarity = ClassSimilarity(self.layer)(evidence)[known]
         share = float((similarity > 0).double().mean())

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.detectors.foreign_proponents import ForeignProponents
-from defenses.kit.evidence import trusted_points
+from defenses.kit.evidence import shared, trusted_points
 from defenses.kit.features import Layer, check_layer
 from defenses.kit.tail_probability import combined, surprise
 from poisonbench.checks import check_at_least
@@ -56,6 +56,7 @@ class ForeignSupport:
         Raises:
             ValueError: fewer than 10 trusted points.
         """
+        evidence = shared(evidence)
         proponents = ForeignProponents(self.k, self.layer)(evidence)
         known = trusted_points(evidence, TRUSTED)
         similarity = ClassSimilarity(self.layer)

@@ -29,8 +29,9 @@ from defenses.kit.features import (
     point_features,
     row_features,
 )
+from defenses.kit.head.fit import Head, fit_head
 from defenses.kit.proponents import REPEATS, random_masks, strongest
-from defenses.kit.refitted_head import Head, candidates, fit_head, lead
+from defenses.kit.refitted_head import Candidates, Pool, candidates, lead
 from defenses.kit.removal import nested
 from defenses.kit.tails import tail_place
 from poisonbench.checks import check_at_least, check_choice, check_positive, check_unit
@@ -128,16 +129,20 @@ class RemovalByRetraining:
             of_label = points[test.y[points] == label]
             own = (evidence.trace.train.y == label).nonzero().squeeze(1)
             count = self.rows(len(own))
-            width = count * (head.rows.shape[1] + count)
-            for index in in_blocks(of_label, width, _BLOCK):
-                gone = strongest(influence[index], own, count)
-                falls[index] = _fall(
+            gone = strongest(influence[of_label], own, count)
+            total = head.points[of_label] @ head.pull(own)
+            pool = Pool.of(head, gone)
+            places = torch.arange(len(of_label), device=own.device)
+            for part in in_blocks(places, count * count, _BLOCK):
+                case = candidates(
                     head=head,
-                    points=index,
-                    y=test.y[index],
-                    own=own,
-                    gone=gone,
+                    points=of_label[part],
+                    y=label.expand(len(part)),
+                    rows=gone[part],
+                    pool=pool,
                 )
+                each = total[part] / len(own)
+                falls[of_label[part]] = _fall(case, each)
         return falls[points]
 
     def _head(self, evidence: Evidence) -> Head:
@@ -178,30 +183,17 @@ class RemovalByRetraining:
         return random.gather(0, place[None]).squeeze(0) - own_margin
 
 
-def _fall(
-    head: Head,
-    points: Tensor,
-    y: Tensor,
-    own: Tensor,
-    gone: Tensor,
-) -> Tensor:
+def _fall(case: Candidates, each: Tensor) -> Tensor:
     """Returns the lead without average rows of the label, less that without the given ones, (b,).
 
-    The points are of one label, whose rows are `own` (r,), and `gone` (b, q) those that leave.
+    Args:
+        case: all of whose q candidates leave.
+        each: (b, C), what an average row of the label is worth.
     """
-    case = candidates(
-        head=head,
-        points=points,
-        y=y,
-        rows=gone,
-    )
     without = nested(case, "newton")[:, -1]
-    along = head.points[points] @ head.rows[own].T
-    total = along @ head.residual[own]
-    count = gone.shape[1]
-    each = total / len(own)
+    count = case.along.shape[1]
     votes = case.votes - count * each
-    average, _ = lead(votes, y)
+    average, _ = lead(votes, case.y)
     return average - without
 
 

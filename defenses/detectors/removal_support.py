@@ -9,8 +9,8 @@ Needs: influence, and features of the training set and of the probe; influence i
 or of the margin for "sum".
 
 Cost: a forward pass over the n + m instances and a least-squares fit in D features; for m points,
-O(m q (q D + most^2)), where q = min(rows of the label, 4 most). "sum": a forward pass over the m
-points, and O(m n log n).
+O(m q (q D + most^2)), where q = min(rows of the label, 4 most). Memory: the features, O(D^2), and
+the candidates of one label. "sum": a forward pass over the m points, and O(m n log n).
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from defenses.kit.blocks import in_blocks
 from defenses.kit.crossing import crossing, needed
 from defenses.kit.evidence import sound_influence
 from defenses.kit.features import Layer, check_layer, point_features, row_features
-from defenses.kit.refitted_head import Head, candidates, fit_head, lead
+from defenses.kit.head.fit import Head, fit_head
+from defenses.kit.refitted_head import Candidates, Pool, candidates, lead
 from defenses.kit.removal import adaptive, nested
 from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.contracts.values import Evidence
-from poisonbench.data import Dataset
 from poisonbench.losses import check_cross_entropy
 from poisonbench.models import predict
 from poisonbench.objectives import margins
@@ -101,7 +101,7 @@ class RemovalSupport:
         """Returns how many rows have to go, (m,), for finite influence (m, n)."""
         if self.order == "sum":
             return self._summed(evidence, influence)
-        return self._refitted(evidence, influence.double())
+        return self._refitted(evidence, influence)
 
     def _summed(self, evidence: Evidence, influence: Tensor) -> Tensor:
         """Returns how many rows sum to the model's lead, (m,)."""
@@ -129,61 +129,56 @@ class RemovalSupport:
             train=train,
             l2=self.l2,
         )
-        pool = self._pool(train, labels)
-        features = head.rows.shape[1]
-        each = pool + features + self.most + 2 * train.classes
-        points = torch.arange(len(labels), device=labels.device)
-        counts = []
-        for index in in_blocks(points, pool * each, _BLOCK):
-            foreign = train.y != labels[index, None]
-            ranked = influence[index].masked_fill(foreign, -torch.inf)
-            leads = self._leads(
-                head=head,
-                index=index,
-                y=labels[index],
-                ranked=ranked,
-                pool=pool,
-            )
-            counts.append(crossing(leads, len(train)))
-        return torch.cat(counts)
-
-    def _pool(self, train: Dataset, labels: Tensor) -> int:
-        """Returns how many rows of a label are candidates, at most."""
-        counts = train.y.bincount(minlength=train.classes)
-        frequent = int(counts[labels].max())
-        if self.order == "adaptive":
-            return min(frequent, _POOL * self.most)
-        return min(frequent, self.most)
+        counts = torch.zeros_like(head.votes[:, 0])
+        for label in labels.unique():
+            points = (labels == label).nonzero().squeeze(1)
+            own = (train.y == label).nonzero().squeeze(1)
+            leads = self._leads(head, points, label, own, influence)
+            counts[points] = crossing(leads, len(train))
+        return counts
 
     def _leads(
         self,
         head: Head,
-        index: Tensor,
-        y: Tensor,
-        ranked: Tensor,
-        pool: int,
+        points: Tensor,
+        label: Tensor,
+        own: Tensor,
+        influence: Tensor,
     ) -> Tensor:
-        """Returns the leads of some points without their first k rows, (b, K + 1).
+        """Returns the leads of the points of one label without their first k rows, (b, K + 1).
 
         Args:
             head: of all points.
-            index: (b,) int64, which points.
-            y: (b,) int64, their labels.
-            ranked: (b, n), their influence, -inf for rows that stay.
-            pool: candidates a point.
+            points: (b,) int64, which they are.
+            label: (), int64.
+            own: (r,) int64, the rows that carry it.
+            influence: (m, n), on all points.
         """
-        top = ranked.topk(pool)
-        case = candidates(
-            head=head,
-            points=index,
-            y=y,
-            rows=top.indices,
-        )
+        room = self.most * _POOL if self.order == "adaptive" else self.most
+        size = min(room, len(own))
+        top = influence[points][:, own].topk(size)
+        rows = own[top.indices]
+        pool = Pool.of(head, rows)
+        classes = head.votes.shape[1]
+        each = size * (size + self.most + classes)
+        found = []
+        for part in in_blocks(
+            torch.arange(len(points), device=own.device), each, _BLOCK
+        ):
+            case = candidates(
+                head=head,
+                points=points[part],
+                y=label.expand(len(part)),
+                rows=rows[part],
+                pool=pool,
+            )
+            found.append(self._left(case, top.values[part]))
+        return torch.cat(found)
+
+    def _left(self, case: Candidates, worth: Tensor) -> Tensor:
+        """Returns the leads without the first k candidates, (b, K + 1), of influence (b, q)."""
         if self.order == "adaptive":
-            most = min(self.most, pool)
-            return adaptive(case, top.values, most)
+            most = min(self.most, worth.shape[1])
+            return adaptive(case, worth.double(), most)
         assert self.order != "sum"
-        leads = nested(case, self.order)
-        stays = top.values == -torch.inf  # rows of other labels
-        leads[:, 1:].masked_fill_(stays, torch.inf)
-        return leads
+        return nested(case, self.order)

@@ -4,6 +4,7 @@ Influence names the rows, deep nearest neighbours (Papernot & McDaniel 2018, arX
 what is left.
 
 Cost: a forward pass over the n + m instances and O(m n d) for the similarities in d features.
+Memory: the features, and 16 MiB of cosines at a time.
 """
 
 import warnings
@@ -12,15 +13,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import sound_influence
 from defenses.kit.features import Layer, check_layer, point_features, row_features
+from defenses.kit.similarity.cosines import Cosines
+from defenses.kit.similarity.nearest import largest
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
-
-_BLOCK = 1 << 24  # similarities at a time
 
 
 @dataclass(frozen=True)
@@ -66,17 +65,16 @@ class SupportWithoutTheFew:
             there = f"the {len(train)} training rows"
             warnings.warn(f"{need} are more than {there}: no score", stacklevel=2)
             return scores
-        rows = row_features(evidence, self.layer)
-        rows = F.normalize(rows)
-        points = point_features(evidence, self.layer)
-        points = F.normalize(points)
+        cosines = Cosines(
+            points=point_features(evidence, self.layer),
+            rows=row_features(evidence, self.layer),
+        )
         judged = sound.nonzero().squeeze(1)
-        for index in in_blocks(judged, len(train), _BLOCK):
+        for index, similarity in cosines.blocks(judged):
             labels = test.y[index]
             dropped = self._dropped(influence[index], labels, train.y)
-            similarity = points[index] @ rows.T
-            similarity = similarity.masked_fill(dropped, -torch.inf)
-            nearest = similarity.topk(self.neighbours).indices
+            similarity.masked_fill_(dropped, -torch.inf)
+            nearest = largest(similarity, self.neighbours)
             other = train.y[nearest] != labels[:, None]
             scores[index] = other.to(scores.dtype).mean(1)
         return scores

@@ -28,12 +28,14 @@ class Shared(Evidence):
 
 
 def shared(evidence: Evidence) -> Shared:
-    """Returns the same evidence, with nothing computed yet.
+    """Returns the same evidence, on which nothing is computed twice from now on.
 
     Raises:
         TypeError: it is no Evidence.
     """
     check_type("evidence", evidence, Evidence, WANTED)
+    if isinstance(evidence, Shared):
+        return evidence
     values = {part.name: getattr(evidence, part.name) for part in fields(Evidence)}
     return Shared(**values)
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from defenses.kit.evidence import once
+from defenses.kit.evidence import Shared, once
 from poisonbench.checks import check_choice
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
@@ -16,6 +16,7 @@ from poisonbench.models.inner import inner_of
 from poisonbench.seeding import generator
 from poisonbench.training.trace import Trace
 
+_ROWS = 1024  # that are projected together
 Layer = Literal["inner", "penultimate"]
 
 
@@ -39,13 +40,16 @@ def encoder(model: nn.Module, layer: Layer) -> nn.Module:
         return inner_of(features)
     if layer != "inner" or not isinstance(features, nn.Sequential):
         return features
-    trained = []
+    return features[: _last_trained(features)]
+
+
+def _last_trained(features: nn.Sequential) -> int:
+    """Returns the place of the last layer with parameters, the number of layers without one."""
+    last = len(features)
     for place, part in enumerate(features):
-        if any(True for _ in part.parameters()):
-            trained.append(place)
-    if not trained:
-        return features
-    return features[: trained[-1]]
+        if list(part.parameters()):
+            last = place
+    return last
 
 
 def features_of(trace: Trace, layer: Layer, data: Dataset) -> Tensor:
@@ -56,16 +60,34 @@ def features_of(trace: Trace, layer: Layer, data: Dataset) -> Tensor:
 
 def row_features(evidence: Evidence, layer: Layer) -> Tensor:
     """Returns the features of the training rows, (n, d); computed once on shared evidence."""
-    trace = evidence.trace
-    key = ("features", trace, layer, trace.train)
-    return once(evidence, key, lambda: features_of(trace, layer, trace.train))
+    return _of_layer(evidence, layer, evidence.trace.train)
 
 
 def point_features(evidence: Evidence, layer: Layer) -> Tensor:
     """Returns the features of the test points, (m, d); computed once on shared evidence."""
+    return _of_layer(evidence, layer, evidence.test)
+
+
+def _of_layer(evidence: Evidence, layer: Layer, data: Dataset) -> Tensor:
+    """Returns the features of `data`, (rows, d); on shared evidence those of one pass."""
     trace = evidence.trace
-    key = ("features", trace, layer, evidence.test)
-    return once(evidence, key, lambda: features_of(trace, layer, evidence.test))
+    if not isinstance(evidence, Shared):
+        return features_of(trace, layer, data)
+    body = body_of(trace.model())
+    if layer == "inner" or not isinstance(body, nn.Sequential):
+        return _kept(evidence, layer, data).flatten(1)
+    inner = _kept(evidence, "inner", data)
+    place = _last_trained(body)
+    above = body[place:]
+    key = ("features", trace, layer, data)
+    return once(evidence, key, lambda: predict(above, inner).flatten(1))
+
+
+def _kept(evidence: Shared, layer: Layer, data: Dataset) -> Tensor:
+    """Returns the outputs of `encoder`, (rows, *shape), computed once."""
+    trace = evidence.trace
+    key = ("outputs", trace, layer, data)
+    return once(evidence, key, lambda: predict(encoder(trace.model(), layer), data.x))
 
 
 def narrowed(
@@ -85,7 +107,11 @@ def narrowed(
     drawn = torch.randn((d, width), generator=g, dtype=torch.float64)
     onto = drawn.to(rows) / width**0.5
     middle = rows.mean(0)
-    return (rows - middle) @ onto, (points - middle) @ onto
+    of_rows = []
+    for part in rows.split(_ROWS):
+        apart = part - middle
+        of_rows.append(apart @ onto)
+    return torch.cat(of_rows), (points - middle) @ onto
 
 
 def class_masks(labels: Tensor, least: int = 2) -> Iterator[Tensor]:

@@ -4,93 +4,56 @@ The head's loss is quadratic, so the Newton step of a group is the refit without
 f(t) - q_S (I - Q_SS)^-1 r_S, with Q the hat matrix, q_S the test point's row of it and r_S the
 residuals (Cook & Weisberg 1982). The features stay as they are. `removal` lets rows leave.
 
-Cost: O(n D^2 + D^3) once for D features, or n if these are more; of q candidates for m points
-O(m q^2 D).
+Cost: O(u D^2) for u rows that are candidates, in D features, and O(m q^2 D) for q of them at each
+of m points. Memory: these u rows, and O(b q^2) for b points together.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from defenses.kit.features import centred
-from poisonbench.data import Dataset
+from defenses.kit.head.fit import Head
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
-    """A least-squares head fitted to the one-hot labels, in float64.
+class Pool:
+    """Training rows that may leave, of which many points have some in common.
 
     Attributes:
-        rows: (n, D), of the training rows; rows @ rows.T is the hat matrix Q.
-        points: (m, D), the same of the test points.
-        residual: (n, C), label minus fit.
-        votes: (m, C), what it says of the test points.
+        rows: (u,) int64, ascending.
+        white: (u, D), see `Head.white`.
     """
 
     rows: Tensor
-    points: Tensor
-    residual: Tensor
-    votes: Tensor
+    white: Tensor
 
+    @classmethod
+    def of(cls, head: Head, rows: Tensor) -> "Pool":
+        """Returns the pool of all rows that occur in `rows` (b, q) int64."""
+        every = rows.unique()
+        return cls(every, head.white(every))
 
-def fit_head(
-    rows: Tensor,
-    points: Tensor,
-    train: Dataset,
-    l2: float,
-) -> Head:
-    """Returns the head that minimises the mean squared error + l2 |W|^2 over the training rows.
+    def hat(self, rows: Tensor) -> Tensor:
+        """Returns the hat matrix among rows (b, q) of the pool, (b, q, q) float64."""
+        place = torch.searchsorted(self.rows, rows.contiguous())
+        b, q = rows.shape
+        found = self.white.new_empty((b, q, q), dtype=torch.float64)
+        for own, at in zip(found, place, strict=True):
+            chosen = self.white[at]
+            own.copy_(chosen @ chosen.T)
+        return found
 
-    Args:
-        rows: (n, d) features of the training rows.
-        points: (m, d), of the test points.
-        train: the n training rows, whose labels are fitted.
-        l2: strength of the regulariser.
-    """
-    n = len(train)
-    inputs = _inputs(rows.double(), points.double())
-    if inputs.shape[1] > n:  # the head lies in the span of the rows: n coordinates do
-        basis = torch.linalg.qr(inputs[:n].T).Q
-        inputs = inputs @ basis
-    of_rows = inputs[:n]
-    gram = of_rows.T @ of_rows
-    gram.diagonal().add_(n * l2)
-    factor = torch.linalg.cholesky(gram)
-    solved = torch.linalg.solve_triangular(factor, inputs.T, upper=False)
-    white = solved.T
-    labels = F.one_hot(train.y, train.classes)
-    labels = labels.to(white.dtype)
-    weights = white[:n].T @ labels
-    votes = white @ weights
-    return Head(
-        rows=white[:n],
-        points=white[n:],
-        residual=labels - votes[:n],
-        votes=votes[n:],
-    )
-
-
-def _inputs(rows: Tensor, points: Tensor) -> Tensor:
-    """Returns what the head sees of the rows (n, d) and then the points (m, d), (n + m, d + 1).
-
-    Features are shifted to mean 0 and scaled to mean square norm 1, both by the rows; a constant 1
-    is the bias, regularised like the others.
-    """
-    apart = centred(rows)
-    shifted = points - rows.mean(0)
-    both = torch.cat([apart, shifted])
-    size = apart.square().sum(1).mean().sqrt()
-    size = torch.where(size > 0, size, 1.0)
-    scaled = both / size
-    bias = both.new_ones(len(both), 1)
-    return torch.cat([scaled, bias], 1)
+    def along(self, points: Tensor, rows: Tensor) -> Tensor:
+        """Returns the entries of the hat matrix of points (b, D) at rows (b, q), (b, q) float64."""
+        every = points.to(self.white.dtype) @ self.white.T
+        place = torch.searchsorted(self.rows, rows.contiguous())
+        return every.gather(1, place).double()
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Some test points of a head, each with q rows that may leave.
+    """Some test points of a head, each with q rows that may leave, in float64.
 
     Attributes:
         votes: (b, C).
@@ -112,6 +75,7 @@ def candidates(
     points: Tensor,
     y: Tensor,
     rows: Tensor,
+    pool: Pool,
 ) -> Candidates:
     """Returns the candidates of some test points.
 
@@ -120,15 +84,14 @@ def candidates(
         points: (b,) int64, indices of test points.
         y: (b,) int64, their labels.
         rows: (b, q) int64, the rows that may leave for each.
+        pool: which has all of these rows.
     """
-    chosen = head.rows[rows]  # (b, q, D)
-    towards = head.points[points][:, :, None]  # (b, D, 1)
     return Candidates(
         votes=head.votes[points],
         y=y,
-        along=(chosen @ towards).squeeze(2),
+        along=pool.along(head.points[points], rows),
         residual=head.residual[rows],
-        hat=chosen @ chosen.mT,
+        hat=pool.hat(rows),
     )
 
 

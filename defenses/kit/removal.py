@@ -33,7 +33,7 @@ def nested(case: Candidates, estimate: Estimate) -> Tensor:
         fall = _second(case)
     else:
         fall = case.along[:, :, None] * case.residual
-    none = torch.zeros_like(fall[:, :1])
+    none = torch.zeros_like(case.votes)[:, None]
     fallen = torch.cat([none, fall.cumsum(1)], 1)
     votes = case.votes[:, None] - fallen
     labels = case.y[:, None].expand(votes.shape[:2])

@@ -28,6 +28,7 @@ for command in (
     victims.clean_victims,
     grids.runner,
     defended.questions,
+    defended.defenses,
     intervals.intervals,
     grids.soak,
 ):

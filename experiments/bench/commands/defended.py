@@ -26,3 +26,34 @@ def questions(
 
     torch.set_num_threads(1)
     save(bench.bench(n, m, doublings, rounds), output)
+
+
+@click.command()
+@click.option(
+    "-n",
+    "sizes",
+    multiple=True,
+    type=int,
+    default=(2500, 5000, 10_000, 20_000),
+    show_default=True,
+    help="Numbers of training rows.",
+)
+@click.option("-m", default=100, show_default=True, help="Points that are judged.")
+@click.option("--rounds", default=1, show_default=True)
+@click.option("--only", multiple=True, help="Contestants, by name; default: all.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
+def defenses(
+    sizes: tuple[int, ...],
+    m: int,
+    rounds: int,
+    only: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Detectors, filters and certifiers: processor seconds and memory as n grows."""
+    import torch
+
+    from experiments.bench.defended import growth as bench
+    from experiments.bench.gradients import save
+
+    torch.set_num_threads(1)
+    save(bench.bench(sizes, m, rounds, only), output)

@@ -1,0 +1,1 @@
+"""A least-squares head on a victim's features."""

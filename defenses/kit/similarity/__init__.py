@@ -1,0 +1,1 @@
+"""Cosines of features, and the nearest rows by them."""

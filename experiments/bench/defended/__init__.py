@@ -1,0 +1,1 @@
+"""Benchmarks of what judges points and rows."""

@@ -1,0 +1,43 @@
+"""Cosines in blocks, and the largest of many by groups, against plain definitions."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from defenses.kit.similarity import cosines
+from defenses.kit.similarity.cosines import Cosines
+from defenses.kit.similarity.nearest import largest
+from poisonbench.seeding import generator
+
+
+@pytest.mark.parametrize("n", [7, 320, 1003])
+@pytest.mark.parametrize("k", [1, 4, 7])
+def test_the_largest_by_groups_are_those_of_a_whole_sort(n: int, k: int) -> None:
+    values = torch.randn(5, n, generator=generator(0, "values"))
+    values[0, -3:] = 9.0 + torch.arange(3)  # in no whole group of columns
+    values[1, : min(n, 32)] += 9.0  # all in one group
+    values[2, ::2] = -torch.inf
+    found = largest(values, k)
+    want = values.sort(1, descending=True).values[:, :k]
+    assert torch.equal(values.gather(1, found), want)
+    assert all(len(set(row)) == k for row in found.tolist())
+
+
+def test_cosines_are_those_of_unit_vectors_and_zero_for_a_row_of_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cosines, "_BLOCK", 23)  # two points a block
+    points = torch.randn(5, 4, generator=generator(0, "points"), dtype=torch.float64)
+    rows = torch.randn(11, 4, generator=generator(0, "rows"), dtype=torch.float64)
+    rows *= torch.logspace(-3, 3, 11, dtype=torch.float64)[:, None]
+    rows[3] = 0.0
+    found = list(Cosines(points, rows).blocks())
+    assert [len(index) for index, _ in found] == [2, 2, 1]
+    every = torch.cat([block for _, block in found])
+    want = F.normalize(points) @ F.normalize(rows).T
+    assert torch.allclose(every, want, rtol=1e-12, atol=1e-12)
+    assert (every[:, 3] == 0).all()
+    asked = torch.tensor([4, 1])
+    ((index, some),) = Cosines(points, rows).blocks(asked)
+    assert torch.equal(index, asked)
+    assert torch.allclose(some, want[asked], rtol=1e-12, atol=1e-12)
