@@ -48,8 +48,8 @@ def influence(
 
     Args:
         run: the training run.
-        test: the m points: a `Dataset`, a pair (x, y), a `torch.utils.data.Dataset`, or x alone,
-            (m, *shape) or one instance (*shape).
+        test: the m points, on any device: a `Dataset`, a pair (x, y), a `torch.utils.data.Dataset`,
+            or x alone, (m, *shape) or one instance (*shape).
         estimator: a name that `poisonbench list estimators` shows, `package.module:Class`, or an
             estimator.
         labels: whose loss is explained: that of the labels which the model predicts, or that of the

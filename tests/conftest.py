@@ -7,10 +7,12 @@ import os
 import shlex
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from pretended import pretended_cuda
 
 from poisonbench.data import Dataset, load
 from poisonbench.seeding import generator
@@ -47,6 +49,20 @@ def data_root() -> Path:
             "Fashion-MNIST, CIFAR-10, Adult, SST-2 and FSDD"
         )
     return Path(root)
+
+
+@pytest.fixture
+def cuda() -> Iterator[None]:
+    """A CUDA device: that of the machine, or one that is pretended over values on the CPU.
+
+    The latter fails a test that mixes devices, also where the error is caught.
+    """
+    if torch.cuda.is_available():
+        yield
+        return
+    with pretended_cuda() as device:
+        yield
+    assert device.mixed == []
 
 
 @pytest.fixture

@@ -1,111 +1,30 @@
-"""What must hold on a CUDA device.
-
-Every estimator as on the CPU, bit-equal training, and going on when memory runs out.
-"""
+"""Training on a CUDA device: bit-equal, alone and among many; going on when memory runs out."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import random_data
+from on_device import gpu, real
 
-from estimators.downsampling import Downsampling
-from estimators.gas import GAS
-from estimators.hydra import HyDRA
-from estimators.influence_functions import InfluenceFunctions
-from estimators.leave_one_out import LeaveOneOut
-from estimators.representer_point import RepresenterPoint
-from estimators.shapley.shapley import Shapley
-from estimators.tracin import TracIn
-from estimators.trak import TRAK
-from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset, Layout
 from poisonbench.gradients import Form, dot_products
 from poisonbench.memory import Budget
 from poisonbench.models import build
-from poisonbench.training import (
-    Checkpoint,
-    Recipe,
-    Trace,
-    replay,
-    train,
-    train_many,
-)
+from poisonbench.training import Recipe, replay, train, train_many
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = gpu
 
 RECIPE = Recipe(
     model="cnn", epochs=3, batch_size=16, lr=0.02, momentum=0.5, checkpoints=3
 )
-ESTIMATORS: list[Estimator] = [
-    TracIn(),
-    TracIn(mode="steps"),
-    TracIn(layers="last"),
-    TracIn(renormalize=True),
-    TracIn(projection=32),
-    GAS(),
-    GAS(layerwise=True),
-    RepresenterPoint(),
-    RepresenterPoint(renormalize=True),
-    HyDRA(),
-    HyDRA(hessian=True),
-    HyDRA(renormalize=True),
-    InfluenceFunctions(damping=0.1, tolerance=1e-5),
-    InfluenceFunctions(damping=0.1, renormalize=True, tolerance=1e-5),
-    InfluenceFunctions(solver="ekfac", samples=0),
-    Shapley(permutations=6, measure="margin"),
-    Shapley(permutations=6, stride=20, tolerance=0.1, measure="loss"),
-    Shapley("knn"),
-    TRAK(dimensions=64),
-    TRAK(dimensions=64, models=3),
-    Shapley("banzhaf", models=10, measure="margin"),
-    Shapley("beta", models=10, measure="margin"),
-]
 
 
 def digits_like(n: int, seed: int) -> Dataset:
     return random_data(n, seed=seed, dtype=torch.float32)
 
 
-def moved(trace: Trace, device: str) -> Trace:
-    """The same training run with its data and checkpoints on another device."""
-    checkpoints = [
-        Checkpoint(c.step, c.lr, {k: v.to(device) for k, v in c.state.items()})
-        for c in trace.checkpoints
-    ]
-    return replace(trace, train=trace.train.to(device), checkpoints=tuple(checkpoints))
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
-def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimator):
-    trace, test = train(digits_like(60, 0), RECIPE, 0), digits_like(7, 1)
-    want = estimator.fit(trace)(test)
-    got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
-    assert got.is_cuda
-    torch.testing.assert_close(
-        got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max())
-    )
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)],
-    ids=repr,
-)
-def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_float64(
-    estimator: Estimator,
-):
-    trace, test = train(random_data(60), RECIPE, 0), random_data(7, seed=1)
-    got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
-    assert got.is_cuda
-    torch.testing.assert_close(
-        got.cpu(), estimator.fit(trace)(test), rtol=1e-6, atol=1e-9, equal_nan=True
-    )
-
-
+LARGE = pytest.param("resnet18", marks=real)  # minutes on a CPU
 LIKE_THE_PAPERS = {
     "optimizer": "adamw",
     "lr": 0.002,
@@ -115,7 +34,7 @@ LIKE_THE_PAPERS = {
 }
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet18"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", LARGE])
 def test_a_recipe_of_the_papers_gives_the_same_run_on_the_device_alone_and_among_many(
     model: str,
 ):
@@ -132,6 +51,7 @@ def test_a_recipe_of_the_papers_gives_the_same_run_on_the_device_alone_and_among
             torch.testing.assert_close(state[name].cpu(), value, rtol=1e-6, atol=1e-8)
 
 
+@real
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet18"])
 def test_mixed_precision_is_repeated_bit_for_bit_and_is_near_the_full_one(model: str):
     data = digits_like(40, 0).to("cuda")
@@ -149,7 +69,7 @@ def test_mixed_precision_is_repeated_bit_for_bit_and_is_near_the_full_one(model:
         assert torch.equal(many.state(0)[name], value.cpu())
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("resnet9", marks=real)])
 def test_models_trained_together_on_the_device_are_those_trained_one_by_one(model: str):
     """In float64: products with patches, and grouped convolutions by `vmap`.
 
@@ -182,6 +102,7 @@ def test_training_is_bit_equal_and_replays_on_the_device(model: str):
         assert torch.equal(value, step.model.state_dict()[name])
 
 
+@real
 def test_when_memory_runs_out_blocks_are_halved_and_the_result_is_the_same():
     model = build("resnet9", Layout((3, 32, 32), 10, "image"), 0).cuda()
     train_set, test = (

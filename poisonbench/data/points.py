@@ -1,6 +1,6 @@
 """Instances to be judged by a finished run, whatever form a user has them in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class Points:
 def as_points(found: object, train: Dataset, what: str = "the test points") -> Points:
     """Returns instances in the kind, the floating type and the classes of a training set.
 
+    They are taken to its device.
+
     Args:
         found: a `Dataset`; a pair (x, y) of tensors or arrays; a `torch.utils.data.Dataset` of such
             pairs; or x alone, (m, *shape) or one instance (*shape), without labels.
@@ -38,6 +40,11 @@ def as_points(found: object, train: Dataset, what: str = "the test points") -> P
     Raises:
         DataError: it is none of these, or the instances are of another shape.
     """
+    points = _read(found, train, what)
+    return replace(points, data=points.data.to(train.x.device))
+
+
+def _read(found: object, train: Dataset, what: str) -> Points:
     if isinstance(found, Dataset | TorchDataset | tuple | list):
         part = as_part(found, what, _whole(train))
         if isinstance(part, Dataset):

@@ -1,0 +1,80 @@
+"""Every estimator on the device as on the CPU."""
+
+import pytest
+import torch
+from conftest import random_data
+from on_device import gpu, moved
+
+from estimators.downsampling import Downsampling
+from estimators.gas import GAS
+from estimators.hydra import HyDRA
+from estimators.influence_functions import InfluenceFunctions
+from estimators.leave_one_out import LeaveOneOut
+from estimators.representer_point import RepresenterPoint
+from estimators.shapley.shapley import Shapley
+from estimators.tracin import TracIn
+from estimators.trak import TRAK
+from poisonbench.contracts.protocols import Estimator
+from poisonbench.data import Dataset
+from poisonbench.training import Recipe, train
+
+pytestmark = gpu
+
+RECIPE = Recipe(
+    model="cnn", epochs=3, batch_size=16, lr=0.02, momentum=0.5, checkpoints=3
+)
+ESTIMATORS: list[Estimator] = [
+    TracIn(),
+    TracIn(mode="steps"),
+    TracIn(layers="last"),
+    TracIn(renormalize=True),
+    TracIn(projection=32),
+    GAS(),
+    GAS(layerwise=True),
+    RepresenterPoint(),
+    RepresenterPoint(renormalize=True),
+    HyDRA(),
+    HyDRA(hessian=True),
+    HyDRA(renormalize=True),
+    InfluenceFunctions(damping=0.1, tolerance=1e-5),
+    InfluenceFunctions(damping=0.1, renormalize=True, tolerance=1e-5),
+    InfluenceFunctions(solver="ekfac", samples=0),
+    Shapley(permutations=6, measure="margin"),
+    Shapley(permutations=6, stride=20, tolerance=0.1, measure="loss"),
+    Shapley("knn"),
+    TRAK(dimensions=64),
+    TRAK(dimensions=64, models=3),
+    Shapley("banzhaf", models=10, measure="margin"),
+    Shapley("beta", models=10, measure="margin"),
+]
+
+
+def digits_like(n: int, seed: int) -> Dataset:
+    return random_data(n, seed=seed, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimator):
+    trace, test = train(digits_like(60, 0), RECIPE, 0), digits_like(7, 1)
+    want = estimator.fit(trace)(test)
+    got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
+    assert got.is_cuda
+    torch.testing.assert_close(
+        got.cpu(), want, rtol=1e-4, atol=1e-4 * float(want.abs().max())
+    )
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LeaveOneOut(repeats=1, candidates=(3, 14, 15)), Downsampling(models=16)],
+    ids=repr,
+)
+def test_an_estimator_that_retrains_on_the_device_equals_itself_on_the_cpu_in_float64(
+    estimator: Estimator,
+):
+    trace, test = train(random_data(60), RECIPE, 0), random_data(7, seed=1)
+    got = estimator.fit(moved(trace, "cuda"))(test.to("cuda"))
+    assert got.is_cuda
+    torch.testing.assert_close(
+        got.cpu(), estimator.fit(trace)(test), rtol=1e-6, atol=1e-9, equal_nan=True
+    )
