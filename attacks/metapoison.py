@@ -129,6 +129,7 @@ class _LookAhead:
         self.train = train
         self.point = point
         self.aim = aim
+        self.rows = aim.rows.cpu()
         self.own = own
         self.seed = seed
         self.lifetime = own.epochs * epoch_steps(len(train), own)
@@ -184,12 +185,13 @@ class _LookAhead:
         size = min(self.own.batch_size, n)
         most = max(1, size // 4)
         some = torch.randperm(len(x), generator=g)[:most]
-        poisoned = self.aim.rows[some.to(x.device)]
         drawn = torch.randint(n, (size - len(some),), generator=g)
-        rest = drawn.to(x.device)
-        rest = rest[~torch.isin(rest, self.aim.rows)]
-        batch = self.train.take(torch.cat([poisoned, rest]))
-        return replace(batch, x=torch.cat([x[some], self.train.x[rest]]))
+        rest = drawn[~torch.isin(drawn, self.rows)]
+        # chosen on the CPU and sent once: a GPU is not waited for
+        chosen = torch.cat([self.rows[some], rest]).to(x.device)
+        batch = self.train.take(chosen)
+        poison = x[some.to(x.device)]
+        return replace(batch, x=torch.cat([poison, batch.x[len(some) :]]))
 
     def _grow(self, x: Tensor, t: int) -> None:
         """Trains every member for a step; one at the end of its life begins anew."""

@@ -104,20 +104,27 @@ def _in_one_space(
     q, c = _orthonormal(b)
     x = torch.zeros_like(b)
     d = q
+    failed = torch.zeros((), dtype=torch.bool, device=b.device)
     for _ in range(max_steps):
         residual = torch.linalg.vector_norm(c, dim=0)
-        if bool((residual <= tolerance).all()):
+        done = (residual <= tolerance).all()
+        # read together: each reading waits for the device
+        is_done, has_failed = torch.stack([done, failed]).tolist()
+        if has_failed:
+            return None
+        if is_done:
             break
         image = product(d)
         gram = (d @ image.T).double()
         factor, info = torch.linalg.cholesky_ex((gram + gram.T) / 2)
-        if int(info):
-            return None
+        failed = info != 0
         length = torch.cholesky_inverse(factor).to(b)
         x += (length @ c).T @ d
         q, z = _orthonormal(q - length @ image)
         c = z @ c
         d = q + z @ d
+    if bool(failed):
+        return None
     residual = torch.linalg.vector_norm(c, dim=0)
     definite = torch.zeros_like(residual, dtype=torch.bool)
     return Solved(x, residual, definite)

@@ -32,10 +32,12 @@ class Folding:
         slot: (p_layer,) int64, all different, below the next multiple of k; the coordinate is the
             remainder, so that none has many more entries than others.
         sign: (p_layer,), 1 or -1.
+        entry: (slots,) int64, which entry goes to each slot, p_layer for none; on a GPU alone.
     """
 
     slot: Tensor
     sign: Tensor
+    entry: Tensor | None = None
 
     @classmethod
     def drawn(
@@ -45,7 +47,12 @@ class Folding:
         slots = _slots(size, k)
         slot = torch.randperm(slots, generator=draws)[:size]
         sign = 2 * torch.randint(2, (size,), generator=draws) - 1
-        return cls(slot.to(like.device), sign.to(like))
+        entry = None
+        if like.is_cuda:
+            entry = torch.full((slots,), size)
+            entry[slot] = torch.arange(size)
+            entry = entry.to(like.device)
+        return cls(slot.to(like.device), sign.to(like), entry)
 
     def add(self, gradients: Grad, sums: Tensor) -> None:
         """Adds the entries of a layer's gradients to the sums (B, k)."""
@@ -54,15 +61,12 @@ class Folding:
             self._add_rows(gradients, sums)
             return
         signed = matrix(gradients) * self.sign
-        if not sums.is_cuda:
+        if self.entry is None:
             sums.index_add_(1, self.slot % k, signed)
             return
-        # index_add_ depends there on the order of threads
-        size = len(self.slot)
-        entry = torch.full((_slots(size, k),), size, device=sums.device)
-        entry[self.slot] = torch.arange(size, device=sums.device)
+        # on a GPU index_add_ depends on the order of threads
         padded = F.pad(signed, (0, 1))
-        sums += padded[:, entry].unflatten(1, (-1, k)).sum(1)
+        sums += padded.index_select(1, self.entry).unflatten(1, (-1, k)).sum(1)
 
     def _add_rows(self, gradients: Sparse, sums: Tensor) -> None:
         """Adds those of a table of vectors, of the rows that are looked up alone."""

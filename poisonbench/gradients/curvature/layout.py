@@ -1,5 +1,7 @@
 """Vectors in parameter space as rows (m, p), and which of their entries belong to which layer."""
 
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,9 @@ from poisonbench.gradients.forms import Dense, Ghost, Grad
 from poisonbench.gradients.layers import layer_vectors
 from poisonbench.gradients.passes import Plan
 from poisonbench.gradients.planning.names import member
+
+# model -> all that its layout depends on -> the layout
+_kept: WeakKeyDictionary[nn.Module, dict[object, list[Tensor]]] = WeakKeyDictionary()
 
 
 def flatten(vectors: dict[str, Tensor]) -> Tensor:
@@ -54,6 +59,8 @@ def layout(
 ) -> list[Tensor]:
     """Returns which entries of a row of `flatten` each of the engine's layers holds, (p_layer,).
 
+    They are kept for as long as the model lives, for the next product with its curvature.
+
     A layer in the form `Ghost` is a matrix (outputs, inputs + 1), the bias its last column; the
     others are as `Dense` has them. Parameters without a rule are one more layer, the last.
 
@@ -63,6 +70,21 @@ def layout(
         data: of which one instance is passed through the model.
         against: number of vectors, which decides the form of every layer.
     """
+    kept = _kept.setdefault(model, {})
+    shape = (data.x.shape[1:], data.x.dtype, data.x.device)
+    key = (how.names, tuple(how.hooked), how.rest, how.size, how.pixelwise, shape)
+    whole = (*key, against)
+    if whole not in kept:
+        kept[whole] = _layout(model, how, data, against)
+    return kept[whole]
+
+
+def _layout(
+    model: nn.Module,
+    how: Plan,
+    data: Dataset,
+    against: int,
+) -> list[Tensor]:
     positions = _positions(model, how.names)
     found = []
     forms = _forms(model, how, data, against)

@@ -59,7 +59,7 @@ def epochs(
     batches: Batches,
     convention: Convention,
 ) -> Iterator[Epoch]:
-    """Yields the batches of each epoch of K models.
+    """Yields the batches of each epoch of K models, where the masks lie.
 
     Args:
         masks: (K, n) bool, no row empty; with "own" the sizes must need the same number of steps.
@@ -104,8 +104,8 @@ def _orders(
     keys = list(zip(sizes, seeds, strict=True))
     draws = {(size, seed): permutations(size, seed) for size, seed in keys}
     while True:
-        drawn = {key: next(draw) for key, draw in draws.items()}
-        order = torch.full((len(masks), places), -1, dtype=torch.int64)
+        drawn = {key: next(draw).to(masks.device) for key, draw in draws.items()}
+        order = masks.new_full((len(masks), places), -1, dtype=torch.int64)
         for k, key in enumerate(keys):
             permutation = drawn[key]
             if batches == "own":

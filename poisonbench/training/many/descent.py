@@ -121,14 +121,14 @@ def _descend(
     leaves = [value for value in states.values() if value.requires_grad]
     descent = stacked_optimizer(leaves, job.recipe)
     inputs = Inputs(job, network, seeds)
-    walked = epochs(masks, job.recipe, seeds, job.batches, job.convention)
+    there = masks.to(data.y.device)
+    walked = epochs(there, job.recipe, seeds, job.batches, job.convention)
     for number, epoch in enumerate(walked):
         K, steps, width = epoch.rows.shape
         total = job.recipe.epochs * steps
         rates = learning_rates(total, job.recipe).tolist()
-        rows = epoch.rows.transpose(0, 1).to(data.y.device)
-        rows = rows.contiguous()
-        weights = epoch.weights.transpose(0, 1).to(data.x.device, data.dtype)
+        rows = epoch.rows.transpose(0, 1).contiguous()
+        weights = epoch.weights.transpose(0, 1).to(data.dtype)
         weights = weights.contiguous()
         with exact_arithmetic(), torch.no_grad():
             for t in range(steps):
