@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from experiments.gpu.__main__ import main
 from experiments.gpu.record import Found, Record, told
+from experiments.gpu.reference import reference
+from experiments.gpu.setting import Setting
 
 
 def run(folder: Path, *arguments: str) -> dict[str, Found]:
@@ -74,3 +76,19 @@ def test_a_failure_is_told_and_the_next_goes_on(tmp_path: Path):
     kept = json.loads((tmp_path / "part.json").read_text())["measurements"]
     assert kept["bad"]["failed"] == "RuntimeError: out of luck"
     assert kept["good"] == {"value": 3}
+
+
+@pytest.mark.slow
+def test_the_grid_is_run_and_its_tables_kept_and_an_end_is_an_interruption(
+    tmp_path: Path,
+):
+    setting = Setting.of("cpu", tmp_path, True, tmp_path, tmp_path / "logs")
+    cut: Found = {}
+    reference(0.5, 0, setting, cut)
+    assert cut["exit code"] != 0
+    found: Found = {}
+    reference(100, 0, setting, found)
+    assert found["exit code"] == 0, found["messages"]
+    victims = found["tables"]["victims"]
+    attacks = [row["settings"]["attack"]["name"] for row in victims]
+    assert attacks == ["none", "patch"]

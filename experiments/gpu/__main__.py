@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-PARTS = click.Choice(["tests", "bench"])
+PARTS = click.Choice(["tests", "bench", "reference"])
 
 
 @click.command()
@@ -18,6 +18,13 @@ PARTS = click.Choice(["tests", "bench"])
     default=lambda: os.environ.get("OUT", "runs/gpu"),
     help="Folder of the records, PART.json. [default: $OUT, or runs/gpu]",
 )
+@click.option(
+    "--logs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="runs",
+    show_default=True,
+    help="Folder of the logs of grids.",
+)
 @click.option("--data-root", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--device", default="cuda", show_default=True)
 @click.option("--small", is_flag=True, help="Sizes that a CPU does in a minute.")
@@ -26,6 +33,7 @@ PARTS = click.Choice(["tests", "bench"])
 def main(
     parts: tuple[str, ...],
     output: Path,
+    logs: Path,
     data_root: Path | None,
     device: str,
     small: bool,
@@ -39,7 +47,7 @@ def main(
 
     end = time.monotonic() + seconds
     output.mkdir(parents=True, exist_ok=True)
-    setting = Setting.of(device, data_root, small, output)
+    setting = Setting.of(device, data_root, small, output, logs)
     for part in parts:
         record = Record(output / f"{part}.json", setting.about)
         for measurement in PARTS[part]:

@@ -8,6 +8,7 @@ from experiments.gpu.beside_peers import beside_peers
 from experiments.gpu.bulk import bulk
 from experiments.gpu.judged import judged
 from experiments.gpu.record import Found
+from experiments.gpu.reference import reference
 from experiments.gpu.scores import Size, gas, tracin
 from experiments.gpu.setting import Setting
 from experiments.gpu.solved import solved
@@ -31,8 +32,16 @@ class Measurement:
 
 
 TESTS = 200.0  # seconds
+GRID = 200.0
+ENDING = 30.0  # in which an interrupted grid ends and is evaluated
+WORKERS = 4
 LARGE = Size("resnet9", 1000, 5)
 PARTS: dict[str, tuple[Measurement, ...]] = {
+    "reference": (
+        Measurement(
+            "grid gpu-cifar10", GRID + ENDING, partial(reference, GRID, WORKERS)
+        ),
+    ),
     "tests": (Measurement("gpu tests", TESTS, partial(suite, TESTS - 5)),),
     "bench": (
         Measurement("training steps", 30, step_times),

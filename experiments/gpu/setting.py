@@ -26,7 +26,8 @@ class Setting:
         test: its test set.
         source: which of both.
         small: sizes that a CPU does in seconds.
-        folder: for logs.
+        folder: of the records.
+        logs: of grids.
     """
 
     device: torch.device
@@ -35,9 +36,12 @@ class Setting:
     source: str
     small: bool
     folder: Path
+    logs: Path
 
     @staticmethod
-    def of(device: str, data_root: Path | None, small: bool, folder: Path) -> "Setting":
+    def of(
+        device: str, data_root: Path | None, small: bool, folder: Path, logs: Path
+    ) -> "Setting":
         """Loads the data and sends them to the device."""
         if data_root is not None:
             os.environ["POISONBENCH_DATA"] = str(data_root)
@@ -58,6 +62,7 @@ class Setting:
             source=source,
             small=small,
             folder=folder,
+            logs=logs,
         )
 
     @property

@@ -72,7 +72,9 @@ def moved(x: Tensor, draws: Tensor) -> Tensor:
     vertical = height // PADDED
     horizontal = width // PADDED
     padded = F.pad(x, (horizontal, horizontal, vertical, vertical))
-    draws = draws.to(x.device)
+    draws = draws.to(
+        x.device, non_blocking=True
+    )  # else the host waits for the step before
     down = draws[:, 1:2] + torch.arange(height, device=x.device)
     along = torch.arange(width, device=x.device).expand(count, width)
     mirrored = draws[:, :1].bool()
