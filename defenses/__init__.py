@@ -26,6 +26,7 @@ from defenses.detectors.shared_proponents import SharedProponents
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.filters.activation_clustering import ActivationClustering
+from defenses.filters.confident_learning import ConfidentLearning
 from defenses.filters.deep_knn import DeepKNNFilter
 from defenses.filters.influence_rank import InfluenceRank
 from defenses.filters.isolation import Isolation
@@ -35,6 +36,7 @@ from defenses.filters.random_filter import RandomFilter
 from defenses.filters.self_influence import SelfInfluence
 from defenses.filters.spectral_signatures import SpectralSignatures
 from defenses.filters.spectre import Spectre
+from defenses.filters.unhelpful import Unhelpful
 from defenses.mitigations.filter_retrain import FilterRetrain
 from defenses.mitigations.remove_and_return import RemoveAndReturn
 from defenses.mitigations.target_driven import TargetDriven
@@ -65,6 +67,7 @@ DETECTORS: dict[str, type] = {
 }
 FILTERS: dict[str, type] = {
     "activation-clustering": ActivationClustering,
+    "confident-learning": ConfidentLearning,
     "deep-knn": DeepKNNFilter,
     "influence-rank": InfluenceRank,
     "isolation": Isolation,
@@ -74,6 +77,7 @@ FILTERS: dict[str, type] = {
     "self-influence": SelfInfluence,
     "spectral-signatures": SpectralSignatures,
     "spectre": Spectre,
+    "unhelpful": Unhelpful,
 }
 CERTIFIERS: dict[str, type] = {
     "deep-partition-aggregation": DeepPartitionAggregation,

@@ -16,6 +16,11 @@ from torch.nn import functional as F
 
 from defenses import FILTERS
 from defenses.filters.activation_clustering import ActivationClustering
+from defenses.filters.confident_learning import (
+    ConfidentLearning,
+    confident_labels,
+    held_out_probabilities,
+)
 from defenses.filters.deep_knn import DeepKNNFilter
 from defenses.filters.influence_rank import InfluenceRank
 from defenses.filters.isolation import Isolation
@@ -25,14 +30,17 @@ from defenses.filters.random_filter import RandomFilter
 from defenses.filters.self_influence import SelfInfluence
 from defenses.filters.spectral_signatures import SpectralSignatures, top_projection
 from defenses.filters.spectre import Spectre, que, whitened
+from defenses.filters.unhelpful import Unhelpful
 from defenses.kit.features import features_of
 from poisonbench.contracts.protocols import Filter
-from poisonbench.contracts.values import Evidence
+from poisonbench.contracts.values import Evidence, Means
+from poisonbench.errors import ConfigError
 from poisonbench.gradients.products import dot_products
 from poisonbench.models import predict
+from poisonbench.notes import collecting
 from poisonbench.roles import COVER
 from poisonbench.seeding import generator
-from poisonbench.training import Recipe, train
+from poisonbench.training import Recipe, Trace, train
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Row:
 ROWS = [
     Row(ActivationClustering(3)),
     Row(ActivationClustering(3, layer="inner")),
+    Row(ConfidentLearning(3)),
     Row(DeepKNNFilter(9)),
     Row(DeepKNNFilter(9, layer="inner")),
     Row(InfluenceRank("tail-heaviness", ATTACKED)),
@@ -64,6 +73,7 @@ ROWS = [
     Row(SpectralSignatures("inner")),
     Row(Spectre(2)),
     Row(Spectre(3, layer="inner")),
+    Row(Unhelpful(), sees=False),  # these rows help the points that rest on them
 ]
 
 
@@ -73,7 +83,16 @@ def name(row: Row) -> str:
 
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
-    return planted()
+    found = planted()
+    return replace(found, means=again(found))
+
+
+def again(evidence: Evidence) -> Means:
+    """Training by the recipe and the seed of the run."""
+    trace = evidence.trace
+    return Means(
+        retrain=lambda keep: train(trace.train.take(keep), trace.by_recipe, trace.seed)
+    )
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -97,7 +116,12 @@ def test_contract(row: Row, evidence: Evidence) -> None:
         "retraining",
         "oracle",
     }
-    hidden = {"influence": "influence", "reference": "trusted", "oracle": "role"}
+    hidden = {
+        "influence": "influence",
+        "reference": "trusted",
+        "oracle": "role",
+        "retraining": "means",
+    }
     seen = replace(
         evidence, **{field: None for use, field in hidden.items() if use not in uses}
     )
@@ -120,7 +144,11 @@ def test_larger_scores_mean_more_suspicious(row: Row, evidence: Evidence) -> Non
     assert scores[-POISONED:].min() > scores[:-POISONED].max()
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.sees], ids=name)
+# what trains again walks other batches
+UNTRAINED = [row for row in ROWS if row.sees and "retraining" not in row.filter.uses]
+
+
+@pytest.mark.parametrize("row", UNTRAINED, ids=name)
 def test_the_order_of_the_training_rows_does_not_matter(
     row: Row, evidence: Evidence
 ) -> None:
@@ -417,3 +445,151 @@ def test_the_random_filter_is_uniform_and_knows_nothing_but_the_seed(
     assert kstest(scores.numpy(), "uniform").pvalue > 0.01
     other = RandomFilter()(replace(many, trace=replace(many.trace, seed=2)))
     assert abs(float(torch.corrcoef(torch.stack([scores, other]))[0, 1])) < 0.06
+
+
+# --- unhelpful rows ---
+
+
+def test_unhelpful_is_the_mean_influence_on_trusted_points_of_agreeing_parts(
+    evidence: Evidence,
+):
+    n = len(evidence.trace.train)
+    trusted = torch.zeros(40, dtype=torch.bool)
+    trusted[:4] = True
+    influence = torch.full((40, n), 7.0, dtype=torch.float64)
+    influence[:4] = 1.0
+    influence[:4, 0] = torch.tensor([-1.0, -2.0, -3.0, -2.0])  # in both parts
+    influence[:4, 1] = torch.tensor([4.0, -5.0, 4.0, -5.0])  # in one of two
+    seen = replace(
+        evidence,
+        influence=influence,
+        trusted=trusted,
+        test=evidence.test.relabel(torch.zeros(40, dtype=torch.int64)),
+    )
+    with collecting() as told:
+        scores = Unhelpful(parts=2)(seen)
+    assert scores[0] == 2.0
+    assert scores[1] == 0.5 * 0.5
+    assert (scores[2:] == -1.0).all()
+    assert told.arrays["suspect"].nonzero().flatten().tolist() == [0]
+    assert told.arrays["agreement"][:2].tolist() == [1.0, 0.5]
+
+
+def test_the_parts_of_unhelpful_hold_points_of_every_label(evidence: Evidence):
+    """With one trusted point of each label in a part, labels alone decide nothing."""
+    n = len(evidence.trace.train)
+    labels = torch.arange(40) % 4
+    influence = torch.where(labels == 3, -9.0, 1.0).double()[:, None].repeat(1, n)
+    seen = replace(
+        evidence,
+        influence=influence,
+        trusted=torch.ones(40, dtype=torch.bool),
+        test=evidence.test.relabel(labels),
+    )
+    with collecting() as told:
+        Unhelpful(parts=10)(seen)
+    assert told.arrays["suspect"].all()
+
+
+def test_points_without_finite_influence_do_not_count(evidence: Evidence):
+    assert evidence.influence is not None
+    bad = evidence.influence.clone()
+    bad[12] = torch.nan
+    assert evidence.trusted is not None
+    without = evidence.trusted.clone()
+    assert without[12 + 2]
+    bad[14] = torch.nan
+    without[14] = False
+    with pytest.warns(UserWarning, match="not finite"):
+        got = Unhelpful()(replace(evidence, influence=bad))
+    assert torch.equal(got, Unhelpful()(replace(evidence, trusted=without)))
+    lost = torch.full_like(bad, torch.nan)
+    with (
+        pytest.warns(UserWarning, match="not finite"),
+        pytest.raises(ValueError, match="no trusted point"),
+    ):
+        Unhelpful()(replace(evidence, influence=lost))
+
+
+# --- confident learning ---
+
+
+def test_the_confident_joint_of_a_case_by_hand():
+    """Thresholds: .7 and .6, the means of label 0 over rows 0-2, of label 1 over rows 3-4."""
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    first = torch.tensor([0.9, 0.8, 0.4, 0.75, 0.05])
+    probability = torch.stack([first, 1 - first], 1)
+    # row 2 reaches .6 of label 1, row 3 the .7 of label 0
+    assert confident_labels(probability, labels).tolist() == [0, 0, 1, 0, 1]
+    unsure = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
+    assert confident_labels(unsure, torch.tensor([0, 0])).tolist() == [-1, 0]
+
+
+def test_label_errors_are_those_of_cleanlab():
+    issues = pytest.importorskip("cleanlab.filter")
+    g = torch.Generator().manual_seed(0)
+    for n, classes in ((80, 3), (300, 5), (500, 10)):
+        labels = torch.randint(classes, (n,), generator=g)
+        logits = torch.randn(n, classes, generator=g, dtype=torch.float64)
+        logits[torch.arange(n), labels] += 1.5
+        probability = logits.softmax(1)
+        counted = confident_labels(probability, labels)
+        mine = (counted >= 0) & (counted != labels)
+        theirs = issues.find_label_issues(
+            labels.numpy(),
+            probability.numpy(),
+            filter_by="confident_learning",
+            n_jobs=1,
+        )
+        assert mine.any()
+        assert mine.tolist() == theirs.tolist()
+
+
+def test_cleanlab_as_a_filter_finds_what_ours_finds(evidence: Evidence):
+    pytest.importorskip("cleanlab")
+    from experiments.bench.peers.cleanlab_peer import Cleanlab
+
+    peer = Cleanlab(3, "confident_learning")
+    assert torch.equal(peer(evidence), ConfidentLearning(3)(evidence))
+
+
+def test_probabilities_are_of_models_that_did_not_see_the_row(evidence: Evidence):
+    masks: list[Tensor] = []
+
+    def retrain(keep: Tensor) -> Trace:
+        masks.append(keep)
+        return evidence.trace
+
+    found = held_out_probabilities(replace(evidence, means=Means(retrain)), 4)
+    assert torch.equal(torch.stack(masks).sum(0), torch.full((len(masks[0]),), 3))
+    labels = evidence.trace.train.y
+    for keep in masks:
+        shares = labels[~keep].bincount() / labels.bincount()
+        assert (shares - 0.25).abs().max() < 0.05
+    want = predict(evidence.trace.model(), evidence.trace.train.x).softmax(1)
+    assert torch.allclose(found, want)
+
+
+def test_errors_come_first_and_rows_by_their_margin(evidence: Evidence):
+    with collecting() as told:
+        scores = ConfidentLearning(3)(evidence)
+    errors = told.arrays["suspect"]
+    assert scores[errors].min() >= 1 >= scores[~errors].max()
+    train_y = evidence.trace.train.y
+    assert (told.arrays["other_label"] != train_y).all()
+    found = held_out_probabilities(evidence, 3)
+    own = found.gather(1, train_y[:, None]).squeeze(1)
+    assert close(told.arrays["own_probability"], own)
+    row = int(scores.argmax())
+    others = found[row].clone()
+    others[train_y[row]] = 0
+    assert scores[row] == pytest.approx(1 + (1 - float(own[row] - others.max())) / 2)
+
+
+def test_confident_learning_of_a_run_that_cannot_be_made_again_is_refused(
+    evidence: Evidence,
+):
+    with pytest.raises(ConfigError, match="trains again"):
+        ConfidentLearning()(replace(evidence, means=None))
+    with pytest.raises(ConfigError, match="folds must be at most the 132 rows"):
+        ConfidentLearning(133)(evidence)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from experiments.cli.audit import audit
+from experiments.cli.clean import clean
 from experiments.cli.errors import Commands, show_warning, warn_of_clashes
 from experiments.cli.grids import demo, run, status
 from experiments.cli.methods import check, explain, export, list_, new
@@ -33,6 +34,7 @@ for command in (
     run,
     demo,
     audit,
+    clean,
     status,
     evaluate,
     report,

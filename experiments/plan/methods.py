@@ -8,7 +8,7 @@ from experiments.plan.fields import Faults, expand, known_name
 from experiments.plan.kind import named
 from experiments.plan.kinds import WITH_METHODS
 from experiments.plan.outside import code_of, code_of_models, joined
-from experiments.plan.spec import Method
+from experiments.plan.spec import Applied, Method
 from poisonbench.registry import Table
 
 TABLES = {
@@ -42,3 +42,35 @@ def methods_of(
     code = code_of(cls, str(name))
     for value in expand(cls, own, path, faults):
         yield Method(str(name), value, joined([code, code_of_models(value)]))
+
+
+def named_methods(
+    entries: Any, part: str, faults: Faults, of: tuple[str, ...] = ()
+) -> list[Applied]:
+    """Returns the methods of a part: names or tables, one or a list.
+
+    Args:
+        entries: what the file holds.
+        part: of which it is.
+        faults: gets what is wrong.
+        of: parts of which a table may name those methods with which its own are combined.
+    """
+    if not isinstance(entries, list):
+        entries = [entries]
+    found: list[Applied] = []
+    for i, entry in enumerate(entries):
+        path = f"{part}[{i}]"
+        table = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(table, dict):
+            faults.add(path, f"is a name or a table, got {entry!r}")
+            continue
+        own = {key: value for key, value in table.items() if key not in of}
+        chosen = [(key, names_in(table[key])) for key in of if key in table]
+        methods = methods_of(own, part, path, faults)
+        found += [Applied(part, method, tuple(chosen)) for method in methods]
+    return found
+
+
+def names_in(value: Any) -> tuple[str, ...]:
+    """Returns the names that a key holds: one, or a list."""
+    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)

@@ -18,7 +18,7 @@ from experiments.plan.checks.loops import check_loops
 from experiments.plan.checks.recipes import check_recipes
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
 from experiments.plan.kinds import DONE
-from experiments.plan.methods import TABLES, methods_of
+from experiments.plan.methods import TABLES, methods_of, names_in
 from experiments.plan.outside import code_of_models
 from experiments.plan.spec import (
     Applied,
@@ -192,14 +192,10 @@ def _applied(raw: Raw, attacks: list[Method], faults: Faults) -> tuple[Applied, 
         for i, table in enumerate(_tables(raw, kind.part, faults)):
             path = f"{kind.part}[{i}]"
             own = {key: value for key, value in table.items() if key not in kind.of}
-            of = {part: _names(table[part]) for part in kind.of if part in table}
+            of = {part: names_in(table[part]) for part in kind.of if part in table}
             check_of(of, attacks, tuple(found), path, faults)
             for method in methods_of(own, kind.part, path, faults):
                 check_verdicts(kind, method, tuple(found), path, faults)
                 found[Applied(kind.part, method, tuple(of.items()))] = None
     check_estimators(raw, tuple(found), faults)
     return tuple(found)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)

@@ -89,6 +89,25 @@ FLAG = "flag"  # (m,) bool, above the threshold
 # (m,) float64, how seldom a clean point scores so high, see `poisonbench.contracts.calibration`
 P_VALUE = "p_value"
 
+# filter-*.h5 and clean-*.h5: what filters tell beside the score, those that know it; (n,)
+SUSPECT = "suspect"  # bool, the filter itself marks the row
+MEAN_INFLUENCE = "mean_influence"  # float, on the points known to be clean
+AGREEMENT = "agreement"  # float, share of their parts that agree in its sign
+OWN_PROBABILITY = "own_probability"  # float, of the label, without the row in training
+OTHER_LABEL = "other_label"  # int64, the most probable other label
+
+# clean-*.h5: of q criteria, k shares of the n rows, r trainings, m0 test points, h held-out points
+ROW = "row/number"  # (n,) int64, row of the training set that was given
+ROW_GIVEN = "row/given"  # (n,) int64, its label there
+ROW_LABEL = (
+    "row/label"  # (n,) int64, the label trained on; another one is planted noise
+)
+CRITERIA_SCORE = "criteria/score"  # (q, n) float64, larger: removed earlier
+# prefix: number of the criterion and what it tells, such as criteria/told/0/suspect
+CRITERIA_TOLD = "criteria/told/"
+RIGHT_TEST = "right/test"  # (q, k, r, m0) bool, test points predicted rightly
+RIGHT_HELD_OUT = "right/held_out"  # (q, k, r, h) bool, likewise held-out points
+
 # certify-*.h5: the clean test set
 LABEL = "label"  # (m0,) int64, certified label
 RADIUS = "radius"  # (m0,) int64, certified radius, -1: abstains

@@ -8,8 +8,7 @@ import tomli_w
 
 from experiments.plan.audit.spec import Audit, AuditSpec
 from experiments.plan.fields import Faults, expand, plain, settable
-from experiments.plan.methods import methods_of
-from experiments.plan.spec import Applied
+from experiments.plan.methods import named_methods
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
 
@@ -39,7 +38,7 @@ def parse_audit(raw: Mapping[str, Any]) -> Audit:
         )
     applied = []
     for part in DEFAULTS:
-        applied += _applied(raw, part, faults)
+        applied += named_methods(raw.get(part, DEFAULTS[part]), part, faults)
     alarm = raw.get("alarm", 0.05)
     if isinstance(alarm, bool) or not isinstance(alarm, int | float):
         faults.add("alarm", f"must be a number in (0, 1), got {alarm!r}")
@@ -55,23 +54,6 @@ def parse_audit(raw: Mapping[str, Any]) -> Audit:
         return Audit(str(raw.get("name", "audit")), spec, tuple(applied), alarm)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
-
-
-def _applied(raw: Mapping[str, Any], part: str, faults: Faults) -> list[Applied]:
-    """The methods of a part: names or tables, one or a list."""
-    entries = raw.get(part, DEFAULTS[part])
-    if not isinstance(entries, list):
-        entries = [entries]
-    found: list[Applied] = []
-    for i, entry in enumerate(entries):
-        path = f"{part}[{i}]"
-        table = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(table, dict):
-            faults.add(path, f"is a name or a table, got {entry!r}")
-            continue
-        methods = methods_of(table, part, path, faults)
-        found += [Applied(part, method) for method in methods]
-    return found
 
 
 def resolved_audit(audit: Audit) -> str:

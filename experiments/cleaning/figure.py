@@ -1,0 +1,69 @@
+"""Accuracy against the share removed, a panel for each kind of noise."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.cleaning.outcome import FLOOR, Outcome
+from experiments.report.pictures.look import Look, plain, plain_axes, save
+
+WIDTH = 3.4  # inches of a panel
+HEIGHT = 3.0
+MOST_COLUMNS = 4
+
+
+def draw(found: Sequence[Outcome], path: Path) -> Path:
+    """Saves the figure in the format of the suffix, without a display.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    columns = min(len(found), MOST_COLUMNS)
+    rows = -(-len(found) // columns)
+    size = (WIDTH * columns, HEIGHT * rows + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for panel, outcome in zip(panels, found, strict=False):
+        _panel(panel, outcome)
+    for panel in list(panels)[len(found) :]:
+        panel.set_visible(False)
+    lines, words = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        lines,
+        words,
+        loc="outside lower center",
+        ncols=min(3, len(words)),
+        fontsize=8,
+        frameon=False,
+    )
+    return save(figure, path)
+
+
+def _panel(panel: Axes, outcome: Outcome) -> None:
+    for number, curve in enumerate(outcome.curves):
+        look = Look.number(number)
+        colour = "0.45" if curve.criterion == FLOOR else look.colour
+        values = [metric.value or 0.0 for metric in curve.accuracy]
+        ends = [metric.interval or (0.0, 0.0) for metric in curve.accuracy]
+        low = [end[0] for end in ends]
+        high = [end[1] for end in ends]
+        panel.fill_between(outcome.shares, low, high, color=colour, alpha=0.1, lw=0)
+        panel.plot(
+            outcome.shares,
+            values,
+            color=colour,
+            linestyle=look.style,
+            marker=look.marker,
+            markersize=4,
+            linewidth=1.5,
+            label=plain(curve.criterion),
+        )
+    share = outcome.planted / outcome.rows
+    if share:
+        panel.axvline(share, color="0.75", linewidth=1, zorder=0)
+    panel.set_title(plain(outcome.noise), fontsize=9)
+    panel.set_xlabel("share of the training rows removed", fontsize=8)
+    panel.set_ylabel("test accuracy", fontsize=8)
+    plain_axes(panel)
