@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from defenses.certifiers.finite_aggregation import FiniteAggregation
 from defenses.certifiers.votes import row_hash
 from experiments.study.certified.records import Assault
 from poisonbench.contracts.protocols import Attack, Certifier
-from poisonbench.contracts.values import Poisoned
+from poisonbench.contracts.values import Certified, Poisoned
 from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.training import Recipe, train
@@ -87,35 +89,68 @@ def assaults(
         seed: of everything.
     """
     found = []
-    for rows in budgets:
-        for name, attack in attacks_of(rows, len(train_set)).items():
+    n = len(train_set)
+    for name in attacks_of(1, n):
+        known: Dataset | None = None
+        clean: dict[str, Certified] = {}
+        for rows in budgets:
+            attack = attacks_of(rows, n)[name]
             poisoned = attack(train_set, test, recipe, seed)
             few = _few(poisoned)
-            targets = poisoned.targets.take(few)
-            wanted = poisoned.wanted[few]
+            poisoned = replace(
+                poisoned,
+                targets=poisoned.targets.take(few),
+                wanted=poisoned.wanted[few],
+                target_origin=poisoned.target_origin[few],
+            )
+            targets = poisoned.targets
+            if known is None or not torch.equal(known.x, targets.x):
+                known = targets
+                clean = {
+                    vote: certifier(train_set, targets, recipe, seed)
+                    for vote, certifier in certifiers.items()
+                }
             model = train(poisoned.train, recipe, seed).model()
-            hit = predict(model, targets.x).argmax(1) == wanted
-            for of_vote, certifier in certifiers.items():
-                before = certifier(train_set, targets, recipe, seed)
+            hit = predict(model, targets.x).argmax(1) == poisoned.wanted
+            done = changes(train_set, poisoned.train)
+            for vote, certifier in certifiers.items():
                 after = certifier(poisoned.train, targets, recipe, seed)
-                done = changes(train_set, poisoned.train)
-                changed = before.labels != after.labels
-                within = before.radius >= done
                 assault = Assault(
                     seed=seed,
                     attack=name,
-                    certifier=of_vote,
-                    rows=int((poisoned.role > 0).sum()),
+                    certifier=vote,
+                    rows=rows,
                     changes=done,
                     targets=len(targets),
                     model=_share(hit),
-                    vote=_share(after.labels == wanted),
-                    changed=_share(changed),
-                    open=_share(~within),
-                    contradicted=int((changed & within).sum()),
+                    **_held(clean[vote], after, poisoned.wanted, done),
                 )
                 found.append(assault)
     return found
+
+
+def _held(
+    before: Certified,
+    after: Certified,
+    wanted: Tensor,
+    done: int,
+) -> dict[str, Any]:
+    """Returns the fields of an assault that hold a vote against its certificate.
+
+    Args:
+        before: of the vote on clean rows.
+        after: of the vote on poisoned ones.
+        wanted: (t,) int64, the label that the attacker wants.
+        done: changes of the training set.
+    """
+    changed = before.labels != after.labels
+    within = before.radius >= done
+    return {
+        "vote": _share(after.labels == wanted),
+        "changed": _share(changed),
+        "open": _share(~within),
+        "contradicted": int((changed & within).sum()),
+    }
 
 
 def _few(poisoned: Poisoned) -> Tensor:

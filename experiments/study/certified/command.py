@@ -20,7 +20,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--model", default="mlp", show_default=True)
 @click.option("--train", "rows", default=600, show_default=True)
-@click.option("--points", default=30, show_default=True, help="Of each seed.")
+@click.option("--points", default=20, show_default=True, help="Of each seed.")
 @click.option("--parts", default=30, show_default=True, help="Models of a vote.")
 @click.option("--epochs", default=50, show_default=True, help="Of each of them.")
 @click.option(
@@ -35,9 +35,9 @@ PATH = click.Path(path_type=Path)
     "budgets",
     type=int,
     multiple=True,
-    default=COUNTS,
+    default=BUDGETS,
 )
-@click.option("--repeats", default=2, show_default=True)
+@click.option("--repeats", default=1, show_default=True)
 @click.option("--seeds", default=3, show_default=True, help="How many.")
 @click.option(
     "--numbers", type=PATH, help="File (.json) of the records; read if there."
