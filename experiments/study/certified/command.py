@@ -4,15 +4,8 @@ from pathlib import Path
 
 import click
 
-COUNTS = (
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-    64,
-)
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+BUDGETS = (1, 2, 4, 8, 16, 32)
 PATH = click.Path(path_type=Path)
 
 

@@ -15,6 +15,7 @@ from poisonbench.log import Array
 SIZE = (13, 4.1)  # inches
 COLOURS = mpl.colormaps["tab10"]
 MARKERS = "osD^v<>Pp*"
+APART = 1.06  # factor between the places of two kinds
 
 
 def draw(
@@ -35,54 +36,50 @@ def _truth(
     panel: Axes,
     found: Found,
 ) -> None:
-    """Influence of one copy and of all by training again, with bands over instances."""
+    """Influence of one copy and of all by training again, with intervals over instances."""
     for number, kind in enumerate(found.known_kinds()):
         one, every = found.of(TRUTH, kind)
         colour = COLOURS(number)
-        _curve(
-            panel,
-            found.counts,
-            every,
-            f"all copies, {kind}",
-            colour,
-            "-",
-        )
-        _curve(
-            panel,
-            found.counts,
-            one,
-            f"one of them, {kind}",
-            colour,
-            "--",
-        )
+        places = np.array(found.counts) * APART**number
+        _curve(panel, places, every, colour, "-")
+        _curve(panel, places, one, colour, "--")
+        panel.plot([], [], "o", color=colour, label=kind)
+    panel.plot([], [], "-", color="0.3", label="all c copies")
+    panel.plot([], [], "--", color="0.3", label="one of them")
     _copies(panel, found)
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, 1.2 * high)  # room for the legend
     panel.set_ylabel("loss without them less loss with them")
     panel.set_title("by training again")
-    panel.legend(fontsize=7, frameon=False)
+    panel.legend(
+        fontsize=7,
+        frameon=False,
+        ncols=3,
+        loc="upper right",
+    )
 
 
 def _curve(
     panel: Axes,
-    counts: tuple[int, ...],
+    places: Array,
     values: Array,
-    label: str,
     colour: object,
     line: str,
 ) -> None:
     means = [mean(column) for column in values.T]
-    middle = [one.value for one in means]
-    low = [one.low for one in means]
-    high = [one.high for one in means]
-    panel.plot(
-        counts, middle, line, color=colour, marker="o", markersize=3, label=label
-    )
-    panel.fill_between(
-        counts,
-        low,
-        high,
+    middle = np.array([one.value for one in means])
+    low = np.array([one.low for one in means])
+    high = np.array([one.high for one in means])
+    panel.errorbar(
+        places,
+        middle,
+        [middle - low, high - middle],
+        linestyle=line,
         color=colour,
-        alpha=0.12,
-        linewidth=0,
+        marker="o",
+        markersize=3,
+        linewidth=1.3,
+        elinewidth=0.8,
     )
 
 
@@ -107,6 +104,7 @@ def _relative(
     _copies(panel, found)
     if which == "one":
         panel.set_yscale("symlog", linthresh=0.1)
+        panel.set_ylim(-0.05, 1.3)
         panel.axhline(0, color="0.8", linewidth=1)
         panel.set_title("one of c copies")
         panel.set_ylabel("influence, that of a single copy = 1")

@@ -16,21 +16,22 @@ def page(found: Found) -> str:
 
 
 def _truth(found: Found) -> str:
-    """A line for each kind of instance and number of copies."""
+    """A line for each kind of instance and number of copies.
+
+    Where all copies have no effect beyond chance, there is none to be shared.
+    """
     body = []
     for kind in found.known_kinds():
         one, every = found.of(TRUTH, kind)
         missed = beyond_members(one, every, found.counts)
         for k, count in enumerate(found.counts):
-            cells = [str(mean(one[:, k])), str(mean(every[:, k]))]
-            body.append(
-                [
-                    kind,
-                    str(count),
-                    *cells,
-                    f"{missed[k]:.2f}",
-                ]
-            )
+            alone = mean(one[:, k])
+            together = mean(every[:, k])
+            share = "-"
+            if not together.low <= 0 <= together.high:
+                share = f"{missed[k]:.2f}"
+            cells = [str(count), str(alone), str(together), share]
+            body.append([kind, *cells])
     head = [
         "instance",
         "copies",
