@@ -19,7 +19,7 @@ pytestmark = gpu
 SMALL = {
     "dataset": {"name": "digits", "train": 200, "test": 150},
     "recipe": {"model": "linear", "epochs": 2, "checkpoints": 2},
-    "probe": {"attacked": 10, "controls": 20, "calibration": 40},
+    "probe": {"attacked": 5, "controls": 10, "calibration": 20},
     "attack": [{"name": "patch", "budget": 0.05}],
     "estimator": [{"name": "gas"}, {"name": "hydra"}],
     "detector": [{"name": "tail-heaviness", "k": 3}, {"name": "foreign-or-fragile"}],
@@ -32,7 +32,7 @@ WHOLE = {
     "filter": [{"name": "spectral-signatures"}, {"name": "loss-rank"}],
     "mitigation": [{"name": "filter-retrain"}, {"name": "target-driven"}],
     "certifier": [{"name": "deep-partition-aggregation", "parts": 5, "epochs": 2}],
-    "group": [{"name": "top", "k": 5}],
+    "group": [{"name": "random", "k": 5}],
     "memorisation": [{"name": "self-influence"}],
     "truth": [{"name": "datamodeling", "subsets": 8, "repeats": 2, "points": 10}],
 }

@@ -95,7 +95,6 @@ def _layout(found: object) -> Layout:
 def _points(name: str, run: Trace, what: str) -> Dataset:
     """Returns points of the run's kind, where its model lies; labels are left aside."""
     points = as_points(read_data(name, what), run.train, what).data
-    points = points.to(run.train.x.device)
     check_points(run, points)
     check_finite(points, what)
     if not len(points):

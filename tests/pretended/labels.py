@@ -1,7 +1,7 @@
 """Which storages are said to lie on the device, and what was mixed."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class Labels:
     def on_device(self, x: Tensor) -> bool:
         """Whether a tensor lies on the device."""
         return address(x) in self._there
+
+    def among(self, storages: Sequence[int | None]) -> list[bool]:
+        """Which storages lie on the device, by `address`."""
+        return [key in self._there for key in storages]
 
     def put(self, x: Tensor, on_device: bool) -> None:
         """Labels a tensor's storage; what has none, as a sparse tensor, gets no label."""

@@ -38,15 +38,16 @@ class Operations(TorchDispatchMode):
         """Does an operation; `types` is PyTorch's, and unused."""
         given = dict(kwargs or {})
         name = func._schema.name.partition("::")[2]
-        there = self._place(name, func, args, given)
+        every = list(tensors(args, given))
+        storages = [address(x) for x in every]
+        there = self._place(name, func, args, every, self.labels.among(storages))
         source = given.get("generator")
         if there and source is not None:
             told = "Expected a 'cuda' device type for generator but found 'cpu'"
             raise self.labels.refuse(f"{name}: {told}")
-        taken = {address(x) for x in tensors(args, given)}
         out = func(*args, **given)
         for x in tensors(out):
-            if address(x) not in taken:
+            if address(x) not in storages:
                 self.labels.put(x, there)
         return out
 
@@ -55,17 +56,23 @@ class Operations(TorchDispatchMode):
         name: str,
         func: Callable[..., Any],
         args: Sequence[Any],
-        given: dict[str, Any],
+        every: list[Tensor],
+        there: list[bool],
     ) -> bool:
         """Whether the result lies on the device.
+
+        Args:
+            name: of the operation.
+            func: the operation.
+            args: of it.
+            every: tensor among its arguments.
+            there: whether each lies on the device.
 
         Raises:
             MixedDevicesError: the tensors do not go together.
         """
-        every = list(tensors(args, given))
         if not every:
             return self.labels.inside
-        there = [self.labels.on_device(x) for x in every]
         if all(there) or not any(there):
             return there[0]
         if name in FREE:
