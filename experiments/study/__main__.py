@@ -9,6 +9,7 @@ from experiments.study.detectors.planted import planted
 from experiments.study.detectors.prior import prior
 from experiments.study.detectors.questions import questions
 from experiments.study.detectors.told import told
+from experiments.study.long_tail.command import long_tail
 from experiments.study.random_labels.command import random_labels
 from experiments.study.truth.command import truth
 
@@ -21,6 +22,7 @@ def main() -> None:
 COMMANDS = (
     certified,
     copies,
+    long_tail,
     pairs,
     planted,
     prior,
