@@ -1,5 +1,7 @@
 """The tests marked `gpu`, as a part of the check."""
 
+import importlib.util
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,11 @@ def suite(seconds: float, _: Setting, found: Found) -> None:
     """Runs the tests marked `gpu` of tests/test_gpu*.py."""
     import pytest
 
+    processes = max(1, (os.cpu_count() or 1) // 2)
     files = [str(path) for path in sorted((ROOT / "tests").glob("test_gpu*.py"))]
     watch = Watch(time.monotonic() + seconds, found)
     how = ["-q", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
+    if importlib.util.find_spec("xdist"):  # half of a test is done on the CPU
+        how += ["-n", str(processes)]
     arguments = [*how, f"--rootdir={ROOT}", *files]
     found["exit code"] = int(pytest.main(arguments, plugins=[watch]))
