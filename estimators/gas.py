@@ -4,14 +4,16 @@ renormalised gradients.
 Cost: that of TracIn at the checkpoints.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, get_args
 
 from torch import Tensor
 
 from estimators.kit.checkpoints import checkpoint_sum, total_rate
+from poisonbench.checks import check_choice
 from poisonbench.contracts.protocols import RowScorer, Scorer
 from poisonbench.data import Dataset
+from poisonbench.device.precision import Precision
 from poisonbench.gradients import Form, layer_norms
 from poisonbench.training.trace import Trace, check_trace
 
@@ -26,11 +28,22 @@ class GAS:
 
     Attributes:
         layerwise: the cosine per layer, summed over the layers (GAS-L).
+        precision: "tf32": products and convolutions on CUDA round their factors to 11 bits, which
+            is faster.
+
+    Raises:
+        ValueError: no such precision.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("checkpoints",)
 
     layerwise: bool = False
+    precision: Precision = field(
+        default="full", metadata={"configured": "when changed"}
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, get_args(Precision))
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
@@ -38,7 +51,7 @@ class GAS:
         form = self._form(trace)
 
         def score(test: Dataset) -> Tensor:
-            return checkpoint_sum(trace, test, form)
+            return checkpoint_sum(trace, test, form, precision=self.precision)
 
         return score
 
@@ -46,7 +59,9 @@ class GAS:
         """Returns the scorer of blocks of training rows."""
         check_trace(trace, self)
         form = self._form(trace)
-        return lambda test, rows: checkpoint_sum(trace, test, form, rows=rows)
+        return lambda test, rows: checkpoint_sum(
+            trace, test, form, rows=rows, precision=self.precision
+        )
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): the sum of the weights.

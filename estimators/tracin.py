@@ -8,6 +8,7 @@ O(K m d (p + n)), O(d p + K n d) memory.
 
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -22,6 +23,7 @@ from estimators.kit.checkpoints import (
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import RowScorer, Scorer
 from poisonbench.data import Dataset
+from poisonbench.device.precision import Precision
 from poisonbench.gradients import (
     Form,
     Layers,
@@ -35,6 +37,7 @@ from poisonbench.training import replay
 from poisonbench.training.trace import Trace, check_points, check_trace
 
 Mode = Literal["checkpoints", "steps"]
+LATER = {"configured": "when changed"}
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ class TracIn:
             the training gradients there. Under a cosine schedule the last rates are near 0, so that
             "rate" hardly sees the final model, and early gradients are the longest: balanced sums
             have higher linear datamodeling scores (`experiments/results/truth.md`).
+        precision: see GAS.
 
     Raises:
         ValueError: a field has none of its values, a projection is combined with "steps" or
-            renormalisation, or balanced weights with either.
+            renormalisation, balanced weights with either, or TF32 with "steps" or a projection.
     """
 
     mode: Mode = "checkpoints"
@@ -70,13 +74,17 @@ class TracIn:
     renormalize: bool = False
     projection: int | None = None
     seed: int = 0
-    weights: Weights = field(default="rate", metadata={"configured": "when changed"})
+    weights: Weights = field(default="rate", metadata=LATER)
+    precision: Precision = field(default="full", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
         check_choice("layers", self.layers, get_args(Layers))
         check_at_least("projection", self.projection, 1)
         check_choice("weights", self.weights, get_args(Weights))
+        check_choice("precision", self.precision, get_args(Precision))
+        if self.precision != "full" and (self.mode == "steps" or self.projection):
+            raise ValueError("tf32 needs mode='checkpoints' and no projection")
         if self.mode == "checkpoints" and not self.renormalize:
             return
         needs = "needs mode='checkpoints' and renormalize=False"
@@ -105,8 +113,8 @@ class TracIn:
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
-            weights = self._weights(trace)
-            return lambda test: checkpoint_sum(trace, test, self.form(trace), weights)
+            summed = self._summed(trace)
+            return lambda test: summed(test)
         return lambda test: _every_step(trace, test, self.form(trace))
 
     def fit_rows(self, trace: Trace) -> RowScorer | None:
@@ -115,9 +123,17 @@ class TracIn:
             return None
         check_trace(trace, self)
         _tell_optimizer(trace)
-        form = self.form(trace)
-        weights = self._weights(trace)
-        return lambda test, rows: checkpoint_sum(trace, test, form, weights, rows)
+        summed = self._summed(trace)
+        return lambda test, rows: summed(test, rows=rows)
+
+    def _summed(self, trace: Trace) -> "partial[Tensor]":
+        return partial(
+            checkpoint_sum,
+            trace,
+            form=self.form(trace),
+            weights=self._weights(trace),
+            precision=self.precision,
+        )
 
     def _weights(self, trace: Trace) -> list[float]:
         """Returns the weight of every checkpoint."""

@@ -18,7 +18,7 @@ from experiments.scene.cost import measured
 from poisonbench import log
 from poisonbench.device.eigenvectors import eigh
 from poisonbench.device.faults import is_broken, is_out_of_memory
-from poisonbench.device.precision import full_precision
+from poisonbench.device.precision import asking, full_precision
 from poisonbench.errors import ModelError
 from poisonbench.gradients.planning.refusals import told
 from poisonbench.log.provenance import _gpu_in_use
@@ -179,6 +179,24 @@ def test_products_and_convolutions_are_exact_whatever_was_set_and_that_is_put_ba
     assert inside[:4] == ["ieee"] * 4
     assert inside[5] is False, "PyTorch may not find its two records in contradiction"
     assert _settings() == before
+
+
+@pytest.mark.usefixtures("_as_found")
+@pytest.mark.parametrize("user", USERS.values(), ids=USERS)
+def test_what_asks_for_tf32_gets_it_on_cuda_alone_and_all_is_put_back(user: str):
+    exec(user)
+    before = _settings()
+    with asking("tf32"), exact_arithmetic():
+        inside = _settings()
+        with asking("full"), exact_arithmetic():
+            assert "tf32" not in _settings()
+        assert _settings() == inside
+    assert _settings() == before
+    assert inside[3] == "ieee"
+    assert "contradictory" not in inside or "contradictory" in before
+    if "contradictory" not in before:
+        assert inside[:3] == ["tf32"] * 3
+        assert inside[5] is True
 
 
 @pytest.mark.usefixtures("_as_found")

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from estimators.gas import GAS
+from estimators.kit import checkpoints
 from estimators.tracin import TracIn
 from poisonbench.data import Dataset, Layout
+from poisonbench.device.precision import asked
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.training import Checkpoint, Recipe, Trace, train
@@ -188,3 +190,37 @@ REFUSED = [
 def test_settings_without_meaning_are_refused(fields: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         TracIn(**fields)
+
+
+@pytest.mark.parametrize("method", [GAS, TracIn])
+def test_the_precision_that_is_chosen_is_asked_for_in_the_products_alone(
+    method: type, monkeypatch: pytest.MonkeyPatch
+):
+    trace = run()
+    test = random_data(2, SHAPE, CLASSES, seed=1)
+    found: list[str] = []
+    real = checkpoints.dot_products
+
+    def products(*arguments: object) -> Tensor:
+        found.append(asked())
+        return real(*arguments)
+
+    monkeypatch.setattr(checkpoints, "dot_products", products)
+    full = method().fit(trace)(test)
+    assert set(found) == {"ieee"}
+    found.clear()
+    fast = method(precision="tf32")
+    whole = fast.fit(trace)(test)
+    part = fast.fit_rows(trace)(test, range(3, 7))
+    assert found == ["tf32"] * 2 * len(RATES)
+    assert asked() == "ieee"
+    torch.testing.assert_close(whole, full, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(part, full[:, 3:7], rtol=1e-12, atol=1e-12)
+
+
+def test_tf32_is_of_checkpoints():
+    for other in ({"mode": "steps"}, {"projection": 4}):
+        with pytest.raises(ValueError, match="tf32 needs"):
+            TracIn(precision="tf32", **other)
+    with pytest.raises(ValueError, match="half"):
+        GAS(precision="half")

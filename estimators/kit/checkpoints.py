@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.data import Dataset
+from poisonbench.device.precision import Precision, asking
 from poisonbench.gradients import Form, dot_products, gradient_norms
 from poisonbench.training.trace import Trace, check_points
 
@@ -19,6 +20,7 @@ def checkpoint_sum(
     form: Form,
     weights: Sequence[float] | None = None,
     rows: range | None = None,
+    precision: Precision = "full",
 ) -> Tensor:
     """Returns sum_k w_k <g_j, g_i> over the checkpoints of a training run, (m, n).
 
@@ -28,6 +30,7 @@ def checkpoint_sum(
         form: which gradients.
         weights: K; None: the learning rates.
         rows: of the training set, for these columns alone; None for all.
+        precision: of products and convolutions on CUDA.
     """
     check_points(trace, test)
     train = trace.train
@@ -36,8 +39,9 @@ def checkpoint_sum(
     if weights is None:
         weights = weights_of(trace, form, "rate")
     scores = test.zeros(len(test), len(train))
-    for k, weight in enumerate(weights):
-        scores += weight * dot_products(trace.model(k), train, test, form)
+    with asking(precision):
+        for k, weight in enumerate(weights):
+            scores += weight * dot_products(trace.model(k), train, test, form)
     return scores
 
 

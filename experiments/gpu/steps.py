@@ -100,7 +100,7 @@ def _plain(how: Plain, setting: Setting, steps: int, batch: int) -> None:
         model = model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    with torch.backends.cudnn.flags(benchmark=how.tuned, allow_tf32=how.tf32):
+    with _cudnn(how):
         for rows in torch.randperm(len(data), device=setting.device).split(batch):
             precision: contextlib.AbstractContextManager[object]
             precision = contextlib.nullcontext()
@@ -112,6 +112,15 @@ def _plain(how: Plain, setting: Setting, steps: int, batch: int) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def _cudnn(how: Plain) -> contextlib.AbstractContextManager[object]:
+    return torch.backends.cudnn.flags(
+        enabled=True,
+        benchmark=how.tuned,
+        deterministic=False,
+        allow_tf32=how.tf32,
+    )
 
 
 def profile(setting: Setting, found: Found) -> None:

@@ -62,6 +62,7 @@ def suite(seconds: float, _: Setting, found: Found) -> None:
     files = [str(path) for path in sorted((ROOT / "tests").glob("test_gpu*.py"))]
     watch = Watch(time.monotonic() + seconds, found)
     how = ["-q", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
+    how += ["-p", "no:benchmark"]  # it warns where tests run side by side
     if importlib.util.find_spec("xdist"):  # half of a test is done on the CPU
         how += ["-n", str(processes)]
     arguments = [*how, f"--rootdir={ROOT}", *files]

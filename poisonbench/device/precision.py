@@ -1,5 +1,7 @@
 """Matrix products and convolutions in full float32 precision: no TF32, and no bfloat16 on a CPU.
 
+A method may ask for TF32: on NVIDIA's tensor cores, the factors of a product rounded to 11 bits.
+
 PyTorch keeps two records of it. The older one (`set_float32_matmul_precision`, `allow_tf32`) also
 writes the newer (`fp32_precision` of each kind of operation), but not the other way about, and an
 operation that finds them in contradiction raises an error. So the older one is written first.
@@ -7,28 +9,30 @@ operation that finds them in contradiction raises an error. So the older one is 
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+Precision = Literal["full", "tf32"]
 EXACT = "ieee"
+TF32 = "tf32"
 INHERITED = "none"  # the operation does as the wider setting says
-HIGHEST = "highest"
+OLDER = {EXACT: "highest", TF32: "high"}  # the same in the older record
+_asked: ContextVar[str] = ContextVar("_asked", default=EXACT)
+
+
+def _on_cuda() -> tuple[Any, ...]:
+    """What has a precision of its own on CUDA."""
+    cudnn: Any = torch.backends.cudnn
+    return (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
 
 
 def _operations() -> tuple[Any, ...]:
     """What has a precision of its own, on CUDA and on the CPU."""
-    cudnn: Any = torch.backends.cudnn
     mkldnn: Any = torch.backends.mkldnn
-    return (
-        torch.backends.cuda.matmul,
-        cudnn.conv,
-        cudnn.rnn,
-        mkldnn.matmul,
-        mkldnn.conv,
-        mkldnn.rnn,
-    )
+    return (*_on_cuda(), mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class _Found:
 
     def put_back(self) -> None:
         """Writes the settings, the older record first, for it writes the newer one."""
-        if self.matmul not in ("", HIGHEST):
+        if self.matmul:
             torch.set_float32_matmul_precision(self.matmul)
         if self.cudnn is not None:
             torch.backends.cudnn.allow_tf32 = self.cudnn
@@ -70,17 +74,47 @@ class _Found:
             if kind.fp32_precision != value:
                 kind.fp32_precision = value
 
+    def write(self, wanted: str) -> None:
+        """Sets what CUDA computes with, the older record first; the CPU is exact.
+
+        Where the records contradict each other, and so could not be put back, all is exact.
+        """
+        told = bool(self.matmul) and self.cudnn is not None
+        if not told:
+            wanted = EXACT
+        if self.matmul not in ("", OLDER[wanted]):
+            torch.set_float32_matmul_precision(OLDER[wanted])
+        if self.cudnn is not None and self.cudnn != (wanted == TF32):
+            torch.backends.cudnn.allow_tf32 = wanted == TF32
+        for kind in _operations():
+            kind.fp32_precision = EXACT
+        for kind in _on_cuda():
+            kind.fp32_precision = wanted
+
+
+@contextlib.contextmanager
+def asking(precision: Precision) -> Iterator[None]:
+    """Lets `full_precision` allow TF32 on CUDA inside its block, where "tf32" is asked for."""
+    token = _asked.set(TF32 if precision == "tf32" else EXACT)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def asked() -> str:
+    """Returns what is asked for: EXACT or TF32."""
+    return _asked.get()
+
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Products and convolutions in full float32 while it lasts; what was set is put back."""
+    """Products and convolutions in full float32 while it lasts; what was set is put back.
+
+    Inside `asking("tf32")` they are those of TF32 on CUDA.
+    """
     found = _Found.now()
-    if found.matmul not in ("", HIGHEST):
-        torch.set_float32_matmul_precision(HIGHEST)
-    if found.cudnn:
-        torch.backends.cudnn.allow_tf32 = False
-    for kind in _operations():
-        kind.fp32_precision = EXACT
+    found.write(asked())
     try:
         yield
     finally:
