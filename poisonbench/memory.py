@@ -23,7 +23,8 @@ class Budget:
         memory: bytes for test gradients; more test points are done in blocks, each with its own
             pass over the training set.
         batch: training instances a pass, at most.
-        gradients: bytes for the gradients of a pass; on a CPU what outgrows its cache is slower.
+        gradients: bytes for one layer's gradients of a pass, as passes drop a layer before the
+            next; what is larger than 32 MiB a CPU's library takes from the system anew each time.
     """
 
     memory: int

@@ -385,3 +385,14 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
             model, random_data(3, IMAGE, CLASSES), random_data(2, IMAGE, CLASSES)
         )
     assert len(planning._verdicts) == 2
+
+
+def test_the_widest_layer_bounds_a_pass_and_a_table_counts_by_what_it_looks_up():
+    small = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Linear(40, 3)).eval()
+    how = planning.plan(small, "all", torch.rand(3, 1, 8, 8))
+    assert how.widest == 65 * 40
+    words = nn.Sequential(nn.Embedding(900, 30), nn.Flatten(), nn.Linear(150, 3)).eval()
+    how = planning.plan(words, "all", torch.randint(900, (3, 5)))
+    assert how.size == 900 * 30 + 151 * 3
+    assert how.held < how.size
+    assert how.widest == max(how.held - 151 * 3, 151 * 3)

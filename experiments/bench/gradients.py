@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.bench.problem import CHECKPOINTS, Problem, problem
-from experiments.bench.timing import Timing, machine, race, ratio, table
+from experiments.bench.problem import Problem, problem
+from experiments.bench.timing import Timing, machine, race, ratio, table, unit
 from poisonbench.data import Dataset
 from poisonbench.gradients import dot_products
 from poisonbench.memory import batches
@@ -48,8 +48,9 @@ def floor_product(p: Problem) -> None:
     held = p.held
     rows = torch.ones(FLOOR_BATCH, held, device=p.train.x.device)
     columns = torch.ones(held, len(p.test), device=p.train.x.device)
-    for _ in range(CHECKPOINTS * -(-len(p.train) // FLOOR_BATCH)):
-        rows @ columns
+    for _ in p.models:
+        for _ in range(0, len(p.train), FLOOR_BATCH):
+            rows @ columns
 
 
 def autograd_loop(p: Problem) -> Tensor:
@@ -75,7 +76,13 @@ def _one_by_one(model: nn.Module, data: Dataset) -> Tensor:
 
 
 def bench(
-    names: list[str], n: int, m: int, rounds: int, device: torch.device, alone: bool
+    names: list[str],
+    n: int,
+    m: int,
+    checkpoints: int,
+    rounds: int,
+    device: torch.device,
+    alone: bool,
 ) -> str:
     """Races all contestants on each model, checks that all scores agree, and returns the report.
 
@@ -83,18 +90,19 @@ def bench(
         names: of the models.
         n: training instances.
         m: test instances.
+        checkpoints: of each model.
         rounds: of which the medians are told.
         device: where all run.
         alone: the engine against its floor, without a loop and peers.
     """
     lines = [
-        f"TracIn at {CHECKPOINTS} checkpoints, n = {n}, m = {m}, median of {rounds} rounds. "
-        f"{machine(device)}.",
+        f"TracIn at {checkpoints} checkpoints, n = {n}, m = {m}, median of {rounds} rounds, "
+        f"{unit(device)}. {machine(device)}.",
         "",
     ]
     for name in names:
-        p, source = problem(name, n, m, device)
-        small, _ = problem(name, WARM, WARM, device)
+        p, source = problem(name, n, m, device, checkpoints)
+        small, _ = problem(name, WARM, WARM, device, checkpoints)
         report = _race(p, small, rounds, device, alone)
         lines += [_told(name, p, source), "", report, ""]
     return "\n".join(lines)

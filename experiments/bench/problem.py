@@ -123,18 +123,27 @@ def _words(rows: int, draws: torch.Generator) -> Dataset:
     return Dataset(x.masked_fill(absent, PAD), y, 2, vocabulary=words)
 
 
-def problem(name: str, n: int, m: int, device: torch.device) -> tuple[Problem, str]:
+def problem(
+    name: str,
+    n: int,
+    m: int,
+    device: torch.device,
+    checkpoints: int = CHECKPOINTS,
+) -> tuple[Problem, str]:
     """Returns the problem and where its instances are from."""
     if name in SENTENCES:
         train, test, source = sentences(n, m)
     else:
         train, test, source = images(n, m)
-    models = [_model(name, train, k).to(device).eval() for k in range(CHECKPOINTS)]
+    models = []
+    for k in range(checkpoints):
+        model = _model(name, train, k)
+        models.append(model.to(device).eval())
     return Problem(models, train.to(device), test.to(device)), source
 
 
 def _model(name: str, data: Dataset, seed: int) -> nn.Module:
-    if name in SENTENCES:
+    if name not in MODELS:
         return build(name, data.layout, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

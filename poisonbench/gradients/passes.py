@@ -33,6 +33,8 @@ class Plan:
         size: number p of their entries.
         held: number of entries that an instance's gradient is held by, at most p: of a large table
             of vectors the rows that it looks up.
+        widest: number of entries of the layer that has most of them, as passes drop one layer
+            after another; tables and the rest together count as one.
         pixelwise: images lie in memory pixel by pixel (channels last) during the passes.
     """
 
@@ -44,6 +46,7 @@ class Plan:
     names: tuple[str, ...]
     size: int
     held: int
+    widest: int
     pixelwise: bool
 
 

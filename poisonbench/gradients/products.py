@@ -94,7 +94,7 @@ def dot_products(
     with exact_arithmetic():
         how = plan(model, form.layers, torch.cat([train.x[:2], test.x[:1]]))
         engine = _Engine(model, how, form)
-        block, batch = room(test, how.size, budget, how.held)
+        block, batch = room(test, how.size, budget, how.widest)
 
         def blocks(size: int) -> Tensor:
             parts = batches(test, size)
@@ -119,7 +119,7 @@ def layer_norms(
     with exact_arithmetic():
         how = plan(model, form.layers, data.x)
         engine = _Engine(model, how, form)
-        _, batch = room(data, how.size, budget, how.held)
+        _, batch = room(data, how.size, budget, how.widest)
 
         def blocks(size: int) -> Tensor:
             return torch.cat([engine.norms(part) for part in batches(data, size)], 1)
@@ -165,7 +165,7 @@ def project(
     """
     with exact_arithmetic():
         how = plan(model, form.layers, data.x)
-        _, batch = room(data, how.size, budget, how.held)
+        _, batch = room(data, how.size, budget, how.widest)
 
         def rows(size: int) -> Tensor:
             parts = batches(data, size)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-RACED = click.Choice(["conv3", "resnet", "text-cnn", "transformer"])
+RACED = click.Choice(["cnn", "conv3", "resnet", "text-cnn", "transformer"])
 
 
 @click.command()
@@ -13,6 +13,7 @@ RACED = click.Choice(["conv3", "resnet", "text-cnn", "transformer"])
 )
 @click.option("-n", default=2000, show_default=True, help="Training instances.")
 @click.option("-m", default=100, show_default=True, help="Test instances.")
+@click.option("--checkpoints", default=3, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
@@ -24,6 +25,7 @@ def gradients(
     models: tuple[str, ...],
     n: int,
     m: int,
+    checkpoints: int,
     rounds: int,
     threads: int,
     device: str,
@@ -36,7 +38,15 @@ def gradients(
     from experiments.bench import gradients as bench
 
     torch.set_num_threads(threads)
-    text = bench.bench(list(models), n, m, rounds, torch.device(device), alone)
+    text = bench.bench(
+        names=list(models),
+        n=n,
+        m=m,
+        checkpoints=checkpoints,
+        rounds=rounds,
+        device=torch.device(device),
+        alone=alone,
+    )
     bench.save(text, output)
 
 

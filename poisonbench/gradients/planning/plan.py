@@ -23,7 +23,7 @@ from poisonbench.gradients.planning.check import (
 from poisonbench.gradients.planning.names import member, parameter_names
 from poisonbench.gradients.planning.reach import check_reach
 from poisonbench.gradients.planning.refusals import refuse_modes
-from poisonbench.gradients.planning.rules import vmap_is_right, wrong_rules
+from poisonbench.gradients.planning.rules import vmap_is_right, widest, wrong_rules
 from poisonbench.gradients.planning.structure import structure
 from poisonbench.gradients.planning.watching import Usable, usable, uses
 from poisonbench.notes import note
@@ -87,15 +87,18 @@ def plan(
     _tell(verdict)
     parameters = dict(model.named_parameters())
     size = sum(parameters[name].numel() for name in names)
+    held = size - verdict.spared
+    hooked = {name: model.get_submodule(name) for name in verdict.layers.hooked}
     return Plan(
-        hooked={name: model.get_submodule(name) for name in verdict.layers.hooked},
+        hooked=hooked,
         copied=verdict.layers.copied,
         shared=verdict.layers.shared,
         rest=verdict.rest,
         vectorised=verdict.vectorised,
         names=names,
         size=size,
-        held=size - verdict.spared,
+        held=held,
+        widest=widest(hooked, held),
         pixelwise=verdict.pixelwise,
     )
 
@@ -175,7 +178,7 @@ def _plan(
     }
     rest = tuple(name for name in names if name not in covered)
     copied = layers.copied
-    return Plan(modules, copied, layers.shared, rest, True, names, 0, 0, pixelwise)
+    return Plan(modules, copied, layers.shared, rest, True, names, 0, 0, 0, pixelwise)
 
 
 def _wrong(

@@ -85,3 +85,17 @@ def vmap_is_right(
     if not probe.is_finite():
         return True
     return close(flat_rows(found, names), flat_rows(reference, names))
+
+
+def widest(hooked: dict[str, nn.Module], held: int) -> int:
+    """Returns the entries of the largest layer, or of the tables and the rest together."""
+    others = held
+    largest = 0
+    for module in hooked.values():
+        if isinstance(module, nn.Embedding):
+            continue
+        own = module.parameters(recurse=False)
+        size = sum(p.numel() for p in own)
+        others -= size
+        largest = max(largest, size)
+    return max(largest, others)
