@@ -41,6 +41,8 @@ def write(
 ) -> None:
     """Write a log, whole or not at all; a log that was there before is replaced in one step.
 
+    Memory beside the data: twice what they take when packed.
+
     Args:
         path: its place; missing folders are made.
         kind: what it holds.

@@ -1,6 +1,7 @@
 """The points of audits, from the logs alone: how suspicious each is, and what it rests on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ import numpy as np
 from experiments.evaluation.load import Results
 from poisonbench import log
 from poisonbench.errors import LogError
-from poisonbench.log import Array, Record, names
+from poisonbench.log import Record, names
 from poisonbench.roles import JUDGED
 
 PROPONENTS = 5  # rows told of each point
+AT_ONCE = 32  # points whose influence is read together
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def _of_log(record: Record, scene: Record) -> list[JudgedPoint]:
         )
     origin = log.read(scene.path, "scene", keys=(names.PROBE_ORIGIN,))
     rows = origin.data[names.PROBE_ORIGIN]
-    helpful = _proponents(record)
+    judged = np.flatnonzero(scene.data[names.PROBE_GROUP] == JUDGED).tolist()
+    helpful = _proponents(record, judged)
 
     def point(place: int) -> JudgedPoint:
         return JudgedPoint(
@@ -111,35 +114,49 @@ def _of_log(record: Record, scene: Record) -> list[JudgedPoint]:
             suspicion=float(score[place]),
             p_value=float(p_values[place]),
             flag=bool(record.data[names.FLAG][place]),
-            proponents=tuple(int(row) for row in helpful[place]),
+            proponents=helpful.get(place, ()),
         )
 
-    judged = np.flatnonzero(scene.data[names.PROBE_GROUP] == JUDGED)
-    return [point(int(place)) for place in judged]
+    return [point(place) for place in judged]
 
 
-def _proponents(record: Record) -> Array:
-    """The most helpful training rows of each probe point, (m, k) int64; (m, 0) if not known."""
-    m = len(record.data[names.SCORE])
-    influence = _influence_of(record)
-    if influence is None:
-        return np.zeros((m, 0), dtype=np.int64)
-    lowest = np.where(np.isnan(influence), -np.inf, influence)
-    order = np.argsort(-lowest, axis=1, kind="stable")
-    return order[:, :PROPONENTS]
+def _proponents(record: Record, places: list[int]) -> dict[int, tuple[int, ...]]:
+    """The most helpful training rows of probe points, by place; none where they are not known.
+
+    Some points at a time: the influence of a large training set on many points is never held.
+
+    Args:
+        record: log of kind "detect".
+        places: of the points in the probe, ascending.
+    """
+    path = _influence_log(record)
+    if path is None:
+        return {}
+    found = {}
+    for start in range(0, len(places), AT_ONCE):
+        some = places[start : start + AT_ONCE]
+        influence = log.read(
+            path,
+            "influence",
+            keys=(names.INFLUENCE,),
+            rows=some,
+        )
+        values = influence.data[names.INFLUENCE]
+        lowest = np.where(np.isnan(values), -np.inf, values)
+        order = np.argsort(-lowest, axis=1, kind="stable")
+        helpful = order[:, :PROPONENTS].tolist()
+        for place, rows in zip(some, helpful, strict=True):
+            found[place] = tuple(rows)
+    return found
 
 
-def _influence_of(record: Record) -> Array | None:
-    """The influence (m, n) that a detector read, from the log of its estimator."""
+def _influence_log(record: Record) -> Path | None:
+    """The log of the influence (m, n) that a detector read; None for one that reads none."""
     wanted = record.config["estimator"]
     if wanted is None:
         return None
     for path in sorted(record.path.parent.glob("influence-*.h5")):
         found = log.read(path, "influence", keys=())
         if found.config.get("estimator") == wanted:
-            whole = log.read(path, "influence", keys=(names.INFLUENCE,))
-            influence = whole.data[names.INFLUENCE]
-            if influence.shape[:1] != record.data[names.SCORE].shape:
-                raise LogError(path, "has not a row for each probe point")
-            return influence
+            return path
     return None

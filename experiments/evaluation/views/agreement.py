@@ -1,7 +1,8 @@
 """How far estimators order the training rows alike: Spearman's rank correlation, point by point.
 
 Where estimators by retraining are among them, this tells how near the others come to them.
-Cost: sorting n rows for each estimator and each of at most `POINTS` points of a group and scene.
+Cost: sorting n rows for each estimator and each of at most `POINTS` points of a group and scene,
+whose influence alone is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -101,9 +102,9 @@ def _ranks(record: Record, points: list[int]) -> Array:
 
     Rows of nan for a point with a value that is not finite, or with equal values alone.
     """
-    whole = log.read(record.path, "influence", keys=(names.INFLUENCE,))
-    influence = whole.data[names.INFLUENCE]
-    return standardised_ranks(influence[points])
+    keys = (names.INFLUENCE,)
+    some = log.read(record.path, "influence", keys=keys, rows=points)
+    return standardised_ranks(some.data[names.INFLUENCE])
 
 
 def standardised_ranks(values: Array) -> Array:

@@ -1,0 +1,56 @@
+"""What reading the influence on many points takes: never the whole matrix where some rows do."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.evaluation.kinds import points
+from experiments.evaluation.views import agreement
+from poisonbench import log
+from poisonbench.log import Record, names
+
+M, N = 256, 4000
+CONFIG = {"estimator": {"name": "gas"}}
+
+
+@pytest.fixture(scope="module")
+def influence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A log of influence, and its matrix (m, n)."""
+    values = np.random.default_rng(0).normal(size=(M, N)).astype(np.float32)
+    values[3, :7] = np.nan
+    path = tmp_path_factory.mktemp("scene") / "influence-gas.h5"
+    log.write(path, "influence", config=CONFIG, data={names.INFLUENCE: values})
+    return path, values
+
+
+def peak(call: Callable[[], object]) -> int:
+    """Bytes that a call takes at most."""
+    call()  # what is imported late and kept
+    tracemalloc.start()
+    call()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_proponents_are_found_some_points_at_a_time(influence) -> None:
+    path, values = influence
+    record = Record(path.parent / "detect.h5", "detect", CONFIG, {}, {})
+    places = list(range(0, M, 2))
+    found = points._proponents(record, places)
+    for place in places:
+        known = np.nan_to_num(values[place], nan=-9.0)
+        ranked = sorted(range(N), key=known.__getitem__, reverse=True)
+        assert list(found[place]) == ranked[:5]
+    assert peak(lambda: points._proponents(record, places)) < values.nbytes
+
+
+def test_agreement_reads_the_points_that_it_compares(influence) -> None:
+    path, values = influence
+    record = Record(path, "influence", CONFIG, {}, {})
+    ranked = agreement._ranks(record, [2, 9])
+    assert (ranked == agreement.standardised_ranks(values[[2, 9]])).all()
+    assert peak(lambda: agreement._ranks(record, [2, 9])) < values.nbytes / 4
