@@ -6,6 +6,7 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
+from estimators.screening.screened import Screened
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from estimators.trak import TRAK
@@ -17,6 +18,7 @@ ESTIMATORS: dict[str, type] = {
     "influence-functions": InfluenceFunctions,
     "leave-one-out": LeaveOneOut,
     "representer-point": RepresenterPoint,
+    "screened": Screened,
     "shapley": Shapley,
     "tracin": TracIn,
     "trak": TRAK,

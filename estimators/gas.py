@@ -5,6 +5,7 @@ Cost: that of TracIn at the checkpoints.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, get_args
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from estimators.kit.checkpoints import checkpoint_sum, total_rate
 from poisonbench.checks import check_choice
 from poisonbench.contracts.protocols import RowScorer, Scorer
-from poisonbench.data import Dataset
+from poisonbench.contracts.scope import Scope, check_scope
 from poisonbench.device.precision import Precision
 from poisonbench.gradients import Form, layer_norms
 from poisonbench.training.trace import Trace, check_trace
@@ -30,9 +31,11 @@ class GAS:
         layerwise: the cosine per layer, summed over the layers (GAS-L).
         precision: "tf32": products and convolutions on CUDA round their factors to 11 bits, which
             is faster.
+        scope: "label": the products alone with training rows that carry a point's label, as the
+            detectors read that compare them among themselves; NaN for the others.
 
     Raises:
-        ValueError: no such precision.
+        ValueError: no such precision or scope.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("checkpoints",)
@@ -41,26 +44,35 @@ class GAS:
     precision: Precision = field(
         default="full", metadata={"configured": "when changed"}
     )
+    scope: Scope = field(default="all", metadata={"configured": "when changed"})
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, get_args(Precision))
+        check_scope(self.scope)
+
+    @property
+    def gives(self) -> Scope:
+        """Of which training rows there are scores."""
+        return self.scope
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); there is nothing to pay upfront."""
         check_trace(trace, self)
-        form = self._form(trace)
-
-        def score(test: Dataset) -> Tensor:
-            return checkpoint_sum(trace, test, form, precision=self.precision)
-
-        return score
+        return self._summed(trace)
 
     def fit_rows(self, trace: Trace) -> RowScorer:
         """Returns the scorer of blocks of training rows."""
         check_trace(trace, self)
-        form = self._form(trace)
-        return lambda test, rows: checkpoint_sum(
-            trace, test, form, rows=rows, precision=self.precision
+        summed = self._summed(trace)
+        return lambda test, rows: summed(test, rows=rows)
+
+    def _summed(self, trace: Trace) -> "partial[Tensor]":
+        return partial(
+            checkpoint_sum,
+            trace,
+            form=self.form(trace),
+            precision=self.precision,
+            scope=self.scope,
         )
 
     def self_influence(self, trace: Trace) -> Tensor:
@@ -79,5 +91,6 @@ class GAS:
             scores += checkpoint.lr * live.to(scores.dtype)
         return scores
 
-    def _form(self, trace: Trace) -> Form:
+    def form(self, trace: Trace) -> Form:
+        """Returns which gradients are multiplied."""
         return Form.of(trace.loss, "layer" if self.layerwise else "all")

@@ -6,7 +6,6 @@ memory beyond the engine's. With a projection on d directions O(K n d p) once an
 O(K m d (p + n)), O(d p + K n d) memory.
 """
 
-import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
@@ -17,11 +16,13 @@ from torch import Tensor
 from estimators.kit.checkpoints import (
     Weights,
     checkpoint_sum,
+    tell_optimizer,
     total_rate,
     weights_of,
 )
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import RowScorer, Scorer
+from poisonbench.contracts.scope import Scope, check_scope
 from poisonbench.data import Dataset
 from poisonbench.device.precision import Precision
 from poisonbench.gradients import (
@@ -63,10 +64,11 @@ class TracIn:
             "rate" hardly sees the final model, and early gradients are the longest: balanced sums
             have higher linear datamodeling scores (`experiments/results/truth.md`).
         precision: see GAS.
+        scope: see GAS.
 
     Raises:
-        ValueError: a field has none of its values, a projection is combined with "steps" or
-            renormalisation, balanced weights with either, or TF32 with "steps" or a projection.
+        ValueError: a field has none of its values, or is combined with one that it has no meaning
+            beside.
     """
 
     mode: Mode = "checkpoints"
@@ -76,6 +78,7 @@ class TracIn:
     seed: int = 0
     weights: Weights = field(default="rate", metadata=LATER)
     precision: Precision = field(default="full", metadata=LATER)
+    scope: Scope = field(default="all", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
@@ -83,8 +86,13 @@ class TracIn:
         check_at_least("projection", self.projection, 1)
         check_choice("weights", self.weights, get_args(Weights))
         check_choice("precision", self.precision, get_args(Precision))
-        if self.precision != "full" and (self.mode == "steps" or self.projection):
-            raise ValueError("tf32 needs mode='checkpoints' and no projection")
+        check_scope(self.scope)
+        whole = self.mode == "checkpoints" and self.projection is None
+        way = "needs mode='checkpoints' and no projection"
+        if self.precision != "full" and not whole:
+            raise ValueError(f"tf32 {way}")
+        if self.scope != "all" and not whole:
+            raise ValueError(f"scope={self.scope!r} {way}")
         if self.mode == "checkpoints" and not self.renormalize:
             return
         needs = "needs mode='checkpoints' and renormalize=False"
@@ -102,6 +110,11 @@ class TracIn:
             return ("checkpoints", "head")
         return ("checkpoints",)
 
+    @property
+    def gives(self) -> Scope:
+        """Of which training rows there are scores."""
+        return self.scope
+
     def form(self, trace: Trace) -> Form:
         """Returns which gradients are multiplied: those of the loss that the run descends."""
         return Form.of(trace.loss, "all" if self.renormalize else "none", self.layers)
@@ -109,12 +122,11 @@ class TracIn:
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n); only a projection has something to pay upfront."""
         check_trace(trace, self)
-        _tell_optimizer(trace)
+        tell_optimizer(trace)
         if self.projection is not None:
             return self._projected(trace, self.projection)
         if self.mode == "checkpoints":
-            summed = self._summed(trace)
-            return lambda test: summed(test)
+            return self._summed(trace)
         return lambda test: _every_step(trace, test, self.form(trace))
 
     def fit_rows(self, trace: Trace) -> RowScorer | None:
@@ -122,7 +134,7 @@ class TracIn:
         if self.mode == "steps" or self.projection is not None:
             return None
         check_trace(trace, self)
-        _tell_optimizer(trace)
+        tell_optimizer(trace)
         summed = self._summed(trace)
         return lambda test, rows: summed(test, rows=rows)
 
@@ -133,6 +145,7 @@ class TracIn:
             form=self.form(trace),
             weights=self._weights(trace),
             precision=self.precision,
+            scope=self.scope,
         )
 
     def _weights(self, trace: Trace) -> list[float]:
@@ -155,10 +168,7 @@ class TracIn:
         return score
 
     def _features(self, trace: Trace, k: int, data: Dataset, d: int) -> Tensor:
-        """Returns the gradients at checkpoint k on d random directions, (d, rows).
-
-        The directions are the same for the same k.
-        """
+        """Returns the gradients at checkpoint k on d random directions of its own, (d, rows)."""
         model = trace.model(k)
         draws = generator(self.seed, "projection", k)
         parameters = dict(model.named_parameters())
@@ -195,17 +205,6 @@ class TracIn:
             norms = gradient_norms(step.model, batch, self.form(trace))
             scores[step.rows] += share * norms**2
         return scores
-
-
-def _tell_optimizer(trace: Trace) -> None:
-    """Warns of a run whose steps are not the gradient times the learning rate."""
-    recipe = trace.recipe
-    if recipe is not None and recipe.optimizer != "sgd":
-        warnings.warn(
-            f"the run was trained by {recipe.optimizer}: sums of learning rate x dot product are "
-            "not its loss changes; HyDRA(hessian=True) follows it",
-            stacklevel=3,
-        )
 
 
 def _every_step(trace: Trace, test: Dataset, form: Form) -> Tensor:

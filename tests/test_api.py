@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import poisonbench as pb
+from defenses.detectors.tail_heaviness import TailHeaviness
 from estimators import GAS, TracIn
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
@@ -345,3 +346,14 @@ def test_p_values_of_clean_points_are_rarely_small():
     p = torch.cat(draws)
     for level in (0.1, 0.3, 0.7):
         assert float((p <= level).double().mean()) < level + 0.06
+
+
+def test_a_guard_refuses_scores_that_its_detector_cannot_do_without(small: pb.Trace):
+    trusted = random_data(60, seed=2)
+    told = "Rehearsed reads the influence of every training row"
+    with pytest.raises(ConfigError, match=told):
+        pb.Guard(small, trusted, "rehearsed", GAS(scope="label"))
+    detector = TailHeaviness(2)
+    whole = pb.Guard(small, trusted, detector, "gas")
+    part = pb.Guard(small, trusted, detector, GAS(scope="label"))
+    assert part.threshold == pytest.approx(whole.threshold, abs=1e-6)

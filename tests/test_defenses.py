@@ -286,7 +286,8 @@ def test_influence_that_is_not_finite_gives_no_score_and_a_warning(
     row: Row, bad: float, evidence: Evidence
 ) -> None:
     influence = influence_of(evidence).clone()
-    influence[3, 7] = bad
+    own = evidence.trace.train.y == evidence.test.y[3]
+    influence[3, own.nonzero()[0]] = bad
     with pytest.warns(
         UserWarning, match="1 of 40 probe points have an influence that is not finite"
     ):
@@ -301,6 +302,34 @@ def test_influence_that_is_not_finite_gives_no_score_and_a_warning(
             .isnan()
             .all()
         )
+
+
+OF_LABEL = [
+    row for row in BY_INFLUENCE if getattr(row.detector, "reads", "all") == "label"
+]
+
+
+def test_the_detectors_that_read_rows_of_the_label_alone_say_so() -> None:
+    assert {type(row.detector) for row in OF_LABEL} == {
+        TailHeaviness,
+        TopMass,
+        EffectiveCount,
+        Gini,
+        ForeignProponents,
+        SupportWithoutTheFew,
+    }
+    for row in OF_LABEL:
+        assert getattr(row.detector, "standardise", "row") == "row"
+
+
+@pytest.mark.parametrize("row", OF_LABEL, ids=name)
+def test_what_reads_rows_of_the_label_alone_needs_no_others(
+    row: Row, evidence: Evidence
+) -> None:
+    want = row.detector(evidence)
+    other = evidence.trace.train.y != evidence.test.y[:, None]
+    scores = influence_of(evidence).masked_fill(other, torch.nan)
+    assert torch.equal(row.detector(replace(evidence, influence=scores)), want)
 
 
 @pytest.mark.parametrize("row", BY_INFLUENCE, ids=name)

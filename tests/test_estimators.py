@@ -16,6 +16,7 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
+from estimators.screening.screened import Screened
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from estimators.trak import TRAK
@@ -49,6 +50,8 @@ ROWS: list[Estimator] = [
     Shapley("knn"),
     Shapley("banzhaf", models=200, measure="loss"),
     Shapley("beta", models=300, measure="margin"),
+    Screened(top=30, dimensions=16),
+    Screened("tracin", top=30, dimensions=16),
     TRAK(dimensions=64),
     TRAK(dimensions=64, models=3),
     TRAK(dimensions=20, models=3, source="checkpoints", layers="last"),

@@ -168,3 +168,10 @@ def test_what_is_not_there_cannot_be_explained(
     done = CliRunner().invoke(main, ["explain", str(folder), *arguments])
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_of_scores_that_are_mostly_left_out_the_smallest_are_not_called_harmful():
+    values = np.array([0.3, -0.1, np.nan, np.nan, np.nan])
+    assert most_helpful(values, 2).tolist() == [0, 1]
+    assert not len(most_harmful(values, 2))
+    assert most_harmful(values[:3], 2).tolist() == [1]

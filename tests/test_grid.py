@@ -42,6 +42,25 @@ def test_lists_are_axes_and_scenes_their_product():
     }
 
 
+def test_a_detector_that_reads_scores_which_an_estimator_leaves_out_is_refused():
+    by_label = {"name": "gas", "scope": "label"}
+    grid = {**BASE, "estimator": [{"name": "tracin"}, by_label]}
+    known = {"name": "tail-heaviness"}
+    assert parse({**grid, "detector": [known, {"name": "strip"}]}).applied
+    [fault] = faults({**grid, "detector": [known, {**known, "scope": "all"}]})
+    assert fault.startswith("detector: TailHeaviness reads the influence of every")
+    assert "GAS gives that of the training rows that carry a point's label" in fault
+
+
+def test_a_mitigation_that_names_another_estimator_is_not_refused():
+    by_label = {"name": "gas", "scope": "label"}
+    raw = {**BASE, "estimator": [{"name": "tracin"}, by_label]}
+    group = {"name": "top", "estimator": "tracin"}
+    assert parse({**raw, "group": [group]}).applied
+    [fault] = faults({**raw, "group": [{"name": "top"}]})
+    assert fault.startswith("group: ")
+
+
 def test_the_same_configuration_written_twice_is_one_scene():
     grid = parse(
         {

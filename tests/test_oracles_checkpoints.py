@@ -224,3 +224,37 @@ def test_tf32_is_of_checkpoints():
             TracIn(precision="tf32", **other)
     with pytest.raises(ValueError, match="half"):
         GAS(precision="half")
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [TracIn(), TracIn(weights="balanced"), GAS(), GAS(layerwise=True)],
+    ids=repr,
+)
+def test_the_rows_of_a_label_have_the_scores_of_the_whole_and_the_others_none(
+    estimator: TracIn | GAS,
+):
+    trace = run()
+    test = random_data(9, SHAPE, CLASSES, seed=9)
+    whole = estimator.fit(trace)(test)
+    of_label = dataclasses.replace(estimator, scope="label")
+    scores = of_label.fit(trace)(test)
+    own = trace.train.y == test.y[:, None]
+    assert 0 < int(own.sum()) < own.numel()
+    torch.testing.assert_close(scores[own], whole[own], rtol=1e-8, atol=1e-12)
+    assert bool(scores[~own].isnan().all())
+    blocks = of_label.fit_rows(trace)
+    assert blocks is not None
+    parts = [blocks(test, rows) for rows in (range(4), range(4, 11))]
+    torch.testing.assert_close(
+        torch.cat(parts, 1), scores, rtol=1e-8, atol=1e-12, equal_nan=True
+    )
+    torch.testing.assert_close(
+        of_label.self_influence(trace), estimator.self_influence(trace)
+    )
+
+
+@pytest.mark.parametrize("fields", [{"mode": "steps"}, {"projection": 8}])
+def test_a_scope_has_no_meaning_for_sums_that_are_made_otherwise(fields: dict):
+    with pytest.raises(ValueError, match="scope='label' needs mode='checkpoints'"):
+        TracIn(scope="label", **fields)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from defenses.kit.evidence import sound_influence
-from defenses.kit.scope import Scope, check_scope, in_scope
+from defenses.kit.scope import in_scope
 from poisonbench.checks import check_at_least
+from poisonbench.contracts.scope import Scope, check_scope
 from poisonbench.contracts.values import Evidence
 
 
@@ -40,6 +41,11 @@ class _Concentration(ABC):
     def __post_init__(self) -> None:
         check_scope(self.scope)
 
+    @property
+    def reads(self) -> Scope:
+        """Of which training rows it reads the influence."""
+        return self.scope
+
     @abstractmethod
     def of(self, mass: Tensor) -> Tensor:
         """Returns the statistic of each row of mass (r, n) >= 0, every sum above 0, (r,)."""
@@ -49,7 +55,7 @@ class _Concentration(ABC):
 
         NaN where an influence is not finite or none of them is positive.
         """
-        influence, sound = sound_influence(evidence)
+        influence, sound = sound_influence(evidence, self.scope)
         m = len(influence)
         labels = evidence.test.y
         scores = influence.new_full((m,), torch.nan)

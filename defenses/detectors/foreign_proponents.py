@@ -20,6 +20,7 @@ from defenses.baselines.class_similarity import foreignness
 from defenses.kit.evidence import sound_influence
 from defenses.kit.features import Layer, check_layer, row_features
 from poisonbench.checks import check_at_least
+from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
 
 
@@ -40,6 +41,7 @@ class ForeignProponents:
     """
 
     uses: ClassVar[tuple[str, ...]] = ("influence", "features")
+    reads: ClassVar[Scope] = "label"
 
     k: int = 5
     layer: Layer = "inner"
@@ -54,7 +56,7 @@ class ForeignProponents:
         NaN, with a warning, where an influence is not finite or the label has fewer than k
         training rows.
         """
-        influence, sound = sound_influence(evidence)
+        influence, sound = sound_influence(evidence, self.reads)
         train = evidence.trace.train
         labels = evidence.test.y
         few = torch.full((len(labels), self.k), -1, device=labels.device)

@@ -19,6 +19,7 @@ from defenses.kit.features import Layer, check_layer, point_features, row_featur
 from defenses.kit.similarity.cosines import Cosines
 from defenses.kit.similarity.nearest import largest
 from poisonbench.checks import check_at_least
+from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
 
 
@@ -41,6 +42,7 @@ class SupportWithoutTheFew:
     """
 
     uses: ClassVar[tuple[str, ...]] = ("influence", "features")
+    reads: ClassVar[Scope] = "label"
 
     few: int = 60
     neighbours: int = 60
@@ -56,7 +58,7 @@ class SupportWithoutTheFew:
 
         NaN where an influence is not finite or there are too few training rows.
         """
-        influence, sound = sound_influence(evidence)
+        influence, sound = sound_influence(evidence, self.reads)
         train = evidence.trace.train
         test = evidence.test
         scores = influence.new_full((len(test),), torch.nan)

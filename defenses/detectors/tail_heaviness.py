@@ -13,7 +13,6 @@ from torch import Tensor
 
 from defenses.kit.evidence import sound_influence, trusted_points
 from defenses.kit.scale import Scale
-from defenses.kit.scope import Scope, check_scope
 from defenses.kit.tails import (
     check_tail,
     label_tails,
@@ -23,6 +22,7 @@ from defenses.kit.tails import (
     tails,
 )
 from poisonbench.checks import check_choice, check_unit
+from poisonbench.contracts.scope import Scope, check_scope
 from poisonbench.contracts.values import Evidence
 
 Standardise = Literal["row", "two-way", "reference"]
@@ -73,12 +73,19 @@ class TailHeaviness:
             return ("influence", "reference")
         return ("influence",)
 
+    @property
+    def reads(self) -> Scope:
+        """Of which training rows it reads the influence."""
+        if self.standardise == "row":
+            return self.scope
+        return "all"
+
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,): larger = a heavier tail.
 
         NaN where an influence is not finite or its label has fewer than k rows.
         """
-        influence, sound = sound_influence(evidence)
+        influence, sound = sound_influence(evidence, self.reads)
         scores = influence.new_full((len(influence),), torch.nan)
         if not bool(sound.any()):
             return scores

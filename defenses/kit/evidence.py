@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.checks import check_type
+from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
@@ -102,10 +103,14 @@ def check_kind(evidence: Evidence, what: str, kinds: tuple[str, ...]) -> None:
         raise ConfigError([found], "choose another data set, or another detector")
 
 
-def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
+def sound_influence(evidence: Evidence, reads: Scope = "all") -> tuple[Tensor, Tensor]:
     """Returns the influence (m, n), and which test points (m,) have only finite values there.
 
     Warns of the other points.
+
+    Args:
+        evidence: of a defense that reads influence.
+        reads: where the values must be finite: in every training row, or in those of the label.
 
     Raises:
         TypeError: it is no Evidence.
@@ -123,7 +128,10 @@ def sound_influence(evidence: Evidence) -> tuple[Tensor, Tensor]:
     found = tuple(influence.shape)
     if found != wanted:
         raise ValueError(f"influence must have shape (m, n) = {wanted}, got {found}")
-    sound = influence.isfinite().all(1)
+    finite = influence.isfinite()
+    if reads == "label":
+        finite |= evidence.trace.train.y != evidence.test.y[:, None]
+    sound = finite.all(1)
     bad = int((~sound).sum())
     if bad:
         warnings.warn(

@@ -1,17 +1,8 @@
 """Which training rows a point's influences are compared among: those of its label, or all."""
 
-from typing import Literal, get_args
-
 from torch import Tensor
 
-from poisonbench.checks import check_choice
-
-Scope = Literal["label", "all"]
-
-
-def check_scope(scope: str) -> None:
-    """Raises ValueError for an unknown scope."""
-    check_choice("scope", scope, get_args(Scope))
+from poisonbench.contracts.scope import Scope
 
 
 def in_scope(

@@ -1,11 +1,13 @@
 """Sums over the checkpoints of a training run, which TracIn and GAS share."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from poisonbench.contracts.scope import Scope
 from poisonbench.data import Dataset
 from poisonbench.device.precision import Precision, asking
 from poisonbench.gradients import Form, dot_products, gradient_norms
@@ -19,8 +21,9 @@ def checkpoint_sum(
     test: Dataset,
     form: Form,
     weights: Sequence[float] | None = None,
-    rows: range | None = None,
+    rows: range | Tensor | None = None,
     precision: Precision = "full",
+    scope: Scope = "all",
 ) -> Tensor:
     """Returns sum_k w_k <g_j, g_i> over the checkpoints of a training run, (m, n).
 
@@ -31,17 +34,56 @@ def checkpoint_sum(
         weights: K; None: the learning rates.
         rows: of the training set, for these columns alone; None for all.
         precision: of products and convolutions on CUDA.
+        scope: "label": for rows alone that carry a point's label; NaN for the others.
     """
     check_points(trace, test)
     train = trace.train
+    if isinstance(rows, range):
+        rows = torch.arange(rows.start, rows.stop)
     if rows is not None:
-        train = train.take(torch.arange(rows.start, rows.stop))
+        train = train.take(rows)
     if weights is None:
         weights = weights_of(trace, form, "rate")
-    scores = test.zeros(len(test), len(train))
     with asking(precision):
-        for k, weight in enumerate(weights):
-            scores += weight * dot_products(trace.model(k), train, test, form)
+        if scope == "all":
+            return _products(trace, train, test, form, weights)
+        return _of_labels(trace, train, test, form, weights)
+
+
+def _of_labels(
+    trace: Trace,
+    train: Dataset,
+    test: Dataset,
+    form: Form,
+    weights: Sequence[float],
+) -> Tensor:
+    """Returns the sums for training instances of a point's label, NaN elsewhere, (m, n)."""
+    scores = test.zeros(len(test), len(train))
+    scores.fill_(torch.nan)
+    for label in test.y.unique():
+        points = (test.y == label).nonzero()
+        own = (train.y == label).nonzero().squeeze(1)
+        scores[points, own] = _products(
+            trace=trace,
+            train=train.take(own),
+            test=test.take(points.squeeze(1)),
+            form=form,
+            weights=weights,
+        )
+    return scores
+
+
+def _products(
+    trace: Trace,
+    train: Dataset,
+    test: Dataset,
+    form: Form,
+    weights: Sequence[float],
+) -> Tensor:
+    """Returns the sums for some training instances, all with all points, (m, n)."""
+    scores = test.zeros(len(test), len(train))
+    for k, weight in enumerate(weights):
+        scores += weight * dot_products(trace.model(k), train, test, form)
     return scores
 
 
@@ -67,3 +109,14 @@ def weights_of(trace: Trace, form: Form, weights: Weights) -> list[float]:
 def total_rate(trace: Trace) -> float:
     """Returns sum_k eta_k: what an instance's cosines with itself sum to."""
     return sum(checkpoint.lr for checkpoint in trace.checkpoints)
+
+
+def tell_optimizer(trace: Trace) -> None:
+    """Warns of a run whose steps are not the gradient times the learning rate."""
+    recipe = trace.recipe
+    if recipe is not None and recipe.optimizer != "sgd":
+        warnings.warn(
+            f"the run was trained by {recipe.optimizer}: sums of learning rate x dot product are "
+            "not its loss changes; HyDRA(hessian=True) follows it",
+            stacklevel=3,
+        )

@@ -8,6 +8,7 @@ from experiments.bench.commands import (
     grids,
     intervals,
     retrained,
+    screening,
     victims,
 )
 
@@ -31,6 +32,7 @@ for command in (
     defended.defenses,
     intervals.intervals,
     grids.soak,
+    screening.screening,
 ):
     main.add_command(command)
 

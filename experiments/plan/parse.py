@@ -11,6 +11,7 @@ from typing import Any
 from experiments.plan.checks.combined import (
     check_estimators,
     check_of,
+    check_scores,
     check_verdicts,
 )
 from experiments.plan.checks.fit import check_fit
@@ -198,4 +199,5 @@ def _applied(raw: Raw, attacks: list[Method], faults: Faults) -> tuple[Applied, 
                 check_verdicts(kind, method, tuple(found), path, faults)
                 found[Applied(kind.part, method, tuple(of.items()))] = None
     check_estimators(raw, tuple(found), faults)
+    check_scores(tuple(found), faults)
     return tuple(found)

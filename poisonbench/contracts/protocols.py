@@ -55,6 +55,8 @@ class Estimator(Protocol):
     work. One that can score some training rows alone has a method `fit_rows(trace)`, which returns
     a scorer of blocks, (test, rows) -> (m, len(rows)), or None where its fields do not allow that:
     a grid then scores a large training set in blocks, and a run that is killed loses one of them.
+    One that leaves scores out, as NaN, says in `gives` which are there: "label", of the training
+    rows that carry a point's label, or "top", of its most influential rows.
     """
 
     def fit(self, trace: Trace) -> Scorer:
@@ -72,8 +74,9 @@ class Detector(Protocol):
 
     `uses` names what it reads beyond the victim: "influence", "probe" (the other probe points),
     "reference" (probe points known to be clean), "retraining" (trains again: `evidence.means`),
-    "oracle" (ground truth). `kinds`, where it has that, names the kinds of data that it takes;
-    without it, all.
+    "oracle" (ground truth). `reads = "label"` says that of the influence it reads that of training
+    rows alone which carry a point's label, so that an estimator may leave out the rest. `kinds`,
+    where it has that, names the kinds of data that it takes; without it, all.
     """
 
     @property

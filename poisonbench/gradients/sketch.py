@@ -136,24 +136,41 @@ class Sketch:
 
     def __call__(self, data: Dataset, budget: Budget | None = None) -> Tensor:
         """Returns the projected gradients of n instances at their labels, (n, k)."""
+        return self._folded(data, budget, norms=False)
+
+    def with_norms(
+        self, data: Dataset, budget: Budget | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the projected gradients, (n, k), and the norms of the gradients, (n,)."""
+        found = self._folded(data, budget, norms=True)
+        return found[:, :-1], found[:, -1]
+
+    def _folded(self, data: Dataset, budget: Budget | None, norms: bool) -> Tensor:
+        """Returns the projected gradients, and behind them their norms where these are asked."""
         if not len(data):
-            return data.zeros(0, self.k)
+            return data.zeros(0, self.k + norms)
         _, batch = room(data, self.how.size, budget, self.how.held)
 
         def rows(size: int) -> Tensor:
-            return torch.cat([self._batch(part) for part in batches(data, size)])
+            parts = batches(data, size)
+            return torch.cat([self._batch(part, norms) for part in parts])
 
         with exact_arithmetic():
             return halving(rows, batch)
 
-    def _batch(self, data: Dataset) -> Tensor:
+    def _batch(self, data: Dataset, norms: bool) -> Tensor:
         sums = data.zeros(len(data), self.k)
+        norm = data.zeros(len(data))
         found = per_example(
             self.model, self.how, data, self.form.seeds, None, rescale=False
         )
         for folding, (gradients, _) in zip(self.layers, found, strict=True):
             folding.add(gradients, sums)
-        return sums
+            if norms:
+                norm = torch.hypot(norm, gradients.norm())
+        if not norms:
+            return sums
+        return torch.cat([sums, norm[:, None]], 1)
 
 
 def _width(gradients: Grad) -> int:

@@ -7,6 +7,7 @@ from experiments.plan.fields import Faults
 from experiments.plan.kind import Kind
 from experiments.plan.kinds import DONE
 from experiments.plan.spec import Applied, Method
+from poisonbench.contracts.scope import WAY, misfit
 from poisonbench.registry import nearest
 
 Raw = Mapping[str, Any]
@@ -42,6 +43,19 @@ def check_verdicts(
         if method.reads(part) and not any(applied.part == part for applied in found):
             what = f"{method.name} works on the verdict of a {part}"
             faults.add(path, f"{what}: name at least one [[{part}]]")
+
+
+def check_scores(found: tuple[Applied, ...], faults: Faults) -> None:
+    """Adds a fault for each method that reads scores which an estimator of the grid leaves out."""
+    estimators = [one.method for one in found if one.part == "estimator"]
+    for applied in found:
+        of = dict(applied.of).get("estimator")
+        for estimator in estimators:
+            if of is not None and estimator.name not in of:
+                continue
+            why = misfit(estimator.value, applied.method.value)
+            if why:
+                faults.add(applied.part, f"{why}: {WAY}")
 
 
 def check_estimators(raw: Raw, found: tuple[Applied, ...], faults: Faults) -> None:

@@ -12,6 +12,7 @@ from poisonbench.contracts.protocols import (
     LearningDetector,
     Scorer,
 )
+from poisonbench.contracts.scope import check_scopes
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset, join
 from poisonbench.poison_file.origin import fingerprint
@@ -72,7 +73,11 @@ def calibrate(
         estimator: is fitted to it.
         detector: see `check_readable`; one that learns does so once, here.
         clean: the points with predicted labels, in random order.
+
+    Raises:
+        ConfigError: the detector reads influence that the estimator does not give.
     """
+    check_scopes(estimator, detector)
     scorer = estimator.fit(run)
     everything = torch.ones(len(clean), dtype=torch.bool)
     reference = torch.zeros_like(everything)

@@ -1,0 +1,1 @@
+"""The most influential rows of a point alone."""

@@ -1,0 +1,1 @@
+"""Screened influence against the exact: recall over speed-up."""
