@@ -41,13 +41,17 @@ def main(
     seconds: float,
 ) -> None:
     """Tests, benchmarks and reference results, each measurement written as it ends."""
+    import torch
+
     from experiments.gpu.parts import PARTS
     from experiments.gpu.record import Record, told
     from experiments.gpu.setting import Setting
 
     end = time.monotonic() + seconds
     output.mkdir(parents=True, exist_ok=True)
-    setting = Setting.of(device, data_root, small, output, logs)
+    if data_root is not None:
+        os.environ["POISONBENCH_DATA"] = str(data_root)
+    setting = Setting(torch.device(device), small, output, logs)
     for part in parts:
         record = Record(output / f"{part}.json", setting.about)
         for measurement in PARTS[part]:

@@ -18,7 +18,7 @@ from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence
 from poisonbench.models import predict
 
-SIZES = (ROWS // 4, ROWS // 2, ROWS)
+SIZES = (ROWS // 4, ROWS)
 POINTS = 100
 DETECTORS: dict[str, Detector] = {
     "rehearsed, shipped weights": Rehearsed(rehearsals=0),

@@ -1,4 +1,4 @@
-"""The parts of the check: the measurements of each, dearest questions first."""
+"""The parts of the check: the measurements of each, what matters most first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from experiments.gpu.bulk import bulk
 from experiments.gpu.judged import judged
 from experiments.gpu.record import Found
 from experiments.gpu.reference import reference
-from experiments.gpu.scores import Size, gas, tracin
+from experiments.gpu.scores import Size, scores, tf32
 from experiments.gpu.setting import Setting
 from experiments.gpu.solved import solved
 from experiments.gpu.steps import profile, step_times
@@ -31,33 +31,30 @@ class Measurement:
     take: Callable[[Setting, Found], None]
 
 
-TESTS = 200.0  # seconds
-GRID = 200.0
-ENDING = 30.0  # in which an interrupted grid ends and is evaluated
-WORKERS = 4
-LARGE = Size("resnet9", 1000, 5)
+WORKERS = 3  # of the grid
+GAS_TF32 = Size("gas", "resnet9", 1000, 5, "tf32")
+TRACIN_TF32 = Size("tracin", "resnet9", 1000, 5, "tf32")
+TRACIN = Size("tracin", "resnet9", 1000, 1)
+CNN = Size("tracin", "cnn", 100, 1)
+CNN_GAS = Size("gas", "cnn", 1000, 5)
+BENCH = (
+    Measurement("training steps", 20, step_times),
+    Measurement("gas, resnet9, tf32", 60, partial(scores, GAS_TF32)),
+    Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
+    Measurement("tracin, resnet9", 40, partial(scores, TRACIN)),
+    Measurement("tf32, resnet9", 15, partial(tf32, "resnet9", 5000, 500)),
+    Measurement("peers, resnet", 20, partial(beside_peers, "resnet", 4000, 100, 2)),
+    Measurement("peers, conv3", 15, partial(beside_peers, "conv3", 4000, 100, 2)),
+    Measurement("tracin, cnn", 10, partial(scores, CNN)),
+    Measurement("gas, cnn", 15, partial(scores, CNN_GAS)),
+    Measurement("detectors", 25, judged),
+    Measurement("solvers, cnn", 25, solved),
+    Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 5000, 4)),
+    Measurement("tracin, resnet9, tf32", 60, partial(scores, TRACIN_TF32)),
+    Measurement("profile", 10, profile),
+)
 PARTS: dict[str, tuple[Measurement, ...]] = {
-    "reference": (
-        Measurement(
-            "grid gpu-cifar10", GRID + ENDING, partial(reference, GRID, WORKERS)
-        ),
-    ),
-    "tests": (Measurement("gpu tests", TESTS, partial(suite, TESTS - 5)),),
-    "bench": (
-        Measurement("training steps", 30, step_times),
-        Measurement("profile", 10, profile),
-        Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
-        Measurement(
-            "tracin, resnet9", 60, partial(tracin, Size("resnet9", 1000, 1, True))
-        ),
-        Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 5000, 4)),
-        Measurement("tracin, cnn", 15, partial(tracin, Size("cnn", 100, 1, True))),
-        Measurement("gas, cnn", 15, partial(gas, Size("cnn", 1000, 5, True))),
-        Measurement("peers, conv3", 30, partial(beside_peers, "conv3", 5000, 100, 2)),
-        Measurement("peers, resnet", 30, partial(beside_peers, "resnet", 5000, 100, 2)),
-        Measurement("solvers, cnn", 40, solved),
-        Measurement("detectors", 40, judged),
-        Measurement("tracin, resnet9, 5 checkpoints", 120, partial(tracin, LARGE)),
-        Measurement("gas, resnet9, 5 checkpoints", 120, partial(gas, LARGE)),
-    ),
+    "reference": (Measurement("gpu-cifar10", 300, partial(reference, WORKERS)),),
+    "tests": (Measurement("gpu tests", 200, suite),),
+    "bench": BENCH,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 Found = dict[str, object]
+ECHOED = 1500  # characters of a measurement on the terminal
 TRACE_LINES = 12  # of a failure, kept
 
 
@@ -39,7 +40,7 @@ class Record:
         unfinished = self.path.with_suffix(".tmp")
         unfinished.write_text(json.dumps(whole, indent=1), encoding="utf-8")
         unfinished.replace(self.path)
-        click.echo(f"{name}: {json.dumps(found)}")
+        click.echo(f"{name}: {json.dumps(found)[:ECHOED]}")
 
 
 @contextlib.contextmanager
@@ -56,6 +57,12 @@ def limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def left() -> float:
+    """Returns the seconds until the measurement is cut off, for one that ends by itself."""
+    seconds, _ = signal.getitimer(signal.ITIMER_REAL)
+    return seconds
 
 
 @contextlib.contextmanager

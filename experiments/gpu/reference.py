@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.gpu.record import Found
+from experiments.gpu.record import Found, left
 from experiments.gpu.setting import Setting
 
 GRID = Path(__file__).parents[1] / "grids" / "gpu-cifar10.toml"
@@ -24,13 +24,13 @@ SMALL = (  # a data set that is always there, and a model that a CPU trains
     'detector=[{name="tail-heaviness", k=3}, {name="confidence"}]',
     "probe={attacked=10, controls=20, calibration=30}",
 )
-ENDING = 15.0  # seconds in which an interrupted run ends by itself
+ENDING = 20.0  # seconds in which an interrupted run ends, and is evaluated
 SHOWN = 2000  # characters of its messages, kept
 ENTRY = [sys.executable, "-m", "experiments.cli"]
 
 
-def reference(seconds: float, workers: int, setting: Setting, found: Found) -> None:
-    """Runs the grid for at most `seconds`, and keeps all rows of its tables."""
+def reference(workers: int, setting: Setting, found: Found) -> None:
+    """Runs the grid as long as there is time, and keeps all rows of its tables."""
     torch.cuda.empty_cache()  # the workers need it
     logs = setting.logs / GRID.stem
     command = [*ENTRY, "run", str(GRID), "-o", str(logs)]
@@ -45,7 +45,7 @@ def reference(seconds: float, workers: int, setting: Setting, found: Found) -> N
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        found["exit code"] = _waited(running, seconds)
+        found["exit code"] = _waited(running, left() - ENDING)
     found["messages"] = messages.read_text()[-SHOWN:]
     found["tables"] = _tables(logs)
 
@@ -57,7 +57,7 @@ def _waited(running: "subprocess.Popen[bytes]", seconds: float) -> int:
     except subprocess.TimeoutExpired:
         running.send_signal(signal.SIGINT)
     try:
-        return running.wait(ENDING)
+        return running.wait(ENDING / 2)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         return running.wait()

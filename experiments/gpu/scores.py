@@ -1,11 +1,11 @@
-"""TracIn and GAS on the whole of CIFAR-10, against the floor."""
+"""TracIn and GAS on the whole of CIFAR-10, against the floor, and what TF32 costs them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from estimators.gas import GAS
@@ -15,6 +15,7 @@ from experiments.gpu.setting import ROWS, Setting
 from experiments.scene.cost import measured
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset
+from poisonbench.device.precision import Precision, asking
 from poisonbench.memory import batches
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe, train
@@ -23,6 +24,8 @@ from poisonbench.training.trace import Trace
 CHECKPOINTS = 5
 FLOOR_BATCH = 1024
 PRODUCT_BATCH = 256  # of a large model a row is 26 MB
+SHARE = 10  # the floor is measured on one training row in so many
+METHODS: dict[str, type] = {"tracin": TracIn, "gas": GAS}
 RECIPE = Recipe(
     model="resnet9",
     epochs=1,
@@ -38,18 +41,21 @@ class Size:
     """What is scored.
 
     Attributes:
+        method: a key of METHODS.
         model: of the recipe.
         points: m.
         checkpoints: K, the last of the run.
-        floor: whether the floor is measured beside it.
+        precision: of the products.
     """
 
+    method: str
     model: str
     points: int
     checkpoints: int
-    floor: bool = False
+    precision: Precision = "full"
 
 
+@cache
 def short_run(setting: Setting, model: str, rows: int = ROWS) -> Trace:
     """An epoch in mixed precision: checkpoints to score, not a model to use."""
     recipe = replace(RECIPE, model=setting.model(model))
@@ -58,29 +64,23 @@ def short_run(setting: Setting, model: str, rows: int = ROWS) -> Trace:
     return train(setting.rows(rows), recipe, 0)
 
 
-def tracin(size: Size, setting: Setting, found: Found) -> None:
-    """Seconds and memory of TracIn."""
-    _scored(TracIn(), size, setting, found)
-
-
-def gas(size: Size, setting: Setting, found: Found) -> None:
-    """Seconds and memory of GAS."""
-    _scored(GAS(), size, setting, found)
-
-
-def _scored(estimator: Estimator, size: Size, setting: Setting, found: Found) -> None:
+def scores(size: Size, setting: Setting, found: Found) -> None:
+    """Seconds and memory of the scores, and those of the floor."""
     trace = short_run(setting, size.model)
     trace = replace(trace, checkpoints=trace.checkpoints[-size.checkpoints :])
     test = setting.points(size.points)
+    found["data"] = setting.source
     found["n"] = len(trace.train)
     found["m"] = len(test)
     found["checkpoints"] = size.checkpoints
-    few = setting.points(2)
+    found["precision"] = size.precision
+    estimator = METHODS[size.method](precision=size.precision)
     warm = replace(trace, train=setting.rows(FLOOR_BATCH))
-    estimator.fit(warm)(few)
-    cost(setting, found, "scores", lambda: estimator.fit(trace)(test))
-    if size.floor:
-        floor(trace, test, setting, found)
+    estimator.fit(warm)(setting.points(2))
+    took = cost(setting, found, "scores", lambda: estimator.fit(trace)(test))
+    with asking(size.precision):
+        least = floor(trace, test, setting, found)
+    found["x floor"] = round(took / least, 3)
 
 
 def cost(setting: Setting, found: Found, name: str, run: Callable[[], object]) -> float:
@@ -92,33 +92,78 @@ def cost(setting: Setting, found: Found, name: str, run: Callable[[], object]) -
     return spent.seconds
 
 
-def floor(trace: Trace, test: Dataset, setting: Setting, found: Found) -> None:
-    """A forward and backward pass over all instances at each checkpoint, and the product alone."""
-    models = [trace.model(k) for k in range(len(trace.checkpoints))]
-    passed = partial(_passes, models, [trace.train, test])
-    took = cost(setting, found, "floor: passes", passed)
-    size = sum(p.numel() for p in models[0].parameters())
-    multiplied = partial(_product, len(models), size, trace.train, test)
-    took += cost(setting, found, "floor: product", multiplied)
-    scored = found["scores, s"]
-    assert isinstance(scored, float)
-    found["x floor"] = round(scored / took, 3)
+def floor(trace: Trace, test: Dataset, setting: Setting, found: Found) -> float:
+    """Returns the seconds of the passes and of the product alone.
+
+    A forward and backward pass over all instances, and the product of (m, p) and (p, n); that of
+    the training set from one row in SHARE, at the last checkpoint.
+    """
+    model = trace.model()
+    some = setting.rows(len(trace.train) // SHARE)
+    size = sum(p.numel() for p in model.parameters())
+    _passes(model, some.take(torch.arange(2)))
+    over_test = cost(setting, found, "floor: test", partial(_passes, model, test))
+    passes = cost(setting, found, "floor: passes / 10", partial(_passes, model, some))
+    multiplied = partial(_product, size, len(some), len(test), setting)
+    product = cost(setting, found, "floor: product / 10", multiplied)
+    whole = over_test + SHARE * (passes + product)
+    return len(trace.checkpoints) * whole
 
 
-def _passes(models: list[nn.Module], parts: list[Dataset]) -> None:
+def _passes(model: nn.Module, data: Dataset) -> None:
     with exact_arithmetic():
-        for model in models:
-            for data in parts:
-                for batch in batches(data, FLOOR_BATCH):
-                    model.zero_grad()
-                    loss = F.cross_entropy(model(batch.x), batch.y, reduction="sum")
-                    loss.backward()
+        for batch in batches(data, FLOOR_BATCH):
+            model.zero_grad()
+            loss = F.cross_entropy(model(batch.x), batch.y, reduction="sum")
+            loss.backward()
 
 
-def _product(times: int, size: int, train: Dataset, test: Dataset) -> None:
-    """The product of (m, p) and (p, n), a batch at a time; the entries are all the same."""
-    rows = torch.ones(PRODUCT_BATCH, size, device=train.x.device)
-    columns = torch.ones(size, len(test), device=train.x.device)
+def _product(size: int, n: int, m: int, setting: Setting) -> None:
+    """The product, some training rows at a time; the entries are all the same."""
+    rows = torch.ones(PRODUCT_BATCH, size, device=setting.device)
+    columns = torch.ones(size, m, device=setting.device)
     with exact_arithmetic():
-        for _ in range(times * -(-len(train) // PRODUCT_BATCH)):
-            rows @ columns
+        for start in range(0, n, PRODUCT_BATCH):
+            rows[: n - start] @ columns
+
+
+def tf32(model: str, n: int, m: int, setting: Setting, found: Found) -> None:
+    """Seconds in both precisions, and how far the scores are apart, by method."""
+    trace = short_run(setting, model)
+    trace = replace(trace, train=setting.rows(n), checkpoints=trace.checkpoints[-1:])
+    test = setting.points(m)
+    found["n"] = len(trace.train)
+    found["m"] = len(test)
+    for name, method in METHODS.items():
+        spent: Found = {}
+        full = _timed(method(), trace, test, setting, spent, "full")
+        fast = _timed(method(precision="tf32"), trace, test, setting, spent, "tf32")
+        error = (fast - full).norm() / full.norm()
+        spent["difference, norm"] = float(error)
+        spent["difference, largest"] = float(
+            (fast - full).abs().max() / full.abs().max()
+        )
+        top = min(10, full.shape[1])
+        spent[f"of the {top} largest, common"] = _common(fast, full, top)
+        found[name] = spent
+
+
+def _timed(
+    method: Estimator,
+    trace: Trace,
+    test: Dataset,
+    setting: Setting,
+    spent: Found,
+    name: str,
+) -> Tensor:
+    kept: list[Tensor] = []
+    cost(setting, spent, name, lambda: kept.append(method.fit(trace)(test)))
+    return kept[0]
+
+
+def _common(one: Tensor, other: Tensor, top: int) -> float:
+    """The share of the largest scores of each point that both have in common."""
+    first = one.topk(top, 1).indices
+    second = other.topk(top, 1).indices
+    same = first[:, :, None] == second[:, None, :]
+    return float(same.any(2).double().mean())

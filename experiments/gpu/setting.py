@@ -1,7 +1,7 @@
 """Where the measurements run, and on which data."""
 
-import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,69 +12,60 @@ from experiments.gpu.record import Found
 from poisonbench.data import Dataset
 
 ROWS = 50_000
-SIDE = 8  # of the pictures of a small setting
 POINTS = 10_000
+FEW = 32  # rows of a small setting
+SIDE = 8  # of its pictures
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A device and data that lie there.
+    """A device, and data that are read where they are asked for.
 
     Attributes:
         device: where all runs.
-        train: CIFAR-10's training set, or noise of its shape.
-        test: its test set.
-        source: which of both.
         small: sizes that a CPU does in seconds.
         folder: of the records.
         logs: of grids.
     """
 
     device: torch.device
-    train: Dataset
-    test: Dataset
-    source: str
     small: bool
     folder: Path
     logs: Path
 
-    @staticmethod
-    def of(
-        device: str, data_root: Path | None, small: bool, folder: Path, logs: Path
-    ) -> "Setting":
-        """Loads the data and sends them to the device."""
-        if data_root is not None:
-            os.environ["POISONBENCH_DATA"] = str(data_root)
-        rows = ROWS
-        points = POINTS
-        if small:
-            rows = 32
-            points = 20
-        train, test, source = images(rows, points)
-        if small:
-            train = _corner(train)
-            test = _corner(test)
-        where = torch.device(device)
-        return Setting(
-            device=where,
-            train=train.to(where),
-            test=test.to(where),
-            source=source,
-            small=small,
-            folder=folder,
-            logs=logs,
-        )
+    @cached_property
+    def _data(self) -> tuple[Dataset, Dataset, str]:
+        """CIFAR-10 where it is on disk, or noise of its shape; and which of both."""
+        if not self.small:
+            train, test, source = images(ROWS, POINTS)
+            return train.to(self.device), test.to(self.device), source
+        train, test, source = images(FEW, FEW)
+        return _corner(train), _corner(test), source
+
+    @property
+    def train(self) -> Dataset:
+        """The training set, on the device."""
+        return self._data[0]
+
+    @property
+    def test(self) -> Dataset:
+        """The test set, on the device."""
+        return self._data[1]
 
     @property
     def about(self) -> Found:
-        """The machine, the versions, the date and the data."""
+        """The machine, the versions and the date."""
         return {
             "machine": machine(self.device),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            "data": self.source,
             "small": self.small,
         }
+
+    @property
+    def source(self) -> str:
+        """Where the data are from."""
+        return self._data[2]
 
     def model(self, name: str) -> str:
         """Returns the model of a measurement: the small one of a small setting."""

@@ -14,8 +14,8 @@ from experiments.scene.cost import measured
 from poisonbench.models import build
 from poisonbench.training import Recipe, train
 
-FEW = 10  # steps of the shorter run; the difference to the longer one is free of set-up
-MORE = 40
+FEW = 5  # steps of the shorter run; the difference to the longer one is free of set-up
+MORE = 20
 RECIPE = Recipe(model="resnet9", epochs=1, batch_size=512, lr=0.01, checkpoints=1)
 
 

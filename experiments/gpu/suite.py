@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.gpu.record import Found
+from experiments.gpu.record import Found, left
 from experiments.gpu.setting import Setting
 
 ROOT = Path(__file__).parents[2]
 MESSAGE = 1500  # characters of a failure, kept
+ENDING = 5.0  # seconds in which the processes of the tests end
 SHOWN = 10  # of the slowest
 
 
@@ -54,13 +55,13 @@ class Watch:
             self.found["failed"] = "the time is over"
 
 
-def suite(seconds: float, _: Setting, found: Found) -> None:
+def suite(_: Setting, found: Found) -> None:
     """Runs the tests marked `gpu` of tests/test_gpu*.py."""
     import pytest
 
     processes = max(1, (os.cpu_count() or 1) // 2)
     files = [str(path) for path in sorted((ROOT / "tests").glob("test_gpu*.py"))]
-    watch = Watch(time.monotonic() + seconds, found)
+    watch = Watch(time.monotonic() + left() - ENDING, found)
     how = ["-q", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
     how += ["-p", "no:benchmark"]  # it warns where tests run side by side
     if importlib.util.find_spec("xdist"):  # half of a test is done on the CPU
