@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_data
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 
 from estimators.kit.retraining import random_subsets
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.kinds.truths import (
+    Points,
     corrected,
     correlations,
     reliability_of,
@@ -227,3 +228,29 @@ def test_paired_runs_of_a_repeat_share_a_seed_and_others_do_not():
     assert [len(set(paired[:4])), len(set(paired[4:])), len(set(paired))] == [1, 1, 2]
     own = seeds_of(Method("datamodeling", Subsets(subsets=3, repeats=2)), 0, 3)
     assert len(set(own)) == 6
+
+
+def test_the_interval_over_scenes_is_students_of_their_means():
+    """Points that are all alike leave the spread between the scenes alone."""
+    means = np.array([0.1, 0.2, 0.45])
+    scenes = [Points.of(np.full((3, 30), mean)) for mean in means]
+    low, high = Points.intervals([scenes])["score"]
+    half = t.ppf(0.975, 2) * means.std(ddof=1) / 3**0.5
+    assert (low, high) == pytest.approx((means.mean() - half, means.mean() + half))
+
+
+def test_the_interval_of_one_scene_is_that_of_its_points():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.3, 0.1, size=400)
+    low, high = Points.intervals([[Points.of(np.stack([scores] * 3))]])["score"]
+    assert (low + high) / 2 == pytest.approx(scores.mean())
+    assert high - low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.2)
+
+
+def test_a_scene_without_a_corrected_score_is_no_part_of_its_interval():
+    known = np.full((3, 30), 0.4)
+    unknown = known.copy()
+    unknown[2] = np.nan
+    both = Points.intervals([[Points.of(known), Points.of(unknown)]])
+    assert both["corrected"] == pytest.approx((0.4, 0.4))
+    assert set(Points.intervals([[Points.of(unknown)]])) == {"score", "single"}

@@ -12,6 +12,7 @@ from experiments.study.detectors.told import told
 from experiments.study.long_tail.command import long_tail
 from experiments.study.random_labels.command import random_labels
 from experiments.study.truth.command import truth
+from experiments.study.truth.slopes import slopes
 
 
 @click.group()
@@ -28,6 +29,7 @@ COMMANDS = (
     prior,
     questions,
     random_labels,
+    slopes,
     told,
     truth,
 )

@@ -52,16 +52,32 @@ class Points(Sample):
 
     @staticmethod
     def intervals(groups: Sequence[Sequence[Sample]]) -> Intervals:
-        """Returns the intervals of the means over points and scenes, by metric."""
-        able = []
-        for samples in groups:
-            points = [one for one in samples if isinstance(one, Points)]
-            defined = [one for one in points if one.scores.size]
-            if defined:
-                able.append(defined)
-        if not able:
-            return {}
-        return dict(zip(METRICS, bootstrap_intervals(able), strict=True))
+        """Returns the intervals of the means over points and scenes, by metric.
+
+        A scene of which a metric is undefined is left out of its interval, as of its mean.
+        """
+        found = {}
+        for place, name in enumerate(METRICS):
+            able = []
+            for samples in groups:
+                scenes = _defined(samples, place)
+                if scenes:
+                    able.append(scenes)
+            if able:
+                found[name] = bootstrap_intervals(able)[0]
+        return found
+
+
+def _defined(samples: Sequence[Sample], place: int) -> list[Points]:
+    """Returns the scenes of which one metric is defined, with that metric alone."""
+    found = []
+    for sample in samples:
+        if not isinstance(sample, Points):
+            continue
+        scores = sample.scores[place : place + 1]
+        if scores.size and np.isfinite(scores).all():
+            found.append(Points.of(scores))
+    return found
 
 
 def rightness(record: Record, scene: Record) -> Row:

@@ -6,17 +6,17 @@ from pathlib import Path
 import click
 
 from experiments.evaluation.load import load_results
-from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
 from experiments.study.markdown import table
 from experiments.study.runs import finished
 from experiments.study.truth.figure import draw
 from experiments.study.truth.judged import SUBSETS, Judged, judged
+from experiments.study.truth.noise import Finder, finders
+from experiments.study.truth.tables import plain, shown
 
 GRIDS = click.argument(
     "grids",
     nargs=-1,
-    required=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
 )
 
@@ -41,12 +41,18 @@ def truth(
     workers: int,
     data_root: Path | None,
 ) -> None:
-    """Run GRIDS into one folder, and show how right their estimators are."""
+    """Run GRIDS into one folder, and show how right their estimators are.
+
+    Without GRIDS it shows what lies in the folder.
+    """
     for path in grids:
         finished(path, folder, workers, data_root)
-    found = judged(load_results(folder))
+    results = load_results(folder)
+    found = judged(results)
     for scene, estimators in found.items():
         click.echo(page(scene, estimators))
+    for scene, able in finders(results).items():
+        click.echo(noise_page(scene, able))
     if figure is not None:
         draw(found, figure)
 
@@ -70,7 +76,7 @@ def _groups(estimators: Sequence[Judged]) -> list[str]:
 
 def _reliabilities(estimators: Sequence[Judged]) -> str:
     row = estimators[0].truths[SUBSETS]
-    reliable = _shown(row.metrics["reliability"])
+    reliable = shown(row.metrics["reliability"])
     seeds = ", ".join(map(str, row.seeds))
     return (
         f"Seeds {seeds}: {row.counts['points']} points and {row.counts['sets']} halves in all; "
@@ -82,8 +88,8 @@ def _scores(estimators: Sequence[Judged]) -> str:
     body = []
     for one in estimators:
         metrics = [one.metric(SUBSETS, name) for name in ("score", "single")]
-        cells = [_shown(metric) for metric in metrics]
-        cells.append(_plain(one.metric(SUBSETS, "corrected")))
+        cells = [shown(metric) for metric in metrics]
+        cells.append(plain(one.metric(SUBSETS, "corrected")))
         cells += [f"{seconds:.3g}" for seconds in one.cost]
         body.append([one.name, *cells])
     head = ["estimator", "score", "one training per half", "corrected"]
@@ -95,23 +101,27 @@ def _left_out(estimators: Sequence[Judged]) -> str:
     groups = _groups(estimators)
     body = []
     for one in estimators:
-        cells = [_plain(one.metric(name, "score")) for name in groups]
+        cells = [plain(one.metric(name, "score")) for name in groups]
         body.append([one.name, *cells])
     first = estimators[0]
-    reliable = [_plain(first.metric(name, "reliability")) for name in groups]
+    reliable = [plain(first.metric(name, "reliability")) for name in groups]
     body.append(["*reliability*", *reliable])
     return table(["without", *groups], body)
 
 
-def _plain(metric: Metric) -> str:
-    return "-" if metric.value is None else f"{metric.value:.2f}"
-
-
-def _shown(metric: Metric) -> str:
-    if metric.value is None:
-        return f"- ({metric.reason})" if metric.reason else "-"
-    text = f"{metric.value:.3f}"
-    if metric.interval is not None:
-        low, high = metric.interval
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text
+def noise_page(scene: str, able: Sequence[Finder]) -> str:
+    """Returns the table of a kind of scene with planted label noise."""
+    first = able[0]
+    seeds = ", ".join(map(str, first.seeds))
+    told = f"Seeds {seeds}: {first.poison} rows with a wrong label in all."
+    body = []
+    for one in able:
+        cells = [shown(one.held_out), shown(one.own)]
+        body.append([one.name, *cells])
+    head = [
+        "estimator",
+        "AUC, harm on held-out points",
+        "AUC, self-influence",
+    ]
+    parts = [f"## {scene}", told, table(head, body)]
+    return "\n\n".join(parts) + "\n"
