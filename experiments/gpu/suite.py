@@ -59,7 +59,7 @@ def suite(_: Setting, found: Found) -> None:
     """Runs the tests marked `gpu` of tests/test_gpu*.py."""
     import pytest
 
-    processes = max(1, (os.cpu_count() or 1) // 2)
+    processes = max(1, 3 * (os.cpu_count() or 1) // 4)
     files = [str(path) for path in sorted((ROOT / "tests").glob("test_gpu*.py"))]
     watch = Watch(time.monotonic() + left() - ENDING, found)
     how = ["-q", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
@@ -68,3 +68,5 @@ def suite(_: Setting, found: Found) -> None:
         how += ["-n", str(processes)]
     arguments = [*how, f"--rootdir={ROOT}", *files]
     found["exit code"] = int(pytest.main(arguments, plugins=[watch]))
+    if not left():
+        found["failed"] = "the time is over"
