@@ -220,7 +220,7 @@ def test_the_rows_that_are_removed_are_those_of_the_highest_finite_scores():
 @pytest.mark.parametrize("kind", ["random", "class"])
 def test_noise_changes_as_many_labels_as_it_says(kind: Any):
     y = torch.arange(1400) % 7
-    noisy = with_noise(y, 7, Noise(kind, 0.3), seed=1)
+    noisy = with_noise(y, 7, Noise(kind, 0.3), 1, 1)
     changed = noisy != y
     assert changed.sum() == 420
     assert noisy.min() >= 0
@@ -231,10 +231,34 @@ def test_noise_changes_as_many_labels_as_it_says(kind: Any):
         assert len(set.union(*targets)) == 7
     else:
         assert all(len(found) == 6 for found in targets)
-    assert not torch.equal(noisy, with_noise(y, 7, Noise(kind, 0.3), seed=2))
-    assert torch.equal(with_noise(y, 7, Noise(), seed=1), y)
+    assert not torch.equal(noisy, with_noise(y, 7, Noise(kind, 0.3), 2, 1))
+    assert torch.equal(with_noise(y, 7, Noise(), 1, 1), y)
     with pytest.raises(DataError, match="none of 3 rows"):
-        with_noise(y[:3], 7, Noise(kind, 0.1), seed=1)
+        with_noise(y[:3], 7, Noise(kind, 0.1), 1, 1)
+
+
+def test_noise_reaches_the_held_out_points_where_it_is_asked_for():
+    clean = material(parse_cleaning(SMALL))
+    noise = {"kind": "class", "share": 0.1, "held_out": True}
+    noisy = material(parse_cleaning({**SMALL, "noise": noise}))
+    assert torch.equal(noisy.held_out.x, clean.held_out.x)
+    changed = noisy.held_out.y != clean.held_out.y
+    assert changed.sum() == 8
+    assert noisy.planted.sum() == 32
+    # one and the same wrong label for a class, on both sides
+    pairs = set(
+        zip(
+            clean.held_out.y[changed].tolist(),
+            noisy.held_out.y[changed].tolist(),
+            strict=True,
+        )
+    )
+    rows = noisy.planted
+    own = set(
+        zip(noisy.given[rows].tolist(), noisy.train.y[rows].tolist(), strict=True)
+    )
+    assert len(own) == 10
+    assert pairs <= own
 
 
 def test_held_out_points_are_no_training_rows_and_keep_their_labels(record: Record):

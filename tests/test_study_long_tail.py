@@ -63,6 +63,10 @@ def test_memorisation_is_the_self_influence_of_downsampling():
     found = memorisation(data, recipe, design, 3)
     want = design.self_influence(train(data, recipe, 3))
     torch.testing.assert_close(found.score, want.double(), equal_nan=True)
+    # each half of the models knows less, and something else
+    first, second = found.halves
+    assert not torch.allclose(first, second, equal_nan=True)
+    assert (first.isnan() | second.isnan() | found.score.isfinite()).all()
 
 
 def test_accuracy_without_rows_is_that_of_a_model_trained_without_them():

@@ -1,4 +1,7 @@
-"""Accuracy against the share removed, a panel for each kind of noise."""
+"""Accuracy against the share removed, a panel for each kind of noise.
+
+Intervals are in the tables.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +27,11 @@ def draw(found: Sequence[Outcome], path: Path) -> Path:
     rows = -(-len(found) // columns)
     size = (WIDTH * columns, HEIGHT * rows + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    grid = figure.subplots(rows, columns, squeeze=False)
+    panels = list(grid.flat)
     for panel, outcome in zip(panels, found, strict=False):
         _panel(panel, outcome)
-    for panel in list(panels)[len(found) :]:
+    for panel in panels[len(found) :]:
         panel.set_visible(False)
     lines, words = figure.axes[0].get_legend_handles_labels()
     figure.legend(
@@ -43,17 +47,23 @@ def draw(found: Sequence[Outcome], path: Path) -> Path:
 
 def _panel(panel: Axes, outcome: Outcome) -> None:
     for number, curve in enumerate(outcome.curves):
-        look = Look.number(number)
-        colour = "0.45" if curve.criterion == FLOOR else look.colour
         values = [metric.value or 0.0 for metric in curve.accuracy]
-        ends = [metric.interval or (0.0, 0.0) for metric in curve.accuracy]
-        low = [end[0] for end in ends]
-        high = [end[1] for end in ends]
-        panel.fill_between(outcome.shares, low, high, color=colour, alpha=0.1, lw=0)
+        if curve.criterion == FLOOR:
+            panel.plot(
+                outcome.shares,
+                values,
+                color="0.75",
+                linewidth=5,
+                solid_capstyle="round",
+                zorder=1,
+                label=plain(curve.criterion),
+            )
+            continue
+        look = Look.number(number)
         panel.plot(
             outcome.shares,
             values,
-            color=colour,
+            color=look.colour,
             linestyle=look.style,
             marker=look.marker,
             markersize=4,

@@ -55,7 +55,7 @@ class Material:
         train: n rows, with the labels that are trained on.
         given: (n,) int64 on the CPU, the labels that the data have.
         row: (n,) int64 on the CPU, the row of each in the training set that was given.
-        held_out: h points by which rows are chosen, with the labels that the data have.
+        held_out: h points by which rows are chosen, with the labels that they choose by.
         test: m0 points on which accuracy is reported.
     """
 
@@ -132,7 +132,7 @@ def material_of(
 ) -> Material:
     """Returns the data of a seed: rows drawn, held-out points set apart, noise planted.
 
-    Held-out points that are drawn from the training set keep their labels.
+    Held-out points keep their labels unless the noise is to reach them.
 
     Raises:
         DataError: fewer rows than are asked for.
@@ -155,13 +155,23 @@ def material_of(
         apart = set_apart(drawn, share, seed)
         held_out = drawn.take(apart)
         row = row[~apart]
+    if noise.held_out:
+        wrong = with_noise(
+            held_out.y.cpu(),
+            train.classes,
+            noise,
+            seed=derive(seed, "held-out", "noise"),
+            pairs=seed,
+        )
+        held_out = held_out.relabel(wrong)
     kept = train.take(row)
     given = kept.y.cpu()
     labels = with_noise(
         given,
         train.classes,
         noise,
-        seed,
+        seed=seed,
+        pairs=seed,
     )
     noisy = kept.relabel(labels)
     return Material(

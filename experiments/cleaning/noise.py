@@ -13,15 +13,16 @@ def with_noise(
     classes: int,
     noise: Noise,
     seed: int,
+    pairs: int,
 ) -> Tensor:
     """Returns labels with noise planted in round(share n) rows, drawn at random.
 
     Args:
         y: (n,) int64 labels.
         classes: C.
-        noise: "random": any of the other labels; "class": the next one in an order of the classes
-            that is drawn once.
-        seed: of the draws.
+        noise: "random": any of the other labels; "class": one other label for each class.
+        seed: of the rows, and of the labels of random noise.
+        pairs: seed of which label takes the place of which.
 
     Raises:
         DataError: the noise is of no row.
@@ -40,10 +41,16 @@ def with_noise(
         shift = torch.randint(1, classes, (count,), generator=g)
         wrong = (right + shift) % classes
     else:
-        order = torch.randperm(classes, generator=g)
-        following = torch.empty_like(order)
-        following[order] = order.roll(-1)
-        wrong = following[right]
+        wrong = wrong_labels(classes, pairs)[right]
     noisy = y.clone()
     noisy[rows] = wrong
     return noisy
+
+
+def wrong_labels(classes: int, seed: int) -> Tensor:
+    """Returns the label that takes the place of each, (C,): the next one in an order drawn once."""
+    g = generator(seed, "noise", "pairs")
+    order = torch.randperm(classes, generator=g)
+    following = torch.empty_like(order)
+    following[order] = order.roll(-1)
+    return following

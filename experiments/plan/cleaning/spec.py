@@ -1,6 +1,6 @@
 """A cleaning: data, noise that is planted, criteria, and the shares of the rows to remove."""
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -25,6 +25,7 @@ class Noise:
     Attributes:
         kind: "none"; "random", any other label; "class", a fixed other label for each class.
         share: of the training rows.
+        held_out: whether as large a share of the held-out points gets it too.
 
     Raises:
         ValueError: a kind that there is not, or a share that does not go with it.
@@ -32,13 +33,15 @@ class Noise:
 
     kind: NoiseKind = "none"
     share: float = 0.0
+    held_out: bool = field(default=False, metadata={"configured": "when changed"})
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(NoiseKind))
         if self.kind != "none":
             check_fraction("share", self.share)
-        elif self.share:
-            raise ValueError(f"share must be 0 without noise, got {self.share}")
+        elif self.share or self.held_out:
+            told = f"got share {self.share}, held_out {self.held_out}"
+            raise ValueError(f"without noise there is none to plant, {told}")
 
     @property
     def label(self) -> str:
@@ -46,7 +49,8 @@ class Noise:
         if self.kind == "none":
             return "no planted noise"
         words = {"random": "random", "class": "class-dependent"}
-        return f"{words[self.kind]} noise {self.share:.3g}"
+        told = f"{words[self.kind]} noise {self.share:.3g}"
+        return f"{told}, held-out points too" if self.held_out else told
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,11 @@ class Criterion:
 def called(method: Method) -> str:
     """Returns the name of a method with the fields that are not as by default."""
     words = [method.name.rpartition(":")[2]]
-    for field in fields(method.value):
-        held = getattr(method.value, field.name)
-        usual = field.default
+    for own in fields(method.value):
+        held = getattr(method.value, own.name)
+        usual = own.default
         if usual is MISSING or held != usual:
-            words.append(f"{field.name}={short(configuration(held))}")
+            words.append(f"{own.name}={short(configuration(held))}")
     return " ".join(words)
 
 
