@@ -1,12 +1,14 @@
 """What is asked of a device and what it answers: made up here, for a machine that has none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import toy_attack
+from pretended import pretended_cuda
 from test_run import PATCH, grid
 
 from experiments.plan.paths import Place
@@ -24,6 +26,9 @@ from poisonbench.gradients.planning.refusals import told
 from poisonbench.log.provenance import _gpu_in_use
 from poisonbench.memory import budget_of, forget_sizes, halving
 from poisonbench.seeding import exact_arithmetic
+from poisonbench.training import Recipe
+from poisonbench.training.many.blocks import block_size, saved_bytes
+from poisonbench.training.many.stacked import Mapped
 
 NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -404,3 +409,26 @@ def test_the_budget_of_a_gpu_is_half_of_what_is_free_rounded_down(
     for free in range(1, 200):
         assert free / 3 <= budget(free) <= free / 2
     assert budget(0) > 0
+
+
+def test_what_a_pass_keeps_for_the_way_back_is_counted_once():
+    x = torch.rand(9, 10)
+    linear = torch.nn.Linear(10, 5)
+    inputs, outputs = 10 * 4, 5 * 4
+    assert saved_bytes(linear, x) == inputs
+    rectified = torch.nn.Sequential(linear, torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    assert saved_bytes(rectified, x) == inputs + outputs
+
+
+def test_as_many_models_train_together_as_a_quarter_of_a_gpu_holds():
+    recipe = Recipe(model="mlp", batch_size=50)
+    model = torch.nn.Linear(1000, 400, bias=False)
+    each = 3 * 400_000 * 4 + 2 * 50 * 1000 * 4
+    with pretended_cuda():
+        x = torch.rand(9, 1000).to("cuda")
+        size = block_size(model.to("cuda"), x, recipe, Mapped)
+        assert size == min(256, (80 << 30) // 4 // each)
+        large = replace(recipe, batch_size=500_000)
+        each = 3 * 400_000 * 4 + 2 * 500_000 * 1000 * 4
+        assert block_size(model, x, large, Mapped) == (80 << 30) // 4 // each
+        assert block_size(model, x, large, None) == 1

@@ -121,7 +121,7 @@ def train_many(
             points=targets,
             bar=bar,
         )
-        size = block_size(model, inputs.x, recipe, alone=way is None)
+        size = block_size(model, inputs.x, recipe, way)
         blocks = split_blocks(masks, recipe, batches, size)
         shelf = Shelf.of(scratch, data, recipe, points, f"{batches} {convention}")
         make = partial(_train_block, job)
