@@ -16,6 +16,7 @@ from torch import Tensor
 from estimators.kit.checkpoints import (
     Weights,
     checkpoint_sum,
+    random_directions,
     tell_optimizer,
     total_rate,
     weights_of,
@@ -30,10 +31,8 @@ from poisonbench.gradients import (
     Layers,
     dot_products,
     gradient_norms,
-    parameter_names,
     project,
 )
-from poisonbench.seeding import generator
 from poisonbench.training import replay
 from poisonbench.training.trace import Trace, check_points, check_trace
 
@@ -154,31 +153,24 @@ class TracIn:
 
     def _projected(self, trace: Trace, d: int) -> Scorer:
         weights = self._weights(trace)
-        numbers = range(len(weights))
-        train = [self._features(trace, k, trace.train, d) for k in numbers]
+        directions = random_directions(trace, self.layers, d, self.seed)
+
+        def features(k: int, data: Dataset) -> Tensor:
+            form = self.form(trace)
+            projected = project(trace.model(k), data, directions(k), form)
+            return projected.div(d**0.5)
+
+        train = [features(k, trace.train) for k in range(len(weights))]
 
         def score(test: Dataset) -> Tensor:
             check_points(trace, test)
             parts = []
             for k, weight in enumerate(weights):
-                points = self._features(trace, k, test, d)
+                points = features(k, test)
                 parts.append(weight * points.T @ train[k])
             return torch.stack(parts).sum(0)
 
         return score
-
-    def _features(self, trace: Trace, k: int, data: Dataset, d: int) -> Tensor:
-        """Returns the gradients at checkpoint k on d random directions of its own, (d, rows)."""
-        model = trace.model(k)
-        draws = generator(self.seed, "projection", k)
-        parameters = dict(model.named_parameters())
-        directions = {}
-        for name in parameter_names(model, self.layers):
-            p = parameters[name]
-            drawn = torch.randn((d, *p.shape), generator=draws, dtype=p.dtype)
-            directions[name] = drawn.to(p.device)
-        projected = project(model, data, directions, self.form(trace))
-        return projected.div(d**0.5)
 
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,), alone."""

@@ -33,7 +33,7 @@ class Budget:
 
 
 CPU = Budget(1 << 30, 256, 32 << 20)
-CUDA_BATCH = 1024
+CUDA_BATCH = 4096  # fewer do not fill a GPU with a small model
 CUDA_SHARE = 2  # of the free memory of a GPU one part in so many is for test gradients
 CUDA_PASS = 4  # and of that one part in so many for the gradients of a pass
 # (code of a function, size asked) -> the size that fitted, where a larger one did not

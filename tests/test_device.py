@@ -10,6 +10,7 @@ import torch
 import toy_attack
 from pretended import pretended_cuda
 from test_run import PATCH, grid
+from torch import Tensor
 
 from experiments.plan.paths import Place
 from experiments.runner import run as run_module
@@ -18,6 +19,8 @@ from experiments.runner.run import Options, run
 from experiments.scene import cost as cost_module
 from experiments.scene.cost import measured
 from poisonbench import log
+from poisonbench.data import Layout
+from poisonbench.device import products
 from poisonbench.device.eigenvectors import eigh
 from poisonbench.device.faults import is_broken, is_out_of_memory
 from poisonbench.device.precision import asking, full_precision
@@ -25,9 +28,12 @@ from poisonbench.errors import ModelError
 from poisonbench.gradients.planning.refusals import told
 from poisonbench.log.provenance import _gpu_in_use
 from poisonbench.memory import budget_of, forget_sizes, halving
+from poisonbench.models import build
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe
 from poisonbench.training.many.blocks import block_size, saved_bytes
+from poisonbench.training.many.chain import Chain
+from poisonbench.training.many.choice import _candidates
 from poisonbench.training.many.stacked import Mapped
 
 NO_MEMORY = [
@@ -432,3 +438,69 @@ def test_as_many_models_train_together_as_a_quarter_of_a_gpu_holds():
         each = 3 * 400_000 * 4 + 2 * 500_000 * 1000 * 4
         assert block_size(model, x, large, Mapped) == (80 << 30) // 4 // each
         assert block_size(model, x, large, None) == 1
+
+
+def _to_tf32(x: Tensor) -> Tensor:
+    """Rounds to 11 significant bits, as a tensor core does with what it is given."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
+def test_three_products_in_tf32_are_as_accurate_as_one_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(rows, 5000, generator=g) for rows in (7, 9))
+    truth = a.double() @ b.double().T
+
+    def error(found: Tensor) -> float:
+        return float((found - truth).norm() / truth.norm())
+
+    real_addmm = Tensor.addmm_
+    precisions = []
+
+    def addmm(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        precisions.append(torch.get_float32_matmul_precision())
+        return real_addmm(total, _to_tf32(x), _to_tf32(y.T).T)
+
+    monkeypatch.setattr(products, "_in_parts", lambda *_: True)
+    monkeypatch.setattr(products, "LONGEST", 3000)
+    monkeypatch.setattr(Tensor, "addmm_", addmm)
+    found = products.product(a, b)
+    monkeypatch.undo()
+    assert precisions == ["high"] * 6, "three for each of two parts"
+    once = _to_tf32(a) @ _to_tf32(b).T
+    assert error(once) > 1e-4
+    assert error(found) < 2 * max(error(a @ b.T), 2**-22)
+    assert torch.equal(products.leading(a), _to_tf32(products.leading(a)))
+
+
+def test_products_are_taken_in_parts_on_a_gpu_alone_and_where_it_pays():
+    large = torch.ones(64, 1 << 14)
+    assert torch.equal(products.product(large, large), large @ large.T)
+    with pretended_cuda():
+        there = large.to("cuda")
+        assert not products._in_parts(large, large)
+        assert products._in_parts(there, there[:512].repeat(8, 1))
+        assert not products._in_parts(there, there)
+        assert not products._in_parts(there.double(), there.double())
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "batch", "want"),
+    [
+        ("cnn", 32, 128, [Mapped]),
+        ("resnet9", 32, 128, []),
+        ("resnet9", 8, 8, [Mapped]),
+        ("mlp", 32, 128, [Chain, Mapped]),
+        ("cnn", 8, 8, [Chain, Mapped]),
+    ],
+)
+def test_on_a_gpu_large_convolutions_go_one_model_after_another(
+    name: str, side: int, batch: int, want: list[type]
+):
+    model = build(name, Layout((3, side, side), 10, "image"), 0).eval()
+    x = torch.rand(2, 3, side, side)
+    with pretended_cuda():
+        found = list(_candidates(model.to("cuda"), x.to("cuda"), batch))
+    assert found == want

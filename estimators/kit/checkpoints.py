@@ -1,7 +1,8 @@
-"""Sums over the checkpoints of a training run, which TracIn and GAS share."""
+"""Sums over the checkpoints of a training run, which TracIn and GAS share, and directions there."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import torch
@@ -10,10 +11,19 @@ from torch import Tensor
 from poisonbench.contracts.scope import Scope
 from poisonbench.data import Dataset
 from poisonbench.device.precision import Precision, asking
-from poisonbench.gradients import Form, dot_products, gradient_norms
+from poisonbench.gradients import (
+    Form,
+    Layers,
+    dot_products,
+    gradient_norms,
+    parameter_names,
+)
+from poisonbench.gradients.passes import Vectors
+from poisonbench.seeding import generator
 from poisonbench.training.trace import Trace, check_points
 
 Weights = Literal["rate", "balanced"]
+KEPT = 1 << 28  # bytes of random directions that are kept; more are drawn at every use
 
 
 def checkpoint_sum(
@@ -120,3 +130,38 @@ def tell_optimizer(trace: Trace) -> None:
             "not its loss changes; HyDRA(hessian=True) follows it",
             stacklevel=3,
         )
+
+
+def random_directions(
+    trace: Trace,
+    layers: Layers,
+    d: int,
+    seed: int,
+) -> Callable[[int], Vectors]:
+    """Returns what gives, for a checkpoint k, d standard normal directions, name -> (d, *shape).
+
+    Args:
+        trace: of the checkpoints.
+        layers: "all" parameters, or "last" for the head's.
+        d: how many, for every checkpoint.
+        seed: of all.
+    """
+
+    def directions(k: int) -> Vectors:
+        model = trace.model(k)
+        draws = generator(seed, "projection", k)
+        parameters = dict(model.named_parameters())
+        found = {}
+        for name in parameter_names(model, layers):
+            p = parameters[name]
+            drawn = torch.randn((d, *p.shape), generator=draws, dtype=p.dtype)
+            found[name] = drawn.to(p.device)
+        return found
+
+    final = trace.model()
+    parameters = dict(final.named_parameters())
+    names = parameter_names(final, layers)
+    size = sum(parameters[name].nbytes for name in names)
+    if len(trace.checkpoints) * d * size <= KEPT:
+        return cache(directions)
+    return directions

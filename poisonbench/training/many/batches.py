@@ -77,8 +77,9 @@ def epochs(
     filler = masks.to(torch.uint8).argmax(1)[
         :, None
     ]  # the first instance of each model
-    orders = _orders(masks, sizes, seeds, batches, steps * width)
-    for order in islice(orders, recipe.epochs):
+    orders = _orders(masks.cpu(), sizes, seeds, batches, steps * width)
+    for drawn in islice(orders, recipe.epochs):
+        order = drawn.to(masks.device)
         there = order >= 0
         present = there & masks.gather(1, order.clamp(min=0))
         rows = torch.where(present, order, filler)
@@ -104,8 +105,8 @@ def _orders(
     keys = list(zip(sizes, seeds, strict=True))
     draws = {(size, seed): permutations(size, seed) for size, seed in keys}
     while True:
-        drawn = {key: next(draw).to(masks.device) for key, draw in draws.items()}
-        order = masks.new_full((len(masks), places), -1, dtype=torch.int64)
+        drawn = {key: next(draw) for key, draw in draws.items()}
+        order = torch.full((len(masks), places), -1, dtype=torch.int64)
         for k, key in enumerate(keys):
             permutation = drawn[key]
             if batches == "own":

@@ -1,8 +1,8 @@
 """The choice of a way through K models at once, which is tried on real rows before it is trusted.
 
 `Chain` serves linear layers, rectifiers, pooling and convolutions of small images in a row; `vmap`
-other models. On a CPU, models with other convolutions go one by one: `vmap` turns these into
-grouped ones, which are slow there. So do models that draw random numbers in training, keep
+other models. It turns convolutions into grouped ones, which are slow on a CPU, and on a GPU for
+large models: these go one by one. So do models that draw random numbers in training, keep
 statistics, or compute in any way that the faster one does not see (hooks, values kept outside).
 """
 
@@ -19,6 +19,9 @@ from poisonbench.training.many.trial import agrees
 # bytes of patches of a model's batch up to which products with them are faster than convolutions,
 # measured on a CPU
 PATCHES = 1 << 20
+# and up to which grouped convolutions are faster on a GPU than one model after another, which fills
+# it alone: measured at 32 MiB (5 times as fast) and 1 GiB (0.7 times)
+GROUPED = 1 << 27
 ROWS = 4  # on which a way is tried
 
 
@@ -58,10 +61,12 @@ def _candidates(
     x: Tensor,
     batch: int,
 ) -> Iterator[type[Chain | Mapped]]:
-    if is_chain(model):
-        patches = batch * patch_entries(model, x)
-        if patches * x.element_size() <= PATCHES:
-            yield Chain
+    chained = is_chain(model)
+    patches = 0
+    if chained or x.is_cuda:
+        patches = batch * patch_entries(model, x) * x.element_size()
+    if chained and patches <= PATCHES:
+        yield Chain
     convolutions = [module for module in model.modules() if isinstance(module, _ConvNd)]
-    if x.is_cuda or not convolutions:
+    if not convolutions or (x.is_cuda and patches <= GROUPED):
         yield Mapped
