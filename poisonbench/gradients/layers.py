@@ -177,12 +177,17 @@ def _at_places(
     factors: _Factors,
 ) -> tuple[Tensor, Tensor]:
     """Returns inputs (B, i, L) and output gradients (B, o, L) at the L places."""
+    outputs = at_places(module, factors.d).mT
     if isinstance(module, nn.Conv2d):
-        inputs = patches(module, factors.a)
-        return inputs, factors.d.flatten(2)
-    inputs = _sequence(factors.a)
-    outputs = _sequence(factors.d)
-    return inputs.mT, outputs.mT
+        return patches(module, factors.a), outputs
+    return _sequence(factors.a).mT, outputs
+
+
+def at_places(module: nn.Module, d: Tensor) -> Tensor:
+    """Returns the gradients d (B, ...) at a layer's outputs as (B, L, o)."""
+    if isinstance(module, nn.Conv2d):
+        return d.flatten(2).mT
+    return _sequence(d)
 
 
 def _sequence(t: Tensor) -> Tensor:

@@ -64,11 +64,14 @@ class Capture:
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
-    def output_gradients(self, seed: Tensor) -> dict[str, Tensor | None]:
+    def output_gradients(
+        self, seed: Tensor, again: bool = False
+    ) -> dict[str, Tensor | None]:
         """Returns d <seed, logits> / d output of every layer, (B, ...); None of no influence.
 
         Args:
             seed: (B, C).
+            again: the tape is kept for another seed.
         """
         gradients: dict[str, Tensor | None] = dict.fromkeys(self.outputs)
         # under no_grad, or where the outputs end in a detach(), nothing leads to a layer
@@ -76,7 +79,9 @@ class Capture:
         if not taped or not self.logits.requires_grad:
             return gradients
         sources = [self.outputs[name] for name in taped]
-        found = torch.autograd.grad(self.logits, sources, seed, allow_unused=True)
+        found = torch.autograd.grad(
+            self.logits, sources, seed, allow_unused=True, retain_graph=again
+        )
         gradients.update(zip(taped, found, strict=True))
         return gradients
 

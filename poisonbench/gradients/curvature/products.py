@@ -24,11 +24,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonbench.data import Dataset
 from poisonbench.functional import call
-from poisonbench.gradients.backprop import per_example
 from poisonbench.gradients.calls import undisturbed
 from poisonbench.gradients.curvature.layer_sums import LayerSum, layer_sum
 from poisonbench.gradients.curvature.layout import flatten, layout, unflatten
-from poisonbench.gradients.curvature.outputs import curvature_terms
+from poisonbench.gradients.curvature.terms import term_gradients
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.losses import CROSS_ENTROPY, Loss, each
@@ -91,9 +90,7 @@ def _batch_product(
     """Returns sum_i sum_c w_ic g_ic <g_ic, v> over one batch, layer by layer, (m, p_layer) each."""
     m = len(vectors[0])
     sums: list[LayerSum] = []
-    for term in curvature_terms(loss, model(data.x), data.y):
-        found = per_example(model, how, data, term.seeds, m, rescale=False)
-        gradients = [gradient for gradient, _ in found]
+    for term, gradients in term_gradients(model, how, data, loss, m):
         if not sums:
             sums = [layer_sum(g, v) for g, v in zip(gradients, vectors, strict=True)]
         along = term.weight.new_zeros(len(data), m)
