@@ -19,12 +19,13 @@ from experiments.runner.run import Options, run
 from experiments.scene import cost as cost_module
 from experiments.scene.cost import measured
 from poisonbench import log
-from poisonbench.data import Layout
+from poisonbench.data import Dataset, Layout
 from poisonbench.device import products
 from poisonbench.device.eigenvectors import eigh
 from poisonbench.device.faults import is_broken, is_out_of_memory
 from poisonbench.device.precision import asking, full_precision
 from poisonbench.errors import ModelError
+from poisonbench.gradients import Sketch
 from poisonbench.gradients.planning.refusals import told
 from poisonbench.log.provenance import _gpu_in_use
 from poisonbench.memory import budget_of, forget_sizes, halving
@@ -504,3 +505,16 @@ def test_on_a_gpu_large_convolutions_go_one_model_after_another(
     with pretended_cuda():
         found = list(_candidates(model.to("cuda"), x.to("cuda"), batch))
     assert found == want
+
+
+def test_a_projection_of_convolutions_is_the_same_on_every_device():
+    layout = Layout((2, 8, 8), 3, "image")
+    x = torch.rand(4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = Dataset(x, torch.tensor([0, 1, 2, 0]), 3)
+    model = build("cnn", layout, 0).eval()
+    want = Sketch.of(model, data, 32, 5)(data)
+    with pretended_cuda():
+        there = data.to("cuda")
+        sketch = Sketch.of(build("cnn", layout, 0).to("cuda").eval(), there, 32, 5)
+        got = sketch(there).cpu()
+    torch.testing.assert_close(got, want)

@@ -40,19 +40,35 @@ class Folding:
     entry: Tensor | None = None
 
     @classmethod
-    def drawn(
-        cls, size: int, k: int, draws: torch.Generator, like: Tensor
-    ) -> "Folding":
-        """Draws it for a layer of `size` entries, on the device and in the dtype of `like`."""
+    def drawn(cls, size: int, k: int, draws: torch.Generator) -> "Folding":
+        """Draws it for a layer of `size` entries, on the CPU."""
         slots = _slots(size, k)
         slot = torch.randperm(slots, generator=draws)[:size]
         sign = 2 * torch.randint(2, (size,), generator=draws) - 1
+        return cls(slot, sign)
+
+    def for_rows_of(self, module: nn.Conv2d) -> "Folding":
+        """Returns that of a convolution whose entries are in the order of its weight.
+
+        It is drawn for (o, kh, kw, c), the order of gradients on a CPU, so that all devices have
+        the same projection.
+        """
+        outputs, inputs, height, width = module.weight.shape
+        size = module.weight.numel()
+        drawn = torch.arange(size).view(outputs, height, width, inputs)
+        weights = drawn.permute(0, 3, 1, 2).flatten()
+        order = torch.cat([weights, torch.arange(size, len(self.slot))])
+        return Folding(self.slot[order], self.sign[order])
+
+    def to(self, like: Tensor, k: int) -> "Folding":
+        """Returns it on the device and in the dtype of `like`, for k coordinates."""
         entry = None
+        size = len(self.slot)
         if like.is_cuda:
-            entry = torch.full((slots,), size)
-            entry[slot] = torch.arange(size)
+            entry = torch.full((_slots(size, k),), size)
+            entry[self.slot] = torch.arange(size)
             entry = entry.to(like.device)
-        return cls(slot.to(like.device), sign.to(like), entry)
+        return Folding(self.slot.to(like.device), self.sign.to(like), entry)
 
     def add(self, gradients: Grad, sums: Tensor) -> None:
         """Adds the entries of a layer's gradients to the sums (B, k)."""
@@ -128,10 +144,15 @@ class Sketch:
             how = plan(model, form.layers, data.x)
             one = data.rows(data.x[:1], data.y[:1])
             layers = []
+            modules = dict(enumerate(how.hooked.values()))
             found = per_example(model, how, one, form.seeds, None, rescale=False)
             for number, (gradients, _) in enumerate(found):
                 draws = generator(seed, "sketch", number)
-                layers.append(Folding.drawn(_width(gradients), k, draws, data.zeros(0)))
+                folding = Folding.drawn(_width(gradients), k, draws)
+                module = modules.get(number)
+                if isinstance(module, nn.Conv2d) and not how.pixelwise:
+                    folding = folding.for_rows_of(module)
+                layers.append(folding.to(data.zeros(0), k))
         return cls(model, how, form, k, tuple(layers))
 
     def __call__(self, data: Dataset, budget: Budget | None = None) -> Tensor:
