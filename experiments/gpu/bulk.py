@@ -11,7 +11,7 @@ from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train, train_many
 
 ALONE = 2  # models trained one by one; their seconds are taken for all
-RECIPE = Recipe(model="cnn", epochs=2, batch_size=128, lr=0.01, checkpoints=1)
+RECIPE = Recipe(model="cnn", epochs=5, batch_size=128, lr=0.01, checkpoints=1)
 
 
 def bulk(model: str, rows: int, models: int, setting: Setting, found: Found) -> None:

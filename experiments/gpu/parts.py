@@ -49,7 +49,7 @@ BENCH = (
     Measurement("gas, cnn", 15, partial(scores, CNN_GAS)),
     Measurement("detectors", 25, judged),
     Measurement("solvers, cnn", 25, solved),
-    Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 5000, 4)),
+    Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 2500, 4)),
     Measurement("tracin, resnet9, tf32", 60, partial(scores, TRACIN_TF32)),
     Measurement("profile", 10, profile),
 )
