@@ -36,11 +36,13 @@ class Setting:
     @cached_property
     def _data(self) -> tuple[Dataset, Dataset, str]:
         """CIFAR-10 where it is on disk, or noise of its shape; and which of both."""
-        if not self.small:
+        if self.small:
+            train, test, source = images(FEW, FEW)
+            train = _corner(train)
+            test = _corner(test)
+        else:
             train, test, source = images(ROWS, POINTS)
-            return train.to(self.device), test.to(self.device), source
-        train, test, source = images(FEW, FEW)
-        return _corner(train), _corner(test), source
+        return train.to(self.device), test.to(self.device), source
 
     @property
     def train(self) -> Dataset:
