@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poisonbench.device.context import prepare_gradients
 from poisonbench.device.precision import full_precision
 
 Numpy = tuple[Any, ...]
@@ -137,6 +138,7 @@ class Outside:
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Deterministic, in full float32 (no TF32), while it lasts; what was set is put back."""
+    prepare_gradients()
     cudnn = torch.backends.cudnn
     enabled = cudnn.enabled
     benchmark = cudnn.benchmark

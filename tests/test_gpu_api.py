@@ -4,7 +4,7 @@ import pytest
 import torch
 from on_device import agree, gpu, moved
 from small_data import small_data
-from test_defenses_of_kinds import MODELS
+from test_gpu_defenses import RECIPES
 
 import poisonbench as pb
 from poisonbench.data import KINDS
@@ -18,8 +18,8 @@ pytestmark = [
 def run_of(kind: str) -> tuple[pb.Trace, pb.Dataset]:
     """A short run on small data of a kind in float64, and points."""
     train_set, points = [part.to(dtype=torch.float64) for part in small_data(kind)]
-    recipe = pb.Recipe(MODELS[kind], epochs=2, batch_size=50, lr=0.02, checkpoints=2)
-    return pb.train(train_set, recipe, 0), points
+    few = train_set.take(torch.arange(150))
+    return pb.train(few, RECIPES[kind], 0), points
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,11 +38,20 @@ def test_influence_of_every_kind_of_data_is_that_of_the_cpu(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_guard_on_the_device_judges_as_on_the_cpu(kind: str):
+    check_guard(kind, "foreign-or-fragile")
+
+
+def test_a_guard_rehearses_on_the_device():
+    check_guard("vector", "rehearsed")
+
+
+def check_guard(kind: str, detector: str) -> None:
+    """Fails unless the verdicts are those of the CPU."""
     trace, points = run_of(kind)
     trusted = points.take(torch.arange(60))
-    rest = points.take(torch.arange(60, 80))
-    want = pb.Guard(trace, trusted)(rest)
-    guard = pb.Guard(moved(trace), trusted.to("cuda"))
+    rest = points.take(torch.arange(60, 70))
+    want = pb.Guard(trace, trusted, detector)(rest)
+    guard = pb.Guard(moved(trace), trusted.to("cuda"), detector)
     for data in (rest.to("cuda"), rest):
         got = guard(data)
         assert torch.equal(got.label, want.label)

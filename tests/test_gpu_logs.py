@@ -21,7 +21,7 @@ SMALL = {
     "recipe": {"model": "linear", "epochs": 2, "checkpoints": 2},
     "probe": {"attacked": 5, "controls": 10, "calibration": 20},
     "attack": [{"name": "patch", "budget": 0.05}],
-    "estimator": [{"name": "gas"}, {"name": "hydra"}],
+    "estimator": [{"name": "gas"}, {"name": "representer-point"}],
     "detector": [{"name": "tail-heaviness", "k": 3}, {"name": "foreign-or-fragile"}],
 }
 # a stage of every kind
