@@ -3,6 +3,7 @@
 Imported only where it is installed.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Dattri:
     Attributes:
         kind: "cg" and "arnoldi" invert the Hessian of the training loss at the final model;
             "ekfac", for models of linear layers; "tracin" sums over the checkpoints with their
-            learning rates; "trak" takes the models of our TRAK.
+            learning rates, without its random projection; "trak" takes the models of our TRAK.
         models: of "trak" M; of more than one each was trained on a random half.
         dimensions: of "trak" k.
         regularization: what is added to the Hessian, of "trak" to the Gram matrix; dattri has 0.
@@ -97,12 +98,13 @@ class Dattri:
         train: Dataset,
         test: Dataset,
     ) -> Tensor:
+        model = copy.deepcopy(models[0])  # into which it loads all of them
         task = AttributionTask(
-            loss_func=self._explained(models[0]),
-            model=models[0],
+            loss_func=self._explained(model),
+            model=model,
             checkpoints=[_copied(model) for model in models],
         )
-        attributor = self._attributor(task, models[0], rates)
+        attributor = self._attributor(task, model, rates)
         size = BATCH
         if self.kind in ("cg", "arnoldi"):
             size = len(train)  # their Hessian is that of a batch
@@ -138,12 +140,16 @@ class Dattri:
         if self.kind == "ekfac":
             return IFAttributorEKFAC(task, device=device, damping=self.regularization)
         if self.kind == "tracin":
-            return TracInAttributor(
+            attributor = TracInAttributor(
                 task,
                 weight_list=torch.tensor(rates),
                 normalized_grad=False,
                 device=device,
             )
+            attributor.projector_kwargs = (
+                None  # it projects onto 512 directions without
+            )
+            return attributor
         return TRAKAttributor(
             task,
             correct_probability_func=probability_of(model),
