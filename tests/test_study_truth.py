@@ -72,6 +72,16 @@ def test_one_command_runs_the_grid_and_shows_the_best_estimator_first(tmp_path: 
     assert lines[-1] == ["*reliability*", "-", "-"]
 
 
+def test_an_estimator_of_fewer_seeds_says_so_and_the_others_are_counted(tmp_path: Path):
+    few = GRID.replace("factor = [1.0, -1.0]", "factor = 1.0")
+    shown(tmp_path, few)
+    many = GRID.replace('name = "small"', 'name = "small"\nseeds = [0, 1]')
+    many = many.replace("factor = [1.0, -1.0]", "factor = -1.0")
+    lines = shown(tmp_path, many)
+    names = [line[0] for line in lines[2:]]
+    assert names == ["Sums factor=1 (seeds 0)", "Sums factor=-1", "Flat"]
+
+
 def test_without_groups_there_is_one_table(tmp_path: Path):
     lines = shown(tmp_path, GRID)
     assert len(lines) == 5

@@ -74,8 +74,27 @@ def _groups(estimators: Sequence[Judged]) -> list[str]:
     return sorted(found, key=natural)
 
 
+def _seeds(one: Judged) -> tuple[int, ...]:
+    row = one.truths.get(SUBSETS)
+    return () if row is None else row.seeds
+
+
+def _fullest(estimators: Sequence[Judged]) -> Judged:
+    """Returns the first of the estimators that were judged in most scenes."""
+    return max(estimators, key=lambda one: len(_seeds(one)))
+
+
+def _named(one: Judged, usual: tuple[int, ...]) -> str:
+    """Returns the name, with the seeds where they are not the usual ones."""
+    seeds = _seeds(one)
+    if seeds == usual:
+        return one.name
+    told = ", ".join(map(str, seeds))
+    return f"{one.name} (seeds {told})"
+
+
 def _reliabilities(estimators: Sequence[Judged]) -> str:
-    row = estimators[0].truths[SUBSETS]
+    row = _fullest(estimators).truths[SUBSETS]
     reliable = shown(row.metrics["reliability"])
     seeds = ", ".join(map(str, row.seeds))
     return (
@@ -85,13 +104,14 @@ def _reliabilities(estimators: Sequence[Judged]) -> str:
 
 
 def _scores(estimators: Sequence[Judged]) -> str:
+    usual = _seeds(_fullest(estimators))
     body = []
     for one in estimators:
         metrics = [one.metric(SUBSETS, name) for name in ("score", "single")]
         cells = [shown(metric) for metric in metrics]
         cells.append(plain(one.metric(SUBSETS, "corrected")))
         cells += [f"{seconds:.3g}" for seconds in one.cost]
-        body.append([one.name, *cells])
+        body.append([_named(one, usual), *cells])
     head = ["estimator", "score", "one training per half", "corrected"]
     return table([*head, "fit s", "score s"], body)
 
