@@ -29,7 +29,7 @@ from poisonbench.gradients import Sketch
 from poisonbench.gradients.planning.refusals import told
 from poisonbench.log.provenance import _gpu_in_use
 from poisonbench.memory import budget_of, forget_sizes, halving
-from poisonbench.models import build
+from poisonbench.models import build, predict
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe
 from poisonbench.training.many.blocks import block_size, saved_bytes
@@ -518,3 +518,19 @@ def test_a_projection_of_convolutions_is_the_same_on_every_device():
         sketch = Sketch.of(build("cnn", layout, 0).to("cuda").eval(), there, 32, 5)
         got = sketch(there).cpu()
     torch.testing.assert_close(got, want)
+
+
+class Cramped(torch.nn.Linear):
+    """A layer for which more than three rows are too many."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 3:
+            raise NO_MEMORY[1]
+        return super().forward(x)
+
+
+def test_predictions_are_made_with_what_memory_there_is():
+    model = Cramped(4, 2)
+    x = torch.rand(11, 4)
+    want = x @ model.weight.T + model.bias
+    torch.testing.assert_close(predict(model, x), want.detach())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
+from poisonbench.memory import halving
 from poisonbench.models.arguments import NONE, called, check_arguments
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
@@ -114,20 +115,25 @@ def predict(
         x: m instances.
         batch: that pass at a time; None chooses by device. What a layer gives of 1024 images takes
             more than 32 MiB, which a C library fetches from the system anew each time: on a CPU
-            that took as long as the arithmetic.
+            that took as long as the arithmetic. Halved where memory runs out.
     """
     if batch is None:
         batch = 1024 if x.is_cuda else 256
     was_training = model.training
     with torch.no_grad(), exact_arithmetic():
         model.eval()
-        first, *others = x.split(batch)
-        logits: Tensor = model(first)
-        found = logits.new_empty(len(x), *logits.shape[1:])
-        found[: len(first)] = logits
-        start = len(first)
-        for part in others:
-            found[start : start + len(part)] = model(part)
-            start += len(part)
+        found = halving(lambda size: _logits(model, x, size), batch)
         model.train(was_training)
+    return found
+
+
+def _logits(model: nn.Module, x: Tensor, batch: int) -> Tensor:
+    first, *others = x.split(batch)
+    logits: Tensor = model(first)
+    found = logits.new_empty(len(x), *logits.shape[1:])
+    found[: len(first)] = logits
+    start = len(first)
+    for part in others:
+        found[start : start + len(part)] = model(part)
+        start += len(part)
     return found

@@ -31,7 +31,7 @@ from poisonbench.gradients.curvature.terms import term_gradients
 from poisonbench.gradients.passes import Layers, Plan, Vectors
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.losses import CROSS_ENTROPY, Loss, each
-from poisonbench.memory import batches, halving, room
+from poisonbench.memory import SMALLEST, batches, halving, room
 from poisonbench.seeding import exact_arithmetic
 
 Kind = Literal["hessian", "gauss-newton"]
@@ -127,6 +127,10 @@ def hessian_product(
             return total
 
         _, batch_size = room(data, how.size, held=how.held)
+        if (
+            data.x.is_cuda
+        ):  # every instance's activations are held for all vectors of a chunk
+            batch_size = max(SMALLEST, batch_size // CHUNK)
         mean = halving(whole, batch_size) / len(data)
         return mean + shift * vectors
 
