@@ -85,9 +85,11 @@ def test_a_model_of_ones_own_is_judged(tmp_path: Path, environment: dict[str, st
     assert p_value.count(",") > 18
     assert re.findall("True|False", flag)[:10].count("True") >= 6
     assert re.findall("True|False", flag)[10:].count("True") <= 4
-    for command in commands("own-model.md"):
-        tables = run(command, tmp_path, environment)
-    assert "suspicion" in tables
+    shown = [
+        run(command, tmp_path, environment) for command in commands("own-model.md")
+    ]
+    assert "suspicion" in "".join(shown)
+    assert "ACCURACY: no planted noise, 1,000 training rows" in "".join(shown)
 
 
 @pytest.mark.slow
