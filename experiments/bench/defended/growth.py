@@ -177,6 +177,8 @@ def _told(its: Measured) -> str:
         its.sizes,
         its.seconds,
     )
+    if math.isinf(high):
+        return f"{middle:.2f}"
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
