@@ -4,6 +4,7 @@ import click
 
 from experiments.study.certified.command import certified
 from experiments.study.copies.command import copies
+from experiments.study.cost.command import cost
 from experiments.study.detectors.pairs import pairs
 from experiments.study.detectors.planted import planted
 from experiments.study.detectors.prior import prior
@@ -23,6 +24,7 @@ def main() -> None:
 COMMANDS = (
     certified,
     copies,
+    cost,
     long_tail,
     pairs,
     planted,

@@ -9,11 +9,9 @@ import click
 @click.option("--model", default="cnn", show_default=True)
 @click.option("-n", default=10_000, show_default=True, help="Training instances.")
 @click.option("-m", default=100, show_default=True, help="Test instances.")
-@click.option("--epochs", default=12, show_default=True)
+@click.option("--epochs", default=8, show_default=True)
 @click.option("--checkpoints", default=5, show_default=True)
-@click.option(
-    *("-d", "--dimensions"), multiple=True, type=int, default=[512, 2048, 4096]
-)
+@click.option(*("-d", "--dimensions"), multiple=True, type=int, default=[512, 2048])
 @click.option("--threads", default=1, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from experiments.bench.screening.setting import TOP, Setting
 from poisonbench.data import Dataset
-from poisonbench.gradients import Form, dot_products, gradient_norms
+from poisonbench.gradients import Form, dot_products, layer_norms
 from poisonbench.losses import Loss
 
 
@@ -61,10 +61,9 @@ class _Norms:
     @classmethod
     def of(cls, model: nn.Module, data: Dataset, loss: Loss) -> "_Norms":
         """Returns those of n instances."""
-        every_layer = Form("margin", loss=loss)
-        last_layer = Form("margin", layers="last", loss=loss)
-        whole = gradient_norms(model, data, every_layer)
-        head = gradient_norms(model, data, last_layer)
-        squares = whole.square() - head.square()
-        rest = squares.clamp(min=0).sqrt()
-        return cls(whole, rest)
+        each = layer_norms(model, data, Form("margin", loss=loss))
+        body = each[:-1]
+        return cls(
+            whole=each.norm(dim=0).to(data.dtype),
+            rest=body.norm(dim=0).to(data.dtype),
+        )

@@ -22,6 +22,7 @@ from poisonbench.gradients import Form, dot_products
 from poisonbench.notes import collecting
 
 KEPT = (20, 100, 500)  # rows that a cheap screen keeps for a point
+FEW = 3  # batches that are timed of what is fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +64,18 @@ class Reference:
 
 
 def reference(setting: Setting, of: Exact, sizes: Sequence[int]) -> Reference:
-    """Scores all rows exactly."""
+    """Scores all rows exactly.
+
+    Args:
+        setting: the run and m points.
+        of: "gas" or "tracin".
+        sizes: of batches, the last of which is m.
+    """
     scorer = Screened(of).exact.fit(setting.trace)
-    seconds = {}
-    for size in sizes:
-        few = setting.test.take(torch.arange(size))
-        seconds[size] = setting.seconds(lambda part=few: scorer(part))  # type: ignore[misc]
-    return Reference(of, scorer(setting.test), seconds)
+    seconds = {size: setting.of_batch(scorer, size) for size in sizes[:-1]}
+    scores = []
+    seconds[sizes[-1]] = setting.seconds(lambda: scores.append(scorer(setting.test)))
+    return Reference(of, scores[0], seconds)
 
 
 def by_projection(
@@ -94,7 +100,7 @@ def by_projection(
             of=of,
             way=f"projection on {dimensions}, width {width:g}",
             fit=fit,
-            seconds={size: setting.of_batch(scorer, size) for size in sizes},
+            seconds={size: setting.of_batch(scorer, size, FEW) for size in sizes},
             rows=float(told.figures["screened_rows"]),
             recall=recall(scores, exact.scores),
             complete=float(told.figures["screened_complete"]),
@@ -112,25 +118,47 @@ def by_cheaper_scores(
     screens = {
         "last layer": last,
         "first checkpoint": _one_checkpoint(setting, renormalised, 0),
-        "final model": _one_checkpoint(setting, renormalised, -1),
     }
     entries = []
     for way, screen in screens.items():
         cheap = screen(setting.test)
+        before = {size: setting.of_batch(screen, size) for size in sizes}
         for count in KEPT:
             rows = cheap.topk(min(count, cheap.shape[1])).indices
-            scorer = _then_exact(setting, exact.of, screen, count)
             entry = Entry(
                 of=exact.of,
                 way=f"{way}, {count} rows",
                 fit=0.0,
-                seconds={size: setting.of_batch(scorer, size) for size in sizes},
+                seconds=_with_exact(setting, exact.of, rows, before),
                 rows=count,
                 recall=recall(kept_alone(exact.scores, rows), exact.scores),
                 complete=torch.nan,
             )
             entries.append(entry)
     return entries
+
+
+def _with_exact(
+    setting: Setting, of: str, rows: Tensor, before: dict[int, float]
+) -> dict[int, float]:
+    """Returns the seconds of a screen and of the rows that it keeps, by size of a batch.
+
+    Args:
+        setting: the run and m points.
+        of: "gas" or "tracin".
+        rows: (m, s) int64, those that it keeps.
+        before: seconds of the screen.
+    """
+    form = (GAS() if of == "gas" else TracIn()).form(setting.trace)
+    seconds = {}
+    for size, screened in before.items():
+        asked = rows[:size].unique()
+
+        def score(test: Dataset, asked: Tensor = asked) -> Tensor:
+            return checkpoint_sum(setting.trace, test, form, rows=asked)
+
+        seconds[size] = screened + setting.of_batch(score, size)
+    return seconds
 
 
 def _one_checkpoint(setting: Setting, renormalised: bool, k: int) -> Scorer:
@@ -140,18 +168,5 @@ def _one_checkpoint(setting: Setting, renormalised: bool, k: int) -> Scorer:
 
     def score(test: Dataset) -> Tensor:
         return dot_products(trace.model(k), trace.train, test, form)
-
-    return score
-
-
-def _then_exact(setting: Setting, of: str, screen: Scorer, count: int) -> Scorer:
-    """Returns a scorer of the `count` rows that a screen puts first."""
-    form = (GAS() if of == "gas" else TracIn()).form(setting.trace)
-
-    def score(test: Dataset) -> Tensor:
-        cheap = screen(test)
-        rows = cheap.topk(min(count, cheap.shape[1])).indices
-        asked = rows.unique()
-        return checkpoint_sum(setting.trace, test, form, rows=asked)
 
     return score

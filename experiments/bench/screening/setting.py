@@ -43,9 +43,9 @@ class Setting:
         torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
 
-    def of_batch(self, scorer: Scorer, size: int) -> float:
+    def of_batch(self, scorer: Scorer, size: int, batches: int = 1) -> float:
         """Returns the seconds that a batch of `size` points takes, the mean of a few batches."""
-        count = max(1, min(BATCHES, len(self.test) // size))
+        count = max(1, min(batches, len(self.test) // size))
         index = torch.arange(count * size)
         parts = [self.test.take(rows) for rows in index.split(size)]
 
@@ -54,9 +54,6 @@ class Setting:
                 scorer(part)
 
         return self.seconds(work) / count
-
-
-BATCHES = 3
 
 
 def setting(
