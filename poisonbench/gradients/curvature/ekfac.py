@@ -9,8 +9,8 @@ and those of layers that do not compute what their type says (parametrised, shar
 of their own), have diagonal blocks of exact second moments. Used for influence functions by Grosse
 et al. 2023 (arXiv 2308.03296).
 
-Cost: 2 passes over the data per label, O(n p (inputs + outputs)) flops each, and one
-eigendecomposition per factor; then O(p (inputs + outputs)) per vector.
+Cost: 2 forward passes over the data and 2 backward passes per label, O(n p (inputs + outputs))
+flops each, and one eigendecomposition per factor; then O(p (inputs + outputs)) per vector.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,15 +31,13 @@ from poisonbench.gradients.curvature.kronecker import (
 )
 from poisonbench.gradients.curvature.labels import Labelled, labelled
 from poisonbench.gradients.curvature.layout import layout
-from poisonbench.gradients.curvature.outputs import curvature_terms
+from poisonbench.gradients.curvature.terms import term_gradients
 from poisonbench.gradients.passes import Layers, Plan
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.losses import (
     CROSS_ENTROPY,
     Loss,
-    Seeds,
     check_cross_entropy,
-    has_labels,
     seeds_of,
 )
 from poisonbench.memory import batches, halving, room
@@ -132,10 +130,9 @@ def _source(
     loss: Loss,
 ) -> Callable[[torch.Generator], Callable[[int], Iterator[Batch]]]:
     """Returns what gives, for a generator and a batch size, the gradients of an expectation."""
-    if not has_labels(loss):
-        if samples:
-            check_cross_entropy(loss, "drawing labels from the prediction")
+    if not samples:
         return lambda _: partial(_terms, model, how, data, loss)
+    check_cross_entropy(loss, "drawing labels from the prediction")
 
     def drawn(draws: torch.Generator) -> Callable[[int], Iterator[Batch]]:
         return partial(_batches, model, how, labelled(model, data, samples, draws))
@@ -152,20 +149,9 @@ def _terms(
 ) -> Iterator[Batch]:
     """Yields the terms of the curvature at the outputs, a batch at a time."""
     for rows in batches(data, size):
-        for term in curvature_terms(loss, model(rows.x), rows.y):
+        for term, gradients in term_gradients(model, how, rows, loss, FACTORS_ONLY):
             weight = term.weight.clamp(min=0) / len(data)
-            yield _batch(model, how, rows, term.seeds, weight)
-
-
-def _batch(
-    model: nn.Module,
-    how: Plan,
-    rows: Dataset,
-    seeds: Seeds,
-    weight: Tensor,
-) -> Batch:
-    found = per_example(model, how, rows, seeds, FACTORS_ONLY, rescale=False)
-    return Batch([gradient for gradient, _ in found], weight)
+            yield Batch(gradients, weight)
 
 
 def _batches(
@@ -178,7 +164,10 @@ def _batches(
     for part in parts:
         weights = part.weight.split(size)
         for rows, weight in zip(batches(part.data, size), weights, strict=True):
-            yield _batch(model, how, rows, at_labels, weight)
+            found = per_example(
+                model, how, rows, at_labels, FACTORS_ONLY, rescale=False
+            )
+            yield Batch([gradient for gradient, _ in found], weight)
 
 
 def solve(

@@ -28,17 +28,15 @@ def labelled(
     samples: int,
     draws: torch.Generator,
 ) -> list[Labelled]:
-    """Returns the parts of an expectation over the labels that the model predicts.
+    """Returns the parts of an expectation over labels drawn from the model's prediction.
 
     Args:
         model: in evaluation mode.
         data: n instances; their own labels are not used.
-        samples: labels drawn per instance, a part each; 0: all labels, weighted by probability.
+        samples: labels drawn per instance, at least 1, a part each.
         draws: where the drawn labels come from.
     """
     probability = predict(model, data.x).softmax(1)
-    if samples == 0:
-        return _all_labels(data, probability)
     drawn = torch.multinomial(
         probability.cpu(),
         samples,
@@ -48,12 +46,3 @@ def labelled(
     share = 1 / (samples * len(data))
     weight = torch.full_like(probability[:, 0], share)
     return [Labelled(data.relabel(y), weight) for y in drawn.T]
-
-
-def _all_labels(data: Dataset, probability: Tensor) -> list[Labelled]:
-    parts = []
-    for c in range(probability.shape[1]):
-        labels = torch.full_like(data.y, c)
-        weight = probability[:, c] / len(data)
-        parts.append(Labelled(data.relabel(labels), weight))
-    return parts
