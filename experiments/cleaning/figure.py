@@ -13,8 +13,8 @@ from experiments.cleaning.outcome import FLOOR, Outcome
 from experiments.report.pictures.look import Look, plain, plain_axes, save
 
 WIDTH = 3.4  # inches of a panel
-HEIGHT = 3.0
-MOST_COLUMNS = 4
+HEIGHT = 2.6
+MOST_COLUMNS = 3
 
 
 def draw(found: Sequence[Outcome], path: Path) -> Path:
@@ -73,7 +73,7 @@ def _panel(panel: Axes, outcome: Outcome) -> None:
     share = outcome.planted / outcome.rows
     if share:
         panel.axvline(share, color="0.75", linewidth=1, zorder=0)
-    panel.set_title(plain(outcome.noise), fontsize=9)
+    panel.set_title(plain(outcome.noise), fontsize=8)
     panel.set_xlabel("share of the training rows removed", fontsize=8)
     panel.set_ylabel("test accuracy", fontsize=8)
     plain_axes(panel)
