@@ -1,15 +1,17 @@
-"""What reading the influence on many points takes: never the whole matrix where some rows do."""
+"""What reading the influence on many points takes: never the whole matrix where a part does."""
 
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from experiments.evaluation.kinds import points
 from experiments.evaluation.views import agreement
 from poisonbench import log
+from poisonbench.errors import LogError
 from poisonbench.log import Record, names
 
 M, N = 256, 4000
@@ -54,3 +56,27 @@ def test_agreement_reads_the_points_that_it_compares(influence) -> None:
     ranked = agreement._ranks(record, [2, 9])
     assert (ranked == agreement.standardised_ranks(values[[2, 9]])).all()
     assert peak(lambda: agreement._ranks(record, [2, 9])) < values.nbytes / 4
+
+
+def test_checksums_are_tested_a_part_at_a_time(
+    influence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, values = influence
+    monkeypatch.setattr("poisonbench.log.reading.READ_THROUGH", values.nbytes // 8)
+
+    def verified() -> Record:
+        return log.read(path, "influence", keys=(), verify=True)
+
+    assert verified().data == {}
+    assert peak(verified) < values.nbytes / 2
+    with h5py.File(path, "r") as file:
+        stored = file[names.INFLUENCE].id
+        chunks = [stored.get_chunk_info(k) for k in range(stored.get_num_chunks())]
+    for chunk in (chunks[0], chunks[-1]):
+        content = bytearray(path.read_bytes())
+        content[chunk.byte_offset + chunk.size // 2] ^= 1
+        damaged = tmp_path / "influence-gas.h5"
+        damaged.write_bytes(content)
+        assert log.read(damaged, "influence", keys=()).data == {}
+        with pytest.raises(LogError):
+            log.read(damaged, "influence", keys=(), verify=True)

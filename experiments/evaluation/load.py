@@ -102,7 +102,7 @@ def _read(path: Path, verify: bool) -> log.Record:
     first_word = path.stem.partition("-")[0]
     kind = STAGES.get(first_word)
     keys = NEEDED.get(kind or "", ())
-    record = log.read(path, kind, keys=None if verify else keys)
+    record = log.read(path, kind, keys=keys, verify=verify)
     needed = NEEDED.get(record.kind, ())
     for key in needed:
         if key not in record.data:

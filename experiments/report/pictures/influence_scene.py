@@ -27,10 +27,10 @@ class Chosen:
 
     Attributes:
         scene: log of kind "scene", with its probe and the roles of the training rows.
-        influences: logs of kind "influence" of that scene, with their (m, n) matrices.
+        influences: logs of kind "influence" of that scene, with the (k, n) scores of its points.
         labels: of the estimators.
         title: which scene it is.
-        points: rows of the probe.
+        points: k rows of the probe, ascending.
     """
 
     scene: Record
@@ -56,9 +56,12 @@ def chosen(results: Results) -> Chosen | None:
     taken = records[:ESTIMATORS]
     labels = [short_names.name(record.config["estimator"]) for record in taken]
     keys = (names.INFLUENCE,)
-    whole = [log.read(record.path, "influence", keys=keys) for record in taken]
-    points = choose_points(scene) or [0]
-    return Chosen(scene, whole, labels, _title(results, scene), points)
+    points = sorted(choose_points(scene) or [0])
+    some = []
+    for record in taken:
+        of_points = log.read(record.path, "influence", keys=keys, rows=points)
+        some.append(of_points)
+    return Chosen(scene, some, labels, _title(results, scene), points)
 
 
 def _scenes(results: Results, able: dict[Path, list[Record]]) -> Iterator[Record]:

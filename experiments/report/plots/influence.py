@@ -47,7 +47,7 @@ def distribution_figure(shown: Chosen) -> Figure:
     for line, point in enumerate(shown.points):
         for column, record in enumerate(shown.influences):
             ax = grid[line, column]
-            values = record.data[names.INFLUENCE][point]
+            values = record.data[names.INFLUENCE][line]
             _draw(ax, values, role)
             told = _told(shown.scene, point, values)
             head = f"{plain(shown.labels[column])}\n{told}"
