@@ -1,5 +1,7 @@
 """Every attack crafts where its data lie, and what it crafts on the CPU."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from on_device import gpu
@@ -26,14 +28,17 @@ def crafted(attack: object, parts: tuple[Dataset, Dataset], device: str) -> Pois
     return craft(attack, train, test, recipe, 0)
 
 
-@pytest.mark.parametrize(
-    ("attack", "kind"),
-    [
-        pytest.param(attack, kind, id=f"{name_of(attack)} {kind}")
-        for attack in FIRST.values()
-        for kind in kinds_of(attack)
-    ],
-)
+def rows() -> Iterator[object]:
+    """Every attack on the kinds that it takes; one that optimises on the first of them."""
+    for attack in FIRST.values():
+        kinds = kinds_of(attack)
+        if hasattr(attack, "surrogate"):
+            kinds = kinds[:1]
+        for kind in kinds:
+            yield pytest.param(attack, kind, id=f"{name_of(attack)} {kind}")
+
+
+@pytest.mark.parametrize(("attack", "kind"), list(rows()))
 def test_an_attack_crafts_on_the_device_what_it_crafts_on_the_cpu(
     attack: object, kind: str
 ):

@@ -43,8 +43,8 @@ RECIPES = {
         checkpoints=2,
     ),
 }
-ROWS = 150
-POINTS = 40
+ROWS = 130
+POINTS = 30
 # of certifiers, to train few models; another one is taken as it is
 FEW_MODELS = {
     "deep-partition-aggregation": {"parts": 5, "epochs": 2},

@@ -19,7 +19,7 @@ pytestmark = gpu
 SMALL = {
     "dataset": {"name": "digits", "train": 200, "test": 150},
     "recipe": {"model": "linear", "epochs": 2, "checkpoints": 2},
-    "probe": {"attacked": 5, "controls": 10, "calibration": 20},
+    "probe": {"attacked": 3, "controls": 6, "calibration": 20},
     "attack": [{"name": "patch", "budget": 0.05}],
     "estimator": [{"name": "gas"}, {"name": "representer-point"}],
     "detector": [{"name": "tail-heaviness", "k": 3}, {"name": "foreign-or-fragile"}],

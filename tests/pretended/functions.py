@@ -18,6 +18,11 @@ GETTERS: dict[object, Getter] = {
     Tensor.is_cpu.__get__: lambda there: not there,
     Tensor.get_device: lambda there: 0 if there else -1,
 }
+# they make nothing but views, and are most of all calls
+OF_NO_DEVICE = {
+    *["__get__", "__set__", "__len__", "_parse_to", "dim", "size", "numel"],
+    *["is_floating_point", "element_size", "stride", "is_contiguous"],
+}
 TO_THE_HOST = ("numpy", "__array__", "__dlpack__")
 FROM_VALUES = ("tensor", "as_tensor", "asarray", "new_tensor")
 
@@ -42,7 +47,7 @@ class Functions(TorchFunctionMode):
         if getter is not None:
             return getter(self.labels.on_device(args[0]))
         name = getattr(func, "__name__", "")
-        if name == "_parse_to":
+        if name in OF_NO_DEVICE:
             return func(*args, **given)
         if name in MOVES and args and isinstance(args[0], Tensor):
             return self._moved(args[0], MOVES[name](self.labels, *args, **given))
