@@ -12,6 +12,7 @@ from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
+from estimators.screening.screened import Screened
 from estimators.shapley.shapley import Shapley
 from estimators.tracin import TracIn
 from estimators.trak import TRAK
@@ -31,6 +32,8 @@ ESTIMATORS: list[Estimator] = [
     TracIn(projection=32),
     GAS(),
     GAS(layerwise=True),
+    # of all rows, as which are left out may differ
+    Screened(top=60, dimensions=16),
     RepresenterPoint(),
     RepresenterPoint(renormalize=True),
     InfluenceFunctions(damping=0.1, tolerance=1e-5),
