@@ -143,8 +143,45 @@ def test_clean_rows_that_influence_names_come_back_and_planted_poison_does_not()
 
     done = RemoveAndReturn()(evidence, replace(real, retrain=retrain))
     assert int((~masks[0] & ~bad).sum()) == 24
-    assert torch.equal(masks[-1], done.keep)
+    assert any(torch.equal(mask, done.keep) for mask in masks)
     assert torch.equal(~done.keep, bad)
+
+
+def test_rows_whose_return_brings_the_points_back_are_not_returned() -> None:
+    """Poison of two triggers, points of the second, and a run that knows the first alone.
+
+    It gives the poison its label, and not the points; with the poison back they have it again.
+    """
+    evidence, bad, attacked = backdoor(*ONE, poison=12)
+    first, second = (torch.eye(10, dtype=torch.float64)[k] for k in (8, 9))
+    rows = evidence.trace.train
+    x = rows.x + 4 * bad[:, None] * second
+    victim = train(rows.rows(x, rows.y), RECIPE, seed=1)
+    points = evidence.test.x[attacked] - 4 * first + 8 * second
+    labels = predict(victim.model(), points).argmax(1)
+    assert (labels == 0).all(), "the attack works at first"
+    seen = Evidence(victim, Dataset(points, labels, 4))
+    real = means(seen, attacked[attacked])
+    runs: list[Trace] = []
+
+    def retrain(keep: Tensor) -> Trace:
+        run = real.retrain(keep)
+        if len(runs) == 1:
+            part = victim.train.take(keep)
+            other = x[bad] - 4 * second
+            known = torch.cat([part.y, rows.y[bad]])
+            run = train(part.rows(torch.cat([part.x, other]), known), RECIPE, seed=1)
+            agreed = predict(run.model(), x[bad]).argmax(1) == 0
+            assert agreed.all(), "it gives the poison its label"
+            assert (predict(run.model(), points).argmax(1) != 0).all(), "not the points"
+        runs.append(run)
+        return run
+
+    done = RemoveAndReturn(rounds=1)(seen, replace(real, retrain=retrain))
+    assert not done.keep[bad].any()
+    assert done.keep[~bad].all()
+    assert (predict(done.trace.model(), points).argmax(1) != 0).all()
+    assert done.retrainings == len(runs) == 2, "with all rows it is the first run"
 
 
 def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row() -> (
@@ -280,7 +317,7 @@ def test_without_flags_or_influence_it_says_what_it_needs() -> None:
     ("field", "value", "rule"),
     [
         ("part", 1.0, r"part must lie in \(0, 1\), got 1.0"),
-        ("stay", 0.5, r"stay must lie in \[0, 0.5\), got 0.5"),
+        ("stay", 0.5, r"stay must lie in \[0, 0.45\), got 0.5"),
         ("least", 0, "least must be at least 1, got 0"),
         ("rounds", 0, "rounds must be at least 1, got 0"),
     ],

@@ -8,7 +8,7 @@ project's own.
 Needs: influence, and a detector's flags on the probe. The poison has a wrong label, in which it is
 a minority.
 
-Cost: two to four training runs and the influence on the flagged points as a rule; twelve runs at
+Cost: four to eight training runs and the influence on the flagged points as a rule; twelve runs at
 most.
 """
 
@@ -27,7 +27,7 @@ from poisonbench.training.trace import Trace
 
 # if more of a label's flagged points than this share have it without the rows removed, these were
 # not the cause
-_CLEARED = 0.5
+_CLEARED = 0.45
 # labels with fewer flagged points than this share of the first label's have false alarms
 _RIVAL = 1 / 3
 
@@ -39,10 +39,11 @@ class RemoveAndReturn:
     A round trains without the upper half, by mean influence on the flagged points, of every
     suspicious label. That is far more than the poison, so the trigger means little to this model:
     it gives poison rows their true class, and clean rows their label. The former are removed, and
-    the victim is trained again. Rounds follow until the flagged points have left the label, with
-    the influence on those alone that a trial made leave, as the others may be clean. In the end
-    rows to which the new victim gives their label are returned, and all rows of a label that its
-    points have again: it was suspected without cause.
+    the victim is trained again. Rounds follow until the flagged points have left the label, and one
+    more for what is left of the poison, with the influence on those points alone that a trial made
+    leave, as the others may be clean. In the end rows to which the new victim gives their label are
+    returned, and all rows of a label that its points have without them: it was suspected without
+    cause. A label whose points come back with the rows returned to it gets none.
 
     So neither the budget nor a cutoff is asked for, and clean rows wrongly removed come back. So
     does poison with true labels: clean-label attacks are not mitigated. Poison that is half of its
@@ -82,7 +83,8 @@ class RemoveAndReturn:
         points = self._suspicious(flagged_points("remove-and-return", evidence, means))
         runs = _Runs(evidence.trace, means)
         removed, moved = self._remove(runs, points)
-        done = self._return(runs, removed, moved)
+        cleared = kept_labels(removed.trace, points, _CLEARED)
+        done = self._return(runs, removed, moved, cleared)
         note("suspicious_points", len(points))
         note("moved_points", len(moved))
         staying = kept_label(done.trace, moved)
@@ -107,26 +109,27 @@ class RemoveAndReturn:
         """
         done = runs.first
         moved = torch.zeros_like(points.y, dtype=torch.bool)
-        staying = torch.ones_like(moved)
-        for turn in range(self.rounds):
-            asked = staying
-            if turn:
-                asked = staying & moved
-            if not bool(asked.any()):
-                break
+        suspect = torch.ones_like(moved)
+        asked = suspect
+        last = False
+        for _ in range(self.rounds):
             trial = self._trial(runs, done, points.take(asked))
             left = ~kept_label(trial.trace, points)
-            moved = moved | (staying & left)
-            labels = points.y[staying & moved].unique()
+            moved = moved | (suspect & left)
+            labels = points.y[suspect & moved].unique()
             keep = done.keep & runs.acquitted(trial, labels)
             if torch.equal(keep, done.keep):
                 done = replace(done, retrainings=trial.retrainings)
                 break
             done = runs.without(keep, trial.retrainings)
+            if last:
+                break
             held = kept_labels(done.trace, points, self.stay)
-            keeps = torch.isin(points.y, held)
-            tried = torch.isin(points.y, labels)
-            staying = keeps & tried
+            last = not bool(torch.isin(held, labels).any())
+            if not last:
+                labels = labels[torch.isin(labels, held)]
+            suspect = torch.isin(points.y, labels)
+            asked = suspect & moved
         return done, points.take(moved)
 
     def _trial(self, runs: "_Runs", done: Mitigated, points: Dataset) -> Mitigated:
@@ -150,15 +153,33 @@ class RemoveAndReturn:
             keep[rows[own][upper]] = False
         return runs.without(keep, done.retrainings)
 
-    def _return(self, runs: "_Runs", done: Mitigated, points: Dataset) -> Mitigated:
-        """Returns rows until there are no more: those acquitted, and all of labels cleared."""
+    def _return(
+        self,
+        runs: "_Runs",
+        done: Mitigated,
+        points: Dataset,
+        labels: Tensor,
+    ) -> Mitigated:
+        """Returns rows until there are no more: those acquitted, and all of `labels`, cleared.
+
+        A label whose points come back with its rows gets none: the rows were the cause.
+        """
+        y = runs.train.y
+        cleared = torch.isin(y, labels)
+        refused = torch.zeros_like(cleared)
         for _ in range(self.rounds):
-            cleared = kept_labels(done.trace, points, _CLEARED)
-            of_cleared = torch.isin(runs.train.y, cleared)
-            keep = runs.agreed(done) | of_cleared
+            returned = runs.agreed(done) | cleared
+            keep = done.keep | (returned & ~refused)
             if torch.equal(keep, done.keep):
                 break
-            done = runs.without(keep, done.retrainings)
+            tried = runs.without(keep, done.retrainings)
+            back = torch.isin(y, kept_labels(tried.trace, points, self.stay))
+            worse = back & ~cleared & (keep & ~done.keep)
+            if bool(worse.any()):
+                refused = refused | (back & ~cleared)
+                done = replace(done, retrainings=tried.retrainings)
+                continue
+            done = tried
         return done
 
 
