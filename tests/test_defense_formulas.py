@@ -4,12 +4,14 @@ Also what each of them refuses to work on.
 """
 
 import math
+import random
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import sklearn.cluster
 import torch
 from conftest import random_data
 from planted import planted, triggered
@@ -232,6 +234,25 @@ def test_activation_clustering_keeps_the_first_principal_components_alone() -> N
     scores = ActivationClustering(1)(Evidence(trace, trace.train))
     assert scores[:4].tolist() == pytest.approx([1 / 3] * 4)
     assert scores[4:].tolist() == pytest.approx([-1 / 3] * 8)
+
+
+def test_what_clusters_may_draw_from_global_generators_and_moves_none(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    x = doubles(0.0, 0.1, 0.2, 4.0, 4.4)[:, None]
+    trace = as_they_are(x, torch.zeros(5, dtype=torch.int64), 2)
+    real = sklearn.cluster.KMeans.fit
+    drawn = []
+
+    def fit(self: object, rows: object) -> object:
+        drawn.append(random.random())
+        return real(self, rows)
+
+    monkeypatch.setattr(sklearn.cluster.KMeans, "fit", fit)
+    before = random.getstate()
+    ActivationClustering(1)(Evidence(trace, trace.train))
+    assert drawn
+    assert random.getstate() == before
 
 
 def test_spectre_scores_the_whitened_first_components_of_each_class(

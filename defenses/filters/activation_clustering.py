@@ -16,6 +16,7 @@ from defenses.kit.evidence import check_rows
 from defenses.kit.features import Layer, centred, check_layer, class_masks, features_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
+from poisonbench.seeding import Outside
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,14 @@ def _leaning(parts: Tensor) -> Tensor:
     """Returns the scores of the rows of one class from their components (r, k), (r,)."""
     if not bool(parts.any()):
         return parts.new_zeros(len(parts))
-    from sklearn.cluster import KMeans  # slow to import, and few processes need it
-
     # started from the halves on the two sides of the mean along the first component: no random
     # draw, whatever the order
     side = parts[:, 0] > 0
     below = parts[~side].mean(0)
     above = parts[side].mean(0)
     start = torch.stack([below, above]).cpu()
-    clustering = KMeans(2, init=start.numpy(), n_init=1)
-    found = clustering.fit(parts.cpu().numpy())
-    clusters = torch.as_tensor(found.labels_)
+    clusters, centres = _two_means(parts, start)
     sizes = torch.bincount(clusters, minlength=2)
-    centres = torch.as_tensor(found.cluster_centers_).to(parts)
     distance = torch.cdist(parts, centres)
     few = int(sizes.argmin())
     to_many = distance[:, 1 - few]
@@ -89,3 +85,15 @@ def _leaning(parts: Tensor) -> Tensor:
     lopsided = float(difference / sizes.sum())
     leaning = lopsided * (to_many - to_few)
     return leaning / torch.maximum(to_many, to_few)
+
+
+def _two_means(parts: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the cluster of each row (r,), on the CPU, and both centres (2, k)."""
+    # what scikit-learn imports the first time draws from Python's generator on some machines
+    with Outside().drawing(0):
+        from sklearn.cluster import KMeans  # slow to import, and few processes need it
+
+        clustering = KMeans(2, init=start.numpy(), n_init=1)
+        found = clustering.fit(parts.cpu().numpy())
+    centres = torch.as_tensor(found.cluster_centers_).to(parts)
+    return torch.as_tensor(found.labels_), centres

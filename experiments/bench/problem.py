@@ -135,11 +135,18 @@ def problem(
         train, test, source = sentences(n, m)
     else:
         train, test, source = images(n, m)
+    return posed(name, train.to(device), test.to(device), checkpoints), source
+
+
+def posed(
+    name: str, train: Dataset, test: Dataset, checkpoints: int = CHECKPOINTS
+) -> Problem:
+    """Returns the problem of a model on given instances, where they lie."""
     models = []
     for k in range(checkpoints):
         model = _model(name, train, k)
-        models.append(model.to(device).eval())
-    return Problem(models, train.to(device), test.to(device)), source
+        models.append(model.to(train.x.device).eval())
+    return Problem(models, train, test)
 
 
 def _model(name: str, data: Dataset, seed: int) -> nn.Module:

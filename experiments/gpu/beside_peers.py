@@ -1,7 +1,7 @@
 """TracIn against a plain autograd loop and the peers that are installed."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,75 +9,80 @@ from torch import Tensor
 
 from experiments.bench.gradients import autograd_loop, ours
 from experiments.bench.peers.installed import peers
-from experiments.bench.problem import Problem, problem
+from experiments.bench.problem import Problem, posed
 from experiments.bench.timing import Timing, race
 from experiments.gpu.record import Found
 from experiments.gpu.setting import Setting
 
 LOOPED = 20  # the loop goes over one row in so many; its seconds are taken for all
+OURS = "poisonbench"
+LOOP = "autograd loop"
 
 
 def beside_peers(
     model: str, n: int, m: int, rounds: int, setting: Setting, found: Found
 ) -> None:
-    """Seconds, times ours, and the distance from our scores, by contestant.
+    """Seconds, times ours, and the distance from our scores, by contestant, as each ends.
 
     Peers know convolutions and linear layers alone, so the models are the two of
     `experiments.bench.problem`.
     """
-    if setting.small:
-        n = 20
-        m = 2
-        rounds = 1
-    whole, source = problem(model, n, m, setting.device)
-    first = torch.arange(n // LOOPED)
+    whole = posed(model, setting.rows(n), setting.points(m))
+    n = len(whole.train)
+    m = len(whole.test)
+    first = torch.arange(max(2, n // LOOPED))
     few = replace(whole, train=whole.train.take(first))
-    tiny = replace(few, test=whole.test.take(torch.arange(2)))
-    results: dict[str, Tensor] = {}
-    warm = {"loop": partial(autograd_loop, tiny), "ours": partial(ours, tiny)}
-    for name, run in peers().items():
-        warm[name] = partial(run, tiny)
-    race(warm, 1, setting.device, warm=0)
-    runs = {"poisonbench": _kept(results, "poisonbench", ours, whole)}
-    for name, run in peers().items():
-        runs[name] = _kept(results, name, run, whole)
-    runs["autograd loop"] = _kept(results, "autograd loop", autograd_loop, few)
-    timings = race(runs, rounds, setting.device, warm=0)
     found["n"] = n
     found["m"] = m
     found["checkpoints"] = len(whole.models)
     found["parameters"] = whole.size
-    found["data"] = source
-    for name, timing in timings.items():
-        factor = 1.0
-        if name == "autograd loop":
-            factor = (n + m) / (len(first) + m)
-        found[name] = _told(timing, factor, timings["poisonbench"], results)
+    reference = _timed(OURS, ours, whole, rounds, found)
+    factor = (n + m) / (len(first) + m)
+    loop = _timed(LOOP, autograd_loop, few, rounds, found)
+    _tell(loop, factor, reference, found)
+    for name, run in peers().items():
+        _tell(_timed(name, run, whole, rounds, found), 1.0, reference, found)
 
 
-def _kept(
-    results: dict[str, Tensor],
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """Seconds of a contestant, and its scores."""
+
+    timing: Timing
+    scores: Tensor
+
+
+def _timed(
     name: str,
     run: Callable[[Problem], Tensor],
     p: Problem,
-) -> Callable[[], object]:
-    def keep() -> None:
-        results[name] = run(p)
-
-    return keep
-
-
-def _told(
-    timing: Timing, factor: float, reference: Timing, results: dict[str, Tensor]
-) -> Found:
-    pairs = zip(timing.seconds, reference.seconds, strict=True)
-    ratios = [round(factor * own / ours_, 3) for own, ours_ in pairs]
-    scores = results[timing.name]
-    want = results["poisonbench"][:, : scores.shape[1]]
-    error = (scores - want).norm() / want.norm()
-    return {
-        "s": [round(factor * seconds, 4) for seconds in timing.seconds],
-        "x poisonbench": ratios,
+    rounds: int,
+    found: Found,
+) -> Timed:
+    """Runs a contestant, once on two instances and then `rounds` times."""
+    two = torch.arange(2)
+    run(replace(p, train=p.train.take(two), test=p.test.take(two)))
+    kept: list[Tensor] = []
+    contestant = partial(_keep, kept, run, p)
+    timings = race({name: contestant}, rounds, p.train.x.device, warm=0)
+    timing = timings[name]
+    found[name] = {
+        "s": [round(seconds, 4) for seconds in timing.seconds],
         "peak MiB": timing.peak_bytes >> 20,
-        "difference": float(error),
     }
+    return Timed(timing, kept[-1])
+
+
+def _keep(kept: list[Tensor], run: Callable[[Problem], Tensor], p: Problem) -> None:
+    kept.append(run(p))
+
+
+def _tell(timed: Timed, factor: float, reference: Timed, found: Found) -> None:
+    """Adds the ratios to our seconds, times `factor`, and how far the scores are apart."""
+    pairs = zip(timed.timing.seconds, reference.timing.seconds, strict=True)
+    scores = timed.scores
+    want = reference.scores[:, : scores.shape[1]]
+    told = found[timed.timing.name]
+    assert isinstance(told, dict)
+    told["x poisonbench"] = [round(factor * own / mine, 3) for own, mine in pairs]
+    told["difference"] = float((scores - want).norm() / want.norm())
