@@ -35,7 +35,6 @@ from poisonbench.training import Recipe
 from poisonbench.training.many.blocks import block_size, saved_bytes
 from poisonbench.training.many.chain import Chain
 from poisonbench.training.many.choice import _candidates
-from poisonbench.training.many.layers import product_over_rows
 from poisonbench.training.many.stacked import Mapped
 
 NO_MEMORY = [
@@ -535,18 +534,3 @@ def test_predictions_are_made_with_what_memory_there_is():
     x = torch.rand(11, 4)
     want = x @ model.weight.T + model.bias
     torch.testing.assert_close(predict(model, x), want.detach())
-
-
-@pytest.mark.parametrize("rows", [7, 256 * 32, 256 * 12, 8193])
-def test_a_long_sum_on_a_gpu_is_taken_in_parts(rows: int):
-    g = torch.Generator().manual_seed(0)
-    d = torch.randn(2, rows, 3, generator=g, dtype=torch.float64)
-    a = torch.randn(2, rows, 5, generator=g, dtype=torch.float64)
-    want = torch.einsum("kbo,kbi->koi", d, a)
-    out = torch.empty_like(want)
-    product_over_rows(d, a, out)
-    torch.testing.assert_close(out, want)
-    with pretended_cuda():
-        there = torch.empty_like(want).to("cuda")
-        product_over_rows(d.to("cuda"), a.to("cuda"), there)
-        torch.testing.assert_close(there.cpu(), want)

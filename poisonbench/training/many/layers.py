@@ -4,15 +4,12 @@ Activations are (K, B, ...), parameters (K, ...). Cost: for small models a third
 autograd, which pays for its graph and for fresh memory in every step.
 """
 
-import math
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 _ops = torch.ops.aten
-PARTS = 32  # of a long sum on a GPU
-LONG = 256  # rows of a part, at least
 
 
 class Link(Protocol):
@@ -90,34 +87,13 @@ class Product:
         if self.rectified:
             passed = self.memory.get("passed", *self.outputs.shape)
             d = _ops.threshold_backward(d, self.outputs, 0, grad_input=passed)
-        assert self.weight.grad is not None
-        product_over_rows(d, self.inputs, self.weight.grad)
+        torch.bmm(d.mT, self.inputs, out=self.weight.grad)
         if self.bias is not None:
             torch.sum(d, 1, out=self.bias.grad)
         if self.first:
             return d
         below = self.memory.get("below", *self.inputs.shape)
         return torch.bmm(d, self.weight, out=below)
-
-
-def product_over_rows(d: Tensor, a: Tensor, out: Tensor) -> None:
-    """Writes d^T a for d (K, B, o) and a (K, B, i) into `out`, (K, o, i).
-
-    On a GPU a long sum over B rows is taken in parts, side by side: K small matrices alone would
-    keep few of its processors busy.
-    """
-    count, rows, _ = d.shape
-    parts = 1
-    if d.is_cuda:
-        # a divisor of the rows, so that the parts are a view
-        parts = math.gcd(rows, PARTS)
-    if parts == 1 or rows // parts < LONG:
-        torch.bmm(d.mT, a, out=out)
-        return
-    left = d.reshape(count * parts, rows // parts, -1)
-    right = a.reshape(count * parts, rows // parts, -1)
-    summed = torch.bmm(left.mT, right).unflatten(0, (count, parts))
-    torch.sum(summed, 1, out=out)
 
 
 class Pool:
