@@ -20,7 +20,6 @@ from experiments.scene import cost as cost_module
 from experiments.scene.cost import measured
 from poisonbench import log
 from poisonbench.data import Dataset, Layout
-from poisonbench.device import products
 from poisonbench.device.eigenvectors import eigh
 from poisonbench.device.faults import is_broken, is_out_of_memory
 from poisonbench.device.precision import asking, full_precision
@@ -439,52 +438,6 @@ def test_as_many_models_train_together_as_a_quarter_of_a_gpu_holds():
         each = 3 * 400_000 * 4 + 2 * 500_000 * 1000 * 4
         assert block_size(model, x, large, Mapped) == (80 << 30) // 4 // each
         assert block_size(model, x, large, None) == 1
-
-
-def _to_tf32(x: Tensor) -> Tensor:
-    """Rounds to 11 significant bits, as a tensor core does with what it is given."""
-    bits = x.contiguous().view(torch.int32)
-    return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
-
-
-def test_three_products_in_tf32_are_as_accurate_as_one_in_float32(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    g = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(rows, 5000, generator=g) for rows in (7, 9))
-    truth = a.double() @ b.double().T
-
-    def error(found: Tensor) -> float:
-        return float((found - truth).norm() / truth.norm())
-
-    real_addmm = Tensor.addmm_
-    precisions = []
-
-    def addmm(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        precisions.append(torch.get_float32_matmul_precision())
-        return real_addmm(total, _to_tf32(x), _to_tf32(y.T).T)
-
-    monkeypatch.setattr(products, "_in_parts", lambda *_: True)
-    monkeypatch.setattr(products, "LONGEST", 3000)
-    monkeypatch.setattr(Tensor, "addmm_", addmm)
-    found = products.product(a, b)
-    monkeypatch.undo()
-    assert precisions == ["high"] * 6, "three for each of two parts"
-    once = _to_tf32(a) @ _to_tf32(b).T
-    assert error(once) > 1e-4
-    assert error(found) < 2 * max(error(a @ b.T), 2**-22)
-    assert torch.equal(products.leading(a), _to_tf32(products.leading(a)))
-
-
-def test_products_are_taken_in_parts_on_a_gpu_alone_and_where_it_pays():
-    large = torch.ones(64, 1 << 14)
-    assert torch.equal(products.product(large, large), large @ large.T)
-    with pretended_cuda():
-        there = large.to("cuda")
-        assert not products._in_parts(large, large)
-        assert products._in_parts(there, there[:512].repeat(8, 1))
-        assert not products._in_parts(there, there)
-        assert not products._in_parts(there.double(), there.double())
 
 
 @pytest.mark.parametrize(

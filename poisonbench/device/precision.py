@@ -119,19 +119,3 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         found.put_back()
-
-
-@contextlib.contextmanager
-def tf32_products() -> Iterator[None]:
-    """Products on CUDA in TF32 while it lasts, whatever is asked for: of factors made for it."""
-    found = _Found.now()
-    found.write(TF32)
-    try:
-        yield
-    finally:
-        found.put_back()
-
-
-def is_exact() -> bool:
-    """Whether matrix products on CUDA are those of full float32."""
-    return torch.get_float32_matmul_precision() == OLDER[EXACT]

@@ -13,8 +13,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from poisonbench.device.products import product
-
 
 class Grad(Protocol):
     """Per-example gradients of one layer for B examples."""
@@ -46,7 +44,7 @@ class Dense:
     def dot(self, other: Grad) -> Tensor:
         """See `Grad`."""
         assert isinstance(other, Dense)
-        products = product(self.g, other.g)
+        products = self.g @ other.g.T
         if self.bias is None or other.bias is None:
             return products
         return products.addmm_(self.bias, other.bias.T)
@@ -123,7 +121,7 @@ def _pairs(
     u: Tensor,
 ) -> Tensor:
     """Returns the dot products of the vectors of t (B, L, i) and u (B', L', i), (B L, B' L')."""
-    return product(t.flatten(0, 1), u.flatten(0, 1))
+    return t.flatten(0, 1) @ u.flatten(0, 1).T
 
 
 def amax(t: Tensor) -> Tensor:
