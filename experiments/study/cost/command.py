@@ -35,15 +35,19 @@ def cost(
     torch.set_num_threads(1)
     chosen = [one for one in CONTESTANTS if not only or _named(one.name, only)]
     if not chosen:
-        known = ", ".join(one.name for one in CONTESTANTS)
-        raise click.UsageError(f"no estimator has {' or '.join(only)}: {known}")
+        all_names = ", ".join(one.name for one in CONTESTANTS)
+        told = f"no estimator has {' or '.join(only)}"
+        raise click.UsageError(f"{told}: {all_names}")
     chosen = [replace(one, base=one.base.divided(divide)) for one in chosen]
-    if numbers is not None and numbers.exists():
-        found = read(numbers)
-    else:
-        found = list(growths(chosen, rounds))
-    if numbers is not None:
-        save(found, numbers)
+    known = read(numbers) if numbers is not None and numbers.exists() else []
+    measured = {growth.name for growth in known}
+    for one in chosen:
+        if one.name not in measured:
+            known += growths([one], rounds)
+            if numbers is not None:
+                save(known, numbers)
+    names = [one.name for one in chosen]
+    found = [growth for growth in known if growth.name in names]
     click.echo(page(chosen, found))
     if figure is not None:
         draw(found, figure)

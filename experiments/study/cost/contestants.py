@@ -16,10 +16,11 @@ from experiments.study.cost.sizes import Sizes
 from poisonbench.contracts.protocols import Estimator
 
 Powers = Mapping[str, float]
-# the smallest sizes: of what trains many models, of what walks many steps or solves for every
-# point, of what passes over the data a few times, and of what factors matrices beside that
+# the smallest sizes: of what trains many models, of what walks every step, of what solves
+# equations, of what passes over the data a few times, and of what factors matrices beside that
 MANY_MODELS = Sizes(n=64, width=16, steps=64, models=8, m=8, batch=16)
-MANY_STEPS = Sizes(n=256, width=32, steps=128, models=2, m=8, batch=16)
+MANY_STEPS = Sizes(n=64, width=32, steps=32, models=2, m=8, batch=16)
+SOLVED = Sizes(n=256, width=32, steps=128, models=2, m=8, batch=16)
 FEW_PASSES = Sizes(n=4096, width=256, steps=256, models=2, m=32, batch=128)
 FACTORED = Sizes(n=2048, width=64, steps=256, models=2, m=16, batch=64)
 
@@ -107,7 +108,7 @@ CONTESTANTS = (
     Contestant(
         name="influence functions, cg",
         make=lambda _: InfluenceFunctions(),
-        base=MANY_STEPS,
+        base=SOLVED,
         claim=Claim(full=BY_PASSES, more=BY_PASSES, text="O(np), O(np), O(1)"),
     ),
     Contestant(
@@ -119,7 +120,7 @@ CONTESTANTS = (
     Contestant(
         name="representer point",
         make=lambda _: RepresenterPoint(),
-        base=MANY_STEPS,
+        base=SOLVED,
         claim=Claim(full={"n": 1.0}, more={"n": 1.0}, text="O(n), O(n), O(1)"),
     ),
     Contestant(
