@@ -96,3 +96,4 @@ def test_the_grid_is_run_and_its_tables_kept_and_an_end_is_an_interruption(
     victims = found["tables"]["victims"]
     attacks = [row["settings"]["attack"]["name"] for row in victims]
     assert attacks == ["none", "patch"]
+    assert [len(curve) for curve in found["losses"].values()] == [1, 1]

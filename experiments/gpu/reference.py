@@ -14,6 +14,8 @@ import torch
 
 from experiments.gpu.record import Found, left
 from experiments.gpu.setting import Setting
+from poisonbench import log
+from poisonbench.log import names
 
 GRID = Path(__file__).parents[1] / "grids" / "gpu-cifar10.toml"
 SMALL = (  # a data set that is always there, and a model that a CPU trains
@@ -47,6 +49,7 @@ def reference(workers: int, setting: Setting, found: Found) -> None:
         )
         found["exit code"] = _waited(running, left() - ENDING)
     found["messages"] = messages.read_text()[-SHOWN:]
+    found["losses"] = _losses(logs)
     found["tables"] = _tables(logs)
 
 
@@ -61,6 +64,15 @@ def _waited(running: "subprocess.Popen[bytes]", seconds: float) -> int:
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         return running.wait()
+
+
+def _losses(logs: Path) -> Found:
+    """Returns the training loss of each epoch of each victim, by its folder."""
+    losses: Found = {}
+    for path in sorted(logs.glob("scenes/*/scene.h5")):
+        curve = log.read(path, "scene").data[names.VICTIM_LOSSES]
+        losses[path.parent.name] = [round(float(loss), 4) for loss in curve]
+    return losses
 
 
 def _tables(logs: Path) -> object:
