@@ -32,9 +32,9 @@ PANELS = (
     ),
     (
         "training points",
-        "largest other influence / own",
+        "own row is the most influential",
         TRAINED,
-        "next by own",
+        "own first",
         False,
     ),
     (
@@ -73,6 +73,10 @@ def draw(
         estimators = sources(values, "own share")
         for panel, form in zip(panels[1:], PANELS, strict=True):
             _panel(panel, values, estimators, form)
+        for number, source in enumerate(estimators):
+            panels[1].plot([], [], color=COLOURS(number), label=source)
+        for line, model in zip(LINES, models(values), strict=False):
+            panels[1].plot([], [], line, color="0.3", label=model)
         handles, labels = panels[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False)
         figure.savefig(path, dpi=150)
@@ -125,7 +129,6 @@ def _panel(
                 known,
                 COLOURS(number),
                 line,
-                f"{source}, {model}",
             )
     if logarithmic:
         panel.set_yscale("log")
@@ -135,7 +138,11 @@ def _panel(
 
 
 def _curve(
-    panel: Axes, known: Mapping[float, Mean], colour: object, line: str, label: str
+    panel: Axes,
+    known: Mapping[float, Mean],
+    colour: object,
+    line: str,
+    label: str | None = None,
 ) -> None:
     """A line with a band of the intervals over the seeds."""
     shares = list(known)
@@ -143,7 +150,7 @@ def _curve(
     panel.plot(
         shares, [one.value for one in found], line, color=colour, lw=1.4, label=label
     )
-    low = [one.low for one in found]
+    low = [max(one.low, 0.0) for one in found]  # of no statistic below 0
     high = [one.high for one in found]
     panel.fill_between(
         shares,

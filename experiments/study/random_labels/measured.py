@@ -19,6 +19,11 @@ from poisonbench.models import predict
 from poisonbench.seeding import generator
 from poisonbench.training.trace import Trace
 
+HEAVY = (
+    "tail heaviness",
+    "next by own",
+)  # statistics of which few points are most of a mean
+
 
 def measured(
     grid: Grid,
@@ -125,10 +130,14 @@ def _value(
     name: str,
     values: Tensor,
 ) -> Value:
-    """Returns the mean over the points where it is known."""
+    """Returns the mean over the points where it is known, the median of heavy tails."""
     share = 0.0
     if scene.attack.name != "none":
         share = float(scene.attack.value.budget)
+    known = values.double()
+    summary = known.nanmean()
+    if name in HEAVY:
+        summary = known.nanmedian()
     return Value(
         model=scene.recipe.model,
         share=share,
@@ -136,5 +145,5 @@ def _value(
         source=source,
         points=points,
         name=name,
-        value=float(values.double().nanmean()),
+        value=float(summary),
     )

@@ -23,7 +23,7 @@ class Value:
         source: an estimator, or a pair of them; `MODEL` for errors.
         points: `TRAINED` or `TEST`.
         name: of the statistic.
-        value: the mean over the points.
+        value: the mean over the points, or the median.
     """
 
     model: str

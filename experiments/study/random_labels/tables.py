@@ -63,22 +63,20 @@ def _influence(
     values: Sequence[Value],
     model: str,
 ) -> str:
+    """A line for each estimator and some shares.
+
+    How the largest other influence compares is told where all points' own rows come first.
+    """
     body = []
     for source in sources(values, "own share"):
-        columns = []
+        columns = {}
         for _, points, name in COLUMNS:
-            columns.append(
-                series(
-                    values,
-                    model,
-                    source,
-                    points,
-                    name,
-                )
-            )
-        for share in shown(columns[0]):
-            cells = [str(column[share]) for column in columns]
-            body.append([source, f"{share:.0%}", *cells])
+            columns[name] = series(values, model, source, points, name)
+        for share in shown(columns["own share"]):
+            cells = {name: str(column[share]) for name, column in columns.items()}
+            if columns["own first"][share].value < 1:
+                cells["next by own"] = "-"
+            body.append([source, f"{share:.0%}", *cells.values()])
     headings = [heading for heading, _, _ in COLUMNS]
     return table(["estimator", "random labels", *headings], body)
 
