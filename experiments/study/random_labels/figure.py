@@ -144,12 +144,14 @@ def _curve(
     line: str,
     label: str | None = None,
 ) -> None:
-    """A line with a band of the intervals over the seeds."""
+    """A line, and of the first model a band of the intervals over the seeds."""
     shares = list(known)
     found = list(known.values())
     panel.plot(
         shares, [one.value for one in found], line, color=colour, lw=1.4, label=label
     )
+    if line != LINES[0]:
+        return
     low = [max(one.low, 0.0) for one in found]  # of no statistic below 0
     high = [one.high for one in found]
     panel.fill_between(
