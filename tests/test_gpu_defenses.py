@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from on_device import agree, gpu, moved_evidence
+from on_device import REAL, agree, gpu, moved_evidence
 from planted import ATTACKED, planted, triggered
 from small_data import small_data
 from test_defenses import ROWS as DETECTOR_ROWS
@@ -92,12 +92,18 @@ def test_a_rehearsal_on_the_device_teaches_what_one_on_the_cpu_does():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_takes_its_kinds_of_data_on_the_device(name: str, kind: str):
-    """A rehearsal is in a test of its own."""
+    """A rehearsal is in a test of its own.
+
+    Points with the same proponents tie but for rounding, which then decides a rank among the
+    trusted points. On a real device a score that goes by such ranks is held to about one of them.
+    """
     detector = DETECTORS[name]()
     if kind not in kinds_of(detector):
         pytest.skip(f"{name} takes no {kind}")
     again = name != "rehearsed"
-    agree(*judged(detector, problem(kind), again), rtol=1e-4)
+    ranked = REAL and "reference" in detector.uses
+    found, want = judged(detector, problem(kind), again)
+    agree(found, want, rtol=0.1 if ranked else 1e-4)
 
 
 @pytest.mark.parametrize("row", FILTER_ROWS, ids=lambda row: repr(row.filter))
