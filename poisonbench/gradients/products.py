@@ -54,8 +54,15 @@ class _Engine:
         side = join_sides(self.passes(test, size, len(test)), renormalize)
 
         def rows(size: int) -> Tensor:
-            passes = self.passes(train, size, len(test))
-            return torch.cat([multiply(pairs, side, renormalize) for pairs in passes])
+            # products kept one by one would lie between what passes take and give back, and pin it
+            found = test.zeros(len(train), len(test))
+            start = 0
+            for pairs in self.passes(train, size, len(test)):
+                products = multiply(pairs, side, renormalize)
+                stop = start + len(products)
+                found[start:stop] = products
+                start = stop
+            return found
 
         return halving(rows, size).T
 
