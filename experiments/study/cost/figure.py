@@ -51,4 +51,7 @@ def _panel(
         )
     panel.set_xscale("log", base=2)
     panel.set_yscale("log", base=2)
+    panel.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    panel.set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    panel.set_xlabel("times the smallest size")
     panel.set_title(f"{axis} doubled")
