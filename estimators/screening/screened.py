@@ -39,8 +39,8 @@ class Screened:
     from below on that of all rows: only rows whose estimate comes within `width` standard errors of
     it are computed, too. A row that is left out has a score below the bound unless its estimate is
     off by more than that; errors are nearly normal, so that 5 standard errors are exceeded once in
-    some million pairs. That is no certainty: what bounds are certain (Cauchy-Schwarz on what is not
-    computed) exclude hardly a row (`experiments/results/screening.md`).
+    some million pairs. That is no certainty: bounds that are certain (Cauchy-Schwarz on what is not
+    computed) leave several times as many rows (`experiments/results/screening.md`).
 
     Attributes:
         of: whose scores: "gas" or "tracin" (at the checkpoints, weighed by their rates).
