@@ -13,6 +13,7 @@ PANEL = 3.4  # inches
 HEIGHT = 3.4
 GOAL_RECALL = 0.99
 GOAL_SPEED = 10.0
+TICKS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def draw(
@@ -58,5 +59,9 @@ def _panel(panel: Axes, exact: Reference, entries: Sequence[Entry], size: int) -
     panel.axhline(GOAL_RECALL, color="0.8", linewidth=1, zorder=0)
     panel.axvline(GOAL_SPEED, color="0.8", linewidth=1, zorder=0)
     panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
     panel.set_xlabel("times faster than all rows")
     panel.set_title(f"{size} point{'s' if size > 1 else ''} at a time")
