@@ -13,7 +13,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--model", default="mlp", show_default=True)
 @click.option("--train", "rows", default=600, show_default=True)
-@click.option("--points", default=20, show_default=True, help="Of each seed.")
+@click.option("--points", default=15, show_default=True, help="Of each seed.")
 @click.option("--parts", default=30, show_default=True, help="Models of a vote.")
 @click.option("--epochs", default=50, show_default=True, help="Of each of them.")
 @click.option(

@@ -16,7 +16,7 @@ from experiments.study.certified.tables import (
 )
 from experiments.study.means import Mean, mean
 
-SIZE = (13, 3.9)  # inches
+SIZE = (13, 4.2)  # inches
 COLOURS = mpl.colormaps["tab10"]
 
 
@@ -33,7 +33,15 @@ def draw(
         _removals(panels[0], found)
         for panel, attack in zip(panels[1:], attacks, strict=True):
             _assaults(panel, found, attack)
-        panels[-1].legend(fontsize=7, frameon=False, loc="upper left")
+        handles, labels = panels[-1].get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower right",
+            ncols=len(handles),
+            fontsize=8,
+            frameon=False,
+        )
         figure.savefig(path, dpi=150)
 
 
@@ -53,7 +61,7 @@ def _removals(
             of_source,
             COLOURS(number),
             "-",
-            f"{source}, vote",
+            source,
         )
         alone = standing(found.removals, source, of_model)
         _curve(
@@ -61,8 +69,10 @@ def _removals(
             alone,
             COLOURS(number),
             "--",
-            f"{source}, one model",
+            None,
         )
+    panel.plot([], [], "-", color="0.3", label="of the vote")
+    panel.plot([], [], "--", color="0.3", label="of one model")
     _rows(panel, "k, rows removed")
     panel.set_ylabel("share of predictions that stand")
     panel.set_title("removals that estimators choose")
@@ -122,7 +132,7 @@ def _curve(
     known: Mapping[int, Mean],
     colour: object,
     line: str,
-    label: str,
+    label: str | None,
 ) -> None:
     values = [one.value for one in known.values()]
     panel.plot(

@@ -99,7 +99,7 @@ def _assaults(assaults: Sequence[Assault]) -> str:
         place = (assault.attack, assault.certifier, assault.rows)
         groups.setdefault(place, []).append(assault)
     body = []
-    for (attack, certifier, rows), own in groups.items():
+    for (attack, certifier, rows), own in sorted(groups.items()):
         points = sum(assault.targets for assault in own)
         shares = (
             [assault.model for assault in own],
@@ -126,4 +126,4 @@ def _assaults(assaults: Sequence[Assault]) -> str:
         "success, model",
         "success, vote",
     ]
-    return table([*head, "labels changed", "labels that may change"], sorted(body))
+    return table([*head, "labels changed", "labels that may change"], body)
