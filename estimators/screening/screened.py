@@ -40,7 +40,7 @@ class Screened:
     it are computed, too. A row that is left out has a score below the bound unless its estimate is
     off by more than that; errors are nearly normal, so that 5 standard errors are exceeded once in
     some million pairs. That is no certainty: bounds that are certain (Cauchy-Schwarz on what is not
-    computed) leave several times as many rows (`experiments/results/screening.md`).
+    computed) exclude few rows (`experiments/results/screening.md`).
 
     Attributes:
         of: whose scores: "gas" or "tracin" (at the checkpoints, weighed by their rates).
