@@ -3,13 +3,14 @@
 Poison goes, whatever its share; clean rows come back; false alarms cost nothing.
 """
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from defenses.mitigations.remove_and_return import RemoveAndReturn
+from defenses.mitigations.remove_and_return import RemoveAndReturn, beyond_chance
 from estimators import ESTIMATORS
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset
@@ -184,6 +185,22 @@ def test_rows_whose_return_brings_the_points_back_are_not_returned() -> None:
     assert done.retrainings == len(runs) == 2, "with all rows it is the first run"
 
 
+@pytest.mark.parametrize(("told", "flagged"), [(20, 3), (20, 9), (20, 10), (60, 13)])
+def test_a_label_is_sure_where_false_alarms_seldom_flag_as_many(
+    told: int, flagged: int
+) -> None:
+    """The tail of the binomial written out, at 5 % false alarms, for one of four labels."""
+    y = torch.cat([torch.full((told,), 2), torch.arange(4).repeat(25)])
+    test = Dataset(torch.zeros(len(y), 2), y, 4)
+    count = told + 25
+    tail = sum(
+        math.comb(count, k) * 0.05**k * 0.95 ** (count - k)
+        for k in range(flagged, count + 1)
+    )
+    found = beyond_chance(test.take(torch.arange(flagged)), test)
+    assert found.tolist() == ([2] if 4 * tail < 1e-3 else [])
+
+
 def test_a_trial_takes_the_upper_part_of_each_suspicious_label_and_no_other_row() -> (
     None
 ):
@@ -317,7 +334,7 @@ def test_without_flags_or_influence_it_says_what_it_needs() -> None:
     ("field", "value", "rule"),
     [
         ("part", 1.0, r"part must lie in \(0, 1\), got 1.0"),
-        ("stay", 0.5, r"stay must lie in \[0, 0.45\), got 0.5"),
+        ("stay", 0.5, r"stay must lie in \[0, 0.5\), got 0.5"),
         ("least", 0, "least must be at least 1, got 0"),
         ("rounds", 0, "rounds must be at least 1, got 0"),
     ],

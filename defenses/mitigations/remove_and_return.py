@@ -27,9 +27,12 @@ from poisonbench.training.trace import Trace
 
 # if more of a label's flagged points than this share have it without the rows removed, these were
 # not the cause
-_CLEARED = 0.45
+_CLEARED = 0.5
 # labels with fewer flagged points than this share of the first label's have false alarms
 _RIVAL = 1 / 3
+# at this rate of false alarms so many flagged points of a label are rarer than this
+_ALARM = 0.05
+_CHANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,14 @@ class RemoveAndReturn:
     A round trains without the upper half, by mean influence on the flagged points, of every
     suspicious label. That is far more than the poison, so the trigger means little to this model:
     it gives poison rows their true class, and clean rows their label. The former are removed, and
-    the victim is trained again. Rounds follow until the flagged points have left the label, and one
-    more for what is left of the poison, with the influence on those points alone that a trial made
-    leave, as the others may be clean. In the end rows to which the new victim gives their label are
-    returned, and all rows of a label that its points have without them: it was suspected without
-    cause. A label whose points come back with the rows returned to it gets none.
+    the victim is trained again. Rounds follow until the flagged points have left the label, with
+    the influence on those alone that a trial made leave, as the others may be clean. In the end
+    rows to which the new victim gives their label are returned, and all rows of a label that its
+    points have again: it was suspected without cause.
+
+    Where a label has more flagged points than false alarms explain, and the first trial makes half
+    of them leave, one more round follows for what is left of the poison, and no rows are returned
+    that bring the points back.
 
     So neither the budget nor a cutoff is asked for, and clean rows wrongly removed come back. So
     does poison with true labels: clean-label attacks are not mitigated. Poison that is half of its
@@ -81,10 +87,10 @@ class RemoveAndReturn:
         That is the old one where no label is suspicious or every alarm was false.
         """
         points = self._suspicious(flagged_points("remove-and-return", evidence, means))
+        sure = beyond_chance(points, evidence.test)
         runs = _Runs(evidence.trace, means)
-        removed, moved = self._remove(runs, points)
-        cleared = kept_labels(removed.trace, points, _CLEARED)
-        done = self._return(runs, removed, moved, cleared)
+        removed, moved, sure = self._remove(runs, points, sure)
+        done = self._return(runs, removed, moved, sure)
         note("suspicious_points", len(points))
         note("moved_points", len(moved))
         staying = kept_label(done.trace, moved)
@@ -101,19 +107,28 @@ class RemoveAndReturn:
         enough = counts[flagged.y] >= least
         return flagged.take(enough)
 
-    def _remove(self, runs: "_Runs", points: Dataset) -> tuple[Mitigated, Dataset]:
+    def _remove(
+        self,
+        runs: "_Runs",
+        points: Dataset,
+        sure: Tensor,
+    ) -> tuple[Mitigated, Dataset, Tensor]:
         """Removes the rows that the trials convict, round by round.
 
         Returns:
-            The last run, and the points that a trial made leave their label.
+            The last run; the points that a trial made leave their label; of the labels in `sure`
+            those that half of their points left in the first trial.
         """
         done = runs.first
         moved = torch.zeros_like(points.y, dtype=torch.bool)
         suspect = torch.ones_like(moved)
         asked = suspect
         last = False
-        for _ in range(self.rounds):
+        for turn in range(self.rounds):
             trial = self._trial(runs, done, points.take(asked))
+            if not turn:
+                stay = kept_labels(trial.trace, points, _CLEARED)
+                sure = sure[~torch.isin(sure, stay)]
             left = ~kept_label(trial.trace, points)
             moved = moved | (suspect & left)
             labels = points.y[suspect & moved].unique()
@@ -126,11 +141,13 @@ class RemoveAndReturn:
                 break
             held = kept_labels(done.trace, points, self.stay)
             last = not bool(torch.isin(held, labels).any())
-            if not last:
-                labels = labels[torch.isin(labels, held)]
+            again = sure if last else held
+            labels = labels[torch.isin(labels, again)]
+            if not len(labels):
+                break
             suspect = torch.isin(points.y, labels)
             asked = suspect & moved
-        return done, points.take(moved)
+        return done, points.take(moved), sure
 
     def _trial(self, runs: "_Runs", done: Mitigated, points: Dataset) -> Mitigated:
         """Returns the run without the upper `part` of each label of `points`.
@@ -158,29 +175,43 @@ class RemoveAndReturn:
         runs: "_Runs",
         done: Mitigated,
         points: Dataset,
-        labels: Tensor,
+        sure: Tensor,
     ) -> Mitigated:
-        """Returns rows until there are no more: those acquitted, and all of `labels`, cleared.
+        """Returns rows until there are no more: those acquitted, and all of labels cleared.
 
-        A label whose points come back with its rows gets none: the rows were the cause.
+        A label in `sure` whose points come back with its rows gets none: the rows were the cause.
         """
         y = runs.train.y
-        cleared = torch.isin(y, labels)
-        refused = torch.zeros_like(cleared)
+        refused = torch.zeros_like(y, dtype=torch.bool)
         for _ in range(self.rounds):
+            cleared = torch.isin(y, kept_labels(done.trace, points, _CLEARED))
             returned = runs.agreed(done) | cleared
             keep = done.keep | (returned & ~refused)
             if torch.equal(keep, done.keep):
                 break
             tried = runs.without(keep, done.retrainings)
-            back = torch.isin(y, kept_labels(tried.trace, points, self.stay))
-            worse = back & ~cleared & (keep & ~done.keep)
-            if bool(worse.any()):
-                refused = refused | (back & ~cleared)
+            back = kept_labels(tried.trace, points, self.stay)
+            cause = torch.isin(y, back[torch.isin(back, sure)]) & ~cleared
+            if bool((cause & keep & ~done.keep).any()):
+                refused = refused | cause
                 done = replace(done, retrainings=tried.retrainings)
                 continue
             done = tried
         return done
+
+
+def beyond_chance(flagged: Dataset, test: Dataset) -> Tensor:
+    """Returns the labels with more flagged points than false alarms give, (l,).
+
+    By the binomial tail at a false alarm rate of `_ALARM`, times the number of labels.
+    """
+    from scipy.stats import binom  # slow to import, and few processes need it
+
+    found = flagged.y.bincount(minlength=test.classes)
+    told = test.y.bincount(minlength=test.classes)
+    tail = binom.sf(found.cpu().numpy() - 1, told.cpu().numpy(), _ALARM)
+    chance = torch.as_tensor(tail) * test.classes
+    return (chance < _CHANCE).nonzero().squeeze(1).to(test.y.device)
 
 
 class _Runs:
