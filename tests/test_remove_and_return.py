@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from defenses.mitigations.remove_and_return import RemoveAndReturn, beyond_chance
+from defenses.kit.verdict import beyond_chance
+from defenses.mitigations.remove_and_return import RemoveAndReturn
 from estimators import ESTIMATORS
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset

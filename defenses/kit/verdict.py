@@ -1,15 +1,20 @@
 """What mitigations that work on a detector's flags share: the flagged points, and how they fare."""
 
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from defenses.kit.evidence import check_points
-from poisonbench.contracts.values import Evidence, Means
+from poisonbench.contracts.values import Evidence, Means, Mitigated
 from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.training.trace import Trace
+
+# at this rate of false alarms so many flagged points of a label are rarer than this
+_ALARM = 0.05
+_CHANCE = 1e-3
 
 
 def flagged_points(name: str, evidence: Evidence, means: Means) -> Dataset:
@@ -73,3 +78,54 @@ def kept_labels(trace: Trace, points: Dataset, share: float) -> Tensor:
     count.index_add_(0, place, kept)
     total = place.bincount(minlength=len(labels))
     return labels[count / total > share]
+
+
+def beyond_chance(flagged: Dataset, test: Dataset) -> Tensor:
+    """Returns the labels with more flagged points than false alarms give, (l,).
+
+    By the binomial tail at a false alarm rate of `_ALARM`, times the number of labels.
+    """
+    from scipy.stats import binom  # slow to import, and few processes need it
+
+    found = flagged.y.bincount(minlength=test.classes)
+    told = test.y.bincount(minlength=test.classes)
+    tail = binom.sf(found.cpu().numpy() - 1, told.cpu().numpy(), _ALARM)
+    chance = torch.as_tensor(tail) * test.classes
+    return (chance < _CHANCE).nonzero().squeeze(1).to(test.y.device)
+
+
+class Runs:
+    """The victim's training runs on parts of its rows."""
+
+    def __init__(self, trace: Trace, means: Means) -> None:
+        everything = torch.ones_like(trace.train.y, dtype=torch.bool)
+        self.train = trace.train
+        self.means = means
+        self.first = Mitigated(everything, trace, 0)
+
+    def without(self, keep: Tensor, before: int) -> Mitigated:
+        """Returns the run on the rows `keep`, (n,) bool, after `before` runs.
+
+        On all rows that is the victim's own, and costs none.
+        """
+        if bool(keep.all()):
+            return replace(self.first, retrainings=before)
+        trace = self.means.retrain(keep)
+        return Mitigated(keep, trace, before + 1)
+
+    def agreed(self, done: Mitigated) -> Tensor:
+        """Returns the rows kept, and those that the model without them gives their label, (n,)."""
+        out = ~done.keep
+        keep = done.keep.clone()
+        removed = self.train.take(out)
+        keep[out] = kept_label(done.trace, removed)
+        return keep
+
+    def acquitted(self, trial: Mitigated, labels: Tensor) -> Tensor:
+        """Returns the rows that a trial does not convict, (n,): agreed on, or of no label tried."""
+        tried = torch.isin(self.train.y, labels)
+        return self.agreed(trial) | ~tried
+
+    def influence(self, trace: Trace, points: Dataset) -> Tensor:
+        """Returns the influence of the run's k rows on m points, (m, k); NaN: not finite."""
+        return influence_by(self.means, trace, points)

@@ -18,21 +18,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.verdict import flagged_points, influence_by, kept_label, kept_labels
+from defenses.kit.verdict import (
+    Runs,
+    beyond_chance,
+    flagged_points,
+    kept_label,
+    kept_labels,
+)
 from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.values import Evidence, Means, Mitigated
 from poisonbench.data import Dataset
 from poisonbench.notes import note
-from poisonbench.training.trace import Trace
 
 # if more of a label's flagged points than this share have it without the rows removed, these were
 # not the cause
 _CLEARED = 0.5
 # labels with fewer flagged points than this share of the first label's have false alarms
 _RIVAL = 1 / 3
-# at this rate of false alarms so many flagged points of a label are rarer than this
-_ALARM = 0.05
-_CHANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RemoveAndReturn:
         """
         points = self._suspicious(flagged_points("remove-and-return", evidence, means))
         sure = beyond_chance(points, evidence.test)
-        runs = _Runs(evidence.trace, means)
+        runs = Runs(evidence.trace, means)
         removed, moved, sure = self._remove(runs, points, sure)
         done = self._return(runs, removed, moved, sure)
         note("suspicious_points", len(points))
@@ -109,7 +111,7 @@ class RemoveAndReturn:
 
     def _remove(
         self,
-        runs: "_Runs",
+        runs: "Runs",
         points: Dataset,
         sure: Tensor,
     ) -> tuple[Mitigated, Dataset, Tensor]:
@@ -149,7 +151,7 @@ class RemoveAndReturn:
             asked = suspect & moved
         return done, points.take(moved), sure
 
-    def _trial(self, runs: "_Runs", done: Mitigated, points: Dataset) -> Mitigated:
+    def _trial(self, runs: "Runs", done: Mitigated, points: Dataset) -> Mitigated:
         """Returns the run without the upper `part` of each label of `points`.
 
         Upper by mean influence on the label's points.
@@ -172,7 +174,7 @@ class RemoveAndReturn:
 
     def _return(
         self,
-        runs: "_Runs",
+        runs: "Runs",
         done: Mitigated,
         points: Dataset,
         sure: Tensor,
@@ -198,54 +200,3 @@ class RemoveAndReturn:
                 continue
             done = tried
         return done
-
-
-def beyond_chance(flagged: Dataset, test: Dataset) -> Tensor:
-    """Returns the labels with more flagged points than false alarms give, (l,).
-
-    By the binomial tail at a false alarm rate of `_ALARM`, times the number of labels.
-    """
-    from scipy.stats import binom  # slow to import, and few processes need it
-
-    found = flagged.y.bincount(minlength=test.classes)
-    told = test.y.bincount(minlength=test.classes)
-    tail = binom.sf(found.cpu().numpy() - 1, told.cpu().numpy(), _ALARM)
-    chance = torch.as_tensor(tail) * test.classes
-    return (chance < _CHANCE).nonzero().squeeze(1).to(test.y.device)
-
-
-class _Runs:
-    """The victim's training runs on parts of its rows."""
-
-    def __init__(self, trace: Trace, means: Means) -> None:
-        everything = torch.ones_like(trace.train.y, dtype=torch.bool)
-        self.train = trace.train
-        self.means = means
-        self.first = Mitigated(everything, trace, 0)
-
-    def without(self, keep: Tensor, before: int) -> Mitigated:
-        """Returns the run on the rows `keep`, (n,) bool, after `before` runs.
-
-        On all rows that is the victim's own, and costs none.
-        """
-        if bool(keep.all()):
-            return replace(self.first, retrainings=before)
-        trace = self.means.retrain(keep)
-        return Mitigated(keep, trace, before + 1)
-
-    def agreed(self, done: Mitigated) -> Tensor:
-        """Returns the rows kept, and those that the model without them gives their label, (n,)."""
-        out = ~done.keep
-        keep = done.keep.clone()
-        removed = self.train.take(out)
-        keep[out] = kept_label(done.trace, removed)
-        return keep
-
-    def acquitted(self, trial: Mitigated, labels: Tensor) -> Tensor:
-        """Returns the rows that a trial does not convict, (n,): agreed on, or of no label tried."""
-        tried = torch.isin(self.train.y, labels)
-        return self.agreed(trial) | ~tried
-
-    def influence(self, trace: Trace, points: Dataset) -> Tensor:
-        """Returns the influence of the run's k rows on m points, (m, k); NaN: not finite."""
-        return influence_by(self.means, trace, points)
