@@ -11,7 +11,7 @@ from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregat
 from defenses.certifiers.finite_aggregation import FiniteAggregation
 from experiments.plan.parse import parse
 from poisonbench.contracts.protocols import Certifier
-from poisonbench.contracts.values import Evidence
+from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import KINDS, Dataset, Layout, kinds_of
 from poisonbench.errors import ConfigError
 from poisonbench.seeding import generator
@@ -97,7 +97,9 @@ def test_a_detector_judges_the_kinds_that_it_takes_and_refuses_the_others(
 def test_a_filter_judges_the_rows_of_every_kind(
     name: str, kind: str, traces: dict[str, Trace]
 ) -> None:
-    scores = FILTERS[name]()(evidence(traces[kind]))
+    trace = traces[kind]
+    means = Means(lambda keep: train(trace.train.take(keep), trace.recipe, trace.seed))
+    scores = FILTERS[name]()(replace(evidence(trace), means=means))
     assert scores.shape == (ROWS,)
     assert scores.is_floating_point()
 

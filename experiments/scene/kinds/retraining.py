@@ -14,6 +14,7 @@ from poisonbench.contracts.values import Means
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
 from poisonbench.log import Record
+from poisonbench.notes import collecting
 from poisonbench.poison_file import fingerprint
 from poisonbench.training import train
 from poisonbench.training.trace import Trace
@@ -97,11 +98,15 @@ def _write(path: Path, trace: Trace, seconds: float) -> None:
 
 
 def means_of(retrainer: Retrainer, estimator: Method | None) -> Means:
-    """Returns the means of a defense that trains again: training, and the stage's estimator."""
+    """Returns the means of a defense that trains again: training, and the stage's estimator.
+
+    What the estimator tells of its calls stays out of the log, which is of another stage.
+    """
 
     def influence(trace: Trace, points: Dataset) -> Tensor:
         assert estimator is not None
-        scores: Tensor = estimator.value.fit(trace)(points)
+        with collecting():
+            scores: Tensor = estimator.value.fit(trace)(points)
         return scores
 
     return Means(
