@@ -453,6 +453,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": train_set.take(torch.arange(200)),
         "held": train_set.take(torch.arange(200, 280)),
         "test": test.take(torch.arange(150)),
+        "part": train_set.take(torch.arange(190, 160, -1)),
     }
     for name, part in parts.items():
         np.savez(folder / f"{name}.npz", x=part.x.numpy(), y=part.y.numpy())
@@ -523,7 +524,20 @@ REFUSED = [
     (["--noise", "sometimes:0.1"], "should be 'none', 'random' or 'class'"),
     (["--filter", "perfect-filter"], "knows the planted noise, and there is none"),
     (["--dataset", "digits"], "not both"),
-    (["--held-out", "test.npz"], "the held-out points"),
+    (
+        ["--held-out", "test.npz"],
+        "the held-out points, by which rows are chosen, are the test",
+    ),
+    (
+        ["--held-out", "train.npz"],
+        "the held-out points, by which rows are chosen, are rows of",
+    ),
+    (["--test", "train.npz"], "accuracy is reported are rows of the training set"),
+    (["--test", "part.npz"], "accuracy is reported are rows of the training set"),
+    (
+        ["--set", 'estimator=["screened"]', "--set", "memorisation=[]"],
+        "and Screened gives that of the most influential",
+    ),
     (["--held-out", "bare.npz"], "has no labels"),
     (["--held-out", "1.5"], "held_out"),
     (["--train", "nowhere.npz"], "nowhere.npz"),

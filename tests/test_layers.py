@@ -37,9 +37,9 @@ ROOMS = {  # folders of experiments -> the other folders that each may import
     "report": {"plan", "evaluation"},
     "tracking": {"plan", "evaluation"},
     "check": {"plan", "evaluation"},
-    "bench": {"plan", "scene", "runner", "evaluation"},
-    "study": {"plan", "scene", "runner", "evaluation"},
-    "gpu": {"plan", "scene", "runner", "evaluation", "bench"},
+    "bench": {"plan", "scene", "runner", "evaluation", "cli"},
+    "study": {"plan", "scene", "runner", "evaluation", "cli"},
+    "gpu": {"plan", "scene", "runner", "evaluation", "bench", "cli"},
 }
 MOST_FILES = 12  # in a folder, method folders excepted
 METHOD_FOLDERS = {"attacks", "defenses/detectors", "defenses/filters"}

@@ -13,10 +13,9 @@ from conftest import random_data
 from attacks.patch import Patch
 from experiments.study.__main__ import main
 from experiments.study.copies.cases import KINDS, Case, Size, choose, split
-from experiments.study.copies.effects import chosen, of_run, retrained, with_copies
+from experiments.study.copies.effects import of_run, retrained, with_copies
 from experiments.study.copies.found import Found, agreement, beyond_members
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError
 from poisonbench.models import build
 from poisonbench.training import Recipe, train
 
@@ -141,8 +140,3 @@ def test_one_command_shows_the_tables_and_draws_the_figure(tmp_path: Path):
     np.testing.assert_allclose(4 * found.one[1:3, :, 1], found.every[1:3, :, 1])
     again = CliRunner().invoke(main, [*SMALL, *kept])
     assert again.stdout == first.stdout
-
-
-def test_an_estimator_that_the_study_does_not_know_is_refused():
-    with pytest.raises(ConfigError, match="no estimator 'oracle'"):
-        chosen(["oracle"])

@@ -69,17 +69,18 @@ def _of_labels(
 ) -> Tensor:
     """Returns the sums for training instances of a point's label, NaN elsewhere, (m, n)."""
     scores = test.zeros(len(test), len(train))
-    scores.fill_(torch.nan)
+    same = test.y[:, None] == train.y
+    scores.masked_fill_(~same, torch.nan)
+    parts = []
     for label in test.y.unique():
-        points = (test.y == label).nonzero()
-        own = (train.y == label).nonzero().squeeze(1)
-        scores[points, own] = _products(
-            trace=trace,
-            train=train.take(own),
-            test=test.take(points.squeeze(1)),
-            form=form,
-            weights=weights,
-        )
+        points = (test.y == label).nonzero().squeeze(1)
+        rows = (train.y == label).nonzero().squeeze(1)
+        parts.append((points, rows, test.take(points), train.take(rows)))
+    for k, weight in enumerate(weights):
+        model = trace.model(k)
+        for points, rows, some, own in parts:
+            products = dot_products(model, own, some, form)
+            scores[points[:, None], rows] += weight * products
     return scores
 
 
@@ -90,7 +91,7 @@ def _products(
     form: Form,
     weights: Sequence[float],
 ) -> Tensor:
-    """Returns the sums for some training instances, all with all points, (m, n)."""
+    """Returns the sums for all training instances, (m, n)."""
     scores = test.zeros(len(test), len(train))
     for k, weight in enumerate(weights):
         scores += weight * dot_products(trace.model(k), train, test, form)

@@ -11,9 +11,10 @@ from experiments.bench.commands import (
     screening,
     victims,
 )
+from experiments.cli.errors import Commands
 
 
-@click.group()
+@click.group(cls=Commands)
 def main() -> None:
     """Benchmarks against the floor and against peers."""
 

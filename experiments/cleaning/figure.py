@@ -14,6 +14,7 @@ from experiments.report.pictures.look import Look, plain, plain_axes, save
 
 WIDTH = 3.4  # inches of a panel
 HEIGHT = 2.6
+LINE = 0.2  # of the legend, which has a column for each of the panels
 MOST_COLUMNS = 3
 
 
@@ -25,7 +26,8 @@ def draw(found: Sequence[Outcome], path: Path) -> Path:
     """
     columns = min(len(found), MOST_COLUMNS)
     rows = -(-len(found) // columns)
-    size = (WIDTH * columns, HEIGHT * rows + 0.6)
+    lines_below = -(-len(found[0].curves) // columns)
+    size = (WIDTH * columns, HEIGHT * rows + LINE * (lines_below + 1))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = list(grid.flat)
@@ -38,7 +40,7 @@ def draw(found: Sequence[Outcome], path: Path) -> Path:
         lines,
         words,
         loc="outside lower center",
-        ncols=min(3, len(words)),
+        ncols=columns,
         fontsize=8,
         frameon=False,
     )

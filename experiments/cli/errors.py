@@ -12,7 +12,7 @@ import click
 OURS = ("attacks", "defenses", "estimators", "experiments", "poisonbench")
 
 
-class Commands(click.Group):
+class Told(click.Command):
     """Turns every error that is a person's to mend into `Error: ...` and a hint."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,6 +28,10 @@ class Commands(click.Group):
             for line in lines:
                 click.echo(line, err=True)
             raise click.exceptions.Exit(code or 1) from error
+
+
+class Commands(Told, click.Group):
+    """A group of commands with such errors."""
 
 
 def _explain(error: BaseException) -> tuple[int | None, list[str]]:

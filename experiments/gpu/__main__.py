@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.errors import Told
+from experiments.cli.options import checked_device
+
 PARTS = click.Choice(["tests", "bench", "reference"])
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("parts", nargs=-1, type=PARTS, required=True)
 @click.option(
     "-o",
@@ -47,6 +50,7 @@ def main(
     from experiments.gpu.record import Record, told
     from experiments.gpu.setting import Setting
 
+    device = checked_device(device)
     end = time.monotonic() + seconds
     output.mkdir(parents=True, exist_ok=True)
     if data_root is not None:

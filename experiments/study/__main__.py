@@ -2,6 +2,7 @@
 
 import click
 
+from experiments.cli.errors import Commands
 from experiments.study.certified.command import certified
 from experiments.study.copies.command import copies
 from experiments.study.cost.command import cost
@@ -16,7 +17,7 @@ from experiments.study.truth.command import truth
 from experiments.study.truth.slopes import slopes
 
 
-@click.group()
+@click.group(cls=Commands)
 def main() -> None:
     """Studies of detectors and estimators over runs of grids."""
 

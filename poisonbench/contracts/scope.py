@@ -16,7 +16,7 @@ MEANING = {
     "label": "the training rows that carry a point's label",
     "top": "the most influential training rows of a point",
 }
-WAY = "take an estimator that gives every row, or a detector that reads no more than is there"
+WAY = "take an estimator that gives every row, or a method that reads no more than is there"
 
 
 def check_scope(scope: str) -> None:

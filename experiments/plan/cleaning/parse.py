@@ -20,6 +20,8 @@ from experiments.plan.methods import named_methods
 from experiments.plan.outside import code_of_models
 from experiments.plan.spec import Applied
 from experiments.plan.tables.data import DataSpec
+from poisonbench.contracts.scope import WAY as SCOPE
+from poisonbench.contracts.scope import misfit
 from poisonbench.data import DATASETS
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
@@ -69,7 +71,7 @@ def parse_cleaning(raw: Raw) -> Cleaning:
     if trainings.wrong:
         faults.add("trainings", f"{trainings.wrong}, got {raw['trainings']!r}")
     if faults.lines or source is None:
-        raise ConfigError(faults.lines, WAY)
+        raise ConfigError(faults.lines, "" if source else WAY)
     try:
         return Cleaning(
             name=str(raw.get("name", "cleaning")),
@@ -83,7 +85,7 @@ def parse_cleaning(raw: Raw) -> Cleaning:
             trainings=trainings.value,
         )
     except ValueError as error:
-        raise ConfigError([str(error)], WAY) from error
+        raise ConfigError([str(error)]) from error
 
 
 def _recipe(raw: Raw, faults: Faults) -> Recipe:
@@ -129,7 +131,7 @@ def _criteria(applied: list[Applied], faults: Faults) -> Iterator[Criterion]:
         if one.part == "filter" and not method.reads("influence"):
             yield Criterion(one.part, method)
             continue
-        if not estimators:
+        if not estimators and not faults.lines:
             told = f"{method.name} works on influence: name an estimator"
             faults.add("estimator", told)
         for estimator in filter(partial(one.takes, "estimator"), estimators):
@@ -137,6 +139,9 @@ def _criteria(applied: list[Applied], faults: Faults) -> Iterator[Criterion]:
             if one.part == "memorisation" and not able:
                 told = f"{estimator.name} has no method self_influence(trace)"
                 faults.add("memorisation", f"{told}: memorisation = [], or another")
+            why = misfit(estimator.value, method.value)
+            if why:
+                faults.add(one.part, f"{why}: {SCOPE}")
             yield Criterion(one.part, method, estimator)
 
 

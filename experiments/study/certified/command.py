@@ -4,34 +4,43 @@ from pathlib import Path
 
 import click
 
+from experiments.study.runs import kept, usual_recipe
+
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 BUDGETS = (1, 2, 4, 8, 16, 32)
 PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=1)
 
 
 @click.command()
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--model", default="mlp", show_default=True)
-@click.option("--train", "rows", default=600, show_default=True)
-@click.option("--points", default=15, show_default=True, help="Of each seed.")
-@click.option("--parts", default=30, show_default=True, help="Models of a vote.")
-@click.option("--epochs", default=50, show_default=True, help="Of each of them.")
+@click.option("--train", "rows", type=COUNT, default=600, show_default=True)
+@click.option(
+    "--points", type=COUNT, default=15, show_default=True, help="Of each seed."
+)
+@click.option(
+    "--parts", type=COUNT, default=30, show_default=True, help="Models of a vote."
+)
+@click.option(
+    "--epochs", type=COUNT, default=50, show_default=True, help="Of each of them."
+)
 @click.option(
     "--removed",
     "counts",
-    type=int,
+    type=COUNT,
     multiple=True,
     default=COUNTS,
 )
 @click.option(
     "--poisoned",
     "budgets",
-    type=int,
+    type=COUNT,
     multiple=True,
     default=BUDGETS,
 )
-@click.option("--repeats", default=1, show_default=True)
-@click.option("--seeds", default=3, show_default=True, help="How many.")
+@click.option("--repeats", type=COUNT, default=1, show_default=True)
+@click.option("--seeds", type=COUNT, default=3, show_default=True, help="How many.")
 @click.option(
     "--numbers", type=PATH, help="File (.json) of the records; read if there."
 )
@@ -58,31 +67,22 @@ def certified(
     from experiments.study.certified.study import Size, study
     from experiments.study.certified.tables import page
     from poisonbench.data import load
-    from poisonbench.training import Recipe
 
-    if numbers is not None and numbers.exists():
-        found = Found.read(numbers)
-    else:
-        recipe = Recipe(
-            model,
-            epochs=20,
-            batch_size=64,
-            lr=0.05,
-            checkpoints=6,
-        )
-        size = Size(
-            rows,
-            points,
-            parts,
-            epochs,
-            counts,
-            budgets,
-            repeats,
-        )
+    size = Size(
+        rows,
+        points,
+        parts,
+        epochs,
+        counts,
+        budgets,
+        repeats,
+    )
+
+    def made() -> Found:
         data = load(dataset, data_root)
-        found = study(*data, recipe, size, range(seeds))
-    if numbers is not None and not numbers.exists():
-        found.save(numbers)
+        return study(*data, usual_recipe(model), size, range(seeds))
+
+    found = kept(numbers, Found, made)
     for line in contradictions(found):
         click.echo(f"contradicts its certificate: {line}", err=True)
     click.echo(page(found))

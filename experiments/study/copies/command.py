@@ -4,26 +4,33 @@ from pathlib import Path
 
 import click
 
-COUNTS = (
-    1,
-    2,
-    4,
-    16,
-    64,
-)
+from experiments.study.runs import chosen, kept, usual_recipe
+
+COUNTS = (1, 2, 4, 16, 64)
+COUNT = click.IntRange(min=1)
 
 
 @click.command()
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--model", default="mlp", show_default=True)
-@click.option("--train", "rows", default=400, show_default=True)
-@click.option("--instances", default=5, show_default=True, help="Of each kind.")
-@click.option("--points", default=3, show_default=True, help="Of each instance.")
-@click.option("--repeats", default=8, show_default=True, help="Seeds of each training.")
+@click.option("--train", "rows", type=COUNT, default=400, show_default=True)
+@click.option(
+    "--instances", type=COUNT, default=5, show_default=True, help="Of each kind."
+)
+@click.option(
+    "--points", type=COUNT, default=3, show_default=True, help="Of each instance."
+)
+@click.option(
+    "--repeats",
+    type=COUNT,
+    default=8,
+    show_default=True,
+    help="Seeds of each training.",
+)
 @click.option(
     "--copies",
     "counts",
-    type=int,
+    type=COUNT,
     multiple=True,
     default=COUNTS,
 )
@@ -54,37 +61,28 @@ def copies(
 ) -> None:
     """Show what one of many copies of an instance is worth, and what all of them are."""
     from experiments.study.copies.cases import Size
-    from experiments.study.copies.effects import chosen
+    from experiments.study.copies.effects import KNOWN
     from experiments.study.copies.figure import draw
     from experiments.study.copies.found import Found
     from experiments.study.copies.study import study
     from experiments.study.copies.tables import page
     from poisonbench.data import load
-    from poisonbench.training import Recipe
 
-    if numbers is not None and numbers.exists():
-        found = Found.read(numbers)
-    else:
-        recipe = Recipe(
-            model,
-            epochs=20,
-            batch_size=64,
-            lr=0.05,
-            checkpoints=6,
-        )
-        size = Size(rows, instances, points)
+    names = chosen(asked, KNOWN)
+
+    def made() -> Found:
         data = load(dataset, data_root)
-        found = study(
+        return study(
             *data,
-            recipe,
-            size,
+            usual_recipe(model),
+            Size(rows, instances, points),
             sorted(set(counts)),
             repeats,
             seed,
-            estimators=chosen(asked),
+            estimators=names,
         )
-    if numbers is not None and not numbers.exists():
-        found.save(numbers)
+
+    found = kept(numbers, Found, made)
     click.echo(page(found))
     if figure is not None:
         draw(found, figure)

@@ -16,7 +16,6 @@ from estimators.trak import TRAK
 from experiments.study.copies.cases import Case
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset, join
-from poisonbench.errors import ConfigError
 from poisonbench.objectives import Measure
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe, Trace, train, train_many
@@ -34,6 +33,7 @@ GROUPS: dict[str, GroupInfluence] = {
     "group, second order": GroupInfluence("second", tolerance=TOLERANCE),
     "group, Newton": GroupInfluence("newton", tolerance=TOLERANCE),
 }
+KNOWN = [*POINTWISE, *GROUPS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,21 +47,6 @@ class Effects:
 
     one: Tensor
     every: Tensor
-
-
-def chosen(names: Sequence[str]) -> list[str]:
-    """Returns the names of the estimators to ask, all of them where none is named.
-
-    Raises:
-        ConfigError: there is no such estimator here.
-    """
-    known = [*POINTWISE, *GROUPS]
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                [f"no estimator {name!r} in this study"], f"name one of {known}"
-            )
-    return list(names) or known
 
 
 def with_copies(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from experiments.study.runs import check_options
+
 
 @click.command()
 @click.option("--only", multiple=True, help="Estimators, by a part of their name.")
@@ -39,6 +41,8 @@ def cost(
         told = f"no estimator has {' or '.join(only)}"
         raise click.UsageError(f"{told}: {all_names}")
     chosen = [replace(one, base=one.base.divided(divide)) for one in chosen]
+    if numbers is not None:
+        check_options(numbers)
     known = read(numbers) if numbers is not None and numbers.exists() else []
     measured = {growth.name for growth in known}
     for one in chosen:

@@ -4,26 +4,30 @@ from pathlib import Path
 
 import click
 
-SHARES = (
-    0.0,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-)
+from experiments.study.runs import chosen, kept
+
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+COUNT = click.IntRange(min=1)
 
 
 @click.command()
 @click.option("--dataset", default="mnist", show_default=True)
 @click.option("--model", default="mlp", show_default=True)
-@click.option("--train", "rows", default=2000, show_default=True)
-@click.option("--models", default=400, show_default=True, help="Trained on subsets.")
-@click.option("--runs", default=3, show_default=True, help="For the estimators.")
+@click.option("--train", "rows", type=COUNT, default=2000, show_default=True)
 @click.option(
-    "--repeats", default=10, show_default=True, help="Trainings without rows."
+    "--models", type=COUNT, default=400, show_default=True, help="Trained on subsets."
 )
-@click.option("--epochs", default=15, show_default=True)
+@click.option(
+    "--runs", type=COUNT, default=3, show_default=True, help="For the estimators."
+)
+@click.option(
+    "--repeats",
+    type=COUNT,
+    default=10,
+    show_default=True,
+    help="Trainings without rows.",
+)
+@click.option("--epochs", type=COUNT, default=15, show_default=True)
 @click.option("--lr", default=0.02, show_default=True)
 @click.option(
     "--share",
@@ -74,7 +78,7 @@ def long_tail(
 
     from experiments.study.long_tail.figure import draw
     from experiments.study.long_tail.found import Found
-    from experiments.study.long_tail.memorised import chosen
+    from experiments.study.long_tail.memorised import KNOWN, SLOW
     from experiments.study.long_tail.pictures import check_images, most_memorised
     from experiments.study.long_tail.study import Size, study
     from experiments.study.long_tail.tables import page
@@ -82,22 +86,21 @@ def long_tail(
     from poisonbench.seeding import derive
     from poisonbench.training import Recipe
 
+    names = chosen(asked, KNOWN, SLOW)
     whole, test = load(dataset, data_root)
     data = subset(whole, rows, derive(seed, "rows"))
-    names = chosen(asked)
     if pictures is not None:
         check_images(data)
-    if numbers is not None and numbers.exists():
-        found = Found.read(numbers)
-    else:
-        recipe = Recipe(
-            model,
-            epochs=epochs,
-            batch_size=64,
-            lr=lr,
-            checkpoints=6,
-        )
-        found = study(
+    recipe = Recipe(
+        model,
+        epochs=epochs,
+        batch_size=64,
+        lr=lr,
+        checkpoints=6,
+    )
+
+    def made() -> Found:
+        return study(
             data,
             test,
             recipe,
@@ -106,8 +109,8 @@ def long_tail(
             names,
             seed,
         )
-    if numbers is not None and not numbers.exists():
-        found.save(numbers)
+
+    found = kept(numbers, Found, made)
     click.echo(page(found))
     if figure is not None:
         draw(found, figure)

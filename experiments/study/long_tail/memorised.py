@@ -22,7 +22,6 @@ from estimators.tracin import TracIn
 from estimators.trak import TRAK
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
-from poisonbench.errors import ConfigError
 from poisonbench.seeding import derive
 from poisonbench.training import Recipe, Trace, train_many
 
@@ -39,6 +38,7 @@ ESTIMATORS = {
     "KNN-Shapley": Shapley(method="knn"),
     SLOW: LeaveOneOut(measure="margin"),
 }
+KNOWN = [*ESTIMATORS, LOSS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +54,6 @@ class Memorised:
     score: Tensor
     error: Tensor
     halves: Tensor
-
-
-def chosen(names: Sequence[str]) -> list[str]:
-    """Returns the names of what is asked; where none is named, all but the slow one.
-
-    Raises:
-        ConfigError: there is no such estimator here.
-    """
-    known = [*ESTIMATORS, LOSS]
-    for name in names:
-        if name not in known:
-            told = f"no estimator {name!r} in this study"
-            raise ConfigError([told], f"name one of {known}")
-    usual = [name for name in known if name != SLOW]
-    return list(names) or usual
 
 
 def memorisation(

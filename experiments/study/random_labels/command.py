@@ -5,8 +5,21 @@ from pathlib import Path
 import click
 
 from experiments.study.runs import finished
+from poisonbench.errors import ConfigError
 
 PATH = click.Path(path_type=Path)
+
+
+def check_attacks(path: Path) -> None:
+    """Raises ConfigError for a grid with other attacks than random labels and none."""
+    from experiments.plan.gridfile import read
+    from experiments.plan.parse import parse
+
+    attacks = {scene.attack.name for scene in parse(read(path)).scenes}
+    other = sorted(attacks - {"none", "random-labels"})
+    if other:
+        told = f"{path} has {', '.join(other)}: the study is of random labels"
+        raise ConfigError([told], "attacks of its grids are random-labels and none")
 
 
 @click.command("random-labels")
@@ -36,6 +49,8 @@ def random_labels(
     from experiments.study.random_labels.series import read, save
     from experiments.study.random_labels.tables import page
 
+    for path in grids:
+        check_attacks(path)
     found = []
     for path in grids:
         grid = finished(path, folder, workers, data_root)

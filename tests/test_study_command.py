@@ -1,0 +1,93 @@
+"""Studies as a person meets them: bad input gets a line, results of other options are refused."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from experiments.bench.__main__ import main as benchmarks
+from experiments.cli.errors import Told
+from experiments.gpu.__main__ import main as check
+from experiments.study.__main__ import main
+from experiments.study.runs import kept
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize("command", [main, benchmarks, check], ids=lambda c: str(c))
+def test_errors_are_told_in_a_line(command: click.Command):
+    assert isinstance(command, Told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["copies", "--estimator", "oracle"], "no estimator 'oracle' in this study"),
+        (["long-tail", "--estimator", "oracle"], "no estimator 'oracle' in this study"),
+        (["copies", "--model", "oracle"], "unknown model 'oracle'"),
+        (["copies", "--dataset", "oracle"], "unknown dataset 'oracle'"),
+        (["copies", "--copies", "0"], "0 is not in the range"),
+        (["certified", "--removed", "0"], "0 is not in the range"),
+        (["certified", "--parts", "0"], "0 is not in the range"),
+        (["long-tail", "--runs", "0"], "0 is not in the range"),
+        (["long-tail", "--dataset", "digits"], "2000 rows cannot be drawn from 1297"),
+        (["cost", "--only", "oracle"], "no estimator has oracle"),
+    ],
+)
+def test_bad_input_is_told_before_any_work(arguments: list[str], told: str):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert told in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_grid_of_another_attack_is_no_study_of_random_labels(tmp_path: Path):
+    result = call("random-labels", "experiments/grids/demo.toml", "-o", str(tmp_path))
+    assert result.exit_code == 2
+    assert "patch: the study is of random labels" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+class Number:
+    """A result: a number."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    @classmethod
+    def read(cls, path: Path) -> "Number":
+        return cls(json.loads(path.read_text()))
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.value))
+
+
+@click.command(cls=Told)
+@click.option("--value", type=int)
+@click.option("--numbers", type=click.Path(path_type=Path))
+@click.option("--figure")
+def study(value: int, numbers: Path | None, figure: str | None) -> None:
+    click.echo(kept(numbers, Number, lambda: Number(value)).value)
+
+
+def test_what_is_kept_is_read_for_the_same_options_and_refused_for_others(
+    tmp_path: Path,
+):
+    path = tmp_path / "numbers.json"
+    keep = ["--numbers", str(path)]
+    first = CliRunner().invoke(study, ["--value", "3", *keep])
+    path.write_text("4")
+    again = CliRunner().invoke(study, ["--value", "3", "--figure", "a.png", *keep])
+    assert (first.output, again.output) == ("3\n", "4\n")
+    other = CliRunner().invoke(study, ["--value", "5", *keep])
+    assert other.exit_code == 2
+    assert "was made with other options: value = 3" in other.output
+    (tmp_path / "numbers.json.options.json").unlink()
+    unknown = CliRunner().invoke(study, ["--value", "3", *keep])
+    assert "it is not known with which options" in unknown.stderr
+    assert unknown.stdout == "4\n"
+    assert CliRunner().invoke(study, ["--value", "6"]).output == "6\n"
