@@ -58,7 +58,7 @@ def _waited(running: "subprocess.Popen[bytes]", seconds: float) -> int:
     try:
         return running.wait(seconds)
     except subprocess.TimeoutExpired:
-        running.send_signal(signal.SIGINT)
+        running.terminate()  # SIGINT is ignored by what a shell has in the background
     try:
         return running.wait(ENDING / 2)
     except subprocess.TimeoutExpired:
