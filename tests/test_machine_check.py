@@ -44,6 +44,21 @@ def test_measurements_are_taken_and_written(tmp_path: Path):
     assert scored["x floor"] == pytest.approx(scored["scores, s"] / floor, rel=0.05)
 
 
+def test_screened_rows_are_held_against_all(tmp_path: Path):
+    found = run(tmp_path, "bench", "--only", "screening")
+    assert found.keys() == {"screening, cnn", "screening, resnet9"}
+    for one in found.values():
+        assert "failed" not in one, one
+        for size, batches in ((32, 1), (10, 3), (1, 3)):
+            told = one[f"{size} at a time"]
+            assert told["batches"] == batches
+            assert told["points"] == min(32, size * batches)
+            assert 20 <= told["rows of a point"] <= 32
+            assert told["recall of 10"] == "1.000 [1.000, 1.000]"
+            ratio = told["all rows, s"] / told["screened, s"]
+            assert told["times as fast"] == pytest.approx(ratio, rel=0.05)
+
+
 def test_without_time_nothing_is_begun(tmp_path: Path):
     found = run(tmp_path, "bench", "--only", "bulk", "--seconds", "0")
     assert {told["failed"] for told in found.values()} == {"no time left"}

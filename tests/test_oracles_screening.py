@@ -8,8 +8,10 @@ from conftest import random_data
 from torch import Tensor
 
 from estimators.gas import GAS
+from estimators.kit import checkpoints
 from estimators.screening.screened import Screened
 from estimators.tracin import TracIn
+from poisonbench.device.precision import asked
 from poisonbench.gradients import Form, gradient_norms
 from poisonbench.gradients.sketch import Sketch
 from poisonbench.notes import Notes, collecting
@@ -114,6 +116,34 @@ def test_a_checkpoint_of_rate_zero_is_not_projected(trace: Trace):
     torch.testing.assert_close(scores[given], exact("gas", silent)[given])
 
 
+@of
+def test_the_precision_is_that_of_estimates_and_products(
+    of: str, trace: Trace, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[str] = []
+    products = checkpoints.dot_products
+    sketched = Sketch.with_norms
+
+    def told(*arguments: object) -> Tensor:
+        found.append(asked())
+        return products(*arguments)
+
+    def told_too(*arguments: object) -> tuple[Tensor, Tensor]:
+        found.append(asked())
+        return sketched(*arguments)
+
+    monkeypatch.setattr(checkpoints, "dot_products", told)
+    monkeypatch.setattr(Sketch, "with_norms", told_too)
+    for precision, wanted in (("full", "ieee"), ("tf32", "tf32")):
+        found.clear()
+        scored(Screened(of, top=5, dimensions=64, precision=precision), trace)
+        assert set(found) == {wanted}
+        assert len(found) >= 3 * 3
+        exact = Screened(of, precision=precision).exact
+        assert exact == dataclasses.replace(EXACT[of], precision=precision)
+    assert asked() == "ieee"
+
+
 def test_a_point_has_the_scores_that_it_has_alone(trace: Trace):
     estimator = Screened(top=5, dimensions=64)
     scorer = estimator.fit(trace)
@@ -133,6 +163,7 @@ def test_a_point_has_the_scores_that_it_has_alone(trace: Trace):
         ({"dimensions": 0}, "dimensions must be at least 1, got 0"),
         ({"width": 0.0}, "width"),
         ({"most": -1}, "most must be at least 0, got -1"),
+        ({"precision": "half"}, "precision must be one of full, tf32, got 'half'"),
     ],
 )
 def test_a_field_out_of_range_is_refused(fields: dict, message: str):

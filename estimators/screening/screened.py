@@ -9,7 +9,7 @@ and the K gradients of the rows that remain, a few dozen a point. O(K n d) memor
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -22,6 +22,7 @@ from estimators.tracin import TracIn
 from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
+from poisonbench.device.precision import Precision, asking
 from poisonbench.memory import batches
 from poisonbench.notes import note
 from poisonbench.training.trace import Trace, check_points, check_trace
@@ -50,6 +51,7 @@ class Screened:
         most: rows of a point that are computed after the first, at most; those with the highest
             bounds. The log tells for which share of the points it sufficed.
         seed: of the projections.
+        precision: "tf32": as of GAS and TracIn, for the estimates too.
 
     Raises:
         ValueError: a value out of its range.
@@ -64,6 +66,9 @@ class Screened:
     width: float = 5.0
     most: int = 1000
     seed: int = 0
+    precision: Precision = field(
+        default="full", metadata={"configured": "when changed"}
+    )
 
     def __post_init__(self) -> None:
         check_choice("of", self.of, get_args(Exact))
@@ -71,6 +76,7 @@ class Screened:
         check_at_least("dimensions", self.dimensions, 1)
         check_positive("width", self.width)
         check_at_least("most", self.most, 0)
+        check_choice("precision", self.precision, get_args(Precision))
 
     def fit(self, trace: Trace) -> Scorer:
         """Returns the scorer (m rows) -> (m, n), after projecting the training set."""
@@ -101,19 +107,21 @@ class Screened:
     def exact(self) -> GAS | TracIn:
         """The estimator whose scores these are."""
         if self.of == "gas":
-            return GAS()
-        return TracIn()
+            return GAS(precision=self.precision)
+        return TracIn(precision=self.precision)
 
     def screen(self, trace: Trace) -> Screen:
         """Returns the projected gradients of the training set."""
         rates = [checkpoint.lr for checkpoint in trace.checkpoints]
         form = self.exact.form(trace)
-        return Screen.of(trace, form, rates, self.dimensions, self.seed)
+        with asking(self.precision):
+            return Screen.of(trace, form, rates, self.dimensions, self.seed)
 
     def _scored(self, trace: Trace, screen: Screen, test: Dataset) -> "_Found":
         """Returns the scores of m points."""
         n = len(trace.train)
-        highest = screen.bounds(test, n, self.width)
+        with asking(self.precision):
+            highest = screen.bounds(test, n, self.width)
         least = min(self.top, n)
         first = min(FIRST * least, n)
         chosen = highest_of(highest, first)
@@ -146,6 +154,7 @@ class Screened:
             test=test.take(points),
             form=self.exact.form(trace),
             rows=rows,
+            precision=self.precision,
         )
         return scores.masked_fill(~chosen, torch.nan)
 

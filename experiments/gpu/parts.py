@@ -10,6 +10,7 @@ from experiments.gpu.judged import judged
 from experiments.gpu.record import Found
 from experiments.gpu.reference import reference
 from experiments.gpu.scores import Size, scores, tf32
+from experiments.gpu.screened import screened
 from experiments.gpu.setting import Setting
 from experiments.gpu.solved import solved
 from experiments.gpu.steps import profile, step_times
@@ -49,6 +50,8 @@ BENCH = (
     Measurement("gas, cnn", 15, partial(scores, CNN_GAS)),
     Measurement("detectors", 25, judged),
     Measurement("solvers, cnn", 25, solved),
+    Measurement("screening, cnn", 20, partial(screened, "cnn", "full")),
+    Measurement("screening, resnet9", 40, partial(screened, "resnet9", "tf32")),
     Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 2500, 4)),
     Measurement("tracin, resnet9, tf32", 60, partial(scores, TRACIN_TF32)),
     Measurement("profile", 10, profile),

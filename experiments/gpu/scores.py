@@ -56,9 +56,9 @@ class Size:
 
 
 @cache
-def short_run(setting: Setting, model: str, rows: int = ROWS) -> Trace:
-    """An epoch in mixed precision: checkpoints to score, not a model to use."""
-    recipe = replace(RECIPE, model=setting.model(model))
+def short_run(setting: Setting, model: str, rows: int = ROWS, epochs: int = 1) -> Trace:
+    """A few epochs in mixed precision: checkpoints to score, not a model to use."""
+    recipe = replace(RECIPE, model=setting.model(model), epochs=epochs)
     if setting.small:
         recipe = replace(recipe, batch_size=8, mixed_precision=False)
     return train(setting.rows(rows), recipe, 0)
