@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
+from experiments.gpu.influence.scores import cost
 from experiments.gpu.record import Found
-from experiments.gpu.scores import cost
 from experiments.gpu.setting import Setting
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, train, train_many

@@ -11,8 +11,8 @@ from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.rehearsed import Rehearsed
 from defenses.detectors.tail_heaviness import TailHeaviness
 from estimators.gas import GAS
+from experiments.gpu.influence.scores import cost, short_run
 from experiments.gpu.record import Found
-from experiments.gpu.scores import cost, short_run
 from experiments.gpu.setting import ROWS, Setting
 from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence

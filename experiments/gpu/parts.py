@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from experiments.gpu.beside_peers import beside_peers
 from experiments.gpu.bulk import bulk
+from experiments.gpu.influence.beside_peers import beside_peers
+from experiments.gpu.influence.scores import Size, scores, tf32
+from experiments.gpu.influence.screened import screened
+from experiments.gpu.influence.solved import solved
 from experiments.gpu.judged import judged
 from experiments.gpu.record import Found
 from experiments.gpu.reference import reference
-from experiments.gpu.scores import Size, scores, tf32
-from experiments.gpu.screened import screened
 from experiments.gpu.setting import Setting
-from experiments.gpu.solved import solved
 from experiments.gpu.steps import profile, step_times
 from experiments.gpu.suite import suite
 

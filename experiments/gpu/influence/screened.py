@@ -9,8 +9,8 @@ from torch import Tensor
 from estimators.gas import GAS
 from estimators.screening.screened import Screened
 from experiments.bench.screening.setting import TOP, interval, recall
+from experiments.gpu.influence.scores import FLOOR_BATCH, cost, short_run
 from experiments.gpu.record import Found
-from experiments.gpu.scores import FLOOR_BATCH, cost, short_run
 from experiments.gpu.setting import Setting
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset

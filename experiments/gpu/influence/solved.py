@@ -5,8 +5,8 @@ from functools import partial
 
 from estimators.hydra import HyDRA
 from estimators.influence_functions import InfluenceFunctions
+from experiments.gpu.influence.scores import cost
 from experiments.gpu.record import Found
-from experiments.gpu.scores import cost
 from experiments.gpu.setting import ROWS, Setting
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.training import Recipe, train

@@ -1,0 +1,1 @@
+"""What influence costs on a GPU, and what TF32 and screening change."""
