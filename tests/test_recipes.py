@@ -22,6 +22,7 @@ from experiments.plan.gridfile import resolved
 from experiments.plan.identity import configuration
 from experiments.plan.parse import parse
 from poisonbench.data import Dataset
+from poisonbench.device.mixed import mixed_precision
 from poisonbench.errors import ConfigError
 from poisonbench.models import build, predict
 from poisonbench.training import (
@@ -339,6 +340,31 @@ def test_mixed_precision_rounds_the_pass_of_a_step_and_nothing_else():
         torch.testing.assert_close(
             many.logits(data)[k], predict(alone.model(), data.x), rtol=1e-2, atol=1e-2
         )
+
+
+def test_group_norm_of_bfloat16_is_rounded_and_gives_bfloat16():
+    norm = nn.GroupNorm(2, 8)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2.0)
+        norm.bias.uniform_(-1.0, 1.0)
+    x = torch.randn(5, 8, 4, 4).bfloat16()
+    x.requires_grad_()
+    with mixed_precision(x.device):
+        rounded = norm(x)
+        assert F.linear(x.flatten(1), x.flatten(1)).dtype == x.dtype
+        assert norm(x.float()).dtype == torch.float32
+    assert rounded.dtype == torch.bfloat16
+    exact = norm(x.float())
+    unit = 2.0**-8  # of bfloat16; the weight, the bias and the result are rounded
+    low = torch.group_norm(x, 2, norm.weight.bfloat16(), norm.bias.bfloat16())
+    assert torch.equal(rounded, low)  # GroupNorm of an autocast differs by device
+    bound = unit * (2 * (exact - norm.bias[:, None, None]).abs() + 2 * exact.abs() + 1)
+    assert bool(((rounded.float() - exact).abs() <= bound).all())
+    want = torch.autograd.grad(exact.square().sum(), [norm.weight, norm.bias])
+    got = torch.autograd.grad(rounded.float().square().sum(), [norm.weight, norm.bias])
+    for one, other in zip(got, want, strict=True):
+        assert one.dtype == torch.float32
+        assert float((one - other).norm() / other.norm()) < 4 * unit
 
 
 def test_mixed_precision_of_float64_is_refused():

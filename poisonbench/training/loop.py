@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
+from poisonbench.device.mixed import mixed_precision
 from poisonbench.functional import finite_names
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 from poisonbench.training.augment import presented
@@ -87,7 +88,7 @@ def _precision(
 ) -> contextlib.AbstractContextManager[object]:
     """Returns the context in which the forward pass of a step computes."""
     if recipe.mixed_precision:
-        return torch.autocast(device.type, torch.bfloat16)
+        return mixed_precision(device)
     return contextlib.nullcontext()
 
 

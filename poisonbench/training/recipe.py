@@ -60,7 +60,8 @@ class Recipe:
             with zeros by an eighth of each side, 4 pixels of 32, and cropped at random). Drawn
             anew in every step. Per-example gradients are of the rows as they are.
         mixed_precision: the forward pass of a training step computes in bfloat16 where PyTorch's
-            autocast does so; parameters, predictions and gradients for influence stay in float32.
+            autocast does so, and in GroupNorm; parameters, predictions and gradients for influence
+            stay in float32.
         train: "package.module:function" of a training loop in the place of ours, see
             `given.routine.TrainFunction`: of the fields above it leaves only `model`,
             `weight_decay` and `label_smoothing` a meaning, which tell the objective.
