@@ -30,12 +30,21 @@ class GAS:
     Attributes:
         layerwise: the cosine per layer, summed over the layers (GAS-L).
         precision: "tf32": products and convolutions on CUDA round their factors to 11 bits: nearly
-            three times as fast for a residual net (`experiments/results/gpu-h200.md`).
+            three times as fast for a residual net (`experiments/results/gpu-h200.md`). "bf16": the
+            model, the data, what passes through the layers and the gradients multiplied are rounded
+            to bfloat16, 8 bits: each by up to .4 %, scores by a hundredth or two of their norm in a
+            few layers, and the more the deeper; a single score more, where a rectifier or a maximum
+            turns over. Logits too: loss gradients of a point of logit f change by .004 f. Norms and
+            sums of products are in float32, as scores are. It takes runs in float32, and is slower
+            on most CPUs.
         scope: "label": the products alone with training rows that carry a point's label, as the
             detectors read that compare them among themselves; NaN for the others.
 
     Raises:
         ValueError: no such precision or scope.
+        ConfigError: (when scores are asked for) "bf16", and the run is not in float32.
+        ModelError: (likewise) "bf16", and the model does not run in bfloat16, or its logits are far
+            from what they were.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("checkpoints",)

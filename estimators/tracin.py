@@ -89,7 +89,7 @@ class TracIn:
         whole = self.mode == "checkpoints" and self.projection is None
         way = "needs mode='checkpoints' and no projection"
         if self.precision != "full" and not whole:
-            raise ValueError(f"tf32 {way}")
+            raise ValueError(f"precision={self.precision!r} {way}")
         if self.scope != "all" and not whole:
             raise ValueError(f"scope={self.scope!r} {way}")
         if self.mode == "checkpoints" and not self.renormalize:

@@ -22,7 +22,7 @@ from poisonbench import log
 from poisonbench.data import Dataset, Layout
 from poisonbench.device.eigenvectors import eigh
 from poisonbench.device.faults import is_broken, is_out_of_memory
-from poisonbench.device.precision import asking, full_precision
+from poisonbench.device.precision import Precision, asking, full_precision
 from poisonbench.errors import ModelError
 from poisonbench.gradients import Sketch
 from poisonbench.gradients.planning.refusals import told
@@ -140,6 +140,7 @@ def _settings() -> list[str | bool]:
             found.append(old())
         except RuntimeError:
             found.append("contradictory")
+    found.append(torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction)
     return found
 
 
@@ -152,6 +153,7 @@ USERS = {
     "new products": "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
     "new convolutions": "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
     "everything": "torch.backends.fp32_precision = 'tf32'",
+    "sums": "torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False",
     "nothing at all": "torch.backends.fp32_precision = 'ieee'",
 }
 
@@ -167,6 +169,7 @@ def _as_found() -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = cudnn
     torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
     for kind in (
         torch.backends.mkldnn.matmul,
         torch.backends.mkldnn.conv,
@@ -193,17 +196,21 @@ def test_products_and_convolutions_are_exact_whatever_was_set_and_that_is_put_ba
 
 
 @pytest.mark.usefixtures("_as_found")
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("user", USERS.values(), ids=USERS)
-def test_what_asks_for_tf32_gets_it_on_cuda_alone_and_all_is_put_back(user: str):
+def test_what_asks_for_tf32_gets_it_on_cuda_alone_and_all_is_put_back(
+    user: str, precision: Precision
+):
     exec(user)
     before = _settings()
-    with asking("tf32"), exact_arithmetic():
+    with asking(precision), exact_arithmetic():
         inside = _settings()
         with asking("full"), exact_arithmetic():
             assert "tf32" not in _settings()
         assert _settings() == inside
     assert _settings() == before
     assert inside[3] == "ieee"
+    assert inside[-1] == (before[-1] and precision == "tf32"), "sums are of float32"
     assert "contradictory" not in inside or "contradictory" in before
     if "contradictory" not in before:
         assert inside[:3] == ["tf32"] * 3

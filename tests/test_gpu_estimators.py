@@ -89,6 +89,17 @@ def test_an_estimator_on_the_device_equals_itself_on_the_cpu(estimator: Estimato
     agree(got, want, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", [TracIn, GAS])
+def test_scores_of_bfloat16_on_the_device_are_near_those_of_float32(method: type):
+    trace, test = train(digits_like(60, 0), RECIPE, 0), digits_like(7, 1)
+    want = method().fit(trace)(test)
+    got = method(precision="bf16").fit(moved(trace))(test.to("cuda"))
+    assert got.is_cuda
+    assert got.dtype == torch.float32
+    error = float((got.cpu() - want).norm() / want.norm())
+    assert 1e-5 < error < 0.05
+
+
 @pytest.mark.parametrize("estimator", REPLAYS, ids=repr)
 def test_an_estimator_that_replays_a_run_of_the_device_equals_that_of_the_cpu(
     estimator: Estimator,

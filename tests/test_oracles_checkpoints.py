@@ -220,7 +220,7 @@ def test_the_precision_that_is_chosen_is_asked_for_in_the_products_alone(
 
 def test_tf32_is_of_checkpoints():
     for other in ({"mode": "steps"}, {"projection": 4}):
-        with pytest.raises(ValueError, match="tf32 needs"):
+        with pytest.raises(ValueError, match="precision='tf32' needs"):
             TracIn(precision="tf32", **other)
     with pytest.raises(ValueError, match="half"):
         GAS(precision="half")

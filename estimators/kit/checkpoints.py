@@ -43,7 +43,7 @@ def checkpoint_sum(
         form: which gradients.
         weights: K; None: the learning rates.
         rows: of the training set, for these columns alone; None for all.
-        precision: of products and convolutions on CUDA.
+        precision: of the products; "tf32" on CUDA alone.
         scope: "label": for rows alone that carry a point's label; NaN for the others.
     """
     check_points(trace, test)

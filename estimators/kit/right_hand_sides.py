@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from poisonbench.gradients.forms import amax
+from poisonbench.gradients.forms import magnitude
 
 
 def directions(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -13,7 +13,7 @@ def directions(rows: Tensor) -> tuple[Tensor, Tensor]:
 
     Tiny rows do not underflow.
     """
-    size = amax(rows)[:, None]
+    size = magnitude(rows)[:, None]
     scaled = rows / size
     norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
     return scaled / norm, norm * size

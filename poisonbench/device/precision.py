@@ -1,6 +1,8 @@
 """Matrix products and convolutions in full float32 precision: no TF32, and no bfloat16 on a CPU.
 
 A method may ask for TF32: on NVIDIA's tensor cores, the factors of a product rounded to 11 bits.
+Or for bfloat16: the gradient engine then passes a model of bfloat16, and all sums of products are
+those of float32; what is left in float32 may be TF32, which keeps every number of bfloat16.
 
 PyTorch keeps two records of it. The older one (`set_float32_matmul_precision`, `allow_tf32`) also
 writes the newer (`fp32_precision` of each kind of operation), but not the other way about, and an
@@ -15,9 +17,10 @@ from typing import Any, Literal
 
 import torch
 
-Precision = Literal["full", "tf32"]
+Precision = Literal["full", "tf32", "bf16"]
 EXACT = "ieee"
 TF32 = "tf32"
+BF16 = "bf16"
 INHERITED = "none"  # the operation does as the wider setting says
 OLDER = {EXACT: "highest", TF32: "high"}  # the same in the older record
 _asked: ContextVar[str] = ContextVar("_asked", default=EXACT)
@@ -43,11 +46,13 @@ class _Found:
         matmul: the older record of matrix products; "" where it contradicts the newer.
         cudnn: the older record of cuDNN; None where it contradicts the newer.
         operations: the newer record, an entry for each of `_operations`.
+        reduced: whether cuBLAS may add up products of bfloat16 in bfloat16.
     """
 
     matmul: str
     cudnn: bool | None
     operations: tuple[str, ...]
+    reduced: bool
 
     @classmethod
     def now(cls) -> "_Found":
@@ -61,7 +66,8 @@ class _Found:
             _ = torch.backends.cuda.matmul.allow_tf32
         with contextlib.suppress(RuntimeError):
             cudnn = torch.backends.cudnn.allow_tf32
-        return cls(matmul, cudnn, operations)
+        reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        return cls(matmul, cudnn, operations, reduced)
 
     def put_back(self) -> None:
         """Writes the settings, the older record first, for it writes the newer one."""
@@ -73,12 +79,17 @@ class _Found:
             kind.fp32_precision = INHERITED
             if kind.fp32_precision != value:
                 kind.fp32_precision = value
+        if self.reduced:
+            _allow_reduced(True)
 
     def write(self, wanted: str) -> None:
         """Sets what CUDA computes with, the older record first; the CPU is exact.
 
         Where the records contradict each other, and so could not be put back, all is exact.
         """
+        if wanted == BF16:
+            _allow_reduced(False)
+            wanted = TF32
         told = bool(self.matmul) and self.cudnn is not None
         if not told:
             wanted = EXACT
@@ -92,10 +103,18 @@ class _Found:
             kind.fp32_precision = wanted
 
 
+def _allow_reduced(allowed: bool) -> None:
+    """Says whether cuBLAS may add up products of bfloat16 in bfloat16."""
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = allowed
+
+
 @contextlib.contextmanager
 def asking(precision: Precision) -> Iterator[None]:
-    """Lets `full_precision` allow TF32 on CUDA inside its block, where "tf32" is asked for."""
-    token = _asked.set(TF32 if precision == "tf32" else EXACT)
+    """Lets `full_precision` allow TF32 on CUDA inside its block, where less than "full" is asked.
+
+    With "bf16" the sums of bfloat16 are those of float32 there.
+    """
+    token = _asked.set(EXACT if precision == "full" else precision)
     try:
         yield
     finally:
@@ -103,7 +122,7 @@ def asking(precision: Precision) -> Iterator[None]:
 
 
 def asked() -> str:
-    """Returns what is asked for: EXACT or TF32."""
+    """Returns what is asked for: EXACT, TF32 or BF16."""
     return _asked.get()
 
 
@@ -111,7 +130,7 @@ def asked() -> str:
 def full_precision() -> Iterator[None]:
     """Products and convolutions in full float32 while it lasts; what was set is put back.
 
-    Inside `asking("tf32")` they are those of TF32 on CUDA.
+    Inside `asking("tf32")` and `asking("bf16")` they are those of TF32 on CUDA.
     """
     found = _Found.now()
     found.write(asked())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poisonbench.data import Dataset
 from poisonbench.gradients.calls import undisturbed
-from poisonbench.gradients.forms import Dense, Scaled, scaled
+from poisonbench.gradients.forms import Dense, Scaled, scaled, wide
 from poisonbench.gradients.layers import (
     ghost_is_cheaper,
     layer_grad,
@@ -66,9 +66,11 @@ def _pass(
     seeds: Seeds,
 ) -> _Passed:
     constants = constants_of(model)
-    taken = capture(model, how, constants, data.x)
-    seed = seeds(taken.logits.detach(), data.y)
-    rest = rest_of(model, how, constants, data.x, seed)
+    x = how.inputs(data.x)
+    taken = capture(model, how, constants, x)
+    logits = taken.logits.detach()
+    seed = seeds(wide(logits), data.y).to(logits.dtype)
+    rest = rest_of(model, how, constants, x, seed)
     layers = {}
     for name, d in taken.output_gradients(seed).items():
         if d is None:

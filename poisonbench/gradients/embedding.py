@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonbench.gradients.forms import Dense, Grad, Scaled, amax, scaled
+from poisonbench.gradients.forms import Dense, Grad, Scaled, magnitude, scaled, wide
 
 # a table of fewer rows than this times those looked up is held whole: plain products are faster
 FEW = 8
@@ -165,7 +165,7 @@ def embedding_gradient(module: nn.Embedding, a: Tensor, d: Tensor) -> Sparse:
     taken = same & ~again[:, :, None]
     if module.padding_idx is not None:
         taken &= (ids != module.padding_idx)[:, :, None]
-    return Sparse(ids, taken.to(d.dtype) @ d, module.num_embeddings)
+    return Sparse(ids, wide(taken.to(d.dtype) @ d), module.num_embeddings)
 
 
 def scaled_rows(
@@ -178,6 +178,6 @@ def scaled_rows(
         return scaled(gradients.whole().g, rescale)
     if not rescale:
         return gradients, None
-    size = amax(gradients.values)
+    size = magnitude(gradients.values)
     unit = replace(gradients, values=gradients.values / size[:, None, None])
     return unit, size.double()

@@ -44,18 +44,17 @@ class Dense:
     def dot(self, other: Grad) -> Tensor:
         """See `Grad`."""
         assert isinstance(other, Dense)
-        products = self.g @ other.g.T
+        products = summed_products(self.g, other.g)
         if self.bias is None or other.bias is None:
             return products
-        return products.addmm_(self.bias, other.bias.T)
+        return products.addmm_(wide(self.bias), wide(other.bias).T)
 
     def norm(self) -> Tensor:
         """See `Grad`."""
-        norm: Tensor = torch.linalg.vector_norm(self.g, dim=1)
+        norm = lengths(self.g)
         if self.bias is None:
             return norm
-        bias_norm: Tensor = torch.linalg.vector_norm(self.bias, dim=1)
-        return torch.hypot(norm, bias_norm)
+        return torch.hypot(norm, lengths(self.bias))
 
     def join(self, others: Sequence[Grad]) -> "Dense":
         """See `Grad`."""
@@ -99,10 +98,10 @@ class Ghost:
     def norm(self) -> Tensor:
         """See `Grad`."""
         if self.a.shape[1] == 1:
-            inputs: Tensor = torch.linalg.vector_norm(self.a[:, 0], dim=1)
-            outputs: Tensor = torch.linalg.vector_norm(self.d[:, 0], dim=1)
-            return inputs * outputs
-        gram = (self.a @ self.a.mT) * (self.d @ self.d.mT)
+            return lengths(self.a[:, 0]) * lengths(self.d[:, 0])
+        a = wide(self.a)
+        d = wide(self.d)
+        gram = (a @ a.mT) * (d @ d.mT)
         return gram.sum((1, 2)).clamp_(min=0).sqrt_()
 
     def join(self, others: Sequence[Grad]) -> "Ghost":
@@ -121,13 +120,40 @@ def _pairs(
     u: Tensor,
 ) -> Tensor:
     """Returns the dot products of the vectors of t (B, L, i) and u (B', L', i), (B L, B' L')."""
-    return t.flatten(0, 1) @ u.flatten(0, 1).T
+    return summed_products(t.flatten(0, 1), u.flatten(0, 1))
 
 
-def amax(t: Tensor) -> Tensor:
-    """Returns the largest magnitude of every example of t (B, ...), (B,); 1 where it is 0."""
-    largest = t.flatten(1).abs().amax(1)
-    return torch.where(largest == 0, torch.ones_like(largest), largest)
+def wide(t: Tensor) -> Tensor:
+    """Returns t in float32 where it is of bfloat16, else as it is."""
+    return t.float() if t.dtype == torch.bfloat16 else t
+
+
+def summed_products(t: Tensor, u: Tensor) -> Tensor:
+    """Returns t @ u.T; of bfloat16 the sums are those of float32, and are not rounded again."""
+    if t.dtype != torch.bfloat16:
+        return t @ u.T
+    if t.is_cuda:
+        return torch.mm(t, u.T, out_dtype=torch.float32)
+    return t.float() @ u.T.float()
+
+
+def lengths(t: Tensor) -> Tensor:
+    """Returns the Euclidean norms of the rows of t (B, p), (B,), summed as products are."""
+    kind = torch.promote_types(t.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(t, dim=1, dtype=kind)
+    return norm
+
+
+def magnitude(t: Tensor) -> Tensor:
+    """Returns a power of two, by which division rounds nothing, for every example of t (B, ...).
+
+    Returns:
+        (B,), above half of the largest magnitude and at most that; 1 where all is 0.
+    """
+    largest = t.flatten(1).abs().amax(1).double()
+    mantissa, _ = torch.frexp(largest)  # in [1/2, 1)
+    power = largest / (2 * mantissa)
+    return torch.where(largest == 0, 1.0, power).to(t.dtype)
 
 
 def scaled(
@@ -137,6 +163,6 @@ def scaled(
     """Returns the gradients g (B, p), divided by their largest entries where `rescale` asks it."""
     if not rescale:
         return Dense(g), None
-    size = amax(g)
+    size = magnitude(g)
     unit = Dense(g / size[:, None])
     return unit, size.double()

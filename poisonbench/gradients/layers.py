@@ -15,7 +15,7 @@ from poisonbench.gradients.embedding import (
     embedding_gradient,
     scaled_rows,
 )
-from poisonbench.gradients.forms import Dense, Ghost, Scaled, amax, scaled
+from poisonbench.gradients.forms import Dense, Ghost, Scaled, magnitude, scaled
 from poisonbench.gradients.normalising import normalising_gradient
 
 
@@ -118,9 +118,9 @@ class _Factors:
     scale: Tensor | None
 
     def rescaled(self, has_bias: bool) -> "_Factors":
-        """Returns factors whose largest entries are 1, or below it."""
-        scale_a = amax(self.a)
-        scale_d = amax(self.d)
+        """Returns factors whose entries are below 2."""
+        scale_a = magnitude(self.a)
+        scale_d = magnitude(self.d)
         if has_bias:
             scale_a = scale_a.clamp(min=1.0)
         return _Factors(

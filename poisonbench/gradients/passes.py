@@ -36,6 +36,7 @@ class Plan:
         widest: number of entries of the layer that has most of them, as passes drop one layer
             after another; tables and the rest together count as one.
         pixelwise: images lie in memory pixel by pixel (channels last) during the passes.
+        low: the model computes in bfloat16, whatever the type of the data.
     """
 
     hooked: dict[str, nn.Module]
@@ -48,6 +49,13 @@ class Plan:
     held: int
     widest: int
     pixelwise: bool
+    low: bool = False
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Returns instances x in the type in which the model computes; token ids as they are."""
+        if self.low and x.is_floating_point():
+            return x.to(torch.bfloat16)
+        return x
 
 
 @dataclass(frozen=True, eq=False)

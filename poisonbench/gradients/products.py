@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
+from poisonbench.device.precision import BF16, asked
 from poisonbench.gradients.backprop import per_example, projections
 from poisonbench.gradients.forms import Scaled
 from poisonbench.gradients.passes import Plan, Vectors
+from poisonbench.gradients.planning.lowered import PROBED, lowered
 from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.selection import RAW, Form
 from poisonbench.gradients.sides import join_sides, multiply
@@ -94,12 +96,16 @@ def dot_products(
 
     Raises:
         ModelError: (a ValueError) the model is in training mode, has nothing to differentiate, or
-            cannot be differentiated instance by instance; see `planning.plan`.
+            cannot be differentiated instance by instance; see `planning.plan`. Or "bf16" is asked
+            for, and changes it; see `planning.lowered`.
+        ConfigError: "bf16" is asked for data that are not in float32.
     """
     if not len(train) or not len(test):
         return test.zeros(len(test), len(train))
     with exact_arithmetic():
         how = plan(model, form.layers, torch.cat([train.x[:2], test.x[:1]]))
+        if asked() == BF16:
+            model, how = lowered(model, how, batches(test, PROBED)[0])
         engine = _Engine(model, how, form)
         block, batch = room(test, how.size, budget, how.widest)
 

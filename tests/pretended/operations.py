@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -12,6 +13,8 @@ from pretended.labels import Labels, address, tensors
 FREE = {"copy_", "_to_copy", "set_", "copy", "detach", "alias", "lift_fresh"}
 INDEXING = {"index", "_unsafe_index"}
 PUTTING = {"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"}
+# a product with a type of its own for the sums, which only CUDA has
+WIDENING = torch.ops.aten.mm.dtype
 # they take no number on the CPU beside tensors on the device
 STRICT = {
     *["cat", "stack", "mm", "addmm", "bmm", "dot", "mv", "equal"],
@@ -45,7 +48,11 @@ class Operations(TorchDispatchMode):
         if there and source is not None:
             told = "Expected a 'cuda' device type for generator but found 'cpu'"
             raise self.labels.refuse(f"{name}: {told}")
-        out = func(*args, **given)
+        if func is WIDENING:
+            rows, columns, kind = args
+            out = rows.to(kind) @ columns.to(kind)
+        else:
+            out = func(*args, **given)
         for x in tensors(out):
             if address(x) not in storages:
                 self.labels.put(x, there)
