@@ -59,6 +59,20 @@ def test_screened_rows_are_held_against_all(tmp_path: Path):
             assert told["times as fast"] == pytest.approx(ratio, rel=0.05)
 
 
+def test_every_lower_precision_is_measured_beside_full_float32(tmp_path: Path):
+    names = ("precisions, resnet9", "gas, resnet9, bf16")
+    chosen = [part for name in names for part in ("--only", name)]
+    found = run(tmp_path, "bench", *chosen)
+    assert not [name for name in names if "failed" in found[name]]
+    assert found["gas, resnet9, bf16"]["precision"] == "bf16"
+    assert found["gas, resnet9, bf16"]["batch"] > 1
+    for method in ("tracin", "gas"):
+        spent = found["precisions, resnet9"][method]
+        assert spent["tf32, apart"]["norm"] == 0, "a CPU has none"
+        assert 1e-5 < spent["bf16, apart"]["norm"] < 0.1
+        assert spent["bf16, apart"]["largest"] < 0.5
+
+
 def test_without_time_nothing_is_begun(tmp_path: Path):
     found = run(tmp_path, "bench", "--only", "bulk", "--seconds", "0")
     assert {told["failed"] for told in found.values()} == {"no time left"}

@@ -6,7 +6,7 @@ from functools import partial
 
 from experiments.gpu.bulk import bulk
 from experiments.gpu.influence.beside_peers import beside_peers
-from experiments.gpu.influence.scores import Size, scores, tf32
+from experiments.gpu.influence.scores import Size, precisions, scores
 from experiments.gpu.influence.screened import screened
 from experiments.gpu.influence.solved import solved
 from experiments.gpu.judged import judged
@@ -34,6 +34,7 @@ class Measurement:
 
 WORKERS = 3  # of the grid
 GAS_TF32 = Size("gas", "resnet9", 1000, 5, "tf32")
+GAS_BF16 = Size("gas", "resnet9", 1000, 5, "bf16")
 TRACIN_TF32 = Size("tracin", "resnet9", 1000, 5, "tf32")
 TRACIN = Size("tracin", "resnet9", 1000, 1)
 CNN = Size("tracin", "cnn", 100, 1)
@@ -43,7 +44,7 @@ BENCH = (
     Measurement("gas, resnet9, tf32", 60, partial(scores, GAS_TF32)),
     Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
     Measurement("tracin, resnet9", 40, partial(scores, TRACIN)),
-    Measurement("tf32, resnet9", 15, partial(tf32, "resnet9", 5000, 500)),
+    Measurement("precisions, resnet9", 25, partial(precisions, "resnet9", 5000, 500)),
     Measurement("peers, resnet", 20, partial(beside_peers, "resnet", 4000, 100, 2)),
     Measurement("peers, conv3", 15, partial(beside_peers, "conv3", 4000, 100, 2)),
     Measurement("tracin, cnn", 10, partial(scores, CNN)),
@@ -54,6 +55,7 @@ BENCH = (
     Measurement("screening, resnet9", 40, partial(screened, "resnet9", "tf32")),
     Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 2500, 4)),
     Measurement("tracin, resnet9, tf32", 60, partial(scores, TRACIN_TF32)),
+    Measurement("gas, resnet9, bf16", 60, partial(scores, GAS_BF16)),
     Measurement("profile", 10, profile),
 )
 PARTS: dict[str, tuple[Measurement, ...]] = {

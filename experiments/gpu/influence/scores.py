@@ -1,8 +1,9 @@
-"""TracIn and GAS on the whole of CIFAR-10, against the floor, and what TF32 costs them."""
+"""TracIn and GAS on the whole of CIFAR-10 against the floor, and what lower precision costs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,15 @@ from experiments.scene.cost import measured
 from poisonbench.contracts.protocols import Estimator
 from poisonbench.data import Dataset
 from poisonbench.device.precision import Precision, asking
-from poisonbench.memory import batches
+from poisonbench.gradients import plan
+from poisonbench.gradients.forms import summed_products
+from poisonbench.memory import batches, room
 from poisonbench.seeding import exact_arithmetic
 from poisonbench.training import Recipe, train
 from poisonbench.training.trace import Trace
 
 CHECKPOINTS = 5
-FLOOR_BATCH = 1024
-PRODUCT_BATCH = 256  # of a large model a row is 26 MB
+WARM = 1024  # rows of a first call, which is not measured
 SHARE = 10  # the floor is measured on one training row in so many
 METHODS: dict[str, type] = {"tracin": TracIn, "gas": GAS}
 RECIPE = Recipe(
@@ -75,11 +77,10 @@ def scores(size: Size, setting: Setting, found: Found) -> None:
     found["checkpoints"] = size.checkpoints
     found["precision"] = size.precision
     estimator = METHODS[size.method](precision=size.precision)
-    warm = replace(trace, train=setting.rows(FLOOR_BATCH))
+    warm = replace(trace, train=setting.rows(WARM))
     estimator.fit(warm)(setting.points(2))
     took = cost(setting, found, "scores", lambda: estimator.fit(trace)(test))
-    with asking(size.precision):
-        least = floor(trace, test, setting, found)
+    least = floor(trace, test, setting, found, size.precision)
     found["x floor"] = round(took / least, 3)
 
 
@@ -92,60 +93,109 @@ def cost(setting: Setting, found: Found, name: str, run: Callable[[], object]) -
     return spent.seconds
 
 
-def floor(trace: Trace, test: Dataset, setting: Setting, found: Found) -> float:
-    """Returns the seconds of the passes and of the product alone.
+def floor(
+    trace: Trace,
+    test: Dataset,
+    setting: Setting,
+    found: Found,
+    precision: Precision,
+) -> float:
+    """Returns the seconds of the passes and of the products alone, in the engine's batches.
 
-    A forward and backward pass over all instances, and the product of (m, p) and (p, n); that of
-    the training set from one row in SHARE, at the last checkpoint.
+    A forward and backward pass over all instances, and the products of (m, p_l) and (p_l, n) for
+    every parameter l; that of the training set from one row in SHARE, at the last checkpoint.
     """
     model = trace.model()
-    some = setting.rows(len(trace.train) // SHARE)
-    size = sum(p.numel() for p in model.parameters())
-    _passes(model, some.take(torch.arange(2)))
-    over_test = cost(setting, found, "floor: test", partial(_passes, model, test))
-    passes = cost(setting, found, "floor: passes / 10", partial(_passes, model, some))
-    multiplied = partial(_product, size, len(some), len(test), setting)
-    product = cost(setting, found, "floor: product / 10", multiplied)
+    with asking(precision), exact_arithmetic():
+        how = plan(model, "all", trace.train.x)
+        _, batch = room(test, how.size, None, how.widest)
+        if precision == "bf16":
+            model.to(torch.bfloat16)
+        found["batch"] = batch
+        some = setting.rows(len(trace.train) // SHARE)
+        _passes(model, some.take(torch.arange(2)), batch)
+        over_test = cost(
+            setting, found, "floor: test", partial(_passes, model, test, batch)
+        )
+        passes = cost(
+            setting, found, "floor: passes / 10", partial(_passes, model, some, batch)
+        )
+        widest = max(p.numel() for p in model.parameters())
+        sides = _Sides(_ones(model, batch, widest), _ones(model, len(test), widest))
+        sides.multiply(model, 2)
+        product = cost(
+            setting,
+            found,
+            "floor: product / 10",
+            partial(sides.multiply, model, len(some)),
+        )
     whole = over_test + SHARE * (passes + product)
     return len(trace.checkpoints) * whole
 
 
-def _passes(model: nn.Module, data: Dataset) -> None:
-    with exact_arithmetic():
-        for batch in batches(data, FLOOR_BATCH):
-            model.zero_grad()
-            loss = F.cross_entropy(model(batch.x), batch.y, reduction="sum")
-            loss.backward()
+def _passes(model: nn.Module, data: Dataset, size: int) -> None:
+    kind = next(model.parameters()).dtype
+    for batch in batches(data, size):
+        model.zero_grad()
+        logits = model(batch.x.to(kind))
+        F.cross_entropy(logits, batch.y, reduction="sum").backward()
 
 
-def _product(size: int, n: int, m: int, setting: Setting) -> None:
-    """The product, some training rows at a time; the entries are all the same."""
-    rows = torch.ones(PRODUCT_BATCH, size, device=setting.device)
-    columns = torch.ones(size, m, device=setting.device)
-    with exact_arithmetic():
-        for start in range(0, n, PRODUCT_BATCH):
-            rows[: n - start] @ columns
+def _ones(model: nn.Module, rows: int, width: int) -> Tensor:
+    return next(model.parameters()).detach().new_ones(rows, width)
 
 
-def tf32(model: str, n: int, m: int, setting: Setting, found: Found) -> None:
-    """Seconds in both precisions, and how far the scores are apart, by method."""
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """What is multiplied, as wide as the largest parameter; the entries are all the same.
+
+    Attributes:
+        rows: of a batch.
+        columns: of all test points.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def multiply(self, model: nn.Module, n: int) -> None:
+        """Multiplies n rows, a batch at a time and a parameter after the other."""
+        for start in range(0, n, len(self.rows)):
+            rows = self.rows[: n - start]
+            for p in model.parameters():
+                size = p.numel()
+                summed_products(rows[:, :size], self.columns[:, :size])
+
+
+def precisions(model: str, n: int, m: int, setting: Setting, found: Found) -> None:
+    """Seconds in all precisions, and how far the scores are from those of float32, by method."""
     trace = short_run(setting, model)
     trace = replace(trace, train=setting.rows(n), checkpoints=trace.checkpoints[-1:])
     test = setting.points(m)
+    warm = replace(trace, train=setting.rows(WARM))
     found["n"] = len(trace.train)
     found["m"] = len(test)
     for name, method in METHODS.items():
         spent: Found = {}
-        full = _timed(method(), trace, test, setting, spent, "full")
-        fast = _timed(method(precision="tf32"), trace, test, setting, spent, "tf32")
-        error = (fast - full).norm() / full.norm()
-        spent["difference, norm"] = float(error)
-        spent["difference, largest"] = float(
-            (fast - full).abs().max() / full.abs().max()
-        )
-        top = min(10, full.shape[1])
-        spent[f"of the {top} largest, common"] = _common(fast, full, top)
         found[name] = spent
+        for precision in get_args(Precision):
+            estimator = method(precision=precision)
+            estimator.fit(warm)(setting.points(2))
+            scored = _timed(estimator, trace, test, setting, spent, precision)
+            if precision == "full":
+                full = scored
+            else:
+                spent[f"{precision}, apart"] = _apart(scored, full)
+
+
+def _apart(fast: Tensor, full: Tensor) -> Found:
+    """How far scores (m, n) are from those of full precision."""
+    difference = fast - full
+    top = min(10, full.shape[1])
+    return {
+        "norm": float(difference.norm() / full.norm()),
+        "largest": float(difference.abs().max() / full.abs().max()),
+        f"of the {top} largest, common": _common(fast, full, top),
+    }
 
 
 def _timed(

@@ -9,7 +9,7 @@ from torch import Tensor
 from estimators.gas import GAS
 from estimators.screening.screened import Screened
 from experiments.bench.screening.setting import TOP, interval, recall
-from experiments.gpu.influence.scores import FLOOR_BATCH, cost, short_run
+from experiments.gpu.influence.scores import WARM, cost, short_run
 from experiments.gpu.record import Found
 from experiments.gpu.setting import Setting
 from poisonbench.contracts.protocols import Scorer
@@ -36,7 +36,7 @@ def screened(model: str, precision: Precision, setting: Setting, found: Found) -
     found["n"] = len(trace.train)
     found["parameters"] = sum(p.numel() for p in trace.model().parameters())
     found["precision"] = precision
-    first = replace(trace, train=setting.rows(FLOOR_BATCH))
+    first = replace(trace, train=setting.rows(WARM))
     estimator.fit(first)(test.take(torch.arange(2)))  # the first call is dearer
     kept: list[Scorer] = []
     cost(setting, found, "fit", lambda: kept.append(estimator.fit(trace)))
