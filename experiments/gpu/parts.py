@@ -40,23 +40,23 @@ TRACIN = Size("tracin", "resnet9", 1000, 1)
 CNN = Size("tracin", "cnn", 100, 1)
 CNN_GAS = Size("gas", "cnn", 1000, 5)
 BENCH = (
-    Measurement("training steps", 20, step_times),
-    Measurement("gas, resnet9, tf32", 60, partial(scores, GAS_TF32)),
-    Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
-    Measurement("tracin, resnet9", 40, partial(scores, TRACIN)),
+    Measurement("gas, resnet9, tf32", 70, partial(scores, GAS_TF32)),
+    Measurement("peers, resnet", 40, partial(beside_peers, "resnet", 2000, 50, 2)),
+    Measurement("gas, resnet9, bf16", 60, partial(scores, GAS_BF16)),
     Measurement("precisions, resnet9", 25, partial(precisions, "resnet9", 5000, 500)),
-    Measurement("peers, resnet", 20, partial(beside_peers, "resnet", 4000, 100, 2)),
-    Measurement("peers, conv3", 15, partial(beside_peers, "conv3", 4000, 100, 2)),
+    Measurement("training steps", 20, step_times),
     Measurement("tracin, cnn", 10, partial(scores, CNN)),
     Measurement("gas, cnn", 15, partial(scores, CNN_GAS)),
-    Measurement("detectors", 25, judged),
-    Measurement("solvers, cnn", 25, solved),
+    Measurement("peers, conv3", 25, partial(beside_peers, "conv3", 2000, 50, 2)),
     Measurement("screening, cnn", 20, partial(screened, "cnn", "full")),
     Measurement("screening, resnet9", 40, partial(screened, "resnet9", "tf32")),
     Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 2500, 4)),
     Measurement("tracin, resnet9, tf32", 60, partial(scores, TRACIN_TF32)),
-    Measurement("gas, resnet9, bf16", 60, partial(scores, GAS_BF16)),
+    Measurement("detectors", 25, judged),
     Measurement("profile", 10, profile),
+    Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
+    Measurement("solvers, cnn", 25, solved),
+    Measurement("tracin, resnet9", 40, partial(scores, TRACIN)),
 )
 PARTS: dict[str, tuple[Measurement, ...]] = {
     "reference": (Measurement("gpu-cifar10", 300, partial(reference, WORKERS)),),
