@@ -1,5 +1,7 @@
 """What reading the influence on many points takes: never the whole matrix where a part does."""
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from experiments.evaluation.kinds import points
 from experiments.evaluation.views import agreement
+from experiments.scene.cost import measured
 from poisonbench import log
 from poisonbench.errors import LogError
 from poisonbench.log import Record, names
@@ -80,3 +84,59 @@ def test_checksums_are_tested_a_part_at_a_time(
         assert log.read(damaged, "influence", keys=()).data == {}
         with pytest.raises(LogError):
             log.read(damaged, "influence", keys=(), verify=True)
+
+
+def test_writing_takes_what_the_data_take_when_packed_and_little_more(
+    tmp_path: Path,
+) -> None:
+    values = np.random.default_rng(0).normal(size=(400, 20_000)).astype(np.float32)
+    path = tmp_path / "influence.h5"
+    data = {names.INFLUENCE: values}
+    log.write(path, "influence", config=CONFIG, data={names.INFLUENCE: values[:2]})
+    with measured(torch.device("cpu")) as cost:
+        log.write(path, "influence", config=CONFIG, data=data)
+    most = 1.5 * path.stat().st_size
+    assert cost.peak_bytes < most, "the image should be held once"
+
+
+STARVED = """
+import io
+import sys
+from pathlib import Path
+import numpy as np
+from poisonbench import log
+from poisonbench.errors import LogWriteError
+from poisonbench.log import image
+
+def starved(self, part):
+    if self.tell() > int(sys.argv[2]):
+        raise MemoryError
+    return io.BytesIO.write(self, part)
+
+class Starved(io.BytesIO):
+    write = starved
+
+image._Image.__bases__ = (Starved,)
+values = np.random.default_rng(0).normal(size=(64, 4000))
+try:
+    log.write(Path(sys.argv[1]), "influence", config={}, data={"influence": values})
+except LogWriteError as error:
+    print(error.reason)
+"""
+
+
+@pytest.mark.parametrize("room", [100, 300_000, 1_500_000])
+def test_without_memory_for_the_image_an_error_is_told_and_no_process_dies(
+    room: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "influence.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", STARVED, str(path), str(room)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no memory to build the image" in done.stdout
+    assert not path.exists()

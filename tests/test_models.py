@@ -7,7 +7,7 @@ from torch import nn
 
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
-from poisonbench.models import MODELS, build
+from poisonbench.models import MODELS, build, predict
 from poisonbench.models.pictures import GlobalMean, Normalize, Residual
 
 SENTENCES = {"text-cnn", "transformer"}
@@ -154,3 +154,59 @@ def test_resnet18_is_that_of_torchvision_with_a_stem_of_one_3x3_convolution():
         other.train(training)
         got, want = model(x), other((x - 0.5) * 4)
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+class Shapes(nn.Module):
+    """Remembers how the images of each pass lie in memory."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+        self.pixelwise: list[bool] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layout = torch.channels_last
+        self.pixelwise.append(x.is_contiguous(memory_format=layout))
+        return self.inside(x)
+
+
+class Viewed(nn.Module):
+    """Needs maps that lie channel by channel: a view refuses others."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(len(x), -1)
+
+
+class AsItLies(nn.Module):
+    """Reads the values in the order in which they lie in memory."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.as_strided((len(x), x[0].numel()), (x[0].numel(), 1))
+
+
+def _images(n: int) -> torch.Tensor:
+    return torch.rand((n, 3, 16, 16), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18"])
+def test_many_images_get_the_logits_of_each_alone(name: str):
+    model = build(name, Layout((3, 16, 16), 10, "image"), 0)
+    x = _images(70)
+    with torch.no_grad():
+        apart = torch.cat([model(one[None]) for one in x])
+    many = Shapes(model)
+    torch.testing.assert_close(predict(many, x, batch=32), apart, rtol=1e-4, atol=1e-5)
+    assert all(many.pixelwise[-3:]), "the passes should be those that take half as long"
+    few = Shapes(model)
+    torch.testing.assert_close(predict(few, x), apart, rtol=1e-4, atol=1e-5)
+    assert few.pixelwise == [False], "a trial costs more than it saves on few images"
+
+
+@pytest.mark.parametrize("flat", [Viewed(), AsItLies()], ids=["viewed", "as it lies"])
+def test_a_model_that_needs_maps_channel_by_channel_gets_them(flat: nn.Module):
+    convolution = nn.Conv2d(3, 4, 3, padding=1)
+    model = nn.Sequential(convolution, flat, nn.Linear(4 * 16 * 16, 5))
+    x = _images(70)
+    with torch.no_grad():
+        apart = torch.cat([model(one[None]) for one in x])
+    torch.testing.assert_close(predict(model, x, batch=32), apart, rtol=1e-4, atol=1e-5)

@@ -9,8 +9,8 @@ before any array is read, types, sizes, links and storage are checked; every fau
 
 Root attributes: format, schema, kind, provenance, `complete` (last). Group `attributes`: the
 attributes of the stage. Data set `config`: canonical JSON. All else is the result, under the names
-of `poisonbench.log.names`. Cost: O(bytes), mostly gzip; memory for the data and twice the
-compressed image. Needs no torch.
+of `poisonbench.log.names`. Cost: O(bytes), mostly gzip; memory for the data and the packed image.
+Needs no torch.
 """
 
 from poisonbench.log import names

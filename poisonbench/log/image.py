@@ -1,12 +1,17 @@
 """The image of a log in memory: HDF5 with every byte of data under a checksum."""
 
+import io
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from poisonbench.log.record import FORMAT, SCHEMA, Array, Attribute, encode
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CHUNK_BYTES = 256 << 10
 PACKED = {
@@ -17,30 +22,51 @@ PACKED = {
 }
 
 
+class _Image(io.BytesIO):
+    """The file into which HDF5 writes: its own one in memory would have to be copied.
+
+    HDF5 must not be told of an error while it writes, or the process dies when it ends.
+
+    Attributes:
+        is_whole: whether there was memory for all that was written.
+    """
+
+    is_whole = True
+
+    def write(self, part: "ReadableBuffer") -> int:
+        """Writes bytes, or drops them where there is no memory."""
+        try:
+            return super().write(part)
+        except MemoryError:
+            self.is_whole = False
+            return memoryview(part).nbytes
+
+
 def file_image(
-    name: str,
     arrays: Mapping[str, Array],
     header: Mapping[str, Attribute],
     own: Mapping[str, Attribute],
-) -> bytes:
+) -> memoryview:
     """Returns the bytes of a log.
 
     Args:
-        name: unique: HDF5 takes two images of one name, open in two threads, for one file.
         arrays: the data sets, `config` among them.
         header: root attributes.
         own: attributes of the stage.
+
+    Raises:
+        MemoryError: there is not enough.
     """
-    with h5py.File(
-        name, "w", driver="core", backing_store=False, libver=("v110", "v110")
-    ) as file:
+    image = _Image()
+    with h5py.File(image, "w", libver=("v110", "v110")) as file:
         _attach(file, {"format": FORMAT, "schema": SCHEMA, **header})
         _attach(file.create_group("attributes"), own)
         for key, array in arrays.items():
             _store(file, key, array)
         _attach(file, {"complete": True})
-        file.flush()  # get_file_image does not, and without it the image lacks its metadata
-        return bytes(file.id.get_file_image())
+    if not image.is_whole:
+        raise MemoryError
+    return image.getbuffer()
 
 
 def _attach(group: h5py.Group, attributes: Mapping[str, Attribute]) -> None:

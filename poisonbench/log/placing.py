@@ -43,7 +43,7 @@ def sweep(folder: Path) -> int:
     return removed
 
 
-def place(path: Path, temporary: Path, image: bytes) -> None:
+def place(path: Path, temporary: Path, image: bytes | memoryview) -> None:
     """Moves an image to its path in one step, by way of `temporary` beside it.
 
     Raises:

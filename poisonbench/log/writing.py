@@ -41,7 +41,7 @@ def write(
 ) -> None:
     """Write a log, whole or not at all; a log that was there before is replaced in one step.
 
-    Memory beside the data: twice what they take when packed.
+    Memory beside the data: what they take when packed, and a fifth of that.
 
     Args:
         path: its place; missing folders are made.
@@ -68,7 +68,7 @@ def write(
     path = Path(path)
     temporary = temporary_beside(path)
     try:
-        image = file_image(temporary.name, arrays, header, own)
+        image = file_image(arrays, header, own)
     except (OSError, MemoryError) as error:
         reason = f"no memory to build the image of {size} bytes of data: {error}"
         raise LogWriteError(path, reason) from error

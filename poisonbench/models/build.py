@@ -1,14 +1,12 @@
-"""From the name of a model to the model, and its predictions."""
+"""From the name of a model to the model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
-from poisonbench.memory import halving
 from poisonbench.models.arguments import NONE, called, check_arguments
 from poisonbench.models.form import check_form
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
@@ -16,7 +14,7 @@ from poisonbench.models.resnets import resnet18
 from poisonbench.models.text import text_cnn, transformer
 from poisonbench.models.wrap import adapt
 from poisonbench.registry import lookup
-from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
+from poisonbench.seeding import Outside, derive, drawing
 
 MODELS: dict[str, Callable[[Layout], nn.Module]] = {
     "linear": linear,
@@ -101,39 +99,3 @@ def build(
             adapt(model, layout.sample(2))
             check_form(model, name, layout)
     return model
-
-
-def predict(
-    model: nn.Module,
-    x: Tensor,
-    batch: int | None = None,
-) -> Tensor:
-    """Returns the logits (m, C) of the instances x, (m, *shape), in evaluation mode.
-
-    Args:
-        model: of which the mode is kept.
-        x: m instances.
-        batch: that pass at a time; None chooses by device. What a layer gives of 1024 images takes
-            more than 32 MiB, which a C library fetches from the system anew each time: on a CPU
-            that took as long as the arithmetic. Halved where memory runs out.
-    """
-    if batch is None:
-        batch = 1024 if x.is_cuda else 256
-    was_training = model.training
-    with torch.no_grad(), exact_arithmetic():
-        model.eval()
-        found = halving(lambda size: _logits(model, x, size), batch)
-        model.train(was_training)
-    return found
-
-
-def _logits(model: nn.Module, x: Tensor, batch: int) -> Tensor:
-    first, *others = x.split(batch)
-    logits: Tensor = model(first)
-    found = logits.new_empty(len(x), *logits.shape[1:])
-    found[: len(first)] = logits
-    start = len(first)
-    for part in others:
-        found[start : start + len(part)] = model(part)
-        start += len(part)
-    return found
