@@ -4,6 +4,7 @@ On runs written by hand whose rates differ at every step.
 """
 
 import dataclasses
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from estimators.kit import checkpoints
 from estimators.tracin import TracIn
 from poisonbench.data import Dataset, Layout
 from poisonbench.device.precision import asked
+from poisonbench.gradients.planning import plan as planning
 from poisonbench.models import build
 from poisonbench.objectives import margins
 from poisonbench.training import Checkpoint, Recipe, Trace, train
@@ -216,6 +218,29 @@ def test_the_precision_that_is_chosen_is_asked_for_in_the_products_alone(
     assert asked() == "ieee"
     torch.testing.assert_close(whole, full, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(part, full[:, 3:7], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_the_rules_of_layers_are_tried_in_full_precision(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+):
+    data = random_data(11, SHAPE, CLASSES, dtype=torch.float32)
+    test = random_data(2, SHAPE, CLASSES, seed=1, dtype=torch.float32)
+    trace = train(data, Recipe("mlp", epochs=1, batch_size=4), 0)
+    full = GAS().fit(trace)(test)
+    real = F.linear
+
+    def rounded(x: Tensor, *parameters: Tensor) -> Tensor:
+        """As on tensor cores, whose kernels are other ones for batches of other sizes."""
+        if asked() == "tf32":
+            x = x * (1 + 1e-3 * len(x))
+        return real(x, *parameters)
+
+    monkeypatch.setattr(F, "linear", rounded)
+    monkeypatch.setattr(planning, "_verdicts", OrderedDict())
+    fast = GAS(precision=precision).fit(trace)(test)
+    assert not torch.equal(fast, full)
+    torch.testing.assert_close(fast, full, rtol=0.1, atol=0.1)
 
 
 def test_tf32_is_of_checkpoints():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from poisonbench.device.precision import asking
 from poisonbench.functional import places
 from poisonbench.gradients.embedding import spared
 from poisonbench.gradients.layers import supported
@@ -27,6 +28,7 @@ from poisonbench.gradients.planning.rules import vmap_is_right, widest, wrong_ru
 from poisonbench.gradients.planning.structure import structure
 from poisonbench.gradients.planning.watching import Usable, usable, uses
 from poisonbench.notes import note
+from poisonbench.seeding import exact_arithmetic
 
 ROWS = 3  # instances on which the rules are tested
 KEPT = 64  # structures whose test is remembered
@@ -82,7 +84,9 @@ def plan(
     key = (structure(model), names, rules, x.shape, x.dtype, x.device)
     verdict = _verdicts.get(key)
     if verdict is None:
-        verdict = _judge(model, names, x, rules)
+        # in TF32 a row's result depends on the rows beside it, by rounding
+        with asking("full"), exact_arithmetic():
+            verdict = _judge(model, names, x, rules)
         _remember(key, verdict)
     _tell(verdict)
     parameters = dict(model.named_parameters())
