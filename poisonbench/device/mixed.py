@@ -1,8 +1,8 @@
 """Mixed precision: the forward pass of a training step in bfloat16.
 
 PyTorch's autocast computes GroupNorm in float32, and so converts what goes in, and pools and
-rectifies what comes out at twice the size: a third of a step of a residual net on a GPU. Its
-kernels sum in float32 whatever they are given, so that only the result is rounded.
+rectifies what comes out at twice the size: a sixth of a step of `resnet9` on an H200. Its kernels
+sum in float32 whatever they are given, so that only the result is rounded.
 """
 
 import contextlib
