@@ -16,10 +16,10 @@ COLOURS = mpl.colormaps["tab10"]
 
 
 def draw(found: Mapping[str, Sequence[Judged]], path: Path) -> None:
-    """Saves the figure, a panel for each kind of scene, without a display."""
+    """Saves the figure without a display: the kinds of scene below one another."""
     with mpl.rc_context({"svg.hashsalt": "truth", "font.size": 9}):
-        figure = Figure(figsize=(WIDTH * len(found), HEIGHT), layout="constrained")
-        panels = figure.subplots(1, len(found), squeeze=False)[0]
+        figure = Figure(figsize=(WIDTH, HEIGHT * len(found)), layout="constrained")
+        panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
         for panel, (scene, estimators) in zip(panels, found.items(), strict=True):
             _panel(panel, scene, estimators)
         figure.savefig(path, dpi=150)
