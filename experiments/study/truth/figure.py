@@ -17,23 +17,40 @@ COLOURS = mpl.colormaps["tab10"]
 
 def draw(found: Mapping[str, Sequence[Judged]], path: Path) -> None:
     """Saves the figure without a display: the kinds of scene below one another."""
+    colours = _colours(found)
     with mpl.rc_context({"svg.hashsalt": "truth", "font.size": 9}):
         figure = Figure(figsize=(WIDTH, HEIGHT * len(found)), layout="constrained")
         panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
         for panel, (scene, estimators) in zip(panels, found.items(), strict=True):
-            _panel(panel, scene, estimators)
+            _panel(panel, scene, estimators, colours)
         figure.savefig(path, dpi=150)
 
 
-def _panel(panel: Axes, scene: str, estimators: Sequence[Judged]) -> None:
-    """Numbers the estimators, the best first; those of one name have one colour."""
-    colours: dict[str, int] = {}
+def _colours(found: Mapping[str, Sequence[Judged]]) -> dict[str, int]:
+    """Returns the number of each method's colour, which is the same in all panels."""
+    methods: set[str] = set()
+    for estimators in found.values():
+        methods.update(_method(one) for one in estimators)
+    return {name: number % COLOURS.N for number, name in enumerate(sorted(methods))}
+
+
+def _method(one: Judged) -> str:
+    """The name without the settings."""
+    return one.name.split()[0]
+
+
+def _panel(
+    panel: Axes,
+    scene: str,
+    estimators: Sequence[Judged],
+    colours: Mapping[str, int],
+) -> None:
+    """Numbers the estimators, the best first."""
     for number, one in enumerate(estimators, start=1):
         metric = one.metric(SUBSETS, "score")
         if metric.value is None:
             continue
-        word = one.name.split()[0]
-        colour = COLOURS(colours.setdefault(word, len(colours)) % COLOURS.N)
+        colour = COLOURS(colours[_method(one)])
         seconds = max(one.seconds, LEAST)
         low, high = metric.interval or (metric.value, metric.value)
         panel.plot([seconds, seconds], [low, high], color=colour, alpha=0.4)
