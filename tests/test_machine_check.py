@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from experiments.gpu.__main__ import main
+from experiments.gpu.recipes import RECIPES
 from experiments.gpu.record import Found, Record, told
 from experiments.gpu.reference import reference
 from experiments.gpu.setting import Setting
@@ -57,6 +58,16 @@ def test_screened_rows_are_held_against_all(tmp_path: Path):
             assert told["recall of 10"] == "1.000 [1.000, 1.000]"
             ratio = told["all rows, s"] / told["screened, s"]
             assert told["times as fast"] == pytest.approx(ratio, rel=0.05)
+
+
+def test_recipes_are_judged_on_rows_that_they_were_not_trained_on(tmp_path: Path):
+    found = run(tmp_path, "bench", "--only", "recipes")["recipes"]
+    found.pop("took, s")
+    assert len(found) == len(RECIPES)
+    for one in found.values():
+        assert one["n"] + one["held out"] == 32
+        assert 0 <= one["right"] <= 1
+        assert len(one["losses"]) == one["epochs"]
 
 
 def test_every_lower_precision_is_measured_beside_full_float32(tmp_path: Path):

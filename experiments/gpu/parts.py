@@ -10,6 +10,7 @@ from experiments.gpu.influence.scores import Size, precisions, scores
 from experiments.gpu.influence.screened import screened
 from experiments.gpu.influence.solved import solved
 from experiments.gpu.judged import judged
+from experiments.gpu.recipes import recipes
 from experiments.gpu.record import Found
 from experiments.gpu.reference import reference
 from experiments.gpu.setting import Setting
@@ -53,6 +54,7 @@ BENCH = (
     Measurement("bulk, resnet9", 20, partial(bulk, "resnet9", 2500, 4)),
     Measurement("tracin, resnet9, tf32", 60, partial(scores, TRACIN_TF32)),
     Measurement("detectors", 25, judged),
+    Measurement("recipes", 150, recipes),
     Measurement("profile", 10, profile),
     Measurement("bulk, cnn", 15, partial(bulk, "cnn", 5000, 64)),
     Measurement("solvers, cnn", 25, solved),
