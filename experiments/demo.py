@@ -5,6 +5,7 @@ from pathlib import Path
 from experiments.evaluation.load import load_results
 from experiments.evaluation.summary import summarise
 from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.matrix import Matrix
 from experiments.report.pictures.influence_picture import influence_panel
 from experiments.report.pictures.look import save
 from experiments.report.plots.kinds import DRAWN, Source
@@ -37,7 +38,7 @@ def pictures(folder: Path, root: Path | None) -> list[Path]:
         clean, _ = load(scene.config["dataset"]["name"], root)
         train = unpack_train(scene, clean)
         influence_path = next(path.parent.glob("influence-gas-*.h5"))
-        influence = log.read(influence_path, "influence")
+        influence = Matrix.of(influence_path)
         saved.append(
             influence_panel(
                 scene, influence, Instances.of(train), folder / "influence.png"

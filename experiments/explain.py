@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.evaluation.kinds.points import is_audit
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.matrix import Matrix
 from experiments.report.explanation.text import explanation
 from experiments.report.pictures.influence_block import choose_points
 from experiments.report.pictures.influence_picture import influence_panel
@@ -89,22 +90,17 @@ def clean_set(scene: Record, place: Place) -> Dataset:
     return clean_data(rebuilt, place).train
 
 
-def _influences(folder: Path, estimator: str | None) -> Sequence[Record]:
-    """The influence logs of a scene, by all estimators or by those of a name."""
+def _influences(folder: Path, estimator: str | None) -> Sequence[Matrix]:
+    """The influence matrices of a scene, by all estimators or by those of a name."""
     paths = sorted(folder.glob("influence-*.h5"))
-    records = [log.read(path, "influence") for path in paths]
-    known = [str(record.config["estimator"]["name"]) for record in records]
-    if estimator is None:
-        wanted = records
-    else:
-        wanted = [
-            record
-            for record, name in zip(records, known, strict=True)
-            if name == estimator
-        ]
+    every = [Matrix.of(path) for path in paths]
+    wanted = every
+    if estimator is not None:
+        wanted = [matrix for matrix in every if matrix.estimator == estimator]
     if not wanted:
         asked = f" of {estimator}" if estimator else ""
-        has = ", ".join(dict.fromkeys(known)) or "none"
+        known = dict.fromkeys(matrix.estimator for matrix in every)
+        has = ", ".join(known) or "none"
         raise ConfigError([f"{folder} has no influence{asked} (it has: {has})"])
     return wanted
 

@@ -1,16 +1,18 @@
 """One prediction in words: which training instances are named, in which order, and how."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from held_matrix import Held
 
 from experiments.cli import main
 from experiments.report.explanation.instances import MOST_FEATURES, Instances
 from experiments.report.explanation.ranked import most_harmful, most_helpful
 from experiments.report.explanation.text import explanation
-from poisonbench.log import Record
+from poisonbench.log import Array, Record, loading, names
 
 VALUES = np.array([0.5, np.nan, 3.0, -2.0, 0.5, -1.0, np.inf], np.float32)
 GRID = """
@@ -48,7 +50,7 @@ def sentences() -> Instances:
     return Instances(x, np.array([1, 0, 1, 0, 1, 0, 1]), "tokens", words)
 
 
-def logs() -> tuple[Record, Record]:
+def logs() -> tuple[Record, Held]:
     data = {
         "probe/group": np.array([0, 3], np.uint8),
         "probe/predicted": np.array([1, 0]),
@@ -57,12 +59,8 @@ def logs() -> tuple[Record, Record]:
         "probe/x": np.array([[4, 1, 2], [4, 3, 0]]),
         "poison/role": np.array([0, 0, 1, 0, 2, 0, 0], np.uint8),
     }
-    config = {"estimator": {"name": "gas"}}
-    influence = {"influence": np.stack([VALUES, -VALUES])}
-    return (
-        Record(Path("s"), "scene", {}, data, {}),
-        Record(Path("i"), "influence", config, influence, {}),
-    )
+    scene = Record(Path("s"), "scene", {}, data, {})
+    return scene, Held(Path("i"), "gas", np.stack([VALUES, -VALUES]))
 
 
 def test_a_prediction_is_explained_in_words_with_the_poison_marked() -> None:
@@ -90,7 +88,7 @@ def test_a_prediction_is_explained_in_words_with_the_poison_marked() -> None:
 
 def test_a_clean_point_and_what_nothing_worked_against() -> None:
     scene, influence = logs()
-    influence.data["influence"][1] = np.abs(VALUES)
+    influence.values[1] = np.abs(VALUES)
     told = explanation(scene, [influence], sentences(), point=1, top=2)
     assert told.startswith("clean test point for calibration 1: true 0, predicted 0\n")
     assert "wanted" not in told
@@ -152,6 +150,42 @@ def test_a_scene_of_a_run_is_explained_and_drawn(folder: Path, tmp_path: Path) -
     )
     assert one.output.startswith("clean test point 4: ")
     assert "tracin" not in one.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["explain", "SCENE"],
+        ["explain", "SCENE", "-o", "PICTURE"],
+        ["plot", "influence", "RUN", "-o", "PICTURE"],
+        ["report", "RUN"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_reads_the_influence_on_the_points_that_it_shows_alone(
+    folder: Path,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = {
+        "SCENE": str(folder),
+        "RUN": str(folder.parents[1]),
+        "PICTURE": str(tmp_path / "x.png"),
+    }
+    points = []
+
+    def counted(key: str, *how: Any) -> Array:
+        array = loading.load(key, *how)
+        if key == names.INFLUENCE:
+            points.append(len(array))
+        return array
+
+    monkeypatch.setattr("poisonbench.log.reading.load", counted)
+    done = CliRunner().invoke(main, [places.get(word, word) for word in arguments])
+    assert done.exit_code == 0, done.output
+    assert points, "it shows influence"
+    assert max(points) <= 4, "of the 10 points: three that are shown, four compared"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -13,10 +13,13 @@ import torch
 
 from experiments.evaluation.kinds import points
 from experiments.evaluation.views import agreement
+from experiments.report.explanation.matrix import Matrix
+from experiments.report.show import describe
 from experiments.scene.cost import measured
 from poisonbench import log
 from poisonbench.errors import LogError
-from poisonbench.log import Record, names
+from poisonbench.log import Array, Record, loading, names
+from poisonbench.log.checking import Stored
 
 M, N = 256, 4000
 CONFIG = {"estimator": {"name": "gas"}}
@@ -66,7 +69,7 @@ def test_checksums_are_tested_a_part_at_a_time(
     influence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, values = influence
-    monkeypatch.setattr("poisonbench.log.reading.READ_THROUGH", values.nbytes // 8)
+    monkeypatch.setattr("poisonbench.log.loading.AT_ONCE", values.nbytes // 8)
 
     def verified() -> Record:
         return log.read(path, "influence", keys=(), verify=True)
@@ -86,10 +89,54 @@ def test_checksums_are_tested_a_part_at_a_time(
             log.read(damaged, "influence", keys=(), verify=True)
 
 
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of influence that are held at a time, in the order in which they are read."""
+    found: list[int] = []
+
+    def counted(key: str, stored: Stored, rows: Sequence[int] | None = None) -> Array:
+        array = loading.load(key, stored, rows)
+        if key == names.INFLUENCE:
+            found.append(array.nbytes)
+        return array
+
+    monkeypatch.setattr("poisonbench.log.reading.load", counted)
+    return found
+
+
+@pytest.mark.parametrize("m", [4, 64])
+def test_what_is_read_of_a_point_does_not_grow_with_the_points(
+    m: int, loaded: list[int], tmp_path: Path
+) -> None:
+    values = np.arange(m * 300, dtype=np.float32).reshape(m, 300)
+    path = tmp_path / "influence-gas.h5"
+    log.write(path, "influence", config=CONFIG, data={names.INFLUENCE: values})
+    matrix = Matrix.of(path)
+    assert loaded == [], "the head is read without the matrix"
+    assert (matrix.on(3) == values[3]).all()
+    assert loaded == [300 * 4]
+    with pytest.raises(LogError, match="rows"):
+        matrix.on(m)
+
+
+def test_a_large_matrix_is_shown_a_part_at_a_time(
+    influence, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, values = influence
+    monkeypatch.setattr("poisonbench.log.loading.AT_ONCE", values.nbytes // 8)
+    monkeypatch.setattr("experiments.report.show.AT_ONCE", 1000)
+    known = values[np.isfinite(values)]
+    told = f"float32 256x4000, {known.min():.6g} to {known.max():.6g}, 7 not finite"
+    assert f"  {names.INFLUENCE}  {told}\n" in describe(path)
+    assert loaded == [], "it should not be read whole"
+    assert peak(lambda: describe(path)) < values.nbytes / 2
+
+
 def test_writing_takes_what_the_data_take_when_packed_and_little_more(
     tmp_path: Path,
 ) -> None:
-    values = np.random.default_rng(0).normal(size=(400, 20_000)).astype(np.float32)
+    # below 32 MiB the C library may grow a block by copying it
+    values = np.random.default_rng(0).normal(size=(900, 20_000)).astype(np.float32)
     path = tmp_path / "influence.h5"
     data = {names.INFLUENCE: values}
     log.write(path, "influence", config=CONFIG, data={names.INFLUENCE: values[:2]})

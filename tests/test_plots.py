@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held_matrix import Held
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from test_evaluate import sample, scene_config, write_detect, write_scene
@@ -207,7 +208,7 @@ def test_the_suffix_decides_the_format(
 
 def records(
     channels: int = 1, won: bool = True, kind: str = "image"
-) -> tuple[Record, Record, Instances]:
+) -> tuple[Record, Held, Instances]:
     """12 training rows, row 0 the most influential; 1, 2, 5 poison, 3 cover.
 
     Probe: attacked, two controls, calibration.
@@ -232,7 +233,7 @@ def records(
     train = Instances(images, np.arange(12) % 10, kind)
     return (
         Record(Path("s"), "scene", {}, data, {}),
-        Record(Path("i"), "influence", {}, {"influence": values}, {}),
+        Held(Path("i"), "gas", values),
         train,
     )
 
@@ -273,7 +274,7 @@ def test_the_images_are_the_most_influential_in_descending_order_with_label_and_
     None
 ):
     scene, influence, train = records()
-    influence.data["influence"][0] = influence.data["influence"][0][::-1]
+    influence.values[0] = influence.values[0][::-1]
     axes = [
         ax
         for ax in influence_figure(scene, influence, train, top=3).subfigs[0].axes
@@ -290,7 +291,7 @@ def test_the_images_are_the_most_influential_in_descending_order_with_label_and_
 
 def test_non_finite_influence_is_left_out_and_counted() -> None:
     scene, influence, train = records()
-    influence.data["influence"][0, :4] = np.nan
+    influence.values[0, :4] = np.nan
     part = influence_figure(scene, influence, train, top=10).subfigs[0]
     assert len([ax for ax in part.axes if ax.images]) == 1 + 8
     assert "1 of its 8 most influential" in part.get_suptitle()
@@ -328,7 +329,7 @@ def test_only_the_points_that_are_named_are_drawn() -> None:
     assert len(influence_figure(scene, influence, train, points=[1]).subfigs) == 1
 
 
-def written(kind: str) -> tuple[Record, Record, Instances]:
+def written(kind: str) -> tuple[Record, Held, Instances]:
     """The same with instances that are written: 12 rows of two words or features each."""
     scene, influence, train = records()
     x = np.stack([np.arange(12), np.full(12, 2)], 1)

@@ -23,7 +23,7 @@ from poisonbench.contracts.attack_rules import craft
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import DataError, LogError
-from poisonbench.log import Record, names
+from poisonbench.log import names
 from poisonbench.log.words import sentence
 from poisonbench.poison_file import fingerprint, read_poison, write_poison
 from poisonbench.seeding import generator
@@ -192,7 +192,7 @@ def shown(kind: str, tmp_path: Path) -> str:
     train, test = parts_of(kind)
     path = tmp_path / "poison.h5"
     write_poison(path, poison_of(kind), train, test, {"scene": {}})
-    return describe(log.read(path))
+    return describe(path)
 
 
 def test_show_prints_sentences_with_role_and_labels(tmp_path: Path):
@@ -220,7 +220,7 @@ def test_show_prints_vectors_by_the_names_of_their_features(tmp_path: Path):
 def test_show_prints_the_probe_by_its_groups(tmp_path: Path):
     scene = scene_of("tokens")
     victim = make_victim(scene, Place(tmp_path))
-    told = describe(log.read(tmp_path / "scenes" / scene.id / "scene.h5"))
+    told = describe(tmp_path / "scenes" / scene.id / "scene.h5")
     predicted = int(victim.probe.predicted[0])
     words = words_of(victim.probe.points.x[0])
     true = int(victim.probe.points.y[0])
@@ -229,27 +229,28 @@ def test_show_prints_the_probe_by_its_groups(tmp_path: Path):
     assert f"    attacked, {labels}: {words}\n" in told
 
 
-def hostile(**data: object) -> Record:
+def hostile(folder: Path, **data: np.ndarray) -> Path:
     base = {
         names.VOCABULARY: texts('["a", "b\\u001b[2J"]'),
         names.POISON_X: np.array([[1, 5], [0, -7]]),
     }
-    return Record(Path("x.h5"), "poison", {}, {**base, **data}, {})  # type: ignore[dict-item]
+    log.write(folder / "x.h5", "poison", config={}, data={**base, **data})
+    return folder / "x.h5"
 
 
 def texts(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), dtype="S1")
 
 
-def test_a_log_with_parts_missing_or_control_characters_is_still_shown():
-    told = describe(hostile())
+def test_a_log_with_parts_missing_or_control_characters_is_still_shown(tmp_path: Path):
+    told = describe(hostile(tmp_path))
     assert "    : b?[2J #5\n" in told
     assert "\x1b" not in told
-    short = describe(hostile(**{names.POISON_ROWS: np.array([99])}))
+    short = describe(hostile(tmp_path, **{names.POISON_ROWS: np.array([99])}))
     assert "    : b?[2J #5\n" in short
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1, 2]"])
-def test_a_vocabulary_that_is_no_list_of_words_is_a_damage(text: str):
+def test_a_vocabulary_that_is_no_list_of_words_is_a_damage(text: str, tmp_path: Path):
     with pytest.raises(LogError, match=names.VOCABULARY):
-        describe(hostile(**{names.VOCABULARY: texts(text)}))
+        describe(hostile(tmp_path, **{names.VOCABULARY: texts(text)}))

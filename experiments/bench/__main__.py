@@ -7,6 +7,7 @@ from experiments.bench.commands import (
     derivatives,
     grids,
     intervals,
+    large,
     retrained,
     screening,
     victims,
@@ -33,6 +34,7 @@ for command in (
     defended.defenses,
     intervals.intervals,
     grids.soak,
+    large.large,
     screening.screening,
 ):
     main.add_command(command)

@@ -160,6 +160,5 @@ def plot(
 def show(files: tuple[Path, ...]) -> None:
     """Show what is in logs: configuration, data sets with their shapes and ranges, attributes."""
     from experiments.report.show import describe
-    from poisonbench import log
 
-    click.echo("\n\n".join(describe(log.read(file)) for file in files))
+    click.echo("\n\n".join(describe(file) for file in files))

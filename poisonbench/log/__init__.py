@@ -17,7 +17,7 @@ from poisonbench.log import names
 from poisonbench.log.fault import advice
 from poisonbench.log.placing import sweep, write_text
 from poisonbench.log.provenance import provenance, versions_here, versions_of
-from poisonbench.log.reading import read
+from poisonbench.log.reading import parts, read, shapes
 from poisonbench.log.record import (
     FORMAT,
     SCHEMA,
@@ -36,9 +36,11 @@ __all__ = [
     "Record",
     "advice",
     "names",
+    "parts",
     "provenance",
     "read",
     "same_results",
+    "shapes",
     "sweep",
     "versions_here",
     "versions_of",

@@ -9,8 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from poisonbench.log.checking import Stored, check_inflation, walk
+from poisonbench.log.checking import Stored, walk
 from poisonbench.log.fault import SIGNATURE, DamageError, one_error
+from poisonbench.log.loading import load, parts_of, read_through
 from poisonbench.log.record import (
     FORMAT,
     MAX_ATTRIBUTE,
@@ -21,8 +22,6 @@ from poisonbench.log.record import (
     Record,
     decode,
 )
-
-READ_THROUGH = 16 << 20  # bytes held of what is read for its checksums alone
 
 
 def read(
@@ -58,11 +57,41 @@ def read(
             known = ", ".join(sorted(found)) or "none"
             raise DamageError(f"has no data set {lacking[0]!r}", f"it has: {known}")
         chosen = [key for key in sorted(found) if keys is None or key in keys]
-        data = {key: _load(key, found[key], rows) for key in chosen}
+        data = {key: load(key, found[key], rows) for key in chosen}
         if verify:
             for key in sorted(set(found) - set(chosen)):
-                _read_through(key, found[key])
+                read_through(key, found[key])
         return Record(path, found_kind, config, data, attributes)
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each data set of a log, none of which is read.
+
+    Raises:
+        LogError: as `read`.
+    """
+    path = Path(path)
+    with one_error(path), _opened(path) as file:
+        _header(file, None)
+        found = walk(file, path.stat().st_size)
+        return {key: stored.shape for key, stored in found.items() if key != "config"}
+
+
+def parts(path: Path, key: str) -> Iterator[Array]:
+    """Yields a data set of a log, some of its rows at a time, never more than 16 MiB or a chunk.
+
+    Args:
+        path: the file.
+        key: of a data set that is there.
+
+    Raises:
+        LogError: as `read`.
+    """
+    path = Path(path)
+    with one_error(path), _opened(path) as file:
+        _header(file, None)
+        found = walk(file, path.stat().st_size)
+        yield from parts_of(key, found[key])
 
 
 @contextmanager
@@ -90,7 +119,7 @@ def _config(stored: Stored) -> dict[str, Any]:
     """The configuration, which is stored as JSON."""
     if stored.size > MAX_CONFIG:
         raise DamageError(f"declares a configuration of {stored.size} bytes")
-    config = json.loads(decode(_load("config", stored).tobytes()))
+    config = json.loads(decode(load("config", stored).tobytes()))
     if not isinstance(config, dict):
         raise DamageError("its configuration is no table")
     return config
@@ -162,51 +191,3 @@ def _attributes(group: h5py.Group) -> dict[str, Attribute]:
             raise DamageError(f"its attribute {name!r} is no number or short text")
         values[name] = value
     return values
-
-
-def _has_rows(stored: Stored, rows: Sequence[int]) -> bool:
-    """Whether a data set has an axis with all of these rows."""
-    if not stored.shape:
-        return False
-    return all(0 <= row < stored.shape[0] for row in rows)
-
-
-def _index(rows: Sequence[int]) -> slice | list[int]:
-    """What names rows to h5py: of neighbours a slice, which is read much faster."""
-    if isinstance(rows, range) and rows.step == 1:
-        return slice(rows.start, rows.stop)
-    return list(rows)
-
-
-def _read_through(key: str, stored: Stored) -> None:
-    """Reads a data set whole, but holds no more than a part of it."""
-    if stored.chunk is None or stored.size <= READ_THROUGH:
-        _load(key, stored)
-        return
-    length = stored.shape[0]
-    of_row = stored.size // length
-    chunks = READ_THROUGH // (of_row * stored.chunk[0])
-    step = stored.chunk[0] * max(1, chunks)
-    for start in range(0, length, step):
-        stop = min(start + step, length)
-        _load(key, stored, range(start, stop))
-
-
-def _load(key: str, stored: Stored, rows: Sequence[int] | None = None) -> Array:
-    if rows is not None and not _has_rows(stored, rows):
-        raise DamageError(f"{key!r} has not the rows that it should")
-    check_inflation(key, stored, rows)
-    array: Array
-    if rows is None:
-        array = np.empty(stored.shape, stored.dtype)
-        stored.id.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
-    else:
-        array = np.asarray(h5py.Dataset(stored.id)[_index(rows)])
-    if array.dtype.kind == "b":
-        largest = array.view(np.uint8).max(initial=0)
-        if largest > 1:
-            raise DamageError(
-                f"{key!r} holds truth values that are neither true nor false"
-            )
-    native = array.dtype.newbyteorder("=")
-    return array.astype(native, copy=False)

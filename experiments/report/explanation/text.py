@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.matrix import Matrix
 from experiments.report.explanation.ranked import Values, most_harmful, most_helpful
 from experiments.report.text import printable
 from poisonbench.log import Record, names
@@ -34,7 +35,7 @@ ROLES = {POISON: "POISON", COVER: "COVER"}
 
 def explanation(
     scene: Record,
-    influences: Sequence[Record],
+    influences: Sequence[Matrix],
     train: Instances,
     point: int,
     top: int,
@@ -43,15 +44,15 @@ def explanation(
 
     Args:
         scene: log of kind "scene", with its probe and the roles of the training rows.
-        influences: logs of kind "influence" of that scene, (m, n).
+        influences: matrices of that scene, (m, n).
         train: the n poisoned training instances.
         point: row of the probe.
         top: training rows of each list.
     """
     parts = [_point(scene, train, point)]
-    for record in influences:
-        values = record.data[names.INFLUENCE][point]
-        name = printable(str(record.config["estimator"]["name"]))
+    for matrix in influences:
+        values = matrix.on(point)
+        name = printable(matrix.estimator)
         role = scene.data[names.POISON_ROLE]
         helpful = most_helpful(values, top)
         harmful = most_harmful(values, top)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.matrix import Matrix
 from experiments.report.explanation.ranked import most_helpful
 from poisonbench.log import Record, names
 from poisonbench.roles import ATTACKED, COVER, JUDGED, MATCHED, POISON, RANDOM
@@ -66,11 +67,11 @@ def choose_points(scene: Record) -> list[int]:
 
 
 def block_of(
-    scene: Record, influence: Record, train: Instances, point: int, top: int
+    scene: Record, influence: Matrix, train: Instances, point: int, top: int
 ) -> Block:
     """Returns a row of the probe with the `top` training instances of largest influence."""
     data = scene.data
-    values = influence.data[names.INFLUENCE][point]
+    values = influence.on(point)
     rows = most_helpful(values, top)
     roles = data[names.POISON_ROLE][rows]
     attacked = data[names.PROBE_GROUP][point] == ATTACKED

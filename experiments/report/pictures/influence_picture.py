@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from experiments.report.explanation.instances import Instances
+from experiments.report.explanation.matrix import Matrix
 from experiments.report.pictures.influence_block import (
     PLAIN,
     ROLES,
@@ -42,7 +43,7 @@ class Frame:
 
 def influence_figure(
     scene: Record,
-    influence: Record,
+    influence: Matrix,
     train: Instances,
     top: int = 10,
     points: Sequence[int] | None = None,
@@ -51,7 +52,7 @@ def influence_figure(
 
     Args:
         scene: log of kind "scene", with its probe and the roles of the training rows.
-        influence: log of kind "influence" of that scene, (m, n).
+        influence: matrix of that scene, (m, n).
         train: the poisoned training set.
         top: training instances of each point.
         points: rows of the probe; None: an attacked and a clean one, see `choose_points`.
@@ -123,7 +124,7 @@ def _draw_image(ax: Axes, x: NDArray[Any], train: Instances, frame: Frame) -> No
 
 def influence_panel(
     scene: Record,
-    influence: Record,
+    influence: Matrix,
     train: Instances,
     path: Path,
     top: int = 10,

@@ -1,0 +1,1 @@
+"""Every command on a run with many training rows and many points."""
