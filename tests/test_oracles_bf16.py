@@ -20,7 +20,6 @@ from poisonbench.training import Recipe, Trace, train
 Method = TracIn | GAS
 METHODS = [TracIn(), TracIn(layers="last"), GAS(), GAS(layerwise=True)]
 LOW = "bf16"
-EIGHT_BITS = 256.0  # the largest whole number below which bfloat16 has all
 # of numbers of 8 bits: rounded once in every one of a few layers, back and forth
 NEAR = 0.05
 
