@@ -79,12 +79,12 @@ def test_a_name_shows_the_fields_that_vary_among_methods_of_that_name_and_no_oth
     fields = [
         {"name": "x", "a": 0.05, "b": [1, 2]},
         {"name": "x", "a": 1e-6, "b": None},
-        {"name": "x"},
+        {"name": "x", "b": [1, 2]},
     ]
     assert [ShortNames.of(fields).name(c) for c in fields] == [
         "x a=0.05 b=[1, 2]",
-        "x a=1e-06 b=null",
-        "x",
+        "x a=1e-06",
+        "x b=[1, 2]",
     ]
 
 

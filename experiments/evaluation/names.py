@@ -38,14 +38,17 @@ class ShortNames:
         return cls({name: _varying(same) for name, same in by_name.items()})
 
     def name(self, config: Config | None, always: Sequence[str] = ()) -> str:
-        """Returns the name, the fields that vary, and of those of `always` the ones it has."""
+        """Returns the name, the fields that vary, and of those of `always` the ones it has.
+
+        A field that is left to the method, None, is left out.
+        """
         if not config:
             return "none"
         name = str(config.get("name"))
         told = self.varying.get(name, frozenset()).union(always)
         words = [name]
         for field, value in config.items():
-            if field in told:
+            if field in told and value is not None:
                 words.append(f"{field}={short(value)}")
         return " ".join(words)
 
