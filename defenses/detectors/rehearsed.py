@@ -4,7 +4,7 @@ What gives poison away depends on the data, the model and the attack. A defender
 without knowing the attack: it plants generic poison of its own in a copy of its training set,
 trains the victim's recipe on it, and looks which scores tell its trusted points with a trigger from
 those without. The weights are drawn to those which the package brings, learned in the same way on
-public data sets.
+public data sets; to others where the victim trains its head alone.
 
 Needs: influence, features, probe points known to be clean, and a run that can be made again.
 
@@ -116,7 +116,7 @@ class Rehearsed:
             _tell(rehearsal, number)
             done.append(rehearsal)
         sides = side_names(QUESTIONS)
-        prior = prior_weights(self.prior, str(evidence.test.kind), sides)
+        prior = prior_weights(self.prior, evidence.trace, sides)
         fit = learned([rehearsal.lesson for rehearsal in done], prior)
         beside = STREAM_QUESTIONS if self.stream else ()
         return Learned(QUESTIONS, beside, fit.weights, fit.bias, self.uses)

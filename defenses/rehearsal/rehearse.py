@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from defenses.kit.evidence import trusted_points
-from defenses.questions.question import Question, answers
+from defenses.questions.question import Answers, Question, answers
 from defenses.rehearsal.poison import Planted, plant
 from defenses.rehearsal.stage import Stage, held_against_others, set_up
 from defenses.rehearsal.table import POISONS
@@ -77,13 +77,24 @@ def rehearse(
     """
     planted = planted_for(evidence, leave_out, seed)
     trace = means.train(planted.train)
-    stage = set_up(trace, _in_order(evidence), planted.plants, seed)
-    said = answers(_evidence(trace, stage, means), questions)
+    stage = set_up(trace, in_order(evidence), planted.plants, seed)
+    said = answers(evidence_of(trace, stage, means), questions)
+    return taught_by(said, stage, tuple(its.family for its in planted.plants))
+
+
+def taught_by(said: Answers, stage: Stage, families: tuple[str, ...]) -> Rehearsal:
+    """Returns what the answers about a stage teach.
+
+    Args:
+        said: of all questions about its points.
+        stage: the points.
+        families: of the poisons, in the order of the stage.
+    """
     success = {}
     teaches = stage.clean
-    for place, its in enumerate(planted.plants):
-        success[its.family] = stage.success(place)
-        if success[its.family] >= SUCCESS:
+    for place, family in enumerate(families):
+        success[family] = stage.success(place)
+        if success[family] >= SUCCESS:
             own = stage.family == place
             teaches = teaches | (own & stage.taken & stage.counts)
     seen = held_against_others(said, stage)
@@ -106,7 +117,7 @@ def planted_for(evidence: Evidence, leave_out: tuple[str, ...], seed: int) -> Pl
     return plant(train, poisons, leave_out, source, seed)
 
 
-def _in_order(evidence: Evidence) -> Dataset:
+def in_order(evidence: Evidence) -> Dataset:
     """Returns the trusted points in an order that their values alone tell."""
     points = evidence.test.take(trusted_points(evidence))
     digests = [hashlib.sha256(bytes_of(x)).digest() for x in points.x]
@@ -114,7 +125,7 @@ def _in_order(evidence: Evidence) -> Dataset:
     return points.take(torch.tensor(order))
 
 
-def _evidence(trace: Trace, stage: Stage, means: Means) -> Evidence:
+def evidence_of(trace: Trace, stage: Stage, means: Means) -> Evidence:
     """Returns what the questions may see of the rehearsal's victim."""
 
     def again(keep: Tensor) -> Trace:

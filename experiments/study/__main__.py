@@ -9,6 +9,7 @@ from experiments.study.cost.command import cost
 from experiments.study.detectors.pairs import pairs
 from experiments.study.detectors.planted import planted
 from experiments.study.detectors.prior import prior
+from experiments.study.detectors.prior_head import prior_head
 from experiments.study.detectors.questions import questions
 from experiments.study.detectors.told import told
 from experiments.study.long_tail.command import long_tail
@@ -30,6 +31,7 @@ COMMANDS = (
     pairs,
     planted,
     prior,
+    prior_head,
     questions,
     random_labels,
     slopes,

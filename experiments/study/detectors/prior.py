@@ -15,7 +15,7 @@ import torch
 
 from defenses.questions.question import side_names
 from defenses.questions.table import QUESTIONS
-from defenses.rehearsal.prior import ANY, FILE
+from defenses.rehearsal.prior import ALL, ANY, FILE
 from defenses.rehearsal.rehearse import Lesson, Rehearsal, rehearse, seed_of
 from defenses.rehearsal.weights import learned
 from estimators.gas import GAS
@@ -57,21 +57,28 @@ def taught(source: Source, seed: int) -> Taught:
         data = _flat(data)
         test = _flat(test)
     run = train(data, source.recipe, seed)
+    evidence = trusting(run, test, seed)
+    rehearsal = rehearse(
+        evidence, means_of(run), QUESTIONS, leave_out=(), seed=seed_of(evidence, 0, 0)
+    )
+    return Taught(source, str(data.kind), seed, rehearsal)
+
+
+def trusting(run: Trace, test: Dataset, seed: int) -> Evidence:
+    """Returns what a defender has of a run: trusted points as it predicts them, drawn of `test`."""
     order = torch.randperm(len(test), generator=generator(seed, "trusted"))
     points = test.take(order[:TRUSTED])
     points = points.relabel(predict(run.model(), points.x).argmax(1))
-    evidence = Evidence(run, points, trusted=torch.ones(len(points), dtype=torch.bool))
-    rehearsal = rehearse(
-        evidence, _means(run), QUESTIONS, leave_out=(), seed=seed_of(evidence, 0, 0)
-    )
-    return Taught(source, str(data.kind), seed, rehearsal)
+    return Evidence(run, points, trusted=torch.ones(len(points), dtype=torch.bool))
 
 
 def _flat(data: Dataset) -> Dataset:
     return Dataset(data.x.flatten(1), data.y, data.classes)
 
 
-def _means(run: Trace) -> Means:
+def means_of(run: Trace) -> Means:
+    """Returns the means of a defender who has the recipe of a run, with GAS."""
+
     def again(data: Dataset) -> Trace:
         return train(data, run.by_recipe, run.seed)
 
@@ -94,10 +101,11 @@ def weights_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, float]]:
     for kind in sorted({each.kind for each in rehearsals}):
         own = [each for each in rehearsals if each.kind == kind]
         found[kind] = learned(_lessons(own), whole, RIDGE).weights
-    return {kind: _rounded(sides, weights.tolist()) for kind, weights in found.items()}
+    return {kind: rounded(sides, weights.tolist()) for kind, weights in found.items()}
 
 
-def _rounded(sides: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+def rounded(sides: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    """Returns side of a question -> weight, as the file holds it."""
     pairs = zip(sides, weights, strict=True)
     return {side: round(weight, DIGITS) for side, weight in pairs}
 
@@ -108,7 +116,7 @@ def _lessons(rehearsals: Sequence[Taught]) -> list[Lesson]:
 
 def priors_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, dict[str, float]]]:
     """Returns the priors: "all", and for each data set "without-NAME", learned without it."""
-    found = {"all": weights_of(rehearsals)}
+    found = {ALL: weights_of(rehearsals)}
     for name in sorted({each.source.name for each in rehearsals}):
         others = [each for each in rehearsals if each.source.name != name]
         if others:
