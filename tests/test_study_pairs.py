@@ -43,6 +43,8 @@ def runs(folder: Path) -> list[Path]:
 def test_pairs_count_from_a_success_of_four_fifths(tmp_path: Path):
     victims, _ = read(runs(tmp_path))
     assert counting(victims) == {"digits: patch", "mnist: blend"}
+    assert "mnist: warp" in counting(victims, least=0.7)
+    assert "mnist: warp" not in counting(victims, least=0.71)
 
 
 def test_fields_set_for_an_attack_do_not_make_another_detector(tmp_path: Path):

@@ -15,7 +15,7 @@ from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import RowNames, in_order
 from experiments.evaluation.paired import differences
 from experiments.evaluation.rows import Row
-from experiments.study.detectors.runs import FOLDERS, attack_of, counting, read
+from experiments.study.detectors.runs import FOLDERS, LEAST, attack_of, counting, read
 
 
 @click.command()
@@ -25,12 +25,17 @@ from experiments.study.detectors.runs import FOLDERS, attack_of, counting, read
     "--without", multiple=True, metavar="PAIR", help="pairs that do not count, either"
 )
 @click.option("--every", is_flag=True, help="a line for every detector of every pair")
+@click.option("--least", default=LEAST, help="success of the attacks that count")
 def pairs(
-    folders: tuple[Path, ...], against: str, without: tuple[str, ...], every: bool
+    folders: tuple[Path, ...],
+    against: str,
+    without: tuple[str, ...],
+    every: bool,
+    least: float,
 ) -> None:
     """Show how well the detectors of the runs in FOLDERS do, over pairs of data set and attack."""
     victims, detections = read(folders)
-    counted = counting(victims) - set(without)
+    counted = counting(victims, least) - set(without)
     chosen = [row for row in detections if attack_of(row) in counted]
     click.echo(_means(chosen))
     click.echo("\n" + _pairs(chosen, victims, None if every else against))

@@ -61,11 +61,11 @@ def attack_of(row: Row) -> str:
     return str(row.settings["attack"]["name"])
 
 
-def counting(victims: Sequence[Row]) -> set[str]:
-    """Returns the pairs whose attack succeeds on the mean over the seeds."""
+def counting(victims: Sequence[Row], least: float = LEAST) -> set[str]:
+    """Returns the pairs whose attack succeeds in `least` of the points, the mean over the seeds."""
     found = set()
     for row in aggregate(victims):
         success = row.metrics["asr"].value
-        if success is not None and success >= LEAST:
+        if success is not None and success >= least:
             found.add(attack_of(row))
     return found
