@@ -33,6 +33,7 @@ from experiments.report.pictures.look import save
 from experiments.report.plots.certified import certified_figure, curve
 from experiments.report.render import render
 from experiments.runner.run import Options, run
+from experiments.scene.cost import measured
 from poisonbench import log
 from poisonbench.contracts.protocols import Certifier
 from poisonbench.contracts.values import Certified
@@ -396,3 +397,30 @@ def test_killed_among_its_models_a_certifier_goes_on_to_the_same_log(
     )
     killed, whole = killed_and_whole(tmp_path, certifier, "models-*.h5", "certify-*.h5")
     assert_same(results(killed), results(whole))
+
+
+def test_the_hash_is_that_of_all_rows_at_once_and_holds_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.rand(4000, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with measured(torch.device("cpu")) as cost:
+        found = row_hash(x)
+    assert cost.peak_bytes < x.nbytes, "all rows as whole numbers take four times x"
+    few = x[:50]
+    monkeypatch.setattr("defenses.certifiers.votes._AT_ONCE", few.numel())
+    at_once = row_hash(few)
+    monkeypatch.setattr("defenses.certifiers.votes._AT_ONCE", 1)
+    assert torch.equal(row_hash(few), at_once)
+    assert torch.equal(found[:50], at_once)
+
+
+def test_a_vote_holds_the_rows_in_order_and_as_they_are_seen_and_no_more() -> None:
+    x = torch.rand(20_000, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    train = Dataset(x, torch.arange(20_000) % 2, 2)
+    test = train.take(torch.arange(4))
+    recipe = Recipe(model="linear", epochs=1)
+    certifier = FiniteAggregation(k=5, d=2, epochs=1, batch_size=64)
+    certifier(test, test, recipe, 0)  # what is imported late
+    with measured(torch.device("cpu")) as cost:
+        certifier(train, test, recipe, 0)
+    assert cost.peak_bytes < 2.8 * x.nbytes

@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from defenses.kit.blocks import in_blocks
 from poisonbench.checks import check_type
 from poisonbench.data import Dataset
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, train_many
 
 _SHIFTS = (30, 27, 31)
+_AT_ONCE = 1 << 17  # values that are hashed together: as whole numbers they take 1 MiB
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -41,12 +43,17 @@ def row_hash(x: Tensor) -> Tensor:
     Args:
         x: (n, *shape) float32 or float64, or int64 token ids.
     """
-    bits = _whole_numbers(x.flatten(1).cpu())
-    width = bits.shape[1]
+    values = x.flatten(1)
+    width = values.shape[1]
     g = generator(0, "row-hash")
     drawn = torch.randint(-(2**62), 2**62, (width,), generator=g)
     odd = drawn * 2 + 1
-    number = (bits * odd).sum(1)  # arithmetic modulo 2^64
+    # sums kept one by one would lie between what each part takes and gives back, and pin it
+    number = torch.empty(len(x), dtype=torch.int64)
+    every = torch.arange(len(x))
+    for rows in in_blocks(every, width, _AT_ONCE):
+        bits = _whole_numbers(values[rows].cpu())
+        number[rows] = (bits * odd).sum(1)  # arithmetic modulo 2^64
     for (
         shift
     ) in _SHIFTS:  # high bits into the low ones, which alone a remainder would see

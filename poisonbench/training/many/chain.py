@@ -16,6 +16,7 @@ from poisonbench.training.many.layers import Flatten, Link, Pool, Product, Recti
 Leaf = tuple[str, nn.Module]  # what its parameters' names begin with, and the module
 
 _PRODUCTS = (nn.Linear, nn.Conv2d)
+_PREPARED = 1024  # instances that are prepared together
 
 
 class Chain:
@@ -43,7 +44,24 @@ class Chain:
             self.links.append(link)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Returns what the first layer with parameters sees of the instances x (m, *shape)."""
+        """Returns what the first layer with parameters sees of the instances x (m, *shape).
+
+        Some at a time: the layers before it would each hold another copy of all.
+        """
+        first, *others = x.split(_PREPARED)
+        seen = self._before(first)
+        if not others:
+            return seen
+        found = seen.new_empty(len(x), *seen.shape[1:])
+        found[: len(seen)] = seen
+        start = len(seen)
+        for part in others:
+            stop = start + len(part)
+            found[start:stop] = self._before(part)
+            start = stop
+        return found
+
+    def _before(self, x: Tensor) -> Tensor:
         for module in self.before:
             x = module(x)
         return x

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from poisonbench.data import Dataset
 from poisonbench.functional import names_of_keys
 from poisonbench.losses import CROSS_ENTROPY, Loss, has_labels, minus_loss
-from poisonbench.models import predict
 from poisonbench.models.head import head_name
 from poisonbench.objectives import Measure, utility
 from poisonbench.training.many.choice import way_of
-from poisonbench.training.many.stacked import States, predictions, split
+from poisonbench.training.many.stacked import States, outputs_of, predictions, split
 from poisonbench.training.recipe import Recipe, starting_model
 
 
@@ -140,7 +139,7 @@ class Ensemble:
 
     def _computed(self, data: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
         frozen, model = split(self.recipe, self.train, self.seeds[0])
-        inputs = predict(frozen, data.to(self.train.x.device, self.train.dtype).x)
+        inputs = outputs_of(frozen, data.to(self.train.x.device, self.train.dtype).x)
         way = way_of(model, inputs, len(inputs))
         for part in self.parts:
             logits = predictions(model, way, part.load(), inputs)

@@ -104,6 +104,13 @@ def split(
     return body_of(model), alone.eval()
 
 
+def outputs_of(frozen: nn.Module, x: Tensor) -> Tensor:
+    """Returns what the frozen part gives for the instances x, which where there is none are x."""
+    if isinstance(frozen, nn.Identity):
+        return x
+    return predict(frozen, x)
+
+
 def stacked(model: Callable[[int], nn.Module], seeds: Sequence[int]) -> States:
     """Returns the states of the models of K seeds; what is trained requires gradients."""
     # states and not models are kept: many modules alive make each garbage collection slow

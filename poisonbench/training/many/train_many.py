@@ -17,7 +17,6 @@ from poisonbench.checks import check_type, check_whole
 from poisonbench.data import Dataset
 from poisonbench.functional import finite_names
 from poisonbench.memory import halving
-from poisonbench.models import predict
 from poisonbench.models.form import batch_layers
 from poisonbench.training.given.running import run_each
 from poisonbench.training.guards import (
@@ -37,7 +36,13 @@ from poisonbench.training.many.cache import Shelf, finite, make_blocks
 from poisonbench.training.many.choice import way_of
 from poisonbench.training.many.descent import Job, trained
 from poisonbench.training.many.ensemble import Ensemble
-from poisonbench.training.many.stacked import States, joined, predictions, split
+from poisonbench.training.many.stacked import (
+    States,
+    joined,
+    outputs_of,
+    predictions,
+    split,
+)
 from poisonbench.training.recipe import Recipe
 
 
@@ -95,11 +100,11 @@ def train_many(
     frozen, model = split(recipe, data, seeds[0])
     if batch_layers(model):
         _check_rows(data, masks, recipe, seeds, batches)
-    features = predict(frozen, data.x)
+    features = outputs_of(frozen, data.x)
     inputs = inputs_of(data, features)
     targets = None
     if points is not None:
-        targets = predict(frozen, points.to(data.x.device, data.dtype).x)
+        targets = outputs_of(frozen, points.to(data.x.device, data.dtype).x)
     way = None
     if not recipe.mixed_precision:  # stacked models compute in one precision
         way = way_of(model, inputs.x, recipe.batch_size)
