@@ -1,13 +1,22 @@
-"""Cosines in blocks, and the largest of many by groups, against plain definitions."""
+"""What defenses compute some points at a time, or by groups, against plain definitions."""
+
+import warnings
 
 import pytest
 import torch
+from conftest import random_data
+from torch import nn
 from torch.nn import functional as F
 
+from defenses.kit.evidence import sound_influence
 from defenses.kit.similarity import cosines
 from defenses.kit.similarity.cosines import Cosines
 from defenses.kit.similarity.nearest import largest
+from experiments.scene.cost import measured
+from poisonbench.contracts.scope import Scope
+from poisonbench.contracts.values import Evidence
 from poisonbench.seeding import generator
+from poisonbench.training import Trace
 
 
 @pytest.mark.parametrize("n", [7, 320, 1003])
@@ -41,3 +50,29 @@ def test_cosines_are_those_of_unit_vectors_and_zero_for_a_row_of_zeros(
     ((index, some),) = Cosines(points, rows).blocks(asked)
     assert torch.equal(index, asked)
     assert torch.allclose(some, want[asked], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reads", ["all", "label"])
+def test_points_with_finite_influence_are_found_some_at_a_time(
+    reads: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, n = 300, 20_000
+    g = generator(0, "values")
+    influence = torch.randn(m, n, generator=g)
+    train = random_data(n, shape=(1, 2, 2), dtype=torch.float32)
+    test = random_data(m, shape=(1, 2, 2), dtype=torch.float32)
+    places = torch.randint(n, (60,), generator=g)
+    influence[torch.arange(60), places] = torch.nan
+    influence[70, 5] = -torch.inf
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = Evidence(Trace.of(model, train), test, influence)
+        with measured(torch.device("cpu")) as cost:
+            _, sound = sound_influence(given, reads)
+    assert cost.peak_bytes < influence.nbytes, "never the whole matrix anew"
+    counted = torch.ones(m, n, dtype=torch.bool)
+    if reads == "label":
+        counted = train.y == test.y[:, None]
+    assert torch.equal(sound, ~(~influence.isfinite() & counted).any(1))
+    assert 0 < int((~sound).sum()) <= 61

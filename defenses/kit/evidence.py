@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from defenses.kit.blocks import in_blocks
 from poisonbench.checks import check_type
 from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
 
 Kept = TypeVar("Kept")
+_AT_ONCE = 1 << 20  # values of an influence matrix, 4 MiB
 WANTED = "an Evidence(trace, test), with the predicted labels in test.y"
 
 
@@ -128,10 +130,7 @@ def sound_influence(evidence: Evidence, reads: Scope = "all") -> tuple[Tensor, T
     found = tuple(influence.shape)
     if found != wanted:
         raise ValueError(f"influence must have shape (m, n) = {wanted}, got {found}")
-    finite = influence.isfinite()
-    if reads == "label":
-        finite |= evidence.trace.train.y != evidence.test.y[:, None]
-    sound = finite.all(1)
+    sound = _are_finite(evidence, influence, reads)
     bad = int((~sound).sum())
     if bad:
         warnings.warn(
@@ -139,6 +138,19 @@ def sound_influence(evidence: Evidence, reads: Scope = "all") -> tuple[Tensor, T
             stacklevel=3,
         )
     return influence, sound
+
+
+def _are_finite(evidence: Evidence, influence: Tensor, reads: Scope) -> Tensor:
+    """Returns which points have finite values alone, (m,) bool; some points at a time."""
+    m, n = influence.shape
+    points = torch.arange(m, device=influence.device)
+    sound = torch.empty_like(points, dtype=torch.bool)
+    for part in in_blocks(points, n, _AT_ONCE):
+        finite = influence[part].isfinite()
+        if reads == "label":
+            finite |= evidence.trace.train.y != evidence.test.y[part, None]
+        sound[part] = finite.all(1)
+    return sound
 
 
 def trusted_points(evidence: Evidence, least: int = 1) -> Tensor:

@@ -87,4 +87,7 @@ def _judge(cell: Cell, method: Method, size: int, letters: str) -> Verdict:
     cost.seconds += cell.retrainer.seconds_found
     check_shape(method, "scores", scores, (size,), letters)
     scores = scores.to(device="cpu", dtype=torch.float64)
-    return Verdict(scores, about_run(method, cost, warnings), told)
+    about = about_run(method, cost, warnings)
+    if evidence.influence is not None:
+        about["influence_bytes"] = evidence.influence.nbytes
+    return Verdict(scores, about, told)
