@@ -163,6 +163,7 @@ def test_a_point_has_the_scores_that_it_has_alone(trace: Trace):
         ({"dimensions": 0}, "dimensions must be at least 1, got 0"),
         ({"width": 0.0}, "width"),
         ({"most": -1}, "most must be at least 0, got -1"),
+        ({"precision": "bf16"}, "precision must be one of full, tf32, got 'bf16'"),
         ({"precision": "half"}, "precision must be one of full, tf32, got 'half'"),
     ],
 )

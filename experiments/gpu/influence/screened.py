@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,6 @@ from experiments.gpu.record import Found
 from experiments.gpu.setting import Setting
 from poisonbench.contracts.protocols import Scorer
 from poisonbench.data import Dataset
-from poisonbench.device.precision import Precision
 from poisonbench.models import predict
 
 SIZES = (100, 10, 1)  # points at a time
@@ -22,7 +22,9 @@ FEW = 3  # batches of a size, at most
 EPOCHS = 4
 
 
-def screened(model: str, precision: Precision, setting: Setting, found: Found) -> None:
+def screened(
+    model: str, precision: Literal["full", "tf32"], setting: Setting, found: Found
+) -> None:
     """Seconds of GAS for all rows and for the screened ones, and the recall, by size of a batch.
 
     At the last checkpoint of a short run, for points at the labels that it predicts.
