@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from poisonbench.data import Dataset
 from poisonbench.device.faults import is_out_of_memory
@@ -92,6 +93,25 @@ def batches(
     """Returns the instances in order, `size` at a time."""
     parts = zip(data.x.split(size), data.y.split(size), strict=True)
     return [data.rows(x, y) for x, y in parts]
+
+
+def in_parts(call: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Returns what a call gives of the instances x, (m, *shape), `size` of them at a time.
+
+    The results are put where they belong as they come: joined later they would be held twice.
+    """
+    first, *others = x.split(size)
+    result = call(first)
+    if not others:
+        return result
+    found = result.new_empty(len(x), *result.shape[1:])
+    found[: len(result)] = result
+    start = len(result)
+    for part in others:
+        stop = start + len(part)
+        found[start:stop] = call(part)
+        start = stop
+    return found
 
 
 def halving(

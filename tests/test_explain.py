@@ -60,7 +60,7 @@ def logs() -> tuple[Record, Held]:
         "poison/role": np.array([0, 0, 1, 0, 2, 0, 0], np.uint8),
     }
     scene = Record(Path("s"), "scene", {}, data, {})
-    return scene, Held(Path("i"), "gas", np.stack([VALUES, -VALUES]))
+    return scene, Held(Path("i"), {"name": "gas"}, np.stack([VALUES, -VALUES]))
 
 
 def test_a_prediction_is_explained_in_words_with_the_poison_marked() -> None:
@@ -84,6 +84,14 @@ def test_a_prediction_is_explained_in_words_with_the_poison_marked() -> None:
         "          -1          label 0  row 5",
         "             [31m good",
     ]
+
+
+def test_settings_of_one_estimator_are_told_apart() -> None:
+    scene, influence = logs()
+    other = Held(Path("i"), {"name": "gas", "layerwise": True}, influence.values)
+    told = explanation(scene, [influence, other], sentences(), point=0, top=1)
+    assert "\ngas: what helped" in told
+    assert "\ngas layerwise=true: what helped" in told
 
 
 def test_a_clean_point_and_what_nothing_worked_against() -> None:

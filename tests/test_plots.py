@@ -233,7 +233,7 @@ def records(
     train = Instances(images, np.arange(12) % 10, kind)
     return (
         Record(Path("s"), "scene", {}, data, {}),
-        Held(Path("i"), "gas", values),
+        Held(Path("i"), {"name": "gas"}, values),
         train,
     )
 

@@ -91,3 +91,36 @@ def test_what_is_kept_is_read_for_the_same_options_and_refused_for_others(
     assert "it is not known with which options" in unknown.stderr
     assert unknown.stdout == "4\n"
     assert CliRunner().invoke(study, ["--value", "6"]).output == "6\n"
+
+
+MAY_BE_NONE = {"seed", "kills", "parents", "full"}
+
+
+@pytest.mark.parametrize("group", [main, benchmarks], ids=["study", "bench"])
+def test_counts_are_whole_numbers_from_one(group: click.Group):
+    counts = {}
+    for name, command in group.commands.items():
+        for option in command.params:
+            default = option.default
+            counted = isinstance(default, int) and not isinstance(default, bool)
+            if counted and option.name not in MAY_BE_NONE:
+                counts[f"{name} {option.name}"] = getattr(option.type, "min", None)
+    assert len(counts) > 20
+    assert not [
+        option for option, least in counts.items() if least is None or least < 1
+    ]
+
+
+def test_a_measurement_that_is_not_there_is_told(tmp_path: Path):
+    told = ["bench", "tests", "--only", "nonsense", "--device", "cpu"]
+    result = CliRunner().invoke(check, [*told, "-o", str(tmp_path / "new")])
+    assert result.exit_code == 2
+    assert "begins with 'nonsense' (there are: gas, resnet9, tf32; " in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_without_a_large_run_is_told(tmp_path: Path):
+    result = CliRunner().invoke(benchmarks, ["large", "--folder", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "must hold one influence matrix, got 0" in result.output
+    assert "name a new folder" in result.output

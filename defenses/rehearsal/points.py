@@ -57,9 +57,8 @@ def aim(trace: Trace, trusted: Dataset, seed: int) -> tuple[Dataset, tuple[Aim, 
         seed: of all draws.
     """
     train = trace.train
-    first, second = torch.randperm(len(trusted), generator=generator(seed, "points"))[
-        :2
-    ].tolist()
+    drawn = torch.randperm(len(trusted), generator=generator(seed, "points"))
+    first, second = drawn[:2].tolist()
     runner_up = _runner_up(trace, trusted)
     wanted = int(runner_up[first])
     own = (train.y == wanted).cpu().nonzero().squeeze(1)

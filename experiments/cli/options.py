@@ -11,6 +11,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+COUNT = click.IntRange(min=1)
+SHARE = click.FloatRange(0, 1)
 ROOT_HELP = (
     "Folder of downloaded data. [default: $POISONBENCH_DATA or ~/.cache/poisonbench]"
 )

@@ -50,6 +50,12 @@ def main(
     from experiments.gpu.record import Record, told
     from experiments.gpu.setting import Setting
 
+    known = [one.name for part in parts for one in PARTS[part]]
+    for prefix in only:
+        if not any(name.startswith(prefix) for name in known):
+            there = "; ".join(known)
+            what = f"no measurement begins with {prefix!r} (there are: {there})"
+            raise click.BadParameter(what, param_hint="--only")
     device = checked_device(device)
     end = time.monotonic() + seconds
     output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Reading: every fault of a file, whatever HDF5 calls it, is one `LogError`."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         LogError: as `read`.
     """
-    path = Path(path)
-    with one_error(path), _opened(path) as file:
-        _header(file, None)
-        found = walk(file, path.stat().st_size)
+    with _data_sets(path) as found:
         return {key: stored.shape for key, stored in found.items() if key != "config"}
 
 
@@ -87,11 +84,17 @@ def parts(path: Path, key: str) -> Iterator[Array]:
     Raises:
         LogError: as `read`.
     """
+    with _data_sets(path) as found:
+        yield from parts_of(key, found[key])
+
+
+@contextmanager
+def _data_sets(path: Path) -> Iterator[Mapping[str, Stored]]:
+    """Opens a log and gives what is stored in it, checked but not read."""
     path = Path(path)
     with one_error(path), _opened(path) as file:
         _header(file, None)
-        found = walk(file, path.stat().st_size)
-        yield from parts_of(key, found[key])
+        yield walk(file, path.stat().st_size)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from poisonbench.memory import halving
+from poisonbench.memory import halving, in_parts
 from poisonbench.seeding import exact_arithmetic
 
 _SAMPLE = 2  # instances on which a layout is tried
@@ -64,13 +64,8 @@ def _logits(
     batch: int,
     layout: torch.memory_format,
 ) -> Tensor:
-    first, *others = x.split(batch)
-    logits: Tensor = model(first.contiguous(memory_format=layout))
-    found = logits.new_empty(len(x), *logits.shape[1:])
-    found[: len(first)] = logits
-    start = len(first)
-    for part in others:
-        stop = start + len(part)
-        found[start:stop] = model(part.contiguous(memory_format=layout))
-        start = stop
-    return found
+    def passed(part: Tensor) -> Tensor:
+        logits: Tensor = model(part.contiguous(memory_format=layout))
+        return logits
+
+    return in_parts(passed, x, batch)

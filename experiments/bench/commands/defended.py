@@ -4,12 +4,18 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
+
 
 @click.command()
-@click.option("-n", default=1250, show_default=True, help="Smallest number of rows.")
-@click.option("-m", default=180, show_default=True, help="Points that are judged.")
-@click.option("--doublings", default=3, show_default=True)
-@click.option("--rounds", default=1, show_default=True)
+@click.option(
+    "-n", type=COUNT, default=1250, show_default=True, help="Smallest number of rows."
+)
+@click.option(
+    "-m", type=COUNT, default=180, show_default=True, help="Points that are judged."
+)
+@click.option("--doublings", type=COUNT, default=3, show_default=True)
+@click.option("--rounds", type=COUNT, default=1, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def questions(
     n: int,
@@ -38,8 +44,10 @@ def questions(
     show_default=True,
     help="Numbers of training rows.",
 )
-@click.option("-m", default=100, show_default=True, help="Points that are judged.")
-@click.option("--rounds", default=1, show_default=True)
+@click.option(
+    "-m", type=COUNT, default=100, show_default=True, help="Points that are judged."
+)
+@click.option("--rounds", type=COUNT, default=1, show_default=True)
 @click.option("--only", multiple=True, help="Contestants, by name; default: all.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def defenses(

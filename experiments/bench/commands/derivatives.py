@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
+
 RACED = click.Choice(["cnn", "conv3", "resnet", "text-cnn", "transformer"])
 
 
@@ -11,11 +13,13 @@ RACED = click.Choice(["cnn", "conv3", "resnet", "text-cnn", "transformer"])
 @click.option(
     "--model", "models", multiple=True, type=RACED, default=["conv3", "resnet"]
 )
-@click.option("-n", default=2000, show_default=True, help="Training instances.")
-@click.option("-m", default=100, show_default=True, help="Test instances.")
-@click.option("--checkpoints", default=3, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option(
+    "-n", type=COUNT, default=2000, show_default=True, help="Training instances."
+)
+@click.option("-m", type=COUNT, default=100, show_default=True, help="Test instances.")
+@click.option("--checkpoints", type=COUNT, default=3, show_default=True)
+@click.option("--rounds", type=COUNT, default=3, show_default=True)
+@click.option("--threads", type=COUNT, default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option(
     "--alone", is_flag=True, help="The engine and its floor, no loop, no peers."
@@ -51,9 +55,9 @@ def gradients(
 
 
 @click.command()
-@click.option("-m", default=100, show_default=True, help="Test instances.")
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("-m", type=COUNT, default=100, show_default=True, help="Test instances.")
+@click.option("--rounds", type=COUNT, default=3, show_default=True)
+@click.option("--threads", type=COUNT, default=2, show_default=True)
 @click.option("--damping", default=0.1, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def influence(
@@ -71,14 +75,22 @@ def influence(
 
 @click.command()
 @click.option(
-    "-n", default=128, show_default=True, help="Smallest number of training instances."
+    "-n",
+    type=COUNT,
+    default=128,
+    show_default=True,
+    help="Smallest number of training instances.",
 )
 @click.option(
-    "-m", default=8, show_default=True, help="Smallest number of test instances."
+    "-m",
+    type=COUNT,
+    default=8,
+    show_default=True,
+    help="Smallest number of test instances.",
 )
-@click.option("--doublings", default=3, show_default=True)
-@click.option("--rounds", default=1, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("--doublings", type=COUNT, default=3, show_default=True)
+@click.option("--rounds", type=COUNT, default=1, show_default=True)
+@click.option("--threads", type=COUNT, default=2, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def growth(
@@ -101,10 +113,12 @@ def growth(
 
 
 @click.command(name="own-model")
-@click.option("-n", default=1000, show_default=True, help="Training instances.")
-@click.option("-m", default=50, show_default=True, help="Test instances.")
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--threads", default=1, show_default=True)
+@click.option(
+    "-n", type=COUNT, default=1000, show_default=True, help="Training instances."
+)
+@click.option("-m", type=COUNT, default=50, show_default=True, help="Test instances.")
+@click.option("--rounds", type=COUNT, default=3, show_default=True)
+@click.option("--threads", type=COUNT, default=1, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def own_model(n: int, m: int, rounds: int, threads: int, output: Path | None) -> None:
     """TracIn on a user's model with BatchNorm, and captum's: numbers, time, lines of code."""

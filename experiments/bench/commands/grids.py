@@ -4,12 +4,18 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
+
 
 @click.command()
 @click.option("--cells", multiple=True, type=int, default=[160, 500])
 @click.option("--workers", multiple=True, type=int, default=[1, 2])
 @click.option(
-    "--scenes", default=8, show_default=True, help="Of cells of a second or more."
+    "--scenes",
+    type=COUNT,
+    default=8,
+    show_default=True,
+    help="Of cells of a second or more.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def runner(

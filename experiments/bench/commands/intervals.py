@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from experiments.cli.options import COUNT
+
 if TYPE_CHECKING:
     from experiments.bench.coverage import Covered, Setting
 
 
 @click.command()
-@click.option("--runs", default=1000, show_default=True, help="Of each setting.")
+@click.option(
+    "--runs", type=COUNT, default=1000, show_default=True, help="Of each setting."
+)
 @click.option("--metric", help="Only this one.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def intervals(runs: int, metric: str | None, output: Path | None) -> None:

@@ -4,10 +4,20 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
+
 
 @click.command()
-@click.option("-n", default=50_000, show_default=True, help="Training rows.")
-@click.option("-m", default=1000, show_default=True, help="Probe points.")
+@click.option(
+    "-n", type=COUNT, default=50_000, show_default=True, help="Training rows."
+)
+@click.option(
+    "-m",
+    type=click.IntRange(min=10),
+    default=1000,
+    show_default=True,
+    help="Probe points.",
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),

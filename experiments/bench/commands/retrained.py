@@ -4,15 +4,26 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT, SHARE
+
 
 @click.command()
 @click.option(
-    "-k", "models", default=256, show_default=True, help="Models trained together."
+    "-k",
+    "models",
+    type=COUNT,
+    default=256,
+    show_default=True,
+    help="Models trained together.",
 )
 @click.option(
-    "-m", default=100, show_default=True, help="Test instances of the second part."
+    "-m",
+    type=COUNT,
+    default=100,
+    show_default=True,
+    help="Test instances of the second part.",
 )
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", type=COUNT, default=3, show_default=True)
 @click.option(
     "--part",
     "parts",
@@ -42,15 +53,23 @@ def retraining(
 
 @click.command()
 @click.option(
-    "-n", default=1000, show_default=True, help="Training instances of the neighbours."
+    "-n",
+    type=COUNT,
+    default=1000,
+    show_default=True,
+    help="Training instances of the neighbours.",
 )
 @click.option(
-    "-m", default=500, show_default=True, help="Test instances of the neighbours."
+    "-m",
+    type=COUNT,
+    default=500,
+    show_default=True,
+    help="Test instances of the neighbours.",
 )
-@click.option("-d", default=64, show_default=True, help="Features.")
-@click.option("--neighbours", "k", default=5, show_default=True)
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("-d", type=COUNT, default=64, show_default=True, help="Features.")
+@click.option("--neighbours", "k", type=COUNT, default=5, show_default=True)
+@click.option("--rounds", type=COUNT, default=5, show_default=True)
+@click.option("--threads", type=COUNT, default=2, show_default=True)
 @click.option(
     "--part",
     type=click.Choice(["both", "neighbours", "retraining"]),
@@ -89,7 +108,7 @@ def shapley(
 
 
 @click.command()
-@click.option("--seeds", default=3, show_default=True)
+@click.option("--seeds", type=COUNT, default=3, show_default=True)
 @click.option(
     "--model",
     type=click.Choice(["mlp", "cnn"]),
@@ -98,10 +117,18 @@ def shapley(
     help="cnn: a second a retraining.",
 )
 @click.option(
-    "--points", default=10, show_default=True, help="Attacked points per seed."
+    "--points",
+    type=COUNT,
+    default=10,
+    show_default=True,
+    help="Attacked points per seed.",
 )
 @click.option(
-    "--budget", default=0.05, show_default=True, help="Poison rows, as a fraction."
+    "--budget",
+    type=SHARE,
+    default=0.05,
+    show_default=True,
+    help="Poison rows, as a fraction.",
 )
 @click.option(
     "--newton/--no-newton",
@@ -109,7 +136,7 @@ def shapley(
     show_default=True,
     help="Also the Newton step of all layers, a solve a group.",
 )
-@click.option("--threads", default=2, show_default=True)
+@click.option("--threads", type=COUNT, default=2, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def group(
     seeds: int,

@@ -4,15 +4,19 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
+
 
 @click.command()
 @click.option("--model", default="cnn", show_default=True)
-@click.option("-n", default=10_000, show_default=True, help="Training instances.")
-@click.option("-m", default=100, show_default=True, help="Test instances.")
-@click.option("--epochs", default=8, show_default=True)
-@click.option("--checkpoints", default=5, show_default=True)
+@click.option(
+    "-n", type=COUNT, default=10_000, show_default=True, help="Training instances."
+)
+@click.option("-m", type=COUNT, default=100, show_default=True, help="Test instances.")
+@click.option("--epochs", type=COUNT, default=8, show_default=True)
+@click.option("--checkpoints", type=COUNT, default=5, show_default=True)
 @click.option(*("-d", "--dimensions"), multiple=True, type=int, default=[512, 2048])
-@click.option("--threads", default=1, show_default=True)
+@click.option("--threads", type=COUNT, default=1, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
 @click.option("--figure", type=click.Path(path_type=Path))

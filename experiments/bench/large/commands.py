@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments.bench.large.spent import Spent, spent
+from poisonbench.errors import ConfigError
 
 CLI = "experiments.cli"
 GRID = """
@@ -84,8 +85,8 @@ def _all(folder: Path, n: int, m: int) -> Iterator[Spent]:
     yield told("libraries loaded, nothing done", "experiments.bench.large.idle")
     if is_new:
         yield from _runs(grid, run, said)
-    (scene,) = (run / "scenes").glob("*/")
-    (log,) = scene.glob("influence-*.h5")
+    log = _influence(run, said)
+    scene = log.parent
     picture = str(folder / "why.png")
     plot = str(folder / "influence.png")
     yield told("run, nothing left to do", CLI, "run", str(grid), "-o", str(run))
@@ -99,6 +100,19 @@ def _all(folder: Path, n: int, m: int) -> Iterator[Spent]:
     yield told("report", CLI, "report", str(run))
     if is_new:
         yield from _audits(folder, n, m, said)
+
+
+def _influence(run: Path, said: Path) -> Path:
+    """Returns the log of the influence of a run.
+
+    Raises:
+        ConfigError: there is none, or several.
+    """
+    found = list(run.glob("scenes/*/influence-*.h5"))
+    if len(found) != 1:
+        what = f"{run} must hold one influence matrix, got {len(found)}"
+        raise ConfigError([what], f"name a new folder; what was said is in {said}")
+    return found[0]
 
 
 def _runs(grid: Path, run: Path, said: Path) -> Iterator[Spent]:

@@ -1,7 +1,9 @@
 """An influence matrix as it lies in its log: what is shown reads the rows that it shows alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.report.explanation.ranked import Values
 from poisonbench import log
@@ -14,11 +16,16 @@ class Matrix:
 
     Attributes:
         path: of its log.
-        estimator: name of the estimator.
+        config: of the estimator, its name among it.
     """
 
     path: Path
-    estimator: str
+    config: Mapping[str, Any]
+
+    @property
+    def estimator(self) -> str:
+        """The name of the estimator."""
+        return str(self.config["name"])
 
     @classmethod
     def of(cls, path: Path) -> "Matrix":
@@ -28,7 +35,7 @@ class Matrix:
             LogError: the log is damaged.
         """
         head = log.read(path, "influence", keys=())
-        return cls(path, str(head.config["estimator"]["name"]))
+        return cls(path, head.config["estimator"])
 
     def on(self, point: int) -> Values:
         """Returns the influence of the training rows on a point of the probe, (n,).

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.evaluation.names import ShortNames
 from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.matrix import Matrix
 from experiments.report.explanation.ranked import Values, most_harmful, most_helpful
@@ -50,9 +51,10 @@ def explanation(
         top: training rows of each list.
     """
     parts = [_point(scene, train, point)]
+    known = ShortNames.of(matrix.config for matrix in influences)
     for matrix in influences:
         values = matrix.on(point)
-        name = printable(matrix.estimator)
+        name = printable(known.name(matrix.config))
         role = scene.data[names.POISON_ROLE]
         helpful = most_helpful(values, top)
         harmful = most_harmful(values, top)

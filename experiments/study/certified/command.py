@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
 from experiments.study.runs import kept, usual_recipe
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 BUDGETS = (1, 2, 4, 8, 16, 32)
 PATH = click.Path(path_type=Path)
-COUNT = click.IntRange(min=1)
 
 
 @click.command()

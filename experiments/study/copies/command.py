@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
 from experiments.study.runs import chosen, kept, usual_recipe
 
 COUNTS = (1, 2, 4, 16, 64)
-COUNT = click.IntRange(min=1)
 
 
 @click.command()

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
 from experiments.study.runs import check_options
 
 
 @click.command()
 @click.option("--only", multiple=True, help="Estimators, by a part of their name.")
-@click.option("--divide", default=1, show_default=True, help="n, p and T, for a look.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option(
+    "--divide", type=COUNT, default=1, show_default=True, help="n, p and T, for a look."
+)
+@click.option("--rounds", type=COUNT, default=3, show_default=True)
 @click.option(
     "--numbers",
     type=click.Path(path_type=Path, dir_okay=False),

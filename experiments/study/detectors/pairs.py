@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import SHARE
 from experiments.evaluation.means import aggregate, mean_over
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import RowNames, in_order
@@ -25,7 +26,9 @@ from experiments.study.detectors.runs import FOLDERS, LEAST, attack_of, counting
     "--without", multiple=True, metavar="PAIR", help="pairs that do not count, either"
 )
 @click.option("--every", is_flag=True, help="a line for every detector of every pair")
-@click.option("--least", default=LEAST, help="success of the attacks that count")
+@click.option(
+    "--least", type=SHARE, default=LEAST, help="success of the attacks that count"
+)
 def pairs(
     folders: tuple[Path, ...],
     against: str,

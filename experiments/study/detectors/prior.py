@@ -19,6 +19,7 @@ from defenses.rehearsal.prior import ALL, ANY, FILE
 from defenses.rehearsal.rehearse import Lesson, Rehearsal, rehearse, seed_of
 from defenses.rehearsal.weights import learned
 from estimators.gas import GAS
+from experiments.cli.options import COUNT
 from experiments.study.detectors.sources import SOURCES, Source
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset, load, subset
@@ -125,7 +126,7 @@ def priors_of(rehearsals: Sequence[Taught]) -> dict[str, dict[str, dict[str, flo
 
 
 @click.command()
-@click.option("--seeds", default=2, help="rehearsals on each data set")
+@click.option("--seeds", type=COUNT, default=2, help="rehearsals on each data set")
 @click.option("--out", default=FILE, type=click.Path(path_type=Path))
 def prior(seeds: int, out: Path) -> None:
     """Learn the weights of questions that ship with the package."""

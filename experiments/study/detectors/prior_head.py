@@ -17,6 +17,7 @@ from defenses.rehearsal.points import rehearse_points
 from defenses.rehearsal.prior import ALL, HEAD_FILE
 from defenses.rehearsal.rehearse import Rehearsal, seed_of
 from defenses.rehearsal.weights import learned
+from experiments.cli.options import COUNT
 from experiments.study.detectors.prior import means_of, rounded, trusting
 from poisonbench.data import Dataset, load, stratified, subset
 from poisonbench.models.head import head_name
@@ -86,7 +87,7 @@ def _weights(found: Sequence[Pointed]) -> dict[str, float]:
 
 
 @click.command()
-@click.option("--seeds", default=2, help="victims on each data set")
+@click.option("--seeds", type=COUNT, default=2, help="victims on each data set")
 @click.option("--out", default=HEAD_FILE, type=click.Path(path_type=Path))
 def prior_head(seeds: int, out: Path) -> None:
     """Learn the weights of questions for victims that train the head alone."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from experiments.cli.options import SHARE
 from experiments.evaluation.names import data_called
 from experiments.evaluation.ranking import ranking
 from experiments.evaluation.samples import Sample
@@ -57,7 +58,7 @@ class Asked:
 @FOLDERS
 @click.option("--estimator", default="gas", help="whose influence is read")
 @click.option("--every", is_flag=True, help="ask what has no weights, too")
-@click.option("--least", default=LEAST, help="success of the attacks that count")
+@click.option("--least", type=SHARE, default=LEAST, help="of the attacks' success")
 def questions(
     folders: tuple[Path, ...],
     estimator: str,

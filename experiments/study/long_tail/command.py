@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
 from experiments.study.runs import chosen, kept
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
-COUNT = click.IntRange(min=1)
 
 
 @click.command()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from experiments.cli.options import COUNT
 from experiments.study.runs import finished
 from poisonbench.errors import ConfigError
 
@@ -30,9 +31,11 @@ def check_attacks(path: Path) -> None:
     type=PATH,
     help="Folder of the logs; what is there is not done again.",
 )
-@click.option("--points", default=40, show_default=True, help="Training points asked.")
+@click.option(
+    "--points", type=COUNT, default=40, show_default=True, help="Training points asked."
+)
 @click.option("--figure", type=PATH)
-@click.option("--workers", default=1, show_default=True)
+@click.option("--workers", type=COUNT, default=1, show_default=True)
 @click.option("--data-root", type=PATH, envvar="POISONBENCH_DATA")
 def random_labels(
     grids: tuple[Path, ...],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from estimators.hydra import HyDRA
 from estimators.kit.retraining import random_subsets
+from experiments.cli.options import COUNT
 from experiments.evaluation.kinds.truths import Points, correlations
 from experiments.evaluation.metrics import Array
 from experiments.study.markdown import table
@@ -56,9 +57,13 @@ class Slopes:
 
 
 @click.command()
-@click.option("--seeds", default=3, show_default=True, help="Runs.")
-@click.option("--sets", default=60, show_default=True, help="Halves of the rows.")
-@click.option("--points", default=40, show_default=True, help="Test points.")
+@click.option("--seeds", type=COUNT, default=3, show_default=True, help="Runs.")
+@click.option(
+    "--sets", type=COUNT, default=60, show_default=True, help="Halves of the rows."
+)
+@click.option(
+    "--points", type=COUNT, default=40, show_default=True, help="Test points."
+)
 @click.option("--rows", type=int, help="Training rows; all by default.")
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
 def slopes(

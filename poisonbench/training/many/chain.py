@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.functional import whole_state
+from poisonbench.memory import in_parts
 from poisonbench.models.pictures import Classifier, Normalize
 from poisonbench.training.many.convolution import Convolution
 from poisonbench.training.many.layers import Flatten, Link, Pool, Product, Rectifier
@@ -48,18 +49,7 @@ class Chain:
 
         Some at a time: the layers before it would each hold another copy of all.
         """
-        first, *others = x.split(_PREPARED)
-        seen = self._before(first)
-        if not others:
-            return seen
-        found = seen.new_empty(len(x), *seen.shape[1:])
-        found[: len(seen)] = seen
-        start = len(seen)
-        for part in others:
-            stop = start + len(part)
-            found[start:stop] = self._before(part)
-            start = stop
-        return found
+        return in_parts(self._before, x, _PREPARED)
 
     def _before(self, x: Tensor) -> Tensor:
         for module in self.before:
