@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from experiments.bench.__main__ import main as benchmarks
+from experiments.cli import main as product
 from experiments.cli.errors import Told
 from experiments.gpu.__main__ import main as check
 from experiments.study.__main__ import main
@@ -43,6 +44,28 @@ def test_bad_input_is_told_before_any_work(arguments: list[str], told: str):
     assert result.exit_code == 2
     assert told in result.output
     assert "Traceback" not in result.output
+
+
+def options_of(command: click.Command, name: str) -> list[click.Parameter]:
+    """Returns the options of that name of a command and all below it."""
+    if isinstance(command, click.Group):
+        found = [options_of(one, name) for one in command.commands.values()]
+        return [option for some in found for option in some]
+    return [option for option in command.params if name in option.opts]
+
+
+@pytest.mark.parametrize(
+    ("command", "least"), [(product, 2), (main, 2), (benchmarks, 1)], ids=str
+)
+def test_every_command_with_workers_takes_none_and_refuses_fewer(
+    command: click.Command, least: int
+):
+    options = options_of(command, "--workers")
+    assert len(options) >= least
+    for option in options:
+        assert option.type.convert("0", option, None) == 0
+        with pytest.raises(click.BadParameter, match="range"):
+            option.type.convert("-1", option, None)
 
 
 def test_a_grid_of_another_attack_is_no_study_of_random_labels(tmp_path: Path):
@@ -93,7 +116,7 @@ def test_what_is_kept_is_read_for_the_same_options_and_refused_for_others(
     assert CliRunner().invoke(study, ["--value", "6"]).output == "6\n"
 
 
-MAY_BE_NONE = {"seed", "kills", "parents", "full"}
+MAY_BE_NONE = {"seed", "kills", "parents", "full", "workers"}
 
 
 @pytest.mark.parametrize("group", [main, benchmarks], ids=["study", "bench"])

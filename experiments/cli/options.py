@@ -19,6 +19,7 @@ ROOT_HELP = (
 
 folder_argument = click.argument("folder", type=FOLDER)
 MOST_THREADS = 4096  # of a worker, and workers: more is a mistake
+WORKERS = click.IntRange(min=0, max=MOST_THREADS)  # 0: in this process
 
 picture_option = click.option(
     "-o",
@@ -63,7 +64,7 @@ def running(command: F) -> F:
     """Adds the options of every command that runs a grid."""
     workers = click.option(
         "--workers",
-        type=click.IntRange(min=0, max=MOST_THREADS),
+        type=WORKERS,
         help="Worker processes; 0: run in this one. [default: number of cores, or of GPUs on "
         "CUDA; with Ray, tasks at a time: as many as the cluster can take]",
     )

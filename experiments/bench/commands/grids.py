@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import COUNT, WORKERS
 
 
 @click.command()
-@click.option("--cells", multiple=True, type=int, default=[160, 500])
-@click.option("--workers", multiple=True, type=int, default=[1, 2])
+@click.option("--cells", multiple=True, type=COUNT, default=[160, 500])
+@click.option("--workers", multiple=True, type=WORKERS, default=[1, 2])
 @click.option(
     "--scenes",
     type=COUNT,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import WORKERS
 from experiments.evaluation.load import load_results
 from experiments.evaluation.names import natural
 from experiments.study.markdown import table
@@ -33,7 +33,7 @@ GRIDS = click.argument(
 @click.option(
     "--figure", type=click.Path(path_type=Path), help="Accuracy against cost."
 )
-@click.option("--workers", type=COUNT, default=1, show_default=True)
+@click.option("--workers", type=WORKERS, default=1, show_default=True)
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
 def truth(
     grids: tuple[Path, ...],
