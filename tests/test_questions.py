@@ -11,6 +11,7 @@ from test_defenses_of_kinds import traces  # noqa: F401, a fixture
 from torch import Tensor
 
 import defenses.kit.features
+import defenses.kit.scale
 from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.baselines.confidence import Confidence
 from defenses.baselines.deep_knn import DeepKNN
@@ -118,6 +119,36 @@ def test_features_are_computed_once_a_layer_in_a_call_and_anew_in_the_next(
     assert len(passes) == 2  # the rows, the points
     answers(images, asked)
     assert len(passes) == 4
+
+
+def test_the_scale_of_the_tails_is_computed_once_and_anew_for_another_one(
+    images: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaled: list[int] = []
+    qn: Callable[[Tensor], Tensor] = defenses.kit.scale.qn
+
+    def counted(values: Tensor) -> Tensor:
+        scaled.append(len(values))
+        return qn(values)
+
+    monkeypatch.setattr(defenses.kit.scale, "qn", counted)
+    tails = [each for each in QUESTIONS if isinstance(each.score, TailHeaviness)]
+    assert len(tails) > 1
+    answers(images, tails)
+    assert sum(scaled) == len(images.test)
+    common = shared(images)
+    for detector in (
+        TailHeaviness(3),
+        TailHeaviness(3, "mad"),
+        TailHeaviness(3, scope="all"),
+    ):
+        assert torch.equal(detector(common), detector(images))
+    assert images.influence is not None
+    other = replace(common, influence=-images.influence)
+    assert torch.equal(
+        TailHeaviness(3)(other),
+        TailHeaviness(3)(replace(images, influence=-images.influence)),
+    )
 
 
 def test_what_is_kept_is_not_found_for_other_points(images: Evidence) -> None:

@@ -11,11 +11,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from defenses.kit.evidence import sound_influence, trusted_points
+from defenses.kit.evidence import once, sound_influence, trusted_points
 from defenses.kit.scale import Scale
 from defenses.kit.tails import (
+    Spread,
     check_tail,
+    label_spread,
     label_tails,
+    spread_by,
     standardised,
     standardised_by,
     tail_place,
@@ -90,20 +93,39 @@ class TailHeaviness:
         if not bool(sound.any()):
             return scores
         rows = self._by_column(evidence, influence, sound)
+        # the same for every k
+        key = (*self._read(evidence), self.scale, self.scope, self.standardise)
+        spread = once(evidence, key, lambda: self._spread(evidence, rows, sound))
         if self.scope == "all":
             place = tail_place(self.k, self.share, rows.shape[1])
-            scores[sound] = tails(rows, place, self.scale)
+            scores[sound] = tails(rows, place, spread)
             return scores
-        labels = evidence.test.y[sound]
         scores[sound] = label_tails(
             values=rows,
-            labels=labels,
+            labels=evidence.test.y[sound],
             train_labels=evidence.trace.train.y,
             k=self.k,
-            scale=self.scale,
+            spread=spread,
             share=self.share,
         )
         return scores
+
+    def _read(self, evidence: Evidence) -> tuple[object, ...]:
+        """Returns what the spread is computed from."""
+        return (
+            "spread",
+            evidence.trace,
+            evidence.test,
+            evidence.influence,
+            evidence.trusted,
+        )
+
+    def _spread(self, evidence: Evidence, rows: Tensor, sound: Tensor) -> Spread:
+        """Returns the spread of the sound points' influences among the rows in scope."""
+        if self.scope == "all":
+            return spread_by(rows, rows, self.scale)
+        labels = evidence.test.y[sound]
+        return label_spread(rows, labels, evidence.trace.train.y, self.scale)
 
     def _by_column(
         self, evidence: Evidence, influence: Tensor, sound: Tensor

@@ -1,6 +1,7 @@
 """How heavy the tail of a point's influences is: scores of the largest among the rest."""
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,34 +16,58 @@ def check_tail(k: int, scale: str) -> None:
     check_scale(scale)
 
 
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """By what values are standardised: (v - middle) / width.
+
+    Attributes:
+        middle: (r,), the median of each row.
+        width: (r,), its robust scale; above 0.
+    """
+
+    middle: Tensor
+    width: Tensor
+
+    def take(self, rows: Tensor) -> "Spread":
+        """Returns that of some rows, a mask (r,) or indices."""
+        return Spread(self.middle[rows], self.width[rows])
+
+
 def standardised(rows: Tensor, scale: Scale) -> Tensor:
-    """Returns (v - median) / scale for each row v of (r, n), (r, n); see `standardised_by`."""
+    """Returns (v - median) / scale for each row v of (r, n), (r, n); see `spread_by`."""
     return standardised_by(rows, rows, scale)
 
 
 def standardised_by(rows: Tensor, reference: Tensor, scale: Scale) -> Tensor:
-    """Returns (v - median w) / scale w for rows v (r, n) and w of `reference` (r, k), (r, n).
+    """Returns (v - median w) / scale w for rows v (r, n) and w of `reference` (r, k), (r, n)."""
+    its = spread_by(rows, reference, scale)
+    apart = rows - its.middle.unsqueeze(1)
+    return apart / its.width.unsqueeze(1)
+
+
+def spread_by(rows: Tensor, reference: Tensor, scale: Scale) -> Spread:
+    """Returns the median and the scale of rows of `reference` (r, k), for rows of (r, n).
 
     Where the scale is 0, more than half of the values tie; it is floored at the dtype's epsilon of
-    the largest deviation, with a warning, and a constant row becomes 0.
+    the largest deviation of the row from the median, with a warning; 1 for a constant row.
     """
-    apart = rows - median(reference).unsqueeze(1)
-    widths = scale_of(reference, scale).unsqueeze(1)
-    largest = apart.abs().amax(1, keepdim=True)
-    floor = largest * torch.finfo(rows.dtype).eps
-    tied = widths <= floor
+    middle = median(reference)
+    width = scale_of(reference, scale)
+    above = rows.amax(1) - middle
+    below = middle - rows.amin(1)
+    floor = torch.maximum(above, below) * torch.finfo(rows.dtype).eps
+    tied = width <= floor
     count = int(tied.sum())
     if count:
         warnings.warn(
             f"more than half of the values tie in {count} of {len(rows)} rows: scale 0, floored",
             stacklevel=3,
         )
-    widths = torch.where(tied, floor, widths)
-    constant = widths == 0
-    return apart / widths.masked_fill(constant, 1)
+    width = torch.where(tied, floor, width)
+    return Spread(middle, width.masked_fill(width == 0, 1))
 
 
-def tails(rows: Tensor, k: int, scale: Scale) -> Tensor:
+def tails(rows: Tensor, k: int, spread: Spread) -> Tensor:
     """Returns the k-th largest standardised value of each row of (r, n), (r,).
 
     NaN, with a warning, where n is below k or 2.
@@ -55,8 +80,8 @@ def tails(rows: Tensor, k: int, scale: Scale) -> Tensor:
             stacklevel=2,
         )
         return rows.new_full((len(rows),), torch.nan)
-    largest = standardised(rows, scale).topk(k).values
-    return largest[:, -1]
+    largest = rows.topk(k).values[:, -1]
+    return (largest - spread.middle) / spread.width
 
 
 def tail_place(k: int, share: float, count: int) -> int:
@@ -64,12 +89,39 @@ def tail_place(k: int, share: float, count: int) -> int:
     return max(k, round(share * count))
 
 
+def label_spread(
+    values: Tensor, labels: Tensor, train_labels: Tensor, scale: Scale
+) -> Spread:
+    """Returns the spread of each row of `values` over the training rows with its label.
+
+    NaN where fewer than two carry it.
+
+    Args:
+        values: (m, n) finite.
+        labels: (m,) int64, the predicted label of each row.
+        train_labels: (n,) int64.
+        scale: "qn" or "mad".
+    """
+    nothing = values.new_full((len(values),), torch.nan)
+    found = Spread(nothing, nothing.clone())
+    for label in labels.unique():
+        points = labels == label
+        own = train_labels == label
+        if int(own.sum()) < 2:
+            continue
+        among_own = values[points][:, own]
+        part = spread_by(among_own, among_own, scale)
+        found.middle[points] = part.middle
+        found.width[points] = part.width
+    return found
+
+
 def label_tails(
     values: Tensor,
     labels: Tensor,
     train_labels: Tensor,
     k: int,
-    scale: Scale,
+    spread: Spread,
     share: float = 0.0,
 ) -> Tensor:
     """Returns for each row of `values` its tail over the training rows that carry its label, (m,).
@@ -79,14 +131,13 @@ def label_tails(
         labels: (m,) int64, the predicted label of each row.
         train_labels: (n,) int64.
         k: which of the largest.
-        scale: "qn" or "mad".
+        spread: of `label_spread`.
         share: of the rows that carry the label, to which k rises.
     """
     scores = values.new_empty(len(values))
     for label in labels.unique():
         points = labels == label
-        own = train_labels == label
-        among_own = values[points][:, own]
+        among_own = values[points][:, train_labels == label]
         place = tail_place(k, share, among_own.shape[1])
-        scores[points] = tails(among_own, place, scale)
+        scores[points] = tails(among_own, place, spread.take(points))
     return scores
