@@ -112,6 +112,27 @@ def test_agreement_is_one_for_the_same_order_and_unknown_for_a_constant():
     assert np.isnan(agreement(np.ones_like(truth), truth)).all()
 
 
+def test_a_further_seed_adds_instances_of_its_own_and_leaves_the_first_ones(
+    tmp_path: Path,
+):
+    found = []
+    for seeds in ("1", "2"):
+        numbers = tmp_path / f"{seeds}.npz"
+        kept = ["--numbers", str(numbers), "--estimator", "KNN-Shapley"]
+        result = CliRunner().invoke(main, [*SMALL, *kept, "--seeds", seeds])
+        assert result.exit_code == 0, result.output
+        found.append(Found.read(numbers))
+    one, two = found
+    assert one.kinds == KINDS
+    assert two.kinds == (*KINDS, *KINDS)
+    for which in ("one", "every"):
+        alone = getattr(one, which)
+        both = getattr(two, which)
+        np.testing.assert_array_equal(both[:, :4], alone)
+        # another instance, another effect
+        assert (both[0, 4:] != alone[0]).all()
+
+
 SMALL = ["copies", "--train", "40", "--instances", "1", "--points", "2"]
 SMALL += ["--model", "linear", "--repeats", "1", "--copies", "1", "--copies", "4"]
 ASKED = ("TracIn", "KNN-Shapley", "group, second order")
@@ -120,7 +141,7 @@ ASKED = ("TracIn", "KNN-Shapley", "group, second order")
 def test_one_command_shows_the_tables_and_draws_the_figure(tmp_path: Path):
     numbers = tmp_path / "copies.npz"
     figure = tmp_path / "copies.svg"
-    kept = ["--numbers", str(numbers), "--figure", str(figure)]
+    kept = ["--numbers", str(numbers), "--figure", str(figure), "--seeds", "1"]
     for name in ASKED:
         kept += ["--estimator", name]
     first = CliRunner().invoke(main, [*SMALL, *kept])

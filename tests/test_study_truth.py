@@ -2,10 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
+from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import Metric
 from experiments.study.__main__ import main
+from experiments.study.truth.figure import Placed, numbered
+from experiments.study.truth.judged import judged
+from experiments.study.truth.tables import read
+from poisonbench.errors import ConfigError
 
 GRID = """
 name = "small"
@@ -98,3 +106,50 @@ def test_the_grids_of_the_study_judge_the_same_scenes():
     peers = parse(read(grids / "truth-digits-peers.toml"))
     assert ours.scenes == peers.scenes
     assert ours.of("truth") == peers.of("truth")
+
+
+def test_a_page_tells_what_its_figure_shows(tmp_path: Path):
+    shown(tmp_path, GRID + LEFT_OUT)
+    result = CliRunner().invoke(main, ["truth", "-o", str(tmp_path / "run")])
+    scene = "digits 3 8 linear"
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{result.output}\n## Next\n", encoding="utf-8")
+    told = read(page, scene)
+    known = [one.placed for one in judged(load_results(tmp_path / "run"))[scene]]
+    assert [one.name for one in told] == [one.name for one in known]
+    for ours, theirs in zip(told, known, strict=True):
+        assert ours.seconds == pytest.approx(theirs.seconds, rel=0.01)
+        assert ours.score.value == pytest.approx(theirs.score.value, abs=6e-4)
+        assert ours.score.interval == pytest.approx(theirs.score.interval, abs=6e-4)
+    figure = tmp_path / "again.svg"
+    drawing = ["truth-figure", str(page), "--scene", scene, "-o", str(figure)]
+    result = CliRunner().invoke(main, drawing)
+    assert result.exit_code == 0, result.output
+    assert known[0].name in figure.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="no heading 'mnist cnn'"):
+        read(page, "mnist cnn")
+    with pytest.raises(ConfigError, match="no table of scores below 'Next'"):
+        read(page, "Next")
+
+
+def test_a_page_without_an_interval_still_tells_the_score(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text("## a\n| x | -0.25 | - | - | 1e-05 | 2 |\n", encoding="utf-8")
+    assert read(page, "a") == [Placed("x", Metric(-0.25), 2.00001)]
+
+
+def test_numbers_of_points_that_lie_together_are_apart():
+    figure = Figure(figsize=(5, 4))
+    panel = figure.subplots()
+    panel.set_xscale("log")
+    seen = {1: (1.0, 0.5), 2: (1.0, 0.5), 3: (1.02, 0.5), 4: (100.0, 0.1)}
+    panel.plot(*zip(*seen.values(), strict=True), "o")
+    numbered(panel, seen)
+    places = panel.transData.transform(list(seen.values()))
+    pixels = figure.dpi / 72
+    written = []
+    for text, place in zip(panel.texts, places, strict=True):
+        written.append(place + pixels * np.array(text.xyann))
+    for k, one in enumerate(written):
+        for other in written[:k]:
+            assert np.hypot(*(one - other)) > 7 * pixels

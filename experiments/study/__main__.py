@@ -14,7 +14,7 @@ from experiments.study.detectors.questions import questions
 from experiments.study.detectors.told import told
 from experiments.study.long_tail.command import long_tail
 from experiments.study.random_labels.command import random_labels
-from experiments.study.truth.command import truth
+from experiments.study.truth.command import truth, truth_figure
 from experiments.study.truth.slopes import slopes
 
 
@@ -37,6 +37,7 @@ COMMANDS = (
     slopes,
     told,
     truth,
+    truth_figure,
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -15,7 +15,11 @@ COUNTS = (1, 2, 4, 16, 64)
 @click.option("--model", default="mlp", show_default=True)
 @click.option("--train", "rows", type=COUNT, default=400, show_default=True)
 @click.option(
-    "--instances", type=COUNT, default=5, show_default=True, help="Of each kind."
+    "--instances",
+    type=COUNT,
+    default=5,
+    show_default=True,
+    help="Of each kind and seed.",
 )
 @click.option(
     "--points", type=COUNT, default=3, show_default=True, help="Of each instance."
@@ -25,7 +29,7 @@ COUNTS = (1, 2, 4, 16, 64)
     type=COUNT,
     default=8,
     show_default=True,
-    help="Seeds of each training.",
+    help="Runs of each training again.",
 )
 @click.option(
     "--copies",
@@ -37,7 +41,13 @@ COUNTS = (1, 2, 4, 16, 64)
 @click.option(
     "--estimator", "asked", multiple=True, help="Names; without, all are asked."
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--seeds",
+    type=COUNT,
+    default=3,
+    show_default=True,
+    help="Training sets, with instances of their own.",
+)
 @click.option(
     "--numbers",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -54,7 +64,7 @@ def copies(
     repeats: int,
     counts: tuple[int, ...],
     asked: tuple[str, ...],
-    seed: int,
+    seeds: int,
     numbers: Path | None,
     figure: Path | None,
     data_root: Path | None,
@@ -63,7 +73,7 @@ def copies(
     from experiments.study.copies.cases import Size
     from experiments.study.copies.effects import KNOWN
     from experiments.study.copies.figure import draw
-    from experiments.study.copies.found import Found
+    from experiments.study.copies.found import Found, joined
     from experiments.study.copies.study import study
     from experiments.study.copies.tables import page
     from poisonbench.data import load
@@ -72,15 +82,19 @@ def copies(
 
     def made() -> Found:
         data = load(dataset, data_root)
-        return study(
-            *data,
-            usual_recipe(model),
-            Size(rows, instances, points),
-            sorted(set(counts)),
-            repeats,
-            seed,
-            estimators=names,
-        )
+        parts = []
+        for seed in range(seeds):
+            part = study(
+                *data,
+                usual_recipe(model),
+                Size(rows, instances, points),
+                sorted(set(counts)),
+                repeats,
+                seed,
+                estimators=names,
+            )
+            parts.append(part)
+        return joined(parts)
 
     found = kept(numbers, Found, made)
     click.echo(page(found))

@@ -76,6 +76,18 @@ class Found:
         return list(dict.fromkeys(self.kinds))
 
 
+def joined(parts: Sequence[Found]) -> Found:
+    """Returns the instances of studies with the same counts and sources as those of one."""
+    first = parts[0]
+    return Found(
+        kinds=sum((part.kinds for part in parts), ()),
+        counts=first.counts,
+        names=first.names,
+        one=np.concatenate([part.one for part in parts], axis=1),
+        every=np.concatenate([part.every for part in parts], axis=1),
+    )
+
+
 def beyond_members(
     one: Array,
     every: Array,

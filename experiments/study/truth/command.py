@@ -13,7 +13,7 @@ from experiments.study.runs import finished
 from experiments.study.truth.figure import draw
 from experiments.study.truth.judged import SUBSETS, Judged, judged
 from experiments.study.truth.noise import Finder, finders
-from experiments.study.truth.tables import plain, shown
+from experiments.study.truth.tables import HEAD, plain, read, shown
 
 GRIDS = click.argument(
     "grids",
@@ -55,7 +55,32 @@ def truth(
     for scene, able in finders(results).items():
         click.echo(noise_page(scene, able))
     if figure is not None:
-        draw(found, figure)
+        placed = {}
+        for scene, estimators in found.items():
+            placed[scene] = [one.placed for one in estimators]
+        draw(placed, figure)
+
+
+@click.command("truth-figure")
+@click.argument("page_of_results", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--scene",
+    "scenes",
+    multiple=True,
+    required=True,
+    help="Heading of the page, such as 'digits mlp'; a panel for each.",
+)
+@click.option(
+    *("-o", "--output", "figure"), required=True, type=click.Path(path_type=Path)
+)
+def truth_figure(
+    page_of_results: Path,
+    scenes: tuple[str, ...],
+    figure: Path,
+) -> None:
+    """Draw accuracy against cost from the tables of a page, where logs are no longer there."""
+    found = {scene: read(page_of_results, scene) for scene in scenes}
+    draw(found, figure)
 
 
 def page(scene: str, estimators: Sequence[Judged]) -> str:
@@ -113,8 +138,7 @@ def _scores(estimators: Sequence[Judged]) -> str:
         cells.append(plain(one.metric(SUBSETS, "corrected")))
         cells += [f"{seconds:.3g}" for seconds in one.cost]
         body.append([_named(one, usual), *cells])
-    head = ["estimator", "score", "one training per half", "corrected"]
-    return table([*head, "fit s", "score s"], body)
+    return table(HEAD, body)
 
 
 def _left_out(estimators: Sequence[Judged]) -> str:

@@ -1,21 +1,42 @@
 """Accuracy against cost: the linear datamodeling score of every estimator over its seconds."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.study.truth.judged import SUBSETS, Judged
+from experiments.evaluation.metrics import Metric
+from poisonbench.log import Array
 
 WIDTH = 7.5  # inches of a panel with its legend
 HEIGHT = 4.2
 LEAST = 1e-3  # seconds, below which costs are drawn alike
-COLOURS = mpl.colormaps["tab10"]
+SIDES = [(7, 5), (-7, 5), (7, -5), (-7, -5), (0, 8), (0, -8)]
+OFFSETS = np.array(SIDES)  # points
+COLOURS = mpl.colormaps["tab20"]  # ten colours, each followed by a paler one
 
 
-def draw(found: Mapping[str, Sequence[Judged]], path: Path) -> None:
+@dataclass(frozen=True)
+class Placed:
+    """An estimator in the figure.
+
+    Attributes:
+        name: with the settings that tell it apart.
+        score: linear datamodeling score.
+        seconds: to fit and to score.
+    """
+
+    name: str
+    score: Metric
+    seconds: float
+
+
+def draw(found: Mapping[str, Sequence[Placed]], path: Path) -> None:
     """Saves the figure without a display: the kinds of scene below one another."""
     colours = _colours(found)
     with mpl.rc_context({"svg.hashsalt": "truth", "font.size": 9}):
@@ -26,15 +47,16 @@ def draw(found: Mapping[str, Sequence[Judged]], path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
-def _colours(found: Mapping[str, Sequence[Judged]]) -> dict[str, int]:
+def _colours(found: Mapping[str, Sequence[Placed]]) -> dict[str, int]:
     """Returns the number of each method's colour, which is the same in all panels."""
     methods: set[str] = set()
     for estimators in found.values():
         methods.update(_method(one) for one in estimators)
-    return {name: number % COLOURS.N for number, name in enumerate(sorted(methods))}
+    order = [*range(0, COLOURS.N, 2), *range(1, COLOURS.N, 2)]
+    return dict(zip(sorted(methods), itertools.cycle(order), strict=False))
 
 
-def _method(one: Judged) -> str:
+def _method(one: Placed) -> str:
     """The name without the settings."""
     return one.name.split()[0]
 
@@ -42,12 +64,13 @@ def _method(one: Judged) -> str:
 def _panel(
     panel: Axes,
     scene: str,
-    estimators: Sequence[Judged],
+    estimators: Sequence[Placed],
     colours: Mapping[str, int],
 ) -> None:
     """Numbers the estimators, the best first."""
+    seen: dict[int, tuple[float, float]] = {}
     for number, one in enumerate(estimators, start=1):
-        metric = one.metric(SUBSETS, "score")
+        metric = one.score
         if metric.value is None:
             continue
         colour = COLOURS(colours[_method(one)])
@@ -62,18 +85,49 @@ def _panel(
             markersize=5,
             label=f"{number}  {one.name}",
         )
-        panel.annotate(
-            str(number),
-            (seconds, metric.value),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=8,
-        )
+        seen[number] = (seconds, metric.value)
     panel.set_xscale("log")
     panel.axhline(0, color="0.85", linewidth=1)
     panel.set_xlabel("seconds to prepare and to score the points")
     panel.set_ylabel("linear datamodeling score")
     panel.set_title(scene)
+    panel.margins(x=0.08)
+    numbered(panel, seen)
     panel.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False
     )
+
+
+def numbered(panel: Axes, seen: Mapping[int, tuple[float, float]]) -> None:
+    """Writes the numbers of points (seconds, score) where they are farthest from one another."""
+    panel.autoscale_view()
+    places = panel.transData.transform(list(seen.values()))
+    taken = [*places]
+    pixels = OFFSETS * panel.figure.dpi / 72
+    for (number, point), place in zip(seen.items(), places, strict=True):
+        rooms = [_room(place + shift, place, taken) for shift in pixels]
+        best = int(np.argmax(rooms))
+        taken.append(place + pixels[best])
+        panel.annotate(
+            str(number),
+            point,
+            xytext=OFFSETS[best],
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+        )
+
+
+def _room(
+    place: Array,
+    own: Array,
+    taken: Sequence[Array],
+) -> float:
+    """Returns the distance of a place to the nearest one that is taken by another than its own."""
+    distances = [
+        float(np.hypot(*(place - other)))
+        for other in taken
+        if not np.array_equal(other, own)
+    ]
+    return min(distances, default=0.0)

@@ -8,6 +8,7 @@ from experiments.evaluation.means import aggregate
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import RowNames, scene_config
 from experiments.evaluation.rows import Row
+from experiments.study.truth.figure import Placed
 
 SUBSETS = "datamodeling"
 LEFT_OUT = "left-out"
@@ -34,9 +35,9 @@ class Judged:
         return Metric(None) if row is None else row.metrics[name]
 
     @property
-    def seconds(self) -> float:
-        """Of fitting and scoring."""
-        return sum(self.cost)
+    def placed(self) -> Placed:
+        """What the figure shows of it."""
+        return Placed(self.name, self.metric(SUBSETS, "score"), sum(self.cost))
 
 
 def judged(results: Results) -> dict[str, list[Judged]]:
