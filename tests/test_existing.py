@@ -90,6 +90,41 @@ def test_other_versions_are_told_by_run_status_and_evaluate(
     assert f"3 logs by {here}" in shown
 
 
+def test_another_processor_is_told_by_run_status_and_evaluate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    here = log.processor()
+    [stage] = folder.rglob("detect-*random*.h5")
+    record = log.read(stage)
+    assert record.attributes["processor"] == here
+    assert "logs on" not in called("evaluate", str(folder)).output
+    stage.unlink()
+    there = {**log.provenance(), "processor": "Z80"}
+    monkeypatch.setattr("poisonbench.log.writing.provenance", lambda: there)
+    log.write(stage, record.kind, config=record.config, data=record.data)
+    monkeypatch.undo()
+    line = f"1 cell was made on Z80; here is {here}"
+    assert line in called("status", str(folder)).output
+    grid = str(folder.parent / "grid.toml")
+    assert line in called("run", grid, "-o", str(folder), "--workers", "0").output
+    shown = called("evaluate", str(folder)).output
+    assert f"3 logs on {here}\n1 log on Z80" in shown
+
+
+def test_logs_that_name_no_processor_are_not_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    [stage] = folder.rglob("detect-*random*.h5")
+    record = log.read(stage)
+    stage.unlink()
+    older = {k: v for k, v in log.provenance().items() if k != "processor"}
+    monkeypatch.setattr("poisonbench.log.writing.provenance", lambda: older)
+    log.write(stage, record.kind, config=record.config, data=record.data)
+    monkeypatch.undo()
+    assert "here is" not in called("status", str(folder)).output
+    assert "logs on" not in called("evaluate", str(folder)).output
+
+
 def test_status_tells_the_reason_of_a_failure_and_the_time_left(folder: Path):
     grid = folder.parent / "grid.toml"
     bad = '[[detector]]\nname = "toy_defense:Mischievous"\nwhat = "exit"\n'

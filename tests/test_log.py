@@ -1,6 +1,7 @@
 """The log: whole or absent, bit for bit what was put in, and never trusted when read."""
 
 import errno
+import importlib
 import json
 import os
 import random
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 
 from poisonbench import log
 from poisonbench.errors import LogError
-from poisonbench.log import checking, image, writing
+from poisonbench.log import checking, image, processor, writing
 from poisonbench.log.fault import DamageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -854,3 +855,38 @@ def test_reading_logs_does_not_import_torch():
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode
         == 0
     )
+
+
+ORIGIN = importlib.import_module("poisonbench.log.provenance")
+CORE = """processor	: {number}
+vendor_id	: AuthenticAMD
+cpu family	: 25
+model		: {model}
+model name	: AMD EPYC
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "\n".join(CORE.format(number=i, model=17) for i in (0, 1)),
+            "family 25, model 17",
+        ),
+        (CORE.format(number=0, model=1), "family 25, model 1"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    monkeypatch.setattr(ORIGIN, "CPUINFO", path)
+    assert processor.__wrapped__() == f"AMD EPYC, {told}"
+
+
+def test_a_machine_that_does_not_say_has_a_processor_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ORIGIN, "CPUINFO", tmp_path / "none")
+    assert processor.__wrapped__()

@@ -6,11 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from experiments.scene.cost import measured
+from poisonbench.log import processor
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,4 @@ def machine(device: torch.device) -> str:
 def _processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    for line in lines:
-        if line.startswith("model name"):
-            _, _, name = line.partition(":")
-            return name.strip()
-    return platform.machine()
+    return processor()

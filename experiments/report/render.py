@@ -1,5 +1,6 @@
 """Results to text: tables for people, everything for programs (CSV, JSON)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,11 +63,19 @@ def render(results: Results, form: str = "table", asked: Asked | None = None) ->
 
 
 def _made_by(results: Results) -> str:
-    """Returns by which versions the logs were made: one line for each."""
+    """Returns by which versions the logs were made, and on which processors if on several."""
     records = [record for of_kind in results.records.values() for record in of_kind]
-    counts = log.versions_of(record.attributes for record in records)
+    lines = _counted("by", log.versions_of(record.attributes for record in records))
+    processors = log.processors_of(record.attributes for record in records)
+    if len(processors) > 1:
+        lines += _counted("on", processors)
+    return "\n".join(lines)
+
+
+def _counted(by: str, counts: Counter[str]) -> list[str]:
+    """Returns a line for each of the counted, the most frequent first."""
     lines = []
     for words, count in counts.most_common():
         logs = "1 log" if count == 1 else f"{count} logs"
-        lines.append(f"{logs} by {words}")
-    return "\n".join(lines)
+        lines.append(f"{logs} {by} {words}")
+    return lines

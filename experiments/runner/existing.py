@@ -1,8 +1,10 @@
-"""The cells of a grid whose files are there: which are damaged, and which are of other versions.
+"""The cells of a grid whose files are there: which are damaged, and which are of other versions
+or of another processor.
 
 Cost: the head of every file that the index of the folder does not know. Needs no torch.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ class Existing:
 
     Attributes:
         damaged: an error for each file that is no log of its kind.
-        others: a line for each pair of versions, other than those here, that made some of the logs.
+        others: a line for each pair of versions, and each processor, other than those here, that
+            made some of the logs.
         seconds: of each cell that is done, by its file.
     """
 
@@ -45,12 +48,9 @@ def existing_cells(cells: Cells, folder: Path) -> Existing:
                 seconds[path] = seconds_of(record.attributes)
             except LogError as error:
                 damaged.append(error)
-    here = log.versions_here()
-    counts = log.versions_of(attributes)
-    others = [
-        _line(words, count, here) for words, count in counts.items() if words != here
-    ]
-    return Existing(tuple(damaged), tuple(others), seconds)
+    versions = _others(log.versions_of(attributes), "by", log.versions_here())
+    processors = _others(log.processors_of(attributes), "on", log.processor())
+    return Existing(tuple(damaged), (*versions, *processors), seconds)
 
 
 def _files(cells: Cells, folder: Path) -> Iterator[Path]:
@@ -62,6 +62,9 @@ def _files(cells: Cells, folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _line(words: str, count: int, here: str) -> str:
-    cells = "1 cell was" if count == 1 else f"{count} cells were"
-    return f"{cells} made by {words}; here is {here}"
+def _others(counts: Counter[str], by: str, here: str) -> Iterator[str]:
+    """Yields a line for whatever made cells and is not here."""
+    for words, count in counts.items():
+        if words != here:
+            cells = "1 cell was" if count == 1 else f"{count} cells were"
+            yield f"{cells} made {by} {words}; here is {here}"

@@ -16,7 +16,13 @@ Needs no torch.
 from poisonbench.log import names
 from poisonbench.log.fault import advice
 from poisonbench.log.placing import sweep, write_text
-from poisonbench.log.provenance import provenance, versions_here, versions_of
+from poisonbench.log.provenance import (
+    processor,
+    processors_of,
+    provenance,
+    versions_here,
+    versions_of,
+)
 from poisonbench.log.reading import parts, read, shapes
 from poisonbench.log.record import (
     FORMAT,
@@ -37,6 +43,8 @@ __all__ = [
     "advice",
     "names",
     "parts",
+    "processor",
+    "processors_of",
     "provenance",
     "read",
     "same_results",

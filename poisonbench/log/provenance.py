@@ -1,4 +1,4 @@
-"""What every log says of its origin: versions, GPU, commit and date."""
+"""What every log says of its origin: versions, processor, GPU, commit and date."""
 
 import os
 import platform
@@ -14,23 +14,44 @@ from pathlib import Path
 
 PACKAGES = ("poisonbench", "torch", "numpy", "h5py")
 TOLD = ("poisonbench", "torch")  # versions that change results
+CPUINFO = Path("/proc/cpuinfo")
+MODEL = {  # what tells processors of one name apart: key there -> word
+    "cpu family": "family",
+    "model": "model",
+}
 DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
 def provenance() -> dict[str, str]:
     """The attributes that every log gets.
 
-    Versions, the commit of the checkout (empty if there is none), and the date in UTC; where this
-    process has used CUDA, its GPUs and the versions of CUDA and cuDNN.
+    Versions, the processor, the commit of the checkout (empty if there is none), and the date in
+    UTC; where this process has used CUDA, its GPUs and the versions of CUDA and cuDNN.
     """
     packages = {name: _version(name) for name in PACKAGES}
     return {
         **packages,
         **_gpu(),
+        "processor": processor(),
         "python": platform.python_version(),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@cache
+def processor() -> str:
+    """Returns the name, family and model of this machine's processor: they move roundings."""
+    try:
+        text = CPUINFO.read_text()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    first, _, _ = text.partition("\n\n")  # of as many alike as there are cores
+    pairs = [line.partition(":") for line in first.splitlines()]
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    name = found.get("model name", platform.machine())
+    model = [f"{word} {found[key]}" for key, word in MODEL.items() if key in found]
+    return ", ".join([name, *model])
 
 
 def versions_of(logs: Iterable[Mapping[str, object]]) -> Counter[str]:
@@ -44,6 +65,16 @@ def versions_of(logs: Iterable[Mapping[str, object]]) -> Counter[str]:
         words = [f"{name} {attributes.get(name) or 'unknown'}" for name in TOLD]
         found[", ".join(words)] += 1
     return found
+
+
+def processors_of(logs: Iterable[Mapping[str, object]]) -> Counter[str]:
+    """Returns on which processors logs were made, and how many on each.
+
+    Args:
+        logs: the attributes of each; older ones name none, and are left out.
+    """
+    names = (attributes.get("processor") for attributes in logs)
+    return Counter(str(name) for name in names if name)
 
 
 def versions_here() -> str:

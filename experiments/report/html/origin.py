@@ -20,6 +20,7 @@ FACTS = {  # attribute of the logs -> what it is called
     "python": "Python",
     "numpy": "numpy",
     "h5py": "h5py",
+    "processor": "processor",
     "device": "device",
     "threads": "torch threads",
 }

@@ -142,6 +142,7 @@ class Blocks:
             "device": str(self.cell.device),
             "threads": torch.get_num_threads(),
             "versions": log.versions_here(),
+            "processor": log.processor(),
         }
         return {"digest": hashlib.sha256(canonical(causes).encode()).hexdigest()}
 
