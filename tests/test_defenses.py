@@ -525,7 +525,8 @@ def test_support_without_the_few_is_its_definition_in_loops(
 
 def test_inner_features_are_what_enters_the_last_layer_with_parameters() -> None:
     shape = (1, 8, 8)
-    for model, width in (("linear", 64), ("mlp", 64), ("cnn", 128), ("resnet9", 512)):
+    widths = {"linear": 64, "mlp": 64, "cnn": 128, "resnet9": 512, "cnn7": 256}
+    for model, width in widths.items():
         encode = encoder(build(model, Layout(shape, 10, "image"), 0), "inner")
         assert encode(torch.zeros(2, *shape)).flatten(1).shape == (2, width)
     net = build("mlp", Layout(shape, 10, "image"), 0)

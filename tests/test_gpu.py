@@ -52,7 +52,7 @@ def test_a_recipe_of_the_papers_gives_the_same_run_on_the_device_alone_and_among
 
 
 @real
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "cnn7", "resnet9"])
 def test_mixed_precision_is_repeated_bit_for_bit_and_is_near_the_full_one(model: str):
     data = digits_like(40, 0).to("cuda")
     recipe = replace(RECIPE, model=model, mixed_precision=True, **LIKE_THE_PAPERS)
@@ -91,7 +91,7 @@ def test_models_trained_together_on_the_device_are_those_trained_one_by_one(mode
     assert ensemble.logits(data).is_cuda
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet9"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "cnn7", "resnet9"])
 def test_training_is_bit_equal_and_replays_on_the_device(model: str):
     recipe = Recipe(model=model, epochs=2, batch_size=16, lr=0.02, checkpoints=2)
     data = digits_like(60, 0).to("cuda")

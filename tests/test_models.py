@@ -8,6 +8,7 @@ from torch import nn
 from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
 from poisonbench.models import MODELS, build, predict
+from poisonbench.models.normed import GlobalMax, Whitened
 from poisonbench.models.pictures import GlobalMean, Normalize, Residual
 
 SENTENCES = {"text-cnn", "transformer"}
@@ -50,7 +51,7 @@ def test_equal_seeds_give_equal_parameters_and_the_global_generator_is_left_alon
 
 
 def test_no_group_or_batch_statistics_of_the_training_set():
-    for name in set(PICTURES) - {"resnet18"}:
+    for name in set(PICTURES) - {"cnn7", "resnet18"}:
         assert not list(build(name, Layout((3, 32, 32), 10, "image"), 0).buffers())
 
 
@@ -156,6 +157,62 @@ def test_resnet18_is_that_of_torchvision_with_a_stem_of_one_3x3_convolution():
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
+def test_cnn7_has_six_convolutions_each_with_a_norm_and_begins_with_the_identity():
+    model = build("cnn7", Layout((3, 32, 32), 10, "image"), 0)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    widths = [m.out_channels for m in convolutions]
+    assert widths == [64, 64, 192, 192, 256, 256]
+    assert [m.num_features for m in norms] == widths
+    for convolution in convolutions:
+        inside = convolution.in_channels
+        x = torch.rand(1, inside, 5, 5)
+        torch.testing.assert_close(convolution(x)[:, :inside], x)
+    assert 1.5e6 < sum(p.numel() for p in model.parameters()) < 1.6e6
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_whitening_keeps_the_directions_of_patches_apart_and_has_both_signs(
+    channels: int,
+):
+    kernel = Whitened(channels).kernel.double().flatten(1)
+    assert torch.equal(kernel[: 4 * channels], -kernel[4 * channels :])
+    products = kernel[: 4 * channels] @ kernel[: 4 * channels].T
+    spreads = products.diagonal().rsqrt()
+    torch.testing.assert_close(
+        products * spreads * spreads[:, None], torch.eye(4 * channels).double()
+    )
+    assert float(spreads.max()) == pytest.approx(3.2)
+
+
+def test_whitening_is_of_brightness_and_differences_in_units_of_their_spread():
+    """On a patch by hand: of one colour, of a step to the right, and of one colour alone."""
+    whitened = Whitened(3)
+    grey = torch.ones(1, 3, 2, 2)
+    found = whitened(grey).flatten()[:12]
+    assert float(found[0]) == pytest.approx(12**0.5 / 3.2, rel=1e-5)
+    torch.testing.assert_close(found[1:], torch.zeros(11), atol=1e-5, rtol=0.0)
+    step = torch.tensor([1.0, -1.0]).expand(1, 3, 2, 2)
+    found = whitened(step).flatten()[:12]
+    assert float(found[1]) == pytest.approx(12**0.5 / 0.6, rel=1e-5)
+    red = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    found = whitened(red).flatten()[:12]
+    assert float(found[4]) == pytest.approx(8**0.5 / 0.93, rel=1e-5)
+
+
+def test_the_whitening_is_not_trained_and_the_same_for_every_seed():
+    layout = Layout((3, 8, 8), 10, "image")
+    models = [build("cnn7", layout, seed) for seed in (0, 1)]
+    kernels = [dict(model.named_buffers())["features.1.kernel"] for model in models]
+    assert torch.equal(*kernels)
+    assert not any("kernel" in name for name, _ in models[0].named_parameters())
+
+
+def test_the_largest_value_over_the_pixels_is_scaled():
+    x = torch.arange(12.0).view(1, 3, 2, 2)
+    assert GlobalMax(2.0)(x).tolist() == [[6.0, 14.0, 22.0]]
+
+
 class Shapes(nn.Module):
     """Remembers how the images of each pass lie in memory."""
 
@@ -188,7 +245,7 @@ def _images(n: int) -> torch.Tensor:
     return torch.rand((n, 3, 16, 16), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet9", "resnet18"])
+@pytest.mark.parametrize("name", ["cnn", "cnn7", "resnet9", "resnet18"])
 def test_many_images_get_the_logits_of_each_alone(name: str):
     model = build(name, Layout((3, 16, 16), 10, "image"), 0)
     x = _images(70)

@@ -66,7 +66,7 @@ def test_whole_numbers_are_multiplied_without_any_error(
         assert len(odd), "sums of 8 bits would do"
 
 
-PICTURES = ("mlp", "cnn", "resnet9")
+PICTURES = ("mlp", "cnn", "cnn7", "resnet9")
 
 
 def pictures(model: str) -> tuple[Trace, Dataset]:

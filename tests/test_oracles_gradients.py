@@ -99,9 +99,10 @@ def test_engine_equals_autograd_one_instance_at_a_time(name: str, form: Form):
 
 
 @pytest.mark.parametrize("form", [FORMS[0], FORMS[4]], ids=repr)
-def test_engine_equals_autograd_on_resnet18_with_statistics_of_some_batches(form: Form):
+@pytest.mark.parametrize("name", ["cnn7", "resnet18"])
+def test_engine_equals_autograd_with_statistics_of_some_batches(name: str, form: Form):
     train_set, test = random_data(3, seed=1), random_data(2, seed=2)
-    model = build("resnet18", Layout((1, 8, 8), 10, "image"), 0).double()
+    model = build(name, Layout((1, 8, 8), 10, "image"), 0).double()
     model.train()(random_data(8, seed=3).x)
     model.eval()
     torch.testing.assert_close(

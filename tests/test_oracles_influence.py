@@ -467,7 +467,7 @@ def test_products_equal_the_matrices_of_autograd(name: str, kind: str):
 
 
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet9", "zoo"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn7", "resnet9", "zoo"])
 def test_products_of_large_models_equal_double_backward(name: str, kind: str):
     model = (
         zoo()

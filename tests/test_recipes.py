@@ -64,6 +64,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "smoothed": {"label_smoothing": 0.2},
     "flip": {"augment": "flip"},
     "crop-flip": {"augment": "crop-flip"},
+    "shift-flip": {"augment": "shift-flip"},
     "all": {
         "optimizer": "adamw",
         "warmup": 0.2,
@@ -144,7 +145,7 @@ def loop_by_hand(
     """
     if weights is None:
         weights = torch.ones(len(data), dtype=torch.float64)
-    model = build(recipe.model, data.layout, seed).double()
+    model = build(recipe.model, data.layout, seed).double().train()
     if recipe.start is not None:
         recipe.start.enter(model)
     theta = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -265,6 +266,13 @@ def test_resnet18_takes_statistics_of_augmented_batches_alone_and_among_many():
     check(found.state(0), state)
 
 
+@pytest.mark.parametrize("model", ["cnn7", "resnet18"])
+def test_models_with_statistics_are_trained_as_a_loop_by_hand_does(model: str):
+    data = random_data(16, (3, 8, 8), 3)
+    recipe = replace(BASE, model=model, epochs=1, **CHANGES["smoothed"])
+    check(train(data, recipe, 3).checkpoints[-1].state, loop_by_hand(data, recipe, 3))
+
+
 # --- augmentation ---
 
 
@@ -285,6 +293,16 @@ def test_draws_mirror_half_and_reach_every_corner_and_belong_to_seed_and_step():
     flips = drawn(data, replace(recipe, augment="flip"), 0, 7)
     assert torch.equal(flips[:, 0], draws[:, 0])
     assert flips[:, 1:].unique(dim=0).tolist() == [[1, 2]]
+
+
+def test_a_shift_is_half_as_far_as_a_crop_and_as_far_to_every_side():
+    data = random_data(2, (1, 16, 32), 4)
+    recipe = replace(BASE, augment="shift-flip", batch_size=4000)
+    corners = drawn(data, recipe, 0, 7)[:, 1:]
+    assert corners[:, 0].unique().tolist() == [1, 2, 3], "2 is where nothing is shifted"
+    assert corners[:, 1].unique().tolist() == [2, 3, 4, 5, 6]
+    least = 4000 / 5 - 4.5 * (4000 / 5) ** 0.5
+    assert int(corners[:, 1].bincount().tolist()[2]) > least
 
 
 def test_an_image_that_is_neither_mirrored_nor_shifted_stays_as_it_is():
@@ -379,7 +397,7 @@ def test_mixed_precision_of_float64_is_refused():
     ("field", "value", "match"),
     [
         ("optimizer", "adam", "must be one of sgd, adamw"),
-        ("augment", "crop", "must be one of none, flip, crop-flip"),
+        ("augment", "crop", "must be one of none, flip, shift-flip, crop-flip"),
         ("warmup", 1.0, r"must lie in \[0, 1\)"),
         ("label_smoothing", -0.1, r"must lie in \[0, 1\)"),
         ("betas", (0.9, 1.0), "each of betas"),

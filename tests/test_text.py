@@ -144,7 +144,7 @@ def test_models_of_sentences_refuse_other_kinds(name: str):
             build(name, layout, 0)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet9"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "cnn7", "resnet9"])
 def test_models_of_pictures_and_vectors_refuse_sentences(name: str):
     with pytest.raises(ConfigError):
         build(name, sentences(1).layout, 0)

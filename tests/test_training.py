@@ -312,3 +312,45 @@ def test_predict_is_the_model_in_blocks():
         predict(model, data.x, batch=7), predict(model, data.x), rtol=1e-12, atol=1e-12
     )
     assert model.training
+
+
+# --- how images lie in memory ---
+
+LAID: list[bool] = []  # of each pass in training: pixel by pixel
+
+
+class Laid(nn.Module):
+    """A convolution with maps of two by two, and a head; notes how its images lie."""
+
+    def __init__(self, classes: int, viewed: bool) -> None:
+        super().__init__()
+        self.viewed = viewed
+        self.convolution = nn.Conv2d(3, 4, 3, stride=4, padding=1)
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            LAID.append(x.is_contiguous(memory_format=torch.channels_last))
+        maps = self.convolution(x)
+        # a view refuses maps that lie pixel by pixel
+        return self.head(maps.view(len(x), 16) if self.viewed else maps.flatten(1))
+
+
+def any_way(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return Laid(classes, viewed=False)
+
+
+def one_way(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return Laid(classes, viewed=True)
+
+
+def test_images_of_a_step_lie_pixel_by_pixel_unless_the_model_needs_the_other_way():
+    data = random_data(12, (3, 8, 8), 3)
+    found = {}
+    for name, pixelwise in (("any_way", True), ("one_way", False)):
+        LAID.clear()
+        recipe = Recipe(model=f"test_training:{name}", epochs=2, batch_size=6, lr=0.05)
+        found[name] = train(data, recipe, 0).model().state_dict()
+        assert [pixelwise] * 4 == LAID, "convolutions take up to half as long so"
+    for name, value in found["any_way"].items():
+        torch.testing.assert_close(value, found["one_way"][name])

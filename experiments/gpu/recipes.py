@@ -21,7 +21,21 @@ BASE = Recipe(
     mixed_precision=True,
     checkpoints=1,
 )
+FEW = Recipe(  # that of grids/reference-cifar10.toml
+    model="cnn7",
+    epochs=8,
+    batch_size=512,
+    lr=0.7,
+    nesterov=True,
+    weight_decay=7e-4,
+    warmup=0.2,
+    label_smoothing=0.2,
+    augment="shift-flip",
+    mixed_precision=True,
+    checkpoints=1,
+)
 RECIPES = {
+    "cnn7, 512 rows, .7": FEW,
     "resnet18, .1": replace(BASE, model="resnet18", lr=0.1),
     "resnet18, 512 rows, .2": replace(BASE, model="resnet18", lr=0.2, batch_size=512),
     "resnet9, .0125": replace(BASE, model="resnet9", lr=0.0125),

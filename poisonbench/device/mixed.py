@@ -42,7 +42,10 @@ class LowNorm(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def mixed_precision(device: torch.device) -> Iterator[None]:
-    """Computes in bfloat16 inside its block where autocast does so, and in GroupNorm."""
+def mixed_precision(device: torch.device, wanted: bool = True) -> Iterator[None]:
+    """Where it is wanted, computes in bfloat16 in its block: what autocast does, and GroupNorm."""
+    if not wanted:
+        yield
+        return
     with torch.autocast(device.type, torch.bfloat16), LowNorm():
         yield

@@ -9,8 +9,8 @@ from poisonbench.data import Layout
 from poisonbench.errors import ConfigError
 from poisonbench.models.arguments import NONE, called, check_arguments
 from poisonbench.models.form import check_form
+from poisonbench.models.normed import cnn7, resnet18
 from poisonbench.models.pictures import cnn, linear, mlp, resnet9
-from poisonbench.models.resnets import resnet18
 from poisonbench.models.text import text_cnn, transformer
 from poisonbench.models.wrap import adapt
 from poisonbench.registry import lookup
@@ -20,6 +20,7 @@ MODELS: dict[str, Callable[[Layout], nn.Module]] = {
     "linear": linear,
     "mlp": mlp,
     "cnn": cnn,
+    "cnn7": cnn7,
     "resnet9": resnet9,
     "resnet18": resnet18,
     "text-cnn": text_cnn,

@@ -32,18 +32,26 @@ def predict(
     with torch.no_grad(), exact_arithmetic():
         model.eval()
         layout = torch.contiguous_format
-        if len(x) > batch and _is_faster_pixelwise(model, x[:_SAMPLE]):
-            layout = torch.channels_last
+        if len(x) > batch:
+            layout = faster_layout(model, x)
         found = halving(lambda size: _logits(model, x, size, layout), batch)
         model.train(was_training)
     return found
 
 
-def _is_faster_pixelwise(model: nn.Module, x: Tensor) -> bool:
-    """Tells whether images x (B, c, h, w) may lie pixel by pixel, and should.
+def faster_layout(model: nn.Module, x: Tensor) -> torch.memory_format:
+    """Returns how images x (m, c, h, w) should lie in memory for a model in evaluation mode.
 
-    A model may need the other layout, such as for a view of its maps.
+    Pixel by pixel (channels last) on a CPU where the model convolves. A model may need the other
+    layout, such as for a view of its maps: it is tried on two of them.
     """
+    with torch.no_grad():
+        if _is_faster_pixelwise(model, x[:_SAMPLE]):
+            return torch.channels_last
+    return torch.contiguous_format
+
+
+def _is_faster_pixelwise(model: nn.Module, x: Tensor) -> bool:
     if x.is_cuda or x.dim() != 4:
         return False
     if not any(isinstance(module, nn.Conv2d) for module in model.modules()):

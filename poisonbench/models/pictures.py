@@ -86,7 +86,8 @@ def _size(layout: Layout, name: str) -> int:
     return torch.Size(layout.shape).numel()
 
 
-def _pool() -> nn.Module:
+def pool() -> nn.Module:
+    """Returns a pooling by two, of which odd borders are part."""
     # ceil_mode: a floor would drop odd borders, and with them a trigger in the last rows
     return nn.MaxPool2d(2, ceil_mode=True)
 
@@ -123,10 +124,10 @@ def cnn(layout: Layout) -> Classifier:
         first_layer(layout),
         nn.Conv2d(channels_of(layout, "cnn"), 16, 3, padding=1),
         nn.ReLU(),
-        _pool(),
+        pool(),
         nn.Conv2d(16, 32, 3, padding=1),
         nn.ReLU(),
-        _pool(),
+        pool(),
         nn.Flatten(),
     )
     with torch.no_grad():
@@ -154,12 +155,12 @@ def resnet9(layout: Layout) -> Classifier:
         first_layer(layout),
         *_conv(channels_of(layout, "resnet9"), 64),
         *_conv(64, 128),
-        _pool(),
+        pool(),
         Residual(*_conv(128, 128), *_conv(128, 128)),
         *_conv(128, 256),
-        _pool(),
+        pool(),
         *_conv(256, 512),
-        _pool(),
+        pool(),
         Residual(*_conv(512, 512), *_conv(512, 512)),
         GlobalMean(),
     )

@@ -12,9 +12,10 @@ from poisonbench.data import Dataset
 from poisonbench.seeding import generator
 from poisonbench.training.recipe import Recipe
 
-PADDED = (
-    8  # a side is padded by one part in this many: 4 pixels of 32, as usual for CIFAR
-)
+# a side is padded by one part in this many: 4 pixels of 32, as usual for CIFAR
+PADDED = 8
+# and shifted by at most one part in this many
+SHIFTED = {"crop-flip": PADDED, "shift-flip": 16}
 
 
 def presented(
@@ -58,11 +59,12 @@ def drawn(
     size = recipe.batch_size
     mirrored = torch.randint(0, 2, (size,), generator=g)
     _, height, width = data.shape
-    margin = torch.tensor([height // PADDED, width // PADDED])
-    corner = margin.expand(size, 2)
-    if recipe.augment == "crop-flip":
+    sides = torch.tensor([height, width])
+    corner = (sides // PADDED).expand(size, 2)
+    if recipe.augment in SHIFTED:
+        farthest = sides // SHIFTED[recipe.augment]
         share = torch.rand((size, 2), generator=g, dtype=torch.float64)
-        corner = (share * (2 * margin + 1)).long()
+        corner = corner + (share * (2 * farthest + 1)).long() - farthest
     return torch.cat([mirrored[:, None], corner], 1)
 
 

@@ -3,7 +3,6 @@
 Cost: O(T) forward and backward passes.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.device.mixed import mixed_precision
 from poisonbench.functional import finite_names
+from poisonbench.models.passing import faster_layout
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
 from poisonbench.training.augment import presented
 from poisonbench.training.checkpoint import Checkpoint
@@ -51,6 +51,8 @@ def _walk(
     batches = plan.batches.to(data.y.device)
     sizes = (plan.batches >= 0).sum(1).tolist()
     outside = Outside()
+    with exact_arithmetic():
+        layout = faster_layout(model, data.x)
     for t, rate in enumerate(plan.lr.tolist()):
         rows = batches[t, : sizes[t]]
         yield Step(t, model, rows, rate)
@@ -65,7 +67,8 @@ def _walk(
         ):
             training_mode(model, recipe)
             x = presented(data, rows, recipe, seed, t, plan.places)
-            with _precision(recipe, device):
+            x = x.contiguous(memory_format=layout)
+            with mixed_precision(device, recipe.mixed_precision):
                 logits = model(x)
             loss = F.cross_entropy(
                 logits.to(data.dtype),
@@ -81,15 +84,6 @@ def _walk(
             optimizer.step()
             losses[t] = loss.detach()
             model.eval()
-
-
-def _precision(
-    recipe: Recipe, device: torch.device
-) -> contextlib.AbstractContextManager[object]:
-    """Returns the context in which the forward pass of a step computes."""
-    if recipe.mixed_precision:
-        return mixed_precision(device)
-    return contextlib.nullcontext()
 
 
 def train(

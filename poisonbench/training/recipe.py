@@ -25,7 +25,7 @@ from poisonbench.training.start import Start
 
 SCHEDULES = ("constant", "cosine", "one-cycle")
 OPTIMIZERS = ("sgd", "adamw")
-AUGMENTATIONS = ("none", "flip", "crop-flip")
+AUGMENTATIONS = ("none", "flip", "shift-flip", "crop-flip")
 # a field that came later: configurations tell it where it is changed, so that older ones hold
 LATER = {"configured": "when changed"}
 
@@ -56,9 +56,10 @@ class Recipe:
             "one-cycle" has its own.
         label_smoothing: share of a label's weight that all C classes have in equal parts, in
             [0, 1): the run descends, and `losses` are, cross entropy with these labels.
-        augment: "none", "flip" (images mirrored with probability 1/2), or "crop-flip" (also padded
-            with zeros by an eighth of each side, 4 pixels of 32, and cropped at random). Drawn
-            anew in every step. Per-example gradients are of the rows as they are.
+        augment: "none", "flip" (images mirrored with probability 1/2), "crop-flip" (also padded
+            with zeros by an eighth of each side, 4 pixels of 32, and cropped at random), or
+            "shift-flip" (the same with a sixteenth, for runs of few epochs). Drawn anew in every
+            step. Per-example gradients are of the rows as they are.
         mixed_precision: the forward pass of a training step computes in bfloat16 where PyTorch's
             autocast does so, and in GroupNorm; parameters, predictions and gradients for influence
             stay in float32.
