@@ -9,12 +9,18 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from defenses import DETECTORS, FILTERS
+from defenses.detectors.concentration import Gini
+from defenses.detectors.tail_heaviness import TailHeaviness
+from defenses.kit import blocks
 from defenses.kit.evidence import sound_influence
 from defenses.kit.similarity import cosines
 from defenses.kit.similarity.cosines import Cosines
 from defenses.kit.similarity.nearest import largest
+from defenses.questions.table import EVERY_QUESTION
 from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
+from poisonbench.data import Dataset
 from poisonbench.seeding import generator
 from poisonbench.training import Trace
 
@@ -90,3 +96,44 @@ def test_points_with_finite_influence_are_found_some_at_a_time(
         counted = train.y == test.y[:, None]
     assert torch.equal(sound, ~(~influence.isfinite() & counted).any(1))
     assert 0 < int((~sound).sum()) <= 61
+
+
+IN_PARTS = {
+    **{question.name: question.score for question in EVERY_QUESTION},
+    **{name: detector() for name, detector in DETECTORS.items()},
+    **{f"filter {name}": made() for name, made in FILTERS.items()},
+    "tail, all rows": TailHeaviness(3, scope="all"),
+    "gini, all rows": Gini(scope="all"),
+}
+READ = {"influence", "reference", "probe"}
+OF_INFLUENCE = [
+    name
+    for name, method in IN_PARTS.items()
+    if method.uses and set(method.uses) <= READ
+]
+
+
+@pytest.mark.parametrize("name", OF_INFLUENCE)
+def test_the_influence_is_copied_in_parts_which_change_no_score(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, n = 60, 4000
+    g = generator(0, "values")
+    influence = torch.randn(m, n, generator=g)
+    influence[7, 5] = torch.nan
+    train = Dataset(torch.rand(n, 4, generator=g), torch.arange(n) % 2, 2)
+    test = Dataset(torch.rand(m, 4, generator=g), torch.arange(m) // 2 % 2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = Trace.of(nn.Linear(4, 2), train)
+        trusted = torch.arange(m) % 3 == 0
+        given = Evidence(run, test, influence, trusted)
+        whole = IN_PARTS[name](given)
+        monkeypatch.setattr(blocks, "AT_ONCE", 3 * n)
+        monkeypatch.setattr("defenses.kit.evidence._AT_ONCE", 3 * n)
+        with Largest() as kept:
+            found = IN_PARTS[name](given)
+    assert torch.allclose(found, whole, rtol=1e-6, atol=1e-6, equal_nan=True)
+    assert found.isfinite().any()
+    if "two-way" not in name:  # which standardises every value
+        assert kept.entries < 0.45 * influence.numel(), "whole rows for some columns"

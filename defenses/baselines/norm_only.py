@@ -13,7 +13,7 @@ from torch import Tensor
 
 from defenses.kit.evidence import check_points
 from defenses.kit.scale import Scale
-from defenses.kit.tails import check_tail, label_spread, label_tails
+from defenses.kit.tails import Scoped, check_tail
 from poisonbench.contracts.values import Evidence
 from poisonbench.gradients import Form, gradient_norms
 from poisonbench.training.trace import check_trace
@@ -53,13 +53,12 @@ class NormOnly:
             parts.append(checkpoint.lr * norms)
         lengths = torch.stack(parts).sum(0)  # (n,)
         labels, place = evidence.test.y.unique(return_inverse=True)
-        each = lengths.expand(len(labels), -1)
-        spread = label_spread(each, labels, trace.train.y, self.scale)
-        of_label = label_tails(
-            values=each,
+        each = Scoped(
+            values=lengths.expand(len(labels), -1),
+            points=torch.arange(len(labels), device=labels.device),
             labels=labels,
             train_labels=trace.train.y,
-            k=self.k,
-            spread=spread,
+            scope="label",
         )
+        of_label = each.tails(self.k, each.spread(self.scale))
         return of_label[place]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import check_points
 from defenses.kit.proponents import OfLabel, by_label
 from poisonbench.checks import check_choice
@@ -62,12 +63,19 @@ class Closeness:
         check_points(evidence)
         scores = evidence.test.zeros(len(evidence.test)) + torch.nan
         for part in by_label(evidence):
-            own = self._unit(part.values)
-            theirs = self._unit(part.trusted)
-            cosines = own @ theirs.T
+            cosines = self._cosines(part.values, part.trusted)
             summarise = SUMMARIES[self.summary]
             scores[part.points] = -summarise(part, cosines).to(scores.dtype)
         return scores
+
+    def _cosines(self, values: Tensor, trusted: Tensor) -> Tensor:
+        """Returns the cosines of values (b, r) and trusted ones (t, r), (b, t)."""
+        theirs = self._unit(trusted)
+        cosines = values.new_empty(len(values), len(trusted))
+        places = torch.arange(len(values), device=values.device)
+        for part in in_blocks(places, values.shape[1]):
+            cosines[part] = self._unit(values[part]) @ theirs.T
+        return cosines
 
     def _unit(self, values: Tensor) -> Tensor:
         """Returns the rows of values (b, r) at length 1; 0 stays 0."""

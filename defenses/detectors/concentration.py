@@ -56,23 +56,25 @@ class _Concentration(ABC):
         NaN where an influence is not finite or none of them is positive.
         """
         influence, sound = sound_influence(evidence, self.scope)
-        m = len(influence)
-        labels = evidence.test.y
-        scores = influence.new_full((m,), torch.nan)
-        for label in labels.unique():
-            points = sound & (labels == label)
-            rows = in_scope(
-                influence=influence[points],
-                label=label,
-                train_labels=evidence.trace.train.y,
-                scope=self.scope,
-            )
-            scores[points] = self._of_points(rows)
+        scores = influence.new_full((len(influence),), torch.nan)
+        points = sound.nonzero().squeeze(1)
+        parts = in_scope(
+            values=influence,
+            points=points,
+            labels=evidence.test.y[points],
+            train_labels=evidence.trace.train.y,
+            scope=self.scope,
+        )
+        for places, rows in parts:
+            scores[points[places]] = self._of_points(rows)
         return scores
 
     def _of_points(self, rows: Tensor) -> Tensor:
-        """Returns the statistic of each row of influences (r, n), (r,); NaN without a positive."""
-        mass = rows.clamp(min=0)
+        """Returns the statistic of each row of influences (r, n), (r,); NaN without a positive.
+
+        Works in `rows`.
+        """
+        mass = rows.clamp_(min=0)
         found = mass.new_full((len(mass),), torch.nan)
         held = (mass > 0).any(1)
         lost = int((~held).sum())
@@ -82,9 +84,10 @@ class _Concentration(ABC):
                 stacklevel=3,
             )
         if bool(held.any()):
-            largest = mass[held].amax(1, keepdim=True)
-            shares = mass[held] / largest
-            found[held] = self.of(shares)
+            if lost:
+                mass = mass[held]
+            largest = mass.amax(1, keepdim=True)
+            found[held] = self.of(mass.div_(largest))
         return found
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from defenses.baselines.class_similarity import foreignness
 from defenses.kit.evidence import sound_influence
 from defenses.kit.features import Layer, check_layer, row_features
+from defenses.kit.proponents import strongest
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
@@ -68,9 +69,8 @@ class ForeignProponents:
                     f"k {self.k} is more than {there}: no score", stacklevel=2
                 )
                 continue
-            points = sound & (labels == label)
-            helps = influence[points][:, own]
-            few[points] = own[helps.topk(self.k).indices]
+            points = (sound & (labels == label)).nonzero().squeeze(1)
+            few[points] = strongest(influence, points, own, self.k)
         judged = few[:, 0] >= 0
         scores = torch.full_like(influence[:, 0], torch.nan)
         if bool(judged.any()):

@@ -129,7 +129,7 @@ class RemovalByRetraining:
             of_label = points[test.y[points] == label]
             own = (evidence.trace.train.y == label).nonzero().squeeze(1)
             count = self.rows(len(own))
-            gone = strongest(influence[of_label], own, count)
+            gone = strongest(influence, of_label, own, count)
             total = head.points[of_label] @ head.pull(own)
             pool = Pool.of(head, gone)
             places = torch.arange(len(of_label), device=own.device)
@@ -166,14 +166,13 @@ class RemovalByRetraining:
         trace = evidence.trace
         test = evidence.test.take(points)
         labels, place = test.y.unique(return_inverse=True)
-        helps = influence[points]
         keep = torch.ones(len(points), len(trace.train), dtype=torch.bool)
         others = []
         for label in labels:
             own = (trace.train.y == label).nonzero().squeeze(1)
             count = self.rows(len(own))
             for point in (test.y == label).nonzero().squeeze(1):
-                gone = strongest(helps[point, None], own, count)
+                gone = strongest(influence, points[point, None], own, count)
                 keep[point, gone[0].cpu()] = False
             others.append(random_masks(trace, own.cpu(), count))
         masks = torch.cat([keep, *others])

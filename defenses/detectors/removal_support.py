@@ -26,6 +26,7 @@ from defenses.kit.features import Layer, check_layer, point_features, row_featur
 from defenses.kit.head.fit import Head, fit_head
 from defenses.kit.refitted_head import Candidates, Pool, candidates, lead
 from defenses.kit.removal import adaptive, nested
+from defenses.kit.scope import among
 from poisonbench.checks import check_at_least, check_choice, check_positive
 from poisonbench.contracts.values import Evidence
 from poisonbench.losses import check_cross_entropy
@@ -156,7 +157,7 @@ class RemovalSupport:
         """
         room = self.most * _POOL if self.order == "adaptive" else self.most
         size = min(room, len(own))
-        top = influence[points][:, own].topk(size)
+        top = among(influence, points, own).topk(size)
         rows = own[top.indices]
         pool = Pool.of(head, rows)
         classes = head.votes.shape[1]

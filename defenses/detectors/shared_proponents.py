@@ -17,6 +17,7 @@ from torch import Tensor
 
 from defenses.kit.evidence import sound_influence, trusted_points
 from defenses.kit.proponents import overlaps
+from defenses.kit.scope import among
 from poisonbench.checks import check_at_least, check_unit
 from poisonbench.contracts.values import Evidence
 
@@ -65,8 +66,9 @@ class SharedProponents:
         labels = evidence.test.y
         scores = torch.full_like(influence[:, 0], torch.nan)
         for label in labels[sound].unique():
-            points = sound & (labels == label)
-            values = influence[points][:, evidence.trace.train.y == label]
+            points = (sound & (labels == label)).nonzero().squeeze(1)
+            rows = (evidence.trace.train.y == label).nonzero().squeeze(1)
+            values = among(influence, points, rows)
             common = overlaps(values, values, self.k, self.share)
             common.fill_diagonal_(0.0)
             if self.closest:

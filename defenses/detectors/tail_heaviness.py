@@ -11,19 +11,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import once, sound_influence, trusted_points
 from defenses.kit.scale import Scale
-from defenses.kit.tails import (
-    Spread,
-    check_tail,
-    label_spread,
-    label_tails,
-    spread_by,
-    standardised,
-    standardised_by,
-    tail_place,
-    tails,
-)
+from defenses.kit.scope import among
+from defenses.kit.tails import Scoped, check_tail, standardised_by
 from poisonbench.checks import check_choice, check_unit
 from poisonbench.contracts.scope import Scope, check_scope
 from poisonbench.contracts.values import Evidence
@@ -92,22 +84,11 @@ class TailHeaviness:
         scores = influence.new_full((len(influence),), torch.nan)
         if not bool(sound.any()):
             return scores
-        rows = self._by_column(evidence, influence, sound)
+        scoped = self._scoped(evidence, influence, sound)
         # the same for every k
         key = (*self._read(evidence), self.scale, self.scope, self.standardise)
-        spread = once(evidence, key, lambda: self._spread(evidence, rows, sound))
-        if self.scope == "all":
-            place = tail_place(self.k, self.share, rows.shape[1])
-            scores[sound] = tails(rows, place, spread)
-            return scores
-        scores[sound] = label_tails(
-            values=rows,
-            labels=evidence.test.y[sound],
-            train_labels=evidence.trace.train.y,
-            k=self.k,
-            spread=spread,
-            share=self.share,
-        )
+        spread = once(evidence, key, lambda: scoped.spread(self.scale))
+        scores[sound] = scoped.tails(self.k, spread, self.share)
         return scores
 
     def _read(self, evidence: Evidence) -> tuple[object, ...]:
@@ -120,25 +101,47 @@ class TailHeaviness:
             evidence.trusted,
         )
 
-    def _spread(self, evidence: Evidence, rows: Tensor, sound: Tensor) -> Spread:
-        """Returns the spread of the sound points' influences among the rows in scope."""
-        if self.scope == "all":
-            return spread_by(rows, rows, self.scale)
-        labels = evidence.test.y[sound]
-        return label_spread(rows, labels, evidence.trace.train.y, self.scale)
+    def _scoped(self, evidence: Evidence, influence: Tensor, sound: Tensor) -> Scoped:
+        """Returns the influences of the sound points, standardised over points or not."""
+        points = sound.nonzero().squeeze(1)
+        labels = evidence.test.y[points]
+        if self.standardise != "row":
+            known = self._known(evidence, sound, points)
+            influence = _by_column(influence, points, known)
+            points = torch.arange(len(points), device=points.device)
+        return Scoped(
+            values=influence,
+            points=points,
+            labels=labels,
+            train_labels=evidence.trace.train.y,
+            scope=self.scope,
+        )
 
-    def _by_column(
-        self, evidence: Evidence, influence: Tensor, sound: Tensor
-    ) -> Tensor:
-        """Returns the influences of the sound points, standardised over points or not, (r, n)."""
-        rows = influence[sound]
-        if self.standardise == "row":
-            return rows
+    def _known(self, evidence: Evidence, sound: Tensor, points: Tensor) -> Tensor:
+        """Returns the points (t,) int64 over which each training row is standardised."""
         if self.standardise == "two-way":
-            return standardised(rows.T, "mad").T
+            return points
         trusted = trusted_points(evidence, 2)
         known = trusted[sound[trusted]]
         if len(known) < 2:
             told = f"got {len(known)}: a larger calibration"
             raise ValueError(f"at least 2 trusted points need finite influence, {told}")
-        return standardised_by(rows.T, influence[known].T, "mad").T
+        return known
+
+
+def _by_column(influence: Tensor, points: Tensor, known: Tensor) -> Tensor:
+    """Returns the influences of some points, each column standardised over known ones, (k, n).
+
+    Args:
+        influence: (m, n).
+        points: (k,) int64.
+        known: (t,) int64.
+    """
+    n = influence.shape[1]
+    found = influence.new_empty(len(points), n)
+    columns = torch.arange(n, device=points.device)
+    for part in in_blocks(columns, len(influence)):
+        of_points = among(influence, points, part)
+        of_known = among(influence, known, part)
+        found[:, part] = standardised_by(of_points.T, of_known.T, "mad").T
+    return found

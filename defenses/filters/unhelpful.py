@@ -15,7 +15,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import check_rows, sound_influence, trusted_points
+from defenses.kit.scope import among
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 from poisonbench.log import names
@@ -55,11 +57,15 @@ class Unhelpful:
         rows = trusted[sound[trusted]]
         if not len(rows):
             raise ValueError("no trusted point has an influence that is finite")
-        found = influence[rows]
-        mean = found.mean(0)
         labels = evidence.test.y[rows]
-        of_parts = part_means(found, labels, self.parts)
-        agreement = agreeing(of_parts, mean)
+        mean = torch.empty_like(influence[0])
+        agreement = torch.empty_like(mean)
+        columns = torch.arange(len(mean), device=mean.device)
+        for part in in_blocks(columns, len(rows)):
+            found = among(influence, rows, part)
+            mean[part] = found.mean(0)
+            of_parts = part_means(found, labels, self.parts)
+            agreement[part] = agreeing(of_parts, mean[part])
         attach(names.MEAN_INFLUENCE, mean)
         attach(names.AGREEMENT, agreement)
         hurts = mean < 0

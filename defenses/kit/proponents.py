@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from defenses.kit.blocks import in_blocks
 from defenses.kit.evidence import sound_influence, trusted_points
+from defenses.kit.scope import among
 from defenses.kit.tails import tail_place
 from poisonbench.contracts.values import Evidence
 from poisonbench.seeding import generator
@@ -62,13 +64,13 @@ def by_label(evidence: Evidence) -> Iterator[OfLabel]:
     labels = evidence.test.y
     for label in labels[sound].unique():
         points = (sound & (labels == label)).nonzero().squeeze(1)
-        rows = evidence.trace.train.y == label
+        rows = (evidence.trace.train.y == label).nonzero().squeeze(1)
         if not len(known):
             continue
         yield OfLabel(
             points=points,
-            values=influence[points][:, rows],
-            trusted=influence[known][:, rows],
+            values=among(influence, points, rows),
+            trusted=among(influence, known, rows),
             against=_against(
                 points=points,
                 known=known,
@@ -114,21 +116,35 @@ def overlaps(
     """
     r = values.shape[1]
     count = min(r, tail_place(k, share, r))
-    own = _among(values, count)
-    theirs = _among(others, count)
-    common = own @ theirs.T
+    theirs = _largest(others, count)
+    common = values.new_empty(len(values), len(others))
+    places = torch.arange(len(values), device=values.device)
+    for part in in_blocks(places, r):
+        common[part] = _largest(values[part], count) @ theirs.T
     return common / max(1, count)
 
 
-def _among(values: Tensor, count: int) -> Tensor:
+def _largest(values: Tensor, count: int) -> Tensor:
     """Returns 1 where a value is among the `count` largest of its row, else 0, (b, r)."""
     largest = values.topk(count).indices
     return torch.zeros_like(values).scatter(1, largest, 1.0)
 
 
-def strongest(influence: Tensor, own: Tensor, count: int) -> Tensor:
-    """Returns which `count` of the rows `own` (r,) are most influential, (b, count)."""
-    return own[influence[:, own].topk(count).indices]
+def strongest(influence: Tensor, points: Tensor, own: Tensor, count: int) -> Tensor:
+    """Returns which `count` of the rows `own` (r,) are most influential on points (b,), (b, count).
+
+    Args:
+        influence: (m, n).
+        points: (b,) int64, which of the m.
+        own: (r,) int64, which of the n.
+        count: at most r.
+    """
+    found = own.new_empty(len(points), count)
+    places = torch.arange(len(points), device=points.device)
+    for part in in_blocks(places, len(own)):
+        helps = among(influence, points[part], own)
+        found[part] = own[helps.topk(count).indices]
+    return found
 
 
 def random_masks(trace: Trace, own: Tensor, count: int) -> Tensor:

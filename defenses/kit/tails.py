@@ -1,13 +1,16 @@
 """How heavy the tail of a point's influences is: scores of the largest among the rest."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from defenses.kit.scale import Scale, check_scale, median, scale_of
+from defenses.kit.scope import in_scope
 from poisonbench.checks import check_at_least
+from poisonbench.contracts.scope import Scope
 
 
 def check_tail(k: int, scale: str) -> None:
@@ -42,7 +45,7 @@ def standardised_by(rows: Tensor, reference: Tensor, scale: Scale) -> Tensor:
     """Returns (v - median w) / scale w for rows v (r, n) and w of `reference` (r, k), (r, n)."""
     its = spread_by(rows, reference, scale)
     apart = rows - its.middle.unsqueeze(1)
-    return apart / its.width.unsqueeze(1)
+    return apart.div_(its.width.unsqueeze(1))
 
 
 def spread_by(rows: Tensor, reference: Tensor, scale: Scale) -> Spread:
@@ -89,55 +92,56 @@ def tail_place(k: int, share: float, count: int) -> int:
     return max(k, round(share * count))
 
 
-def label_spread(
-    values: Tensor, labels: Tensor, train_labels: Tensor, scale: Scale
-) -> Spread:
-    """Returns the spread of each row of `values` over the training rows with its label.
+@dataclass(frozen=True, eq=False)
+class Scoped:
+    """The values of some points, each on the training rows in scope.
 
-    NaN where fewer than two carry it.
-
-    Args:
-        values: (m, n) finite.
-        labels: (m,) int64, the predicted label of each row.
+    Attributes:
+        values: (m, n), of the points finite in scope.
+        points: (k,) int64, which of the m.
+        labels: (k,) int64, their predicted labels.
         train_labels: (n,) int64.
-        scale: "qn" or "mad".
+        scope: "label": rows that carry the label of the point; "all": every row.
     """
-    nothing = values.new_full((len(values),), torch.nan)
-    found = Spread(nothing, nothing.clone())
-    for label in labels.unique():
-        points = labels == label
-        own = train_labels == label
-        if int(own.sum()) < 2:
-            continue
-        among_own = values[points][:, own]
-        part = spread_by(among_own, among_own, scale)
-        found.middle[points] = part.middle
-        found.width[points] = part.width
-    return found
 
+    values: Tensor
+    points: Tensor
+    labels: Tensor
+    train_labels: Tensor
+    scope: Scope
 
-def label_tails(
-    values: Tensor,
-    labels: Tensor,
-    train_labels: Tensor,
-    k: int,
-    spread: Spread,
-    share: float = 0.0,
-) -> Tensor:
-    """Returns for each row of `values` its tail over the training rows that carry its label, (m,).
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields places among the points, (b,), and the values of these in scope, (b, r)."""
+        return in_scope(
+            values=self.values,
+            points=self.points,
+            labels=self.labels,
+            train_labels=self.train_labels,
+            scope=self.scope,
+        )
 
-    Args:
-        values: (m, n) finite.
-        labels: (m,) int64, the predicted label of each row.
-        train_labels: (n,) int64.
-        k: which of the largest.
-        spread: of `label_spread`.
-        share: of the rows that carry the label, to which k rises.
-    """
-    scores = values.new_empty(len(values))
-    for label in labels.unique():
-        points = labels == label
-        among_own = values[points][:, train_labels == label]
-        place = tail_place(k, share, among_own.shape[1])
-        scores[points] = tails(among_own, place, spread.take(points))
-    return scores
+    def spread(self, scale: Scale) -> Spread:
+        """Returns the spread of each point's values, (k,); NaN of fewer than two."""
+        nothing = self.values.new_full((len(self.points),), torch.nan)
+        found = Spread(nothing, nothing.clone())
+        for places, rows in self.parts():
+            if rows.shape[1] < 2:
+                continue
+            part = spread_by(rows, rows, scale)
+            found.middle[places] = part.middle
+            found.width[places] = part.width
+        return found
+
+    def tails(self, k: int, spread: Spread, share: float = 0.0) -> Tensor:
+        """Returns the tail of each point's values, (k,).
+
+        Args:
+            k: which of the largest.
+            spread: of these values.
+            share: of the rows in scope, to which k rises.
+        """
+        scores = self.values.new_empty(len(self.points))
+        for places, rows in self.parts():
+            place = tail_place(k, share, rows.shape[1])
+            scores[places] = tails(rows, place, spread.take(places))
+        return scores
