@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from experiments.evaluation.kinds.points import is_audit
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.matrix import Matrix
-from experiments.report.explanation.text import explanation
+from experiments.report.explanation.text import explanation, rows_shown
 from experiments.report.pictures.influence_block import choose_points
 from experiments.report.pictures.influence_picture import influence_panel
 from experiments.scene.audited import train_of_audit
@@ -56,7 +58,8 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     scene = log.read(folder / "scene.h5", "scene")
     influences = _influences(folder, asked.estimator)
     point = _point(scene, asked.point)
-    train = Instances.of(training_set(scene, place))
+    rows = rows_shown(influences, point, asked.top)
+    train = training_rows(scene, place, rows)
     told = explanation(scene, influences, train, point, asked.top)
     if asked.picture is None:
         return told
@@ -66,17 +69,22 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     return f"{told}\n\nsaved {saved}"
 
 
-def training_set(scene: Record, place: Place) -> Dataset:
-    """Returns the training set of a scene of a grid, with its poison, or of an audit.
+def training_rows(scene: Record, place: Place, rows: Sequence[int]) -> Instances:
+    """Returns rows of the training set of a scene, with its poison, or of an audit.
+
+    They are found by their numbers there. The clean data are held, and no poisoned copy of them.
 
     Raises:
         ConfigError: it cannot be told from the log, or needs code that is not trusted.
         DataError: the data set is not there.
         LogError: the log does not fit it.
     """
+    wanted = torch.tensor(list(rows), dtype=torch.int64)
     if is_audit(scene):
-        return train_of_audit(scene, place.trust)
-    return unpack_train(scene, clean_set(scene, place))
+        some = train_of_audit(scene, place.trust).take(wanted)
+    else:
+        some = unpack_train(scene, clean_set(scene, place), wanted)
+    return Instances.of(some).numbered(rows)
 
 
 def clean_set(scene: Record, place: Place) -> Dataset:

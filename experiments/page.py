@@ -50,7 +50,7 @@ class _Sources:
         """Returns rows of the training set of a scene, with its poison.
 
         Raises:
-            PoisonbenchError: they cannot be told, see `experiments.explain.training_set`.
+            PoisonbenchError: they cannot be told, see `experiments.explain.training_rows`.
         """
         wanted = torch.tensor(list(rows), dtype=torch.int64)
         config = dict(scene.config)

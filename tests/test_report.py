@@ -26,7 +26,7 @@ from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary, summarise
-from experiments.explain import clean_set, training_set
+from experiments.explain import clean_set, training_rows
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.exports import to_csv
@@ -337,12 +337,18 @@ def test_some_rows_of_a_training_set_are_those_of_the_whole(ran: Path):
     [path] = ran.glob("scenes/*/scene.h5")
     scene = log.read(path)
     place = Place(ran)
-    whole = training_set(scene, place)
+    whole = unpack_train(scene, clean_set(scene, place))
     changed = scene.data[names.POISON_ROWS][:2].tolist()
     rows = torch.tensor([5, *changed, 199, 0])
     some = unpack_train(scene, clean_set(scene, place), rows)
     assert torch.equal(some.x, whole.x[rows])
     assert torch.equal(some.y, whole.y[rows])
+    shown = training_rows(scene, place, rows.tolist())
+    for row in rows.tolist():
+        assert (shown.x[row] == whole.x[row].numpy()).all()
+        assert shown.y[row] == whole.y[row]
+    with pytest.raises(KeyError):
+        shown.x[6]
     for wrong in (200, -1):
         with pytest.raises(LogError):
             unpack_train(scene, clean_set(scene, place), torch.tensor([wrong]))

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from experiments.plan.audit.spec import AuditSpec
@@ -36,7 +38,7 @@ def read_data(name: str, what: str) -> Any:
         return lookup(functions, name, "data")()
     try:
         with np.load(Path(name), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ARRAYS if key in file}
+            arrays = {key: _shared(file[key]) for key in ARRAYS if key in file}
     except (OSError, ValueError) as error:
         raise DataError(f"{what}: {name}: {error}", WAY) from error
     if "x" not in arrays:
@@ -46,6 +48,14 @@ def read_data(name: str, what: str) -> Any:
     if "vocabulary" in arrays:
         return _sentences(arrays, what)
     return arrays["x"], arrays["y"]
+
+
+def _shared(array: NDArray[Any]) -> Any:
+    """Returns an array that was just read as a tensor in its memory, or itself if torch cannot."""
+    try:
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):  # words, or another byte order
+        return array
 
 
 def _sentences(arrays: dict[str, Any], what: str) -> Dataset:

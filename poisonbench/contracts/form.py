@@ -8,6 +8,7 @@ from torch import Tensor
 from poisonbench.contracts.rules import broken, broken_rows
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import KINDS, Dataset
+from poisonbench.data.dataset import row_blocks
 from poisonbench.data.tokens import ill_padded, strange
 from poisonbench.errors import PoisonError
 from poisonbench.roles import COVER
@@ -69,19 +70,27 @@ def _instances(part: Dataset, name: str, classes: int) -> Iterator[PoisonError]:
         yield broken(
             "label", f"{name} has {part.classes} classes, the data set {classes}"
         )
-    values = part.x.flatten(1)
-    finite = values.isfinite().all(1)
-    yield from broken_rows("finite", f"{name}.x is not finite", ~finite)
+    not_finite = torch.zeros_like(part.y, dtype=torch.bool)
+    beyond = not_finite.clone()
+    for rows in row_blocks(part):
+        values = part.x[rows].flatten(1)
+        not_finite[rows] = ~values.isfinite().all(1)
+        beyond[rows] = _outside_unit(values).any(1)
+    yield from broken_rows("finite", f"{name}.x is not finite", not_finite)
     if KINDS[str(part.kind)].unit:
-        is_outside = (values < 0) | (values > 1)
-        rows = is_outside.any(1)
-        yield from broken_rows("range", f"a pixel of {name} is outside [0, 1]", rows)
+        told = f"a pixel of {name} is outside [0, 1]"
+        yield from broken_rows("range", told, beyond)
     if part.kind == "tokens":
         yield from _sentences(part, name)
     outside = _outside(part.y, 0, classes)
     yield from broken_rows(
         "label", f"a label of {name} is outside [0, {classes})", outside
     )
+
+
+def _outside_unit(values: Tensor) -> Tensor:
+    """Whether each value lies outside [0, 1]."""
+    return (values < 0) | (values > 1)
 
 
 def _sentences(part: Dataset, name: str) -> Iterator[PoisonError]:

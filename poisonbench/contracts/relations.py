@@ -7,12 +7,14 @@ where it has them.
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from poisonbench.contracts.budget import count
 from poisonbench.contracts.rules import broken, broken_rows
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.data.dataset import row_blocks
 from poisonbench.data.tokens import edits
 from poisonbench.errors import PoisonError
 from poisonbench.roles import CLEAN, COVER, POISON
@@ -24,16 +26,15 @@ def relation_faults(
     poisoned: Poisoned, clean: Dataset, test: Dataset, attack: object
 ) -> Iterator[PoisonError]:
     """Yields what is wrong with a poisoning whose form and values are right."""
-    source = clean.take(poisoned.origin.clamp(min=0))
-    relabelled = poisoned.train.y != source.y
-    yield from _clean_rows(poisoned, source, relabelled)
+    relabelled = poisoned.train.y != clean.y[poisoned.origin.clamp(min=0)]
+    yield from _clean_rows(poisoned, clean)
     if getattr(attack, "budget", None) is not None:
         yield from _budget(poisoned, len(clean), attack)
     if getattr(attack, "clean_label", False):
         bad = _made_from_clean(poisoned) & relabelled
         yield from broken_rows("clean-label", "the label was changed", bad)
     if getattr(attack, "eps", None) is not None:
-        yield from _eps(poisoned, source, attack)
+        yield from _eps(poisoned, clean, attack)
     yield from _targets(poisoned, test)
 
 
@@ -42,15 +43,31 @@ def _made_from_clean(poisoned: Poisoned) -> Tensor:
     return (poisoned.role == POISON) & (poisoned.origin >= 0)
 
 
-def _clean_rows(
-    poisoned: Poisoned, source: Dataset, relabelled: Tensor
-) -> Iterator[PoisonError]:
+def beside(poisoned: Poisoned, clean: Dataset) -> Iterator[tuple[slice, Dataset]]:
+    """Yields some rows of a poisoned set, and the clean rows that they come from, row by row.
+
+    A copy of all clean rows is never made. Beside a new instance stands the first clean row.
+    """
+    for rows in row_blocks(poisoned.train):
+        origin = poisoned.origin[rows].clamp(min=0)
+        yield rows, clean.take(origin)
+
+
+def redrawn(poisoned: Poisoned, clean: Dataset) -> Tensor:
+    """Returns which rows differ from those that they come from, in values or label, (n,) bool."""
+    found = torch.zeros_like(poisoned.role, dtype=torch.bool)
+    for rows, source in beside(poisoned, clean):
+        other = (poisoned.train.x[rows] != source.x).flatten(1).any(1)
+        found[rows] = other | (poisoned.train.y[rows] != source.y)
+    return found
+
+
+def _clean_rows(poisoned: Poisoned, clean: Dataset) -> Iterator[PoisonError]:
     """Rows of role 0 are rows of the clean set as they were."""
     is_clean = poisoned.role == CLEAN
     is_new = poisoned.origin < 0
     yield from broken_rows("clean", "a new instance has role 0", is_clean & is_new)
-    redrawn = (poisoned.train.x != source.x).flatten(1).any(1)
-    changed = is_clean & ~is_new & (redrawn | relabelled)
+    changed = is_clean & ~is_new & redrawn(poisoned, clean)
     yield from broken_rows("clean", "a clean row was changed", changed)
 
 
@@ -71,21 +88,26 @@ def _budget(poisoned: Poisoned, n: int, attack: Any) -> Iterator[PoisonError]:
         yield broken("cover", told)
 
 
-def _eps(poisoned: Poisoned, source: Dataset, attack: Any) -> Iterator[PoisonError]:
-    """Poison lies within `eps` of the clean row beside it in `source`."""
-    if source.kind == "tokens":
-        distance = edits(poisoned.train.x, source.x)
+def _eps(poisoned: Poisoned, clean: Dataset, attack: Any) -> Iterator[PoisonError]:
+    """Poison lies within `eps` of the clean row that it is made from."""
+    told = f"a pixel is more than eps {attack.eps:g} away from the clean row"
+    if clean.kind == "tokens":
         told = f"more than eps {attack.eps:g} words differ from the clean row"
-    else:
-        distance = _farthest(poisoned, source, attack)
-        told = f"a pixel is more than eps {attack.eps:g} away from the clean row"
-    bad = _made_from_clean(poisoned) & (distance > attack.eps + ROUNDING)
-    yield from broken_rows("eps", told, bad)
+    far = torch.zeros_like(poisoned.role, dtype=torch.bool)
+    for rows, source in beside(poisoned, clean):
+        distance = _distance(poisoned.train.x[rows], source, attack)
+        far[rows] = distance > attack.eps + ROUNDING
+    yield from broken_rows("eps", told, _made_from_clean(poisoned) & far)
 
 
-def _farthest(poisoned: Poisoned, source: Dataset, attack: Any) -> Tensor:
-    """The largest change of a value in each row, (n,), outside a trigger on top."""
-    distance = (poisoned.train.x - source.x).abs()
+def _distance(x: Tensor, source: Dataset, attack: Any) -> Tensor:
+    """How far each row of x is from its source, (b,): in words, or the largest change of a value.
+
+    A trigger on top does not count.
+    """
+    if source.kind == "tokens":
+        return edits(x, source.x)
+    distance = (x - source.x).abs()
     covered = getattr(attack, "covered", None)
     if covered is not None:
         free = covered(source.shape).to(distance.device)

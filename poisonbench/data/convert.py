@@ -147,7 +147,7 @@ def as_instances(x: Tensor, what: str) -> Tensor:
     if x.dtype in (torch.float16, torch.bfloat16):
         return x.float()
     if x.dtype == torch.uint8 and x.dim() == 4:
-        return x.float().div(BYTE)
+        return x.float().div_(BYTE)
     hint = "features: x.float(); images: x.float() divided by the value of white"
     if x.dim() == 2:
         hint = (

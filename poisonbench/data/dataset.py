@@ -3,6 +3,7 @@
 There are no loader processes, and no transforms between model and pixel.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +22,8 @@ from poisonbench.data.form import (
 from poisonbench.data.kind import KindName, Layout, kind_by_shape
 from poisonbench.errors import DataError
 from poisonbench.seeding import generator
+
+AT_ONCE = 1 << 22  # values of rows that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,5 +170,14 @@ def stratified(data: Dataset, size: int, seed: int) -> Tensor:
 
 
 def subset(data: Dataset, size: int, seed: int) -> Dataset:
-    """Returns the rows that `stratified` draws; raises as it does."""
-    return data.take(stratified(data, size, seed))
+    """Returns the rows that `stratified` draws; raises as it does. All rows are not copied."""
+    rows = stratified(data, size, seed)
+    return data if size == len(data) else data.take(rows)
+
+
+def row_blocks(data: Dataset) -> Iterator[slice]:
+    """Yields all rows in order, some at a time: what is computed of these is small beside data."""
+    each = max(1, data.x[:1].numel())
+    step = max(1, AT_ONCE // each)
+    for start in range(0, len(data), step):
+        yield slice(start, start + step)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from poisonbench.contracts.relations import redrawn
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.errors import LogError
@@ -31,12 +32,9 @@ TARGETS_FORM: Form = {
 
 def pack_poison(poisoned: Poisoned, clean: Dataset) -> dict[str, Tensor]:
     """Returns the ground truth: roles, origins, and the content of rows that are not clean ones."""
-    source = clean.take(poisoned.origin.clamp(min=0))
-    same_x = (poisoned.train.x == source.x).flatten(1).all(1)
-    same_y = poisoned.train.y == source.y
     is_known = poisoned.origin >= 0
     is_clean = poisoned.role == CLEAN
-    is_source = is_known & is_clean & same_x & same_y
+    is_source = is_known & is_clean & ~redrawn(poisoned, clean)
     rows = (~is_source).cpu().nonzero().squeeze(1)
     changed = poisoned.train.take(rows)
     return {
@@ -119,13 +117,11 @@ def unpack_train(
     place[rows] = torch.arange(len(rows))
     place = place[wanted]
     changed = place >= 0
-    train = clean.take(origin[wanted].clamp(min=0))
-    x = train.x.clone()
-    y = train.y.clone()
-    here = changed.to(x.device)
-    x[here] = exact(record, stored["x"][place[changed]], x)
-    y[here] = stored["y"][place[changed]].to(y.device)
-    return clean.rows(x, y)
+    train = clean.take(origin[wanted].clamp(min=0))  # a copy
+    here = changed.to(train.x.device)
+    train.x[here] = exact(record, stored["x"][place[changed]], train.x)
+    train.y[here] = stored["y"][place[changed]].to(train.y.device)
+    return train
 
 
 def _rows_are_named_once(stored: Mapping[str, Tensor]) -> bool:

@@ -1,6 +1,7 @@
 """Instances as they are shown to people: pictures, or words. Needs no torch itself."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,20 +21,32 @@ NOUNS = {
 MOST_FEATURES = 20  # of a vector, those of largest magnitude
 
 
+class Some:
+    """Some rows of a table, by their numbers in the whole of it."""
+
+    def __init__(self, values: NDArray[Any], rows: Sequence[int]) -> None:
+        self._values = values
+        self._places = {row: place for place, row in enumerate(rows)}
+
+    def __getitem__(self, row: int) -> Any:
+        """Returns the row of that number; KeyError where it is not among these."""
+        return self._values[self._places[int(row)]]
+
+
 @dataclass(frozen=True, eq=False)
 class Instances:
     """Instances with their labels, and what it takes to show them.
 
     Attributes:
-        x: (n, *shape).
-        y: (n,) labels.
+        x: (n, *shape), or `Some` of these rows.
+        y: (n,) labels, or those of the same rows.
         kind: of the data, a key of `poisonbench.data.KINDS`.
         vocabulary: of sentences, the word of every token id.
         columns: of vectors, the name of every feature; may be empty.
     """
 
-    x: NDArray[Any]
-    y: NDArray[Any]
+    x: Any
+    y: Any
     kind: str = "image"
     vocabulary: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
@@ -48,6 +61,10 @@ class Instances:
             vocabulary=data.vocabulary,
             columns=data.columns,
         )
+
+    def numbered(self, rows: Sequence[int]) -> "Instances":
+        """Returns the same as rows of a whole that are found by their numbers there."""
+        return replace(self, x=Some(self.x, rows), y=Some(self.y, rows))
 
     @property
     def noun(self) -> str:

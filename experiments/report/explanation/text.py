@@ -3,8 +3,6 @@
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
-
 from experiments.evaluation.names import ShortNames
 from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.matrix import Matrix
@@ -34,6 +32,16 @@ GROUPS = {
 ROLES = {POISON: "POISON", COVER: "COVER"}
 
 
+def rows_shown(influences: Sequence[Matrix], point: int, top: int) -> list[int]:
+    """Returns the training rows that `explanation` shows, ascending; arguments as there."""
+    found: set[int] = set()
+    for matrix in influences:
+        values = matrix.on(point)
+        for rows in (most_helpful(values, top), most_harmful(values, top)):
+            found.update(rows.tolist())
+    return sorted(found)
+
+
 def explanation(
     scene: Record,
     influences: Sequence[Matrix],
@@ -46,7 +54,7 @@ def explanation(
     Args:
         scene: log of kind "scene", with its probe and the roles of the training rows.
         influences: matrices of that scene, (m, n).
-        train: the n poisoned training instances.
+        train: the poisoned training instances, at least those of `rows_shown`.
         point: row of the probe.
         top: training rows of each list.
     """
@@ -89,7 +97,7 @@ def _rows(
     lines = [head]
     for row in rows:
         word = ROLES.get(int(role[row]), "")
-        label = int(np.asarray(train.y)[row])
+        label = int(train.y[row])
         line = f"  {values[row]:+10.3g}  {word:6}  label {label}  row {row}"
         lines.append(line + _in_words(train.at(train.x[row]), 3 * INDENT))
     return "\n".join(lines)
