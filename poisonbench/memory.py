@@ -47,6 +47,7 @@ def room(
     size: int,
     budget: Budget | None = None,
     held: int | None = None,
+    kind: torch.dtype | None = None,
 ) -> tuple[int, int]:
     """Returns how many vectors of `size` entries fit, and the instances of a pass.
 
@@ -55,10 +56,11 @@ def room(
         size: entries of a vector.
         budget: None chooses by device.
         held: entries that an instance's gradient is held by in a pass; None: `size`.
+        kind: of the entries; None: that of the data.
     """
     if budget is None:
         budget = budget_of(data.x.device)
-    itemsize = data.dtype.itemsize
+    itemsize = (kind or data.dtype).itemsize
     in_pass = size if held is None else held
     fit = max(1, budget.memory // (size * itemsize))
     passed = max(SMALLEST, budget.gradients // (in_pass * itemsize))

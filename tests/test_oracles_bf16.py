@@ -1,6 +1,6 @@
 """TracIn and GAS in bfloat16: exact where nothing is rounded, else as near as 8 bits allow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,7 +13,9 @@ from estimators.gas import GAS
 from estimators.tracin import TracIn
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, ModelError
-from poisonbench.gradients.forms import magnitude
+from poisonbench.gradients.forms import Ghost, Scaled, magnitude
+from poisonbench.gradients.sides import Renormalize, Side, join_sides
+from poisonbench.memory import Budget
 from poisonbench.seeding import generator
 from poisonbench.training import Recipe, Trace, train
 
@@ -152,3 +154,36 @@ def test_a_magnitude_is_a_power_of_two_by_which_nothing_is_rounded():
     assert bool((found[:-1] <= largest[:-1]).all())
     assert bool((largest[:-1] < 2 * found[:-1].double()).all())
     assert float(found[-1]) == 1.0
+
+
+def test_a_number_takes_two_bytes_so_that_twice_the_points_fit(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    trace = maps()
+    test = trace.train.take(torch.arange(8))
+    size = sum(p.numel() for p in trace.model().parameters())
+    room_for = 4 * size * 4  # bytes: four points at full precision
+    budget = Budget(memory=room_for, batch=3)
+    monkeypatch.setattr("poisonbench.memory.CPU", budget)
+    joined: list[int] = []
+
+    def counted(passes: Iterable[Iterator[Scaled]], renormalize: Renormalize) -> Side:
+        side = join_sides(passes, renormalize)
+        entries = held = points = 0
+        for layer in side.layers:
+            parts = [layer.a, layer.d] if isinstance(layer, Ghost) else [layer.g]
+            entries += sum(part.numel() for part in parts)
+            held += sum(part.nbytes for part in parts)
+            points = len(parts[0])
+        assert held == entries * (2 if low else 4)
+        joined.append(points)
+        return side
+
+    monkeypatch.setattr("poisonbench.gradients.products.join_sides", counted)
+    found = {}
+    for low in (False, True):
+        joined.clear()
+        method = TracIn(precision=LOW) if low else TracIn()
+        found[low] = method.fit(trace)(test)
+        assert joined == ([8] if low else [4, 4])
+    assert torch.equal(found[True], found[False]), "whole numbers are not rounded"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from poisonbench.data import Dataset
 from poisonbench.errors import ModelError
 from poisonbench.functional import call
 from poisonbench.gradients.calls import undisturbed
@@ -50,6 +51,10 @@ class Plan:
     widest: int
     pixelwise: bool
     low: bool = False
+
+    def kind_of(self, data: Dataset) -> torch.dtype:
+        """Returns the type of the gradients of these data."""
+        return torch.bfloat16 if self.low else data.dtype
 
     def inputs(self, x: Tensor) -> Tensor:
         """Returns instances x in the type in which the model computes; token ids as they are."""

@@ -107,7 +107,7 @@ def dot_products(
         if asked() == BF16:
             model, how = lowered(model, how, batches(test, PROBED)[0])
         engine = _Engine(model, how, form)
-        block, batch = room(test, how.size, budget, how.widest)
+        block, batch = room(test, how.size, budget, how.widest, how.kind_of(test))
 
         def blocks(size: int) -> Tensor:
             parts = batches(test, size)

@@ -108,7 +108,8 @@ def floor(
     model = trace.model()
     with asking(precision), exact_arithmetic():
         how = plan(model, "all", trace.train.x)
-        _, batch = room(test, how.size, None, how.widest)
+        kind = torch.bfloat16 if precision == "bf16" else None
+        _, batch = room(test, how.size, None, how.widest, kind)
         if precision == "bf16":
             model.to(torch.bfloat16)
         found["batch"] = batch
