@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from planted import planted, triggered
+from small_data import small_data
 from test_defenses_of_kinds import evidence as evidence_of
 from test_defenses_of_kinds import traces  # noqa: F401, a fixture
-from torch import Tensor
+from torch import Tensor, nn
 
 import defenses.kit.features
 import defenses.kit.scale
@@ -16,9 +17,12 @@ from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.baselines.confidence import Confidence
 from defenses.baselines.deep_knn import DeepKNN
 from defenses.baselines.scale_up import ScaleUp
+from defenses.detectors import foreign_or_fragile
+from defenses.detectors.foreign_or_fragile import ForeignOrFragile
 from defenses.detectors.influence_collapse import InfluenceCollapse, falls
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.kit.evidence import once, shared
+from defenses.kit.features import row_features
 from defenses.kit.scope import Scope
 from defenses.kit.tail_probability import surprise
 from defenses.kit.transforms.table import transforms_of
@@ -35,6 +39,8 @@ from defenses.questions.table import EVERY_QUESTION, QUESTIONS, STREAM_QUESTIONS
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import KINDS
 from poisonbench.gradients import Form, dot_products
+from poisonbench.training import Recipe
+from poisonbench.training import train as trained
 from poisonbench.training.trace import Trace
 
 EVERY = EVERY_QUESTION
@@ -119,6 +125,64 @@ def test_features_are_computed_once_a_layer_in_a_call_and_anew_in_the_next(
     assert len(passes) == 2  # the rows, the points
     answers(images, asked)
     assert len(passes) == 4
+
+
+@pytest.mark.parametrize("labels", ["all", "one"])
+def test_features_are_seen_as_the_rows_pass_for_their_gradients(
+    labels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of labels that no point has are passed alone."""
+    train, points = small_data("image")
+    if labels == "one":
+        points = points.take(points.y == 3)
+    run = trained(train, Recipe(model="cnn", epochs=1), 0)
+    given = Evidence(run, points)
+    known = row_features(given, "inner")
+    passed: list[Tensor] = []
+    predict: Callable[..., Tensor] = defenses.kit.features.predict
+
+    def counted(model: nn.Module, x: Tensor) -> Tensor:
+        passed.append(x)
+        return predict(model, x)
+
+    monkeypatch.setattr(defenses.kit.features, "predict", counted)
+    common = shared(given)
+    falls(common, 3)
+    rest = int((~torch.isin(train.y, given.test.y)).sum())
+    assert sum(map(len, passed)) == rest
+    assert (rest > 0) == (labels == "one")
+    torch.testing.assert_close(row_features(common, "inner"), known)
+    assert sum(map(len, passed)) == rest, "found, not computed again"
+    falls(common, 4)
+    falls(given, 3)
+    assert sum(map(len, passed)) == rest, "nobody asks for them there"
+
+
+@pytest.mark.parametrize("foreign", [0.0, 0.4, 1.0])
+def test_a_guess_of_the_question_changes_no_score(
+    foreign: float, images: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = ForeignOrFragile(foreign)
+    known = detector(images)
+    asked: list[int] = []
+    of_all: Callable[[Evidence, int], Tensor] = foreign_or_fragile.falls
+
+    def counted(evidence: Evidence, k: int) -> Tensor:
+        asked.append(k)
+        return of_all(evidence, k)
+
+    monkeypatch.setattr(foreign_or_fragile, "falls", counted)
+    for guess in (True, False):
+        monkeypatch.setattr(ForeignOrFragile, "_seems_foreign", lambda *_, g=guess: g)
+        torch.testing.assert_close(detector(images), known, equal_nan=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(foreign_or_fragile, "SAMPLE", len(images.trace.train) // 4)
+    torch.testing.assert_close(detector(images), known, equal_nan=True)
+    if foreign == 0.0:
+        monkeypatch.setattr(foreign_or_fragile, "FEWER", 5)
+        assert not detector._seems_foreign(images, torch.arange(4))
+        monkeypatch.setattr(foreign_or_fragile, "FEWER", 4)
+        assert detector._seems_foreign(images, torch.arange(4))
 
 
 def test_the_scale_of_the_tails_is_computed_once_and_anew_for_another_one(

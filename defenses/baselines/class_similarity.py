@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.evidence import check_points
+from defenses.kit.evidence import check_points, once
 from defenses.kit.features import Layer, check_layer, point_features, row_features
 from defenses.kit.similarity.cosines import Cosines
 from poisonbench.contracts.values import Evidence
@@ -46,15 +46,15 @@ class ClassSimilarity:
         NaN where the predicted label, or every other one, has no training rows.
         """
         check_points(evidence)
-        train = evidence.trace.train
-        test = evidence.test
-        rows = row_features(evidence, self.layer)
-        points = point_features(evidence, self.layer)
+        key = ("similarity", evidence.trace, evidence.test, self.layer)
+        return once(evidence, key, lambda: self._of(evidence))
+
+    def _of(self, evidence: Evidence) -> Tensor:
         return foreignness(
-            points=points,
-            labels=test.y,
-            rows=rows,
-            train_labels=train.y,
+            points=point_features(evidence, self.layer),
+            labels=evidence.test.y,
+            rows=row_features(evidence, self.layer),
+            train_labels=evidence.trace.train.y,
         )
 
 

@@ -12,13 +12,14 @@ Cost: a forward pass over the n + m instances and O(k m n (d + log n)), or about
 gradients of one model.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from defenses.baselines.class_similarity import ClassSimilarity
+from defenses.baselines.class_similarity import ClassSimilarity, foreignness
 from defenses.detectors.foreign_support import TRUSTED, ForeignSupport
 from defenses.detectors.influence_collapse import falls
 from defenses.kit.evidence import (
@@ -27,11 +28,15 @@ from defenses.kit.evidence import (
     sound_influence,
     trusted_points,
 )
-from defenses.kit.features import Layer, check_layer
+from defenses.kit.features import Layer, check_layer, features_of, point_features
 from defenses.kit.tail_probability import combined, surprise
 from poisonbench.checks import check_at_least, check_unit
 from poisonbench.contracts.values import Evidence
+from poisonbench.errors import ConfigError, ModelError
 from poisonbench.notes import note
+
+SAMPLE = 1000  # rows by which it is guessed which question will be asked
+FEWER = 4  # as a sample must be, of all rows
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,34 @@ class ForeignOrFragile:
         check_points(evidence)
         evidence = shared(evidence)
         known = trusted_points(evidence, TRUSTED)
+        if self._seems_foreign(evidence, known):
+            # which sees the features of all rows on the way
+            with contextlib.suppress(ConfigError, ModelError):
+                falls(evidence, self.watched)
         similarity = ClassSimilarity(self.layer)(evidence)[known]
         share = float((similarity > 0).double().mean())
         note("foreign_trusted", share)
         if share >= self.foreign:
             return self._fragile(evidence, known)
         return ForeignSupport(self.k, self.layer)(evidence)
+
+    def _seems_foreign(self, evidence: Evidence, known: Tensor) -> bool:
+        """Whether the second question is likely to be asked, by some of the rows; few need none.
+
+        It decides what is computed first, and no score.
+        """
+        train = evidence.trace.train
+        step = len(train) // SAMPLE
+        if step < FEWER or self.layer != "inner":
+            return False
+        some = train.take(torch.arange(0, len(train), step))
+        foreign = foreignness(
+            points=point_features(evidence, self.layer)[known],
+            labels=evidence.test.y[known],
+            rows=features_of(evidence.trace, self.layer, some),
+            train_labels=some.y,
+        )
+        return float((foreign > 0).double().mean()) >= self.foreign
 
     def _fragile(self, evidence: Evidence, known: Tensor) -> Tensor:
         """Returns -log p of the collapses under all transformations together, (m,)."""

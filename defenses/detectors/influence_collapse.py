@@ -9,18 +9,21 @@ of 2 m or 3 m transformed points with the proponents alone, at most k m rows.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from defenses.kit.evidence import check_points, once
+from defenses.kit.evidence import Shared, check_points, once
+from defenses.kit.features import Passing, knows_rows
 from defenses.kit.transforms.table import transforms_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.data.dataset import join
 from poisonbench.gradients import Form, dot_products
+from poisonbench.gradients.products import SeenRows
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,24 @@ class InfluenceCollapse:
 def falls(evidence: Evidence, k: int) -> Tensor:
     """Returns the fall of the mean cosine of the k strongest proponents, (transformations, m).
 
-    See the detector; computed once on shared evidence.
+    See the detector; computed once on shared evidence, which also gets the inner features of the
+    training rows: they are seen on the way.
     """
     key = ("falls", evidence.trace, evidence.test, k)
     return once(evidence, key, lambda: _falls(evidence, k))
 
 
 def _falls(evidence: Evidence, k: int) -> Tensor:
+    if not isinstance(evidence, Shared) or knows_rows(evidence):
+        return _lost_of_all(evidence, k, None)
+    passing = Passing.of(evidence.trace)
+    lost = _lost_of_all(evidence, k, passing)
+    passing.leave(evidence)
+    return lost
+
+
+def _lost_of_all(evidence: Evidence, k: int, passing: Passing | None) -> Tensor:
+    """Returns the falls, (transformations, m); `passing` keeps the features of what passes."""
     test = evidence.test
     train = evidence.trace.train
     model = evidence.trace.model()
@@ -84,7 +98,8 @@ def _falls(evidence: Evidence, k: int) -> Tensor:
     lost = test.zeros(len(versions), len(test))
     for label in test.y.unique():
         points = (test.y == label).nonzero().squeeze(1)
-        own = train.take(train.y == label)
+        rows = (train.y == label).nonzero().squeeze(1)
+        own = train.take(rows)
         changed = [test.rows(x[points], test.y[points]) for x in versions]
         lost[:, points] = _lost(
             model=model,
@@ -93,6 +108,7 @@ def _falls(evidence: Evidence, k: int) -> Tensor:
             changed=changed,
             form=form,
             k=k,
+            seen=None if passing is None else partial(passing.seen, rows),
         )
     return lost
 
@@ -104,6 +120,7 @@ def _lost(
     changed: list[Dataset],
     form: Form,
     k: int,
+    seen: SeenRows | None,
 ) -> Tensor:
     """Returns the fall of the mean cosine of the k strongest of some rows, (transformations, b).
 
@@ -117,10 +134,11 @@ def _lost(
         changed: the points after each transformation.
         form: of the gradients.
         k: proponents, at most the r rows.
+        seen: is shown the inputs of layers as the rows pass.
     """
     if not len(rows):
         return points.zeros(len(changed), len(points)) + torch.nan
-    before = dot_products(model, rows, points, form)
+    before = dot_products(model, rows, points, form, seen=seen)
     strongest = before.topk(min(k, len(rows)))
     near, place = strongest.indices.unique(return_inverse=True)
     after = dot_products(model, rows.take(near), join(changed), form)

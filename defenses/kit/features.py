@@ -1,6 +1,7 @@
 """What defenses that look at the victim's features share: the features, and one class at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -86,8 +87,82 @@ def _of_layer(evidence: Evidence, layer: Layer, data: Dataset) -> Tensor:
 def _kept(evidence: Shared, layer: Layer, data: Dataset) -> Tensor:
     """Returns the outputs of `encoder`, (rows, *shape), computed once."""
     trace = evidence.trace
-    key = ("outputs", trace, layer, data)
-    return once(evidence, key, lambda: predict(encoder(trace.model(), layer), data.x))
+    return once(
+        evidence,
+        _key(trace, layer, data),
+        lambda: predict(encoder(trace.model(), layer), data.x),
+    )
+
+
+def _key(trace: Trace, layer: Layer, data: Dataset) -> Hashable:
+    """Returns by what the outputs of an encoder are known."""
+    return ("outputs", trace, layer, data)
+
+
+def knows_rows(evidence: Shared) -> bool:
+    """Tells whether the inner features of the training rows have been computed."""
+    trace = evidence.trace
+    return _key(trace, "inner", trace.train) in evidence.kept
+
+
+@dataclass(frozen=True, eq=False)
+class Passing:
+    """The inner features of training rows, kept as the rows pass through the model for a gradient.
+
+    Attributes:
+        layer: name of the layer that is given the features; "" where none is.
+        rows: n, of the training set.
+        kept: the features of the rows that have passed (n, *shape); none at first.
+        passed: (n,) bool, which those are.
+    """
+
+    layer: str
+    passed: Tensor
+    kept: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, trace: Trace) -> "Passing":
+        """Returns that of a run of which no row has passed yet."""
+        model = trace.model()
+        passed = torch.zeros_like(trace.train.y, dtype=torch.bool)
+        body = body_of(model)
+        if not isinstance(body, nn.Sequential) or _last_trained(body) == len(body):
+            return cls("", passed)
+        given = body[_last_trained(body)]
+        names = [name for name, module in model.named_modules() if module is given]
+        return cls(names[0], passed)
+
+    def seen(self, rows: Tensor, start: int, inputs: Mapping[str, Tensor]) -> None:
+        """Keeps the features of some rows.
+
+        Args:
+            rows: (r,) int64, those that pass.
+            start: place of the first of B of them.
+            inputs: of layers, by name, each (B, ...).
+        """
+        given = inputs.get(self.layer)
+        if given is None:
+            return
+        if not self.kept:
+            self.kept.append(given.new_empty(len(self.passed), *given.shape[1:]))
+        its = rows[start : start + len(given)]
+        self.kept[0].index_copy_(0, its, given)
+        self.passed[its] = True
+
+    def leave(self, evidence: Shared) -> None:
+        """Leaves the features of all rows to those who ask `evidence`; of none that passed, none.
+
+        Rows that have not passed are passed now.
+        """
+        if not self.kept:
+            return
+        trace = evidence.trace
+        train = trace.train
+        missing = (~self.passed).nonzero().squeeze(1)
+        if len(missing):
+            encode = encoder(trace.model(), "inner")
+            self.kept[0][missing] = predict(encode, train.x[missing])
+        once(evidence, _key(trace, "inner", train), lambda: self.kept[0])
 
 
 def narrowed(

@@ -127,20 +127,20 @@ def answers(evidence: Evidence, questions: Sequence[Question]) -> Answers:
     """
     check_points(evidence)
     common = shared(evidence)
-    scores = []
-    seconds = []
-    reasons = []
-    for question in questions:
+    scores: dict[int, Tensor] = {}
+    seconds: dict[int, float] = {}
+    reasons: dict[int, str] = {}
+    places = range(len(questions))
+    # gradients first: the features that others ask for are seen on the way
+    for place in sorted(places, key=lambda k: "gradients" not in questions[k].uses):
         start = time.perf_counter()
-        said, reason = _asked(question, common)
-        scores.append(said)
-        reasons.append(reason)
-        seconds.append(time.perf_counter() - start)
+        scores[place], reasons[place] = _asked(questions[place], common)
+        seconds[place] = time.perf_counter() - start
     return Answers(
         questions=tuple(questions),
-        scores=torch.stack(scores),
-        seconds=tuple(seconds),
-        reasons=tuple(reasons),
+        scores=torch.stack([scores[place] for place in places]),
+        seconds=tuple(seconds[place] for place in places),
+        reasons=tuple(reasons[place] for place in places),
     )
 
 

@@ -1,6 +1,6 @@
 """Per-example gradients of a batch, layer by layer, and their products with given vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,9 @@ from poisonbench.gradients.planning.plan import plan
 from poisonbench.gradients.row_by_row import by_vmap, one_by_one
 from poisonbench.losses import CROSS_ENTROPY, Loss, Seeds, seeds_of
 from poisonbench.objectives import Objective
+
+# is shown the inputs of layers by name, each (B, ...)
+Seen = Callable[[Mapping[str, Tensor]], None]
 
 
 def rest_of(
@@ -86,6 +89,7 @@ def per_example(
     seeds: Seeds,
     against: int | None,
     rescale: bool,
+    seen: Seen | None = None,
 ) -> Iterator[Scaled]:
     """Yields the per-example gradients, a layer at a time: a consumer may drop each when done.
 
@@ -99,12 +103,15 @@ def per_example(
         rescale: divide each example's layer gradient by a factor that keeps its norm far from
             under- and overflow. The layers without a rule then come one by one too, else all
             their parameters at once, in the plan's order.
+        seen: is shown what each layer with a rule was given; it may not change it.
 
     Yields:
         The layer's gradients, and the factors (B,) in float64 by which they were divided (None
         without `rescale`).
     """
     passed = _pass(model, how, data, seeds)
+    if seen is not None:
+        seen({name: a for name, (a, _) in passed.layers.items()})
     for name, module in how.hooked.items():
         a, d = passed.layers.pop(name)
         ghost = ghost_is_cheaper(module, places(module, d), against)

@@ -5,8 +5,9 @@ batch; every layer then adds its share of the (B, m) products. Cost of a call: f
 over the n + m instances, plus at most 2 n m p flops of matrix product.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from poisonbench.gradients.sides import join_sides, multiply
 from poisonbench.memory import Budget, batches, halving, room
 from poisonbench.seeding import exact_arithmetic
 
+# is shown the place of the first of B training instances, and the inputs of layers, each (B, ...)
+SeenRows = Callable[[int, Mapping[str, Tensor]], None]
+
 
 @dataclass(frozen=True, eq=False)
 class _Engine:
@@ -37,12 +41,14 @@ class _Engine:
         data: Dataset,
         size: int,
         against: int,
+        seen: SeenRows | None = None,
     ) -> Iterator[Iterator[Scaled]]:
         """Yields the gradients of `size` instances at a time, to be multiplied with `against`."""
         rescale = self.form.renormalize != "none"
-        for batch in batches(data, size):
+        for place, batch in enumerate(batches(data, size)):
+            shown = None if seen is None else partial(seen, place * size)
             yield per_example(
-                self.model, self.how, batch, self.form.seeds, against, rescale
+                self.model, self.how, batch, self.form.seeds, against, rescale, shown
             )
 
     def products(
@@ -50,6 +56,7 @@ class _Engine:
         train: Dataset,
         test: Dataset,
         size: int,
+        seen: SeenRows | None,
     ) -> Tensor:
         """Returns the products (m, n) for a block of m test instances, `size` instances a pass."""
         renormalize = self.form.renormalize
@@ -59,7 +66,7 @@ class _Engine:
             # products kept one by one would lie between what passes take and give back, and pin it
             found = test.zeros(len(train), len(test))
             start = 0
-            for pairs in self.passes(train, size, len(test)):
+            for pairs in self.passes(train, size, len(test), seen):
                 products = multiply(pairs, side, renormalize)
                 stop = start + len(products)
                 found[start:stop] = products
@@ -82,6 +89,7 @@ def dot_products(
     test: Dataset,
     form: Form = RAW,
     budget: Budget | None = None,
+    seen: SeenRows | None = None,
 ) -> Tensor:
     """Returns <g_j, g_i> for every test instance j and training instance i, (m, n).
 
@@ -93,6 +101,9 @@ def dot_products(
         form: which gradients.
         budget: None chooses by device. When the device runs out of memory, blocks are halved and
             the call goes on.
+        seen: is shown the inputs of layers, by name, as the training instances pass: for what else
+            asks for them. With the place of the first of them, in order; again where blocks of test
+            points pass the training set anew.
 
     Raises:
         ModelError: (a ValueError) the model is in training mode, has nothing to differentiate, or
@@ -111,7 +122,8 @@ def dot_products(
 
         def blocks(size: int) -> Tensor:
             parts = batches(test, size)
-            return torch.cat([engine.products(train, part, batch) for part in parts])
+            found = [engine.products(train, part, batch, seen) for part in parts]
+            return torch.cat(found)
 
         return halving(blocks, min(block, len(test)))
 
