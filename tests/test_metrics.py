@@ -4,6 +4,7 @@ Pairs, orders and resamples are counted one by one.
 """
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from test_evaluate import scene_config, write_detect, write_influence, write_sce
 
 from experiments.evaluation.evaluations import rows_of
 from experiments.evaluation.intervals import auroc_measured, wilson
+from experiments.evaluation.kinds.alarms import in_stream
 from experiments.evaluation.kinds.filters import FilterScene
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate
@@ -199,6 +201,44 @@ def test_each_group_of_probe_points_enters_its_metrics_alone(tmp_path: Path) -> 
         0.0,
     )
     assert (values["threshold"], values["alarm"], values["seconds"]) == (2.0, 0.05, 0.1)
+
+
+def test_false_alarms_in_a_stream_weigh_labels_as_the_calibration_points_do(
+    tmp_path: Path,
+) -> None:
+    # two attacked, six matched, two random, five calibration points, one of these of the label
+    groups = [0] * 2 + [1] * 6 + [2] * 2 + [3] * 5
+    place = write_scene(tmp_path, scene_config({"name": "patch"}), groups=groups)
+    scene = log.read(place / "scene.h5", "scene")
+    predicted = np.array([7] * 2 + [7] * 6 + [4, 7] + [7, 4, 4, 5, 6])
+    wanted = np.array([7] * 2 + [-1] * 13)
+    data = {**scene.data, "probe/predicted": predicted, "probe/wanted": wanted}
+    scene = replace(scene, data=data)
+
+    flag = np.array([1] * 2 + [1, 1, 0, 0, 0, 0] + [1, 0] + [1] * 5, bool)
+    # of seven controls of label 7 two are flagged, of one of the others one
+    expected = 1 / 5 * 2 / 7 + 4 / 5 * 1
+    assert in_stream(flag, scene).value == pytest.approx(expected)
+    nothing = np.zeros(15, bool)
+    assert in_stream(nothing, scene).value == 0
+    assert in_stream(~nothing, scene).value == pytest.approx(1)
+
+
+def test_false_alarms_in_a_stream_say_why_there_are_none(tmp_path: Path) -> None:
+    groups = {
+        "no controls": [0, 0, 3],
+        "no calibration points": [0, 1, 2],
+        "controls of one kind of label alone": [0, 1, 3],
+    }
+    for reason, group in groups.items():
+        place = write_scene(tmp_path, scene_config({"name": "patch"}), groups=group)
+        scene = log.read(place / "scene.h5", "scene")
+        predicted = np.array([7, 7, 4])
+        wanted = np.array([7, 7, -1])
+        data = {**scene.data, "probe/predicted": predicted, "probe/wanted": wanted}
+        found = in_stream(np.ones(3, bool), replace(scene, data=data))
+        assert found == undefined(reason)
+        (place / "scene.h5").unlink()
 
 
 def test_clean_accuracy_and_attack_success_are_counted(tmp_path: Path) -> None:

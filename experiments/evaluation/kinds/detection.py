@@ -5,8 +5,9 @@ Calibration points enter no metric. Failed attacks enter none either; they are c
 
 import numpy as np
 
+from experiments.evaluation.kinds.alarms import in_stream
 from experiments.evaluation.kinds.weak_victims import marked
-from experiments.evaluation.metrics import rate
+from experiments.evaluation.metrics import rate, undefined
 from experiments.evaluation.ranking import ranking, ties
 from experiments.evaluation.rows import Row, number, scene_row
 from experiments.evaluation.samples import Sample
@@ -42,6 +43,7 @@ def detection(record: Record, scene: Record) -> Row:
         "flag_tpr": rate(flag[successful], sample.undefined(), bad),
         "flag_fpr": rate(flag[controls], sample.NO_NEGATIVE, bad),
         "flag_fpr_matched": rate(flag[matched], sample.NO_MATCHED, bad),
+        "flag_fpr_stream": undefined(bad) if bad else in_stream(flag, scene),
         "ties": ties(sample),
         "threshold": number(record, "threshold"),
         "alarm": number(record, "alarm"),

@@ -89,6 +89,7 @@ def _means(rows: Sequence[Row]) -> str:
             _plain(row, "tpr_at_0.01"),
             _plain(row, "flag_tpr"),
             _plain(row, "flag_fpr"),
+            _plain(row, "flag_fpr_stream"),
             _seconds(row),
             row.settings["attack"]["name"].split()[2],
         ]
@@ -103,6 +104,7 @@ def _means(rows: Sequence[Row]) -> str:
         "TPR@1%",
         "flags",
         "false",
+        "stream",
         "s",
         "pairs",
     )
@@ -129,6 +131,7 @@ def _pairs(rows: Sequence[Row], victims: Sequence[Row], only: str | None) -> str
             _plain(row, "auroc_matched"),
             _plain(row, "tpr_at_0.01"),
             _plain(row, "flag_fpr"),
+            _plain(row, "flag_fpr_stream"),
             _seconds(row),
             str(len(row.seeds)),
         ]
@@ -142,6 +145,7 @@ def _pairs(rows: Sequence[Row], victims: Sequence[Row], only: str | None) -> str
         "matched",
         "TPR@1%",
         "false",
+        "stream",
         "s",
         "seeds",
     )
