@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from defenses.kit.evidence import check_points, sound_influence, trusted_points
+from defenses.questions.cross_fit import among_labels, crossed
 from defenses.questions.question import (
     NEUTRAL,
+    Answers,
     Question,
     answers,
     side_names,
@@ -60,6 +62,9 @@ class Rehearsed:
         seed: of the poison that is planted.
         leave_out: families of generic poison that are not planted, as in a study of an attack that
             is alike.
+        cross_fit: holds each half of the trusted points against the other, and every score against
+            those of its label: fewer false alarms on a label that is poisoned, and all trusted
+            points set the threshold. At least 20 of them.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -70,6 +75,7 @@ class Rehearsed:
     prior: str = "all"
     seed: int = 0
     leave_out: tuple[str, ...] = field(default=(), metadata=LATER)
+    cross_fit: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_at_least("rehearsals", self.rehearsals, 0)
@@ -80,20 +86,17 @@ class Rehearsed:
     @property
     def uses(self) -> tuple[str, ...]:
         """What it reads."""
-        if self.rehearsals == 0 and not self.stream:
-            return ("influence", "features", "gradients", "reference")
-        if self.rehearsals == 0:
-            return ("influence", "features", "gradients", "reference", "probe")
-        if not self.stream:
-            return ("influence", "features", "gradients", "reference", "retraining")
-        return (
-            "influence",
-            "features",
-            "gradients",
-            "reference",
-            "retraining",
-            "probe",
-        )
+        named = ["influence", "features", "gradients", "reference"]
+        if self.rehearsals != 0:
+            named.append("retraining")
+        if self.stream:
+            named.append("probe")
+        return tuple(named)
+
+    @property
+    def cross_fits(self) -> bool:
+        """Whether it judges each trusted point as if it were none."""
+        return self.cross_fit
 
     def fit(self, evidence: Evidence) -> "Learned":
         """Returns the detector with weights: rehearses, as often as it is to.
@@ -102,10 +105,11 @@ class Rehearsed:
 
         Raises:
             ConfigError: it is to rehearse, and the run cannot be made again.
-            ValueError: fewer than 10 trusted points.
+            ValueError: fewer than 10 trusted points, or 20 where they are cross-fitted.
         """
         check_points(evidence)
-        trusted_points(evidence, TRUSTED)
+        least = 2 * TRUSTED if self.cross_fit else TRUSTED
+        trusted_points(evidence, least)
         done = []
         for number in range(self._times(evidence)):
             assert evidence.means is not None
@@ -119,7 +123,14 @@ class Rehearsed:
         prior = prior_weights(self.prior, evidence.trace, sides)
         fit = learned([rehearsal.lesson for rehearsal in done], prior)
         beside = STREAM_QUESTIONS if self.stream else ()
-        return Learned(QUESTIONS, beside, fit.weights, fit.bias, self.uses)
+        return Learned(
+            questions=QUESTIONS,
+            beside=beside,
+            weights=fit.weights,
+            bias=fit.bias,
+            uses=self.uses,
+            cross_fits=self.cross_fit,
+        )
 
     def _times(self, evidence: Evidence) -> int:
         """Returns how often it rehearses."""
@@ -165,6 +176,7 @@ class Learned:
         weights: (f,) float64, of the surprises of `questions`.
         bias: of the log odds.
         uses: what it reads.
+        cross_fits: whether it judges each trusted point as if it were none.
     """
 
     questions: tuple[Question, ...]
@@ -172,9 +184,12 @@ class Learned:
     weights: Tensor
     bias: float
     uses: tuple[str, ...]
+    cross_fits: bool
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,), the log odds; NaN where the influence is not finite.
+
+        Where it cross-fits they are standardised among the trusted points with the label.
 
         The log gets the answers, their surprises and the weights, in the order of the questions and
         of their sides, which the note `questions` names.
@@ -183,15 +198,23 @@ class Learned:
         said = answers(evidence, self.questions + self.beside)
         known = torch.zeros_like(sound)
         known[trusted_points(evidence, TRUSTED)] = True
-        seen = surprises(said, known)
+        seen = self._surprises(said, known)
         of_stream = torch.full((len(side_names(self.beside)),), STREAM)
         weights = torch.cat([self.weights, of_stream.double()]).to(seen)
         alone = len(self.weights)
         beyond = (seen[alone:] - SELDOM).clamp(min=0)
         seen = torch.cat([seen[:alone], NEUTRAL + beyond])
         scores = centred(seen) @ weights + self.bias
+        if self.cross_fits:
+            scores = among_labels(scores, evidence.test.y, known & sound)
         note("questions", "\n".join(side_names(said.questions)))
         attach("weights", weights)
         attach("surprises", seen)
         attach("answers", said.scores)
         return scores.masked_fill(~sound, torch.nan).to(influence.dtype)
+
+    def _surprises(self, said: Answers, known: Tensor) -> Tensor:
+        """Returns the surprises of all points among the known ones, (f, m)."""
+        if not self.cross_fits:
+            return surprises(said, known)
+        return crossed(lambda some: surprises(said, some), known)

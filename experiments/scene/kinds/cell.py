@@ -16,7 +16,7 @@ from experiments.scene.cost import Cost
 from experiments.scene.kinds.retraining import Retrainer, means_of
 from experiments.scene.victim import Victim
 from poisonbench import log
-from poisonbench.contracts.calibration import reference_half
+from poisonbench.contracts.calibration import reference_of
 from poisonbench.contracts.untouched import Untouched
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.log import names
@@ -85,9 +85,7 @@ class Cell:
         will do; the other half sets a detector's threshold.
         """
         calibration = self.victim.probe.group == CALIBRATION
-        if not method.reads("reference"):
-            return torch.zeros_like(calibration)
-        return reference_half(calibration)
+        return reference_of(method.value, calibration)
 
     def evidence(self, method: Method) -> Evidence:
         """What `method` may see: of all there is only what it declares to use.

@@ -9,7 +9,7 @@ from experiments.plan.spec import Method
 from experiments.scene.cost import measured, noted
 from experiments.scene.kinds.blocks import influence_of
 from experiments.scene.kinds.cell import Cell, about_run, check_shape
-from poisonbench.contracts.calibration import alarm_threshold, p_values
+from poisonbench.contracts.calibration import alarm_threshold, p_values, unseen_by
 from poisonbench.log import names
 from poisonbench.notes import Notes, collecting
 from poisonbench.roles import CALIBRATION
@@ -62,7 +62,7 @@ def detect(cell: Cell) -> None:
     """
     method = cell.method("detector")
     verdict = _judge(cell, method, len(cell.victim.test), "(m,)")
-    unseen = (cell.victim.probe.group == CALIBRATION) & ~cell.trusted(method)
+    unseen = unseen_by(method.value, cell.victim.probe.group == CALIBRATION)
     threshold = alarm_threshold(verdict.scores[unseen], cell.alarm)
     data = {
         names.SCORE: verdict.scores,

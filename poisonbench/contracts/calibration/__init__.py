@@ -1,7 +1,8 @@
 """How clean points set a detector's threshold: the rule of the grid and of a guard.
 
 A detector that is fitted to clean points gets half of these, and the other half alone sets its
-threshold: on the points that it was fitted to its scores would be too low.
+threshold: on the points that it was fitted to its scores would be too low. One that cross-fits gets
+all of them, and judges each as if it had not been given: then all of them set the threshold.
 """
 
 from poisonbench.contracts.calibration.calibrated import Calibrated, calibrate
@@ -11,6 +12,8 @@ from poisonbench.contracts.calibration.rules import (
     check_trusted,
     p_values,
     reference_half,
+    reference_of,
+    unseen_by,
 )
 
 __all__ = [
@@ -21,4 +24,6 @@ __all__ = [
     "check_trusted",
     "p_values",
     "reference_half",
+    "reference_of",
+    "unseen_by",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from poisonbench.contracts.calibration.rules import reference_half
+from poisonbench.contracts.calibration.rules import reference_of, unseen_by
 from poisonbench.contracts.protocols import (
     Detector,
     Estimator,
@@ -32,7 +32,7 @@ class Calibrated:
         reference: the clean points to which the detector is fitted, with predicted labels; none for
             a detector that needs none.
         reference_scores: (r, n), their influence.
-        clean: the suspicion of the other clean points, float64 on the CPU.
+        clean: the suspicion of the clean points that set the threshold, float64 on the CPU.
     """
 
     run: Trace
@@ -80,9 +80,8 @@ def calibrate(
     check_scopes(estimator, detector)
     scorer = estimator.fit(run)
     everything = torch.ones(len(clean), dtype=torch.bool)
-    reference = torch.zeros_like(everything)
-    if "reference" in detector.uses:
-        reference = reference_half(everything)
+    reference = reference_of(detector, everything)
+    unseen = unseen_by(detector, everything)
     scores = scorer(clean)
     means = None
     if "retraining" in detector.uses and run.recipe is not None:
@@ -106,7 +105,7 @@ def calibrate(
         means=means,
         reference=clean.take(place),
         reference_scores=scores[place],
-        clean=said[~reference],
+        clean=said[unseen],
     )
 
 

@@ -27,6 +27,38 @@ def reference_half(clean: Tensor) -> Tensor:
     return clean & (clean.cumsum(0) <= half)
 
 
+def reference_of(method: object, clean: Tensor) -> Tensor:
+    """Returns the clean points that a method may be fitted to, (m,) bool.
+
+    None where it does not declare in `uses` that it reads "reference"; all of them where it
+    cross-fits; else their first half.
+
+    Args:
+        method: a detector or another defense.
+        clean: (m,) bool, points known to be clean, in random order.
+    """
+    if "reference" not in getattr(method, "uses", ()):
+        return torch.zeros_like(clean)
+    if getattr(method, "cross_fits", False):
+        return clean
+    return reference_half(clean)
+
+
+def unseen_by(detector: object, clean: Tensor) -> Tensor:
+    """Returns the clean points whose scores set a detector's threshold, (m,) bool.
+
+    Those that it was not fitted to; all where it cross-fits: it judges each of its trusted points
+    as if that were none.
+
+    Args:
+        detector: that was fitted to `reference_of`.
+        clean: (m,) bool, points known to be clean, in random order.
+    """
+    if getattr(detector, "cross_fits", False):
+        return clean
+    return clean & ~reference_of(detector, clean)
+
+
 def alarm_threshold(clean: Tensor, alarm: float) -> float:
     """Returns the 1 - alarm quantile of the finite scores of clean points, infinity without one.
 
