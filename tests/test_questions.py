@@ -39,6 +39,7 @@ from defenses.questions.table import EVERY_QUESTION, QUESTIONS, STREAM_QUESTIONS
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import KINDS
 from poisonbench.gradients import Form, dot_products
+from poisonbench.memory import Budget
 from poisonbench.training import Recipe
 from poisonbench.training import train as trained
 from poisonbench.training.trace import Trace
@@ -146,6 +147,8 @@ def test_features_are_seen_as_the_rows_pass_for_their_gradients(
         return predict(model, x)
 
     monkeypatch.setattr(defenses.kit.features, "predict", counted)
+    # rows of a label in several passes
+    monkeypatch.setattr("poisonbench.memory.CPU", Budget(1 << 30, 16))
     common = shared(given)
     falls(common, 3)
     rest = int((~torch.isin(train.y, given.test.y)).sum())
