@@ -149,7 +149,7 @@ def _block(inside: int, outside: int, between: nn.Module | None = None) -> nn.Mo
 
 
 def cnn7(layout: Layout) -> Classifier:
-    """Six 3x3 convolutions behind a whitening of 2x2 patches that is not trained, and a head.
+    """Six 3x3 convolutions with BatchNorm behind a fixed whitening, and a head.
 
     It follows the network of "airbench94" (Jordan 2024, arXiv 2404.00498), which is right on 94 %
     of CIFAR-10 after ten epochs. Here the whitening is of natural pictures, not of the training
