@@ -1,6 +1,8 @@
 """The weights of questions for victims that train the head alone: learned on clean data sets.
 
 Poison against single points is rehearsed there; no attack of the package is run.
+The file that ships comes from AVX2 kernels: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2. Other
+kernels round otherwise, and which points are taken in follows that.
 """
 
 import json
