@@ -123,6 +123,7 @@ def test_a_mitigation_keeps_its_contract(
     assert isinstance(mitigation, Mitigation)
     assert set(mitigation.uses) <= {
         "influence",
+        "features",
         "detector",
         "filter",
         "reference",

@@ -166,3 +166,16 @@ def test_means_without_training_say_so():
     means = Means(retrain=lambda keep: pytest.fail("not asked"))
     with pytest.raises(ConfigError, match="do not train on other data"):
         means.train(random_data(5))
+
+
+def test_clean_points_are_told_to_mitigations_that_declare_it(tmp_path: Path):
+    """The calibration points of the probe: 40 of 55, on digits with 5 attacked and 10 controls."""
+    asks = [{"name": f"toy_defense:{name}"} for name in ("NotesKnown", "NotesUntold")]
+    made = parse({**SMALL, "mitigation": asks})
+    assert run(made, Place(tmp_path), Options(workers=0)).failed == []
+    told = {}
+    for path in (tmp_path / "scenes").rglob("mitigate-*.h5"):
+        told |= dict(log.read(path).attributes)
+    assert told["note_known"] == 40
+    assert told["note_points"] == 55
+    assert told["note_told"] == 0

@@ -95,6 +95,28 @@ class KeepsAll:
 
 
 @dataclass(frozen=True)
+class NotesKnown(KeepsAll):
+    """Notes how many points it is told are clean."""
+
+    uses: ClassVar[tuple[str, ...]] = ("reference",)
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        assert means.known is not None
+        note("known", int(means.known.sum()))
+        note("points", len(means.known))
+        return super().__call__(evidence, means)
+
+
+@dataclass(frozen=True)
+class NotesUntold(KeepsAll):
+    """Notes whether it is told of clean points without asking."""
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        note("told", int(means.known is not None))
+        return super().__call__(evidence, means)
+
+
+@dataclass(frozen=True)
 class Lies(KeepsAll):
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
         return Mitigated(

@@ -80,18 +80,58 @@ def kept_labels(trace: Trace, points: Dataset, share: float) -> Tensor:
     return labels[count / total > share]
 
 
-def beyond_chance(flagged: Dataset, test: Dataset) -> Tensor:
+def points_judged(evidence: Evidence, means: Means) -> Dataset:
+    """Returns the test points that a detector may flag: those not known to be clean."""
+    if means.known is None:
+        return evidence.test
+    return evidence.test.take(~means.known)
+
+
+def known_points(evidence: Evidence, means: Means) -> Dataset:
+    """Returns the test points known to be clean, none where none are told."""
+    if means.known is None:
+        return evidence.test.take(torch.zeros_like(evidence.test.y, dtype=torch.bool))
+    return evidence.test.take(means.known)
+
+
+def beyond_chance(flagged: Dataset, judged: Dataset) -> Tensor:
     """Returns the labels with more flagged points than false alarms give, (l,).
 
     By the binomial tail at a false alarm rate of `_ALARM`, times the number of labels.
+
+    Args:
+        flagged: some of `judged`.
+        judged: all points that may be flagged.
     """
+    found = flagged.y.bincount(minlength=judged.classes)
+    told = judged.y.bincount(minlength=judged.classes)
+    chance = _tail(found, told) * judged.classes
+    return (chance < _CHANCE).nonzero().squeeze(1).to(judged.y.device)
+
+
+def false_alarms(judged: Dataset, label: Tensor) -> float:
+    """Returns how many points of a label are flagged without cause on the mean.
+
+    Args:
+        judged: all points that may be flagged.
+        label: ().
+    """
+    return _ALARM * int((judged.y == label).sum())
+
+
+def attacked_beyond_doubt(flagged: Dataset, judged: Dataset) -> bool:
+    """Returns whether more points of all labels are flagged than false alarms give."""
+    found = torch.tensor([len(flagged)])
+    told = torch.tensor([len(judged)])
+    return bool(_tail(found, told) < _CHANCE)
+
+
+def _tail(found: Tensor, told: Tensor) -> Tensor:
+    """Returns how likely so many of the points told are flagged without cause, float64."""
     from scipy.stats import binom  # slow to import, and few processes need it
 
-    found = flagged.y.bincount(minlength=test.classes)
-    told = test.y.bincount(minlength=test.classes)
     tail = binom.sf(found.cpu().numpy() - 1, told.cpu().numpy(), _ALARM)
-    chance = torch.as_tensor(tail) * test.classes
-    return (chance < _CHANCE).nonzero().squeeze(1).to(test.y.device)
+    return torch.as_tensor(tail)
 
 
 class Runs:
@@ -126,6 +166,22 @@ class Runs:
         tried = torch.isin(self.train.y, labels)
         return self.agreed(trial) | ~tried
 
-    def influence(self, trace: Trace, points: Dataset) -> Tensor:
-        """Returns the influence of the run's k rows on m points, (m, k); NaN: not finite."""
-        return influence_by(self.means, trace, points)
+    def upper(self, done: Mitigated, points: Dataset, part: float) -> Tensor:
+        """Returns the rows that are the upper part of each label of `points`, (k,) int64.
+
+        Of the rows kept, by mean influence on the label's points, the highest first.
+        """
+        influence = influence_by(self.means, done.trace, points)
+        y = done.trace.train.y
+        rows = done.keep.nonzero().squeeze(1)
+        found = [rows[:0]]
+        for label in points.y.unique():
+            own = y == label
+            of_label = influence[points.y == label]
+            mean = of_label[:, own].nanmean(0)
+            mean = mean.masked_fill(mean.isnan(), -torch.inf)
+            count = int(part * len(mean))
+            top = mean.topk(count)
+            known = top.values > -torch.inf
+            found.append(rows[own][top.indices[known]])
+        return torch.cat(found)

@@ -5,11 +5,12 @@ mitigation (Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055); out-of-sample predict
 confident learning (Northcutt et al., JAIR 2021, arXiv 1911.00068). The composition is this
 project's own.
 
-Needs: influence, and a detector's flags on the probe. The poison has a wrong label, in which it is
-a minority.
+Needs: influence, features, and a detector's flags on the probe; points known to be clean, where the
+poison has true labels.
 
-Cost: four to eight training runs and the influence on the flagged points as a rule; twelve runs at
-most.
+Cost: four to eight training runs and the influence on the flagged points as a rule; twelve at most,
+three more where poison is found in further labels, up to 13 for a label that its points do not
+leave.
 """
 
 from dataclasses import dataclass, replace
@@ -18,12 +19,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from defenses.kit.mitigating.cause import Asked, remove_cause
+from defenses.kit.mitigating.spread import spread
 from defenses.kit.verdict import (
     Runs,
+    attacked_beyond_doubt,
     beyond_chance,
+    false_alarms,
     flagged_points,
     kept_label,
     kept_labels,
+    known_points,
+    points_judged,
 )
 from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.values import Evidence, Means, Mitigated
@@ -53,9 +60,14 @@ class RemoveAndReturn:
     of them leave, one more round follows for what is left of the poison, and no rows are returned
     that bring the points back.
 
-    So neither the budget nor a cutoff is asked for, and clean rows wrongly removed come back. So
-    does poison with true labels: clean-label attacks are not mitigated. Poison that is half of its
-    label's rows may not be, nor poison whose points go unflagged.
+    Where rows of several labels are convicted and flagged points of others keep theirs, the trigger
+    may be one for all labels (`defenses.kit.mitigating.spread`). Where a label has more flagged
+    points than false alarms explain, and they keep it all the same, the rows go that these points
+    leave with, if points known to be clean stay (`defenses.kit.mitigating.cause`): poison with true
+    labels, or as many rows as the label has of its own.
+
+    So neither the budget nor a cutoff is asked for, and clean rows wrongly removed come back.
+    Poison whose points go unflagged stays.
 
     Attributes:
         part: of a suspicious label's rows, taken out on trial; more than the poison among them, and
@@ -69,7 +81,7 @@ class RemoveAndReturn:
         ValueError: a value out of its range, or no flags or influence to work on.
     """
 
-    uses: ClassVar[tuple[str, ...]] = ("influence", "detector")
+    uses: ClassVar[tuple[str, ...]] = ("influence", "features", "reference", "detector")
 
     part: float = 0.5
     stay: float = 0.1
@@ -88,11 +100,26 @@ class RemoveAndReturn:
 
         That is the old one where no label is suspicious or every alarm was false.
         """
-        points = self._suspicious(flagged_points("remove-and-return", evidence, means))
-        sure = beyond_chance(points, evidence.test)
+        flagged = flagged_points("remove-and-return", evidence, means)
+        judged = points_judged(evidence, means)
+        points = self._suspicious(flagged)
+        sure = beyond_chance(points, judged)
         runs = Runs(evidence.trace, means)
-        removed, moved, sure = self._remove(runs, points, sure)
-        done = self._return(runs, removed, moved, sure)
+        removed, moved, left = self._remove(runs, points, sure)
+        done = removed
+        spreads = False
+        if attacked_beyond_doubt(flagged, judged):
+            done, spreads = spread(runs, removed, flagged, self.part)
+        if not spreads:
+            done = self._return(runs, done, moved, left)
+        known = known_points(evidence, means)
+        held = kept_labels(done.trace, points, _CLEARED)
+        for label in held[torch.isin(held, sure)]:
+            own = points.take(points.y == label)
+            clean = known.take(known.y == label)
+            false = false_alarms(judged, label)
+            asked = Asked(runs, own, clean, self.part, self.stay, false)
+            done = remove_cause(asked, done, self.rounds)
         note("suspicious_points", len(points))
         note("moved_points", len(moved))
         staying = kept_label(done.trace, moved)
@@ -111,7 +138,7 @@ class RemoveAndReturn:
 
     def _remove(
         self,
-        runs: "Runs",
+        runs: Runs,
         points: Dataset,
         sure: Tensor,
     ) -> tuple[Mitigated, Dataset, Tensor]:
@@ -151,30 +178,18 @@ class RemoveAndReturn:
             asked = suspect & moved
         return done, points.take(moved), sure
 
-    def _trial(self, runs: "Runs", done: Mitigated, points: Dataset) -> Mitigated:
+    def _trial(self, runs: Runs, done: Mitigated, points: Dataset) -> Mitigated:
         """Returns the run without the upper `part` of each label of `points`.
 
         Upper by mean influence on the label's points.
         """
-        influence = runs.influence(done.trace, points)
-        y = done.trace.train.y
-        rows = done.keep.nonzero().squeeze(1)
         keep = done.keep.clone()
-        for label in points.y.unique():
-            own = y == label
-            of_label = influence[points.y == label]
-            mean = of_label[:, own].nanmean(0)
-            mean = mean.masked_fill(mean.isnan(), -torch.inf)
-            count = int(self.part * len(mean))
-            top = mean.topk(count)
-            known = top.values > -torch.inf
-            upper = top.indices[known]
-            keep[rows[own][upper]] = False
+        keep[runs.upper(done, points, self.part)] = False
         return runs.without(keep, done.retrainings)
 
     def _return(
         self,
-        runs: "Runs",
+        runs: Runs,
         done: Mitigated,
         points: Dataset,
         sure: Tensor,

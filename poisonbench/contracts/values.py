@@ -68,8 +68,10 @@ class Means:
         scores: (n,) a filter's scores of the training rows; None without a filter.
         train: another training set of the same form -> the run of the victim's recipe and seed on
             it. The same set is trained on once: cells of a scene share its run.
+        known: (m,) bool, the probe points known to be clean, for a mitigation that declares
+            `uses = ("reference", ...)`; None for any other.
 
-    Suspicion, flags and scores are for mitigations alone.
+    Suspicion, flags, known points and scores are for mitigations alone.
     """
 
     retrain: Callable[[Tensor], Trace]
@@ -78,6 +80,7 @@ class Means:
     flags: Tensor | None = None
     scores: Tensor | None = None
     train: Callable[[Dataset], Trace] = untrainable
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

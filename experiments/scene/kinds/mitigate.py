@@ -24,13 +24,15 @@ def means_for(cell: Cell, retrainer: Retrainer) -> Means:
     """Returns the means of a mitigation: training, the estimator, verdicts of other stages."""
     methods = dict(cell.stage.methods)
     means = means_of(retrainer, methods.get("estimator"))
+    known = (cell.victim.probe.group == CALIBRATION).to(cell.device)
+    if cell.method("mitigation").reads("reference"):
+        means = replace(means, known=known)
     if methods.get("detector") is not None:
         verdict = _verdict(cell, "detect")
-        unknown = (cell.victim.probe.group != CALIBRATION).to(cell.device)
         means = replace(
             means,
             suspicion=verdict[names.SCORE],
-            flags=verdict[names.FLAG] & unknown,
+            flags=verdict[names.FLAG] & ~known,
         )
     if methods.get("filter") is not None:
         means = replace(means, scores=_verdict(cell, "filter")[names.SCORE])
