@@ -138,6 +138,18 @@ def test_nothing_goes_where_clean_points_leave_with_the_flagged_ones() -> None:
     assert done.retrainings > 0
 
 
+def test_rows_that_the_model_without_them_agrees_on_come_back_in_one_run() -> None:
+    """A round takes 36 of the label's 72 rows: 12 are poison with wrong labels, 24 are clean."""
+    evidence, bad, attacked = backdoor((1, 0, 8), poison=12)
+    runs = Runs(evidence.trace, means(evidence, attacked))
+    points = evidence.test.take(attacked & (evidence.test.y == 0))
+    clean = evidence.test.take((evidence.test.y == 0) & ~attacked)
+    asked = Asked(runs, points, clean, part=0.5, stay=0.1, false=0.0)
+    done = remove_cause(asked, runs.first, rounds=4)
+    assert torch.equal(~done.keep, bad)
+    assert done.retrainings == 2
+
+
 @pytest.mark.parametrize(("known", "runs_made"), [(4, 0), (5, 1)])
 def test_rows_are_not_touched_where_few_clean_points_are_known(
     known: int, runs_made: int
