@@ -51,6 +51,13 @@ def test_a_rate_of_one_has_the_interval_of_its_points(n):
     assert mirrored == pytest.approx((1 - high, 1 - low))
 
 
+@pytest.mark.parametrize("seeds", [1, 3, 6, 7])
+@pytest.mark.parametrize("n", [11, 240, 3600])
+def test_the_interval_of_a_rate_of_none_begins_at_none_whatever_the_rounding(n, seeds):
+    assert wilson([0.0] * seeds, n * seeds)[0] == 0
+    assert wilson([1.0] * seeds, n * seeds)[1] == 1
+
+
 def delong(positive, negative) -> float:
     """DeLong's variance by its definition: loops over placements."""
 

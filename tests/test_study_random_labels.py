@@ -80,7 +80,7 @@ def test_the_interval_of_a_mean_is_that_of_student():
 
 def test_series_are_means_over_the_seeds_by_share(tmp_path: Path):
     def value(share: float, seed: int, found: float, name: str = "error") -> Value:
-        return Value("mlp", share, seed, "model", "test points", name, found)
+        return Value("mlp", share, seed, "model", "test points", name, found, 50)
 
     values = [value(1.0, 0, 0.8), value(0.0, 0, 0.1), value(1.0, 1, 0.6)]
     values.append(value(1.0, 0, 7.0, "other"))
@@ -90,6 +90,31 @@ def test_series_are_means_over_the_seeds_by_share(tmp_path: Path):
     found = series(read(kept), "mlp", "model", "test points", "error")
     assert list(found) == [0.0, 1.0]
     assert found[1.0].value == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "least", "most"),
+    [
+        ("error", [0.9, 0.7, 1.0], 0, 1),
+        ("error", [0.0, 0.0, 0.0], 0, 1),  # some of 50 other points may have one
+        ("own first", [1.0, 0.2], 0, 1),
+        ("own share", [0.01, 0.2], 0, 1),
+        ("positive share", [0.98, 0.7], 0, 1),
+        ("proponents", [1.5, 9.0], 1, 99),
+        ("agreement", [0.99, -0.2], -1, 1),
+    ],
+)
+def test_an_interval_holds_the_mean_and_does_not_leave_the_range(
+    name: str, numbers: list[float], least: float, most: float
+):
+    values = [
+        Value("mlp", 0.0, seed, "gas", "test points", name, number, 50)
+        for seed, number in enumerate(numbers)
+    ]
+    found = series(values, "mlp", "gas", "test points", name)[0.0]
+    assert found.value == pytest.approx(sum(numbers) / len(numbers))
+    assert least <= found.low <= found.value <= found.high <= most
+    assert found.low < found.high
 
 
 GRID = """
@@ -138,7 +163,7 @@ def test_one_command_fits_random_labels_and_shows_what_influence_says(tmp_path: 
     assert 0.2 < float(everything[2].split()[0]) < 0.8
     gas = [line for line in shown if line[0] == "gas"]
     # the cosine of a gradient with itself is the largest that there is
-    assert [line[3] for line in gas] == ["1"] * 2
+    assert [line[3].split()[0] for line in gas] == ["1"] * 2
     assert [line[0] for line in shown][-1] == "gas, shapley"
     assert "tail heaviness" in figure.read_text(encoding="utf-8")
     again = CliRunner().invoke(main, [*arguments[:-4], "--workers", "0"])

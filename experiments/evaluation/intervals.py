@@ -105,7 +105,8 @@ def _score(mean: float, variance: float, points: float, quantile: float) -> Inte
     half = quantile * sqrt(mean * (1 - mean) / size + square / (4 * size))
     low = (centre - half) / (1 + square)
     high = (centre + half) / (1 + square)
-    return max(0.0, low), min(1.0, high)
+    # where none or all were hit, rounding must not move the end
+    return max(0.0, min(low, mean)), min(1.0, max(high, mean))
 
 
 def _symmetric(

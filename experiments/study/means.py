@@ -24,6 +24,12 @@ class Mean:
             return f"{self.value:.3g}"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
+    def within(self, least: float, most: float) -> "Mean":
+        """Returns it with an interval that does not leave the range of what was averaged."""
+        low = np.clip(self.low, least, most)
+        high = np.clip(self.high, least, most)
+        return Mean(self.value, float(low), float(high))
+
 
 def mean(values: Array | Sequence[float]) -> Mean:
     """Returns the mean of (k,) values that were drawn independently."""

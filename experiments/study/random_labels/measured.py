@@ -146,4 +146,5 @@ def _value(
         points=points,
         name=name,
         value=float(summary),
+        known=int(known.isfinite().sum()),
     )

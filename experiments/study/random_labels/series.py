@@ -3,13 +3,21 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 
-from experiments.study.means import Mean, mean
+from experiments.study.means import Mean, mean, mean_rate
 
 TRAINED = "training points"
 TEST = "test points"
 MODEL = "model"
+RATES = ("error", "own first")  # shares of the points
+RANGES = {
+    "own share": (0.0, 1.0),
+    "positive share": (0.0, 1.0),
+    "proponents": (1.0, inf),
+    "agreement": (-1.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class Value:
         points: `TRAINED` or `TEST`.
         name: of the statistic.
         value: the mean over the points, or the median.
+        known: points that were summed up.
     """
 
     model: str
@@ -33,6 +42,7 @@ class Value:
     points: str
     name: str
     value: float
+    known: int
 
 
 def save(
@@ -74,7 +84,7 @@ def series(
         points,
         name,
     )
-    drawn: dict[float, list[float]] = {}
+    drawn: dict[float, list[Value]] = {}
     for value in values:
         if (
             value.model,
@@ -82,5 +92,15 @@ def series(
             value.points,
             value.name,
         ) == wanted:
-            drawn.setdefault(value.share, []).append(value.value)
-    return {share: mean(drawn[share]) for share in sorted(drawn)}
+            drawn.setdefault(value.share, []).append(value)
+    return {share: of_seeds(drawn[share]) for share in sorted(drawn)}
+
+
+def of_seeds(values: Sequence[Value]) -> Mean:
+    """Returns the mean of a statistic over the seeds, with an interval within its range."""
+    name = values[0].name
+    numbers = [value.value for value in values]
+    if name in RATES:
+        return mean_rate(numbers, sum(value.known for value in values))
+    least, most = RANGES.get(name, (-inf, inf))
+    return mean(numbers).within(least, most)
