@@ -22,9 +22,8 @@ from poisonbench.data import Dataset
 # labels with convicted rows: what one trigger does to one label is no evidence
 _SEVERAL = 2
 _TRIALS = 2  # the second by what the first convicted, too
-_LEFT = (
-    1 / 3
-)  # share of the points not explained so far that must leave: some are false alarms
+# share of the points not explained so far that must leave: some are false alarms
+_LEFT = 1 / 3
 
 
 def spread(
