@@ -23,7 +23,7 @@ BASE = Recipe(
 )
 FEW = Recipe(  # that of grids/reference-cifar10.toml
     model="cnn7",
-    epochs=8,
+    epochs=12,
     batch_size=512,
     lr=0.7,
     nesterov=True,
