@@ -168,3 +168,18 @@ def test_one_command_fits_random_labels_and_shows_what_influence_says(tmp_path: 
     assert "tail heaviness" in figure.read_text(encoding="utf-8")
     again = CliRunner().invoke(main, [*arguments[:-4], "--workers", "0"])
     assert again.stdout == first.stdout
+
+
+def test_numbers_that_are_kept_are_not_those_of_another_grid(tmp_path: Path):
+    grid = tmp_path / "small.toml"
+
+    def shown(seeds: str, folder: str) -> str:
+        grid.write_text(GRID.replace("seeds = [0]", f"seeds = {seeds}"))
+        arguments = ["random-labels", str(grid), "-o", str(tmp_path / folder)]
+        arguments += ["--points", "10", "--workers", "0"]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    fewer = shown("[0]", "run")
+    assert shown("[0, 1]", "run") == shown("[0, 1]", "apart") != fewer

@@ -1,5 +1,6 @@
 """What studies share: runs of grids, results that are kept, the estimators that are asked."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,6 +50,11 @@ def kept(path: Path | None, kind: type[F], make: Callable[[], F]) -> F:
     found = make()
     found.save(path)
     return found
+
+
+def digest(path: Path) -> str:
+    """Returns eight digits that change with what is in a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 def check_options(path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from experiments.cli.options import COUNT, WORKERS
-from experiments.study.runs import finished
+from experiments.study.runs import digest, finished
 from poisonbench.errors import ConfigError
 
 PATH = click.Path(path_type=Path)
@@ -57,7 +57,7 @@ def random_labels(
     found = []
     for path in grids:
         grid = finished(path, folder, workers, data_root)
-        kept = folder / f"{grid.name}-{points}.json"
+        kept = folder / f"{grid.name}-{points}-{digest(path)}.json"
         if not kept.exists():
             save(measured(grid, Place(folder, root=data_root), points), kept)
         found += read(kept)
