@@ -37,8 +37,8 @@ ROOMS = {  # folders of experiments -> the other folders that each may import
     "report": {"plan", "evaluation"},
     "tracking": {"plan", "evaluation"},
     "check": {"plan", "evaluation"},
-    "bench": {"plan", "scene", "runner", "evaluation", "cli"},
-    "study": {"plan", "scene", "runner", "evaluation", "cli"},
+    "bench": {"plan", "scene", "runner", "evaluation", "report", "cli"},
+    "study": {"plan", "scene", "runner", "evaluation", "report", "cli"},
     "gpu": {"plan", "scene", "runner", "evaluation", "bench", "cli"},
 }
 MOST_FILES = 12  # in a folder, method folders excepted

@@ -13,6 +13,7 @@ from experiments.cli.errors import Told
 from experiments.gpu.__main__ import main as check
 from experiments.study.__main__ import main
 from experiments.study.runs import kept
+from poisonbench.errors import ConfigError
 
 
 def call(*arguments: str) -> Result:
@@ -66,6 +67,28 @@ def test_every_command_with_workers_takes_none_and_refuses_fewer(
         assert option.type.convert("0", option, None) == 0
         with pytest.raises(click.BadParameter, match="range"):
             option.type.convert("-1", option, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "least"), [(product, 1), (main, 6), (benchmarks, 1)], ids=str
+)
+@pytest.mark.parametrize("name", ["--figure", "--pictures"])
+def test_a_picture_of_no_known_format_is_refused_before_any_work(
+    command: click.Command, least: int, name: str
+):
+    options = options_of(command, name)
+    assert len(options) >= least or name == "--pictures"
+    for option in options:
+        assert option.type.convert("a.svg", option, None) == Path("a.svg")
+        with pytest.raises(ConfigError, match="a picture ends in"):
+            option.type.convert("a.gif", option, None)
+
+
+def test_a_figure_of_no_known_format_is_told():
+    page = "experiments/results/truth.md"
+    result = call("truth-figure", page, "--scene", "digits mlp", "-o", "a.gif")
+    assert result.exit_code == 2
+    assert "a picture ends in .png, .pdf, .svg" in result.output
 
 
 def test_a_grid_of_another_attack_is_no_study_of_random_labels(tmp_path: Path):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from experiments.cli.options import FILE, FOLDER, checked_device, computing
+from experiments.cli.options import FILE, FOLDER, PICTURE, checked_device, computing
 
 PART = "package.module:callable, or FILE.npz with x and y"
 
@@ -66,7 +66,7 @@ PART = "package.module:callable, or FILE.npz with x and y"
     default="table",
     show_default=True,
 )
-@click.option("--figure", type=FILE, help="Accuracy against the share removed.")
+@click.option("--figure", type=PICTURE, help="Accuracy against the share removed.")
 def clean(file: Path | None, folder: Path, **how: Any) -> None:
     """Find unhelpful and memorised training rows, remove them, and train again.
 
@@ -84,11 +84,8 @@ def clean(file: Path | None, folder: Path, **how: Any) -> None:
     from experiments.plan.gridfile import read, with_overrides
     from experiments.plan.paths import Place
     from experiments.report.markup import to_markdown
-    from experiments.report.pictures.look import check_suffix
     from experiments.report.text import to_text
 
-    if how["figure"] is not None:
-        check_suffix(how["figure"])
     raw = with_options({} if file is None else read(file), how)
     cleaning = parse_cleaning(with_overrides(raw, how["overrides"]))
     place = Place(

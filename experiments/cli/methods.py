@@ -9,6 +9,7 @@ import click
 from experiments.cli.options import (
     FILE,
     FOLDER,
+    PICTURE,
     ROOT_HELP,
     checked_device,
     computing,
@@ -161,7 +162,7 @@ def export(
     help="Training instances of each list.",
 )
 @click.option(
-    "-o", "--output", "picture", type=FILE, help="Draw them: .png, .pdf or .svg."
+    "-o", "--output", "picture", type=PICTURE, help="Draw them: .png, .pdf or .svg."
 )
 @trusting
 @computing

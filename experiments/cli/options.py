@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,28 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class PictureFile(click.Path):
+    """A file that a picture is written to; one of an unknown format is refused before any work."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Returns the path.
+
+        Raises:
+            ConfigError: no picture can be saved in the format of its suffix.
+        """
+        from experiments.report.pictures.look import check_suffix
+
+        found = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_suffix(found)
+        return found
+
+
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+PICTURE = PictureFile(path_type=Path, dir_okay=False)
 COUNT = click.IntRange(min=1)
 SHARE = click.FloatRange(0, 1)
 ROOT_HELP = (
@@ -25,7 +46,7 @@ picture_option = click.option(
     "-o",
     "--output",
     "path",
-    type=FILE,
+    type=PICTURE,
     required=True,
     help="The file: .png, .pdf or .svg.",
 )

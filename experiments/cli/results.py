@@ -146,10 +146,9 @@ def plot(
     from experiments.evaluation.load import load_results
     from experiments.evaluation.summary import summarise
     from experiments.evaluation.views.where import where
-    from experiments.report.pictures.look import check_suffix, save
+    from experiments.report.pictures.look import save
     from experiments.report.plots.kinds import DRAWN, Source
 
-    check_suffix(path)
     results = where(load_results(folder, verify=False), conditions)
     figure = DRAWN[kind](Source(results, summarise(results), axis))
     click.echo(f"saved {save(figure, path)}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import COUNT, PICTURE
 
 
 @click.command()
@@ -19,7 +19,7 @@ from experiments.cli.options import COUNT
 @click.option("--threads", type=COUNT, default=1, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
-@click.option("--figure", type=click.Path(path_type=Path))
+@click.option("--figure", type=PICTURE)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 def screening(
     model: str,

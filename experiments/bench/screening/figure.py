@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.bench.screening.race import Entry, Reference
+from experiments.report.pictures.look import save
 
 PANEL = 3.4  # inches
 HEIGHT = 3.4
@@ -24,7 +25,7 @@ def draw(
 ) -> None:
     """Saves the figure without a display; entries of one way but for its last word are a line."""
     shown = [entry for entry in entries if entry.of == exact.of]
-    with mpl.rc_context({"svg.hashsalt": "screening", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         width = PANEL * len(sizes) + 1.6
         figure = Figure(figsize=(width, HEIGHT), layout="constrained")
         panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
@@ -33,7 +34,7 @@ def draw(
         panels[0].set_ylabel("recall of the ten largest")
         lines, names = panels[-1].get_legend_handles_labels()
         figure.legend(lines, names, loc="outside right center", frameon=False)
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _panel(panel: Axes, exact: Reference, entries: Sequence[Entry], size: int) -> None:

@@ -75,7 +75,7 @@ def check_suffix(path: Path) -> None:
     """Raises ConfigError unless a picture can be saved in the format of the path's suffix."""
     if path.suffix not in UNDATED:
         told = f"a picture ends in {', '.join(UNDATED)}, got {path.name!r}"
-        raise ConfigError([told], f"-o {path.stem or 'picture'}.pdf")
+        raise ConfigError([told], f"name it {path.stem or 'picture'}.pdf")
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -91,5 +91,5 @@ def save(figure: Figure, path: Path) -> Path:
             figure.savefig(path, dpi=200, metadata=UNDATED[path.suffix])
     except OSError as error:
         told = f"{path} cannot be written: {error.strerror or error}"
-        raise ConfigError([told], "name another file: -o FILE") from error
+        raise ConfigError([told], "name another file") from error
     return path

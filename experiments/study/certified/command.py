@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import COUNT, PICTURE
 from experiments.study.runs import kept, usual_recipe
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -44,7 +44,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--numbers", type=PATH, help="File (.json) of the records; read if there."
 )
-@click.option("--figure", type=PATH)
+@click.option("--figure", type=PICTURE)
 @click.option("--data-root", type=PATH, envvar="POISONBENCH_DATA")
 def certified(
     dataset: str,

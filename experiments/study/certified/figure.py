@@ -7,6 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.pictures.look import save
 from experiments.study.certified.records import Found, sources
 from experiments.study.certified.tables import (
     certified,
@@ -26,7 +27,7 @@ def draw(
 ) -> None:
     """Saves the figure, without a display."""
     attacks = list(dict.fromkeys(assault.attack for assault in found.assaults))
-    with mpl.rc_context({"svg.hashsalt": "certified", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=SIZE, layout="constrained")
         widths = [1.5] + [1.0] * len(attacks)
         panels = figure.subplots(1, 1 + len(attacks), width_ratios=widths)
@@ -42,7 +43,7 @@ def draw(
             fontsize=8,
             frameon=False,
         )
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _removals(

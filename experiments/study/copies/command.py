@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import COUNT, PICTURE
 from experiments.study.runs import chosen, kept, usual_recipe
 
 COUNTS = (1, 2, 4, 16, 64)
@@ -53,7 +53,7 @@ COUNTS = (1, 2, 4, 16, 64)
     type=click.Path(path_type=Path, dir_okay=False),
     help="File (.npz) of what was found; read, if it is there.",
 )
-@click.option("--figure", type=click.Path(path_type=Path))
+@click.option("--figure", type=PICTURE)
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
 def copies(
     dataset: str,

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.pictures.look import save
 from experiments.study.copies.found import TRUTH, Found
 from experiments.study.copies.tables import grown
 from experiments.study.means import mean
@@ -23,13 +24,13 @@ def draw(
     path: Path,
 ) -> None:
     """Saves the figure, without a display."""
-    with mpl.rc_context({"svg.hashsalt": "copies", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=SIZE, layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         _truth(left, found)
         _relative(middle, found, "one")
         _relative(right, found, "every")
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _truth(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import COUNT, PICTURE
 from experiments.study.runs import check_options
 
 
@@ -20,7 +20,7 @@ from experiments.study.runs import check_options
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of the costs; what is there is not measured again.",
 )
-@click.option("--figure", type=click.Path(path_type=Path))
+@click.option("--figure", type=PICTURE)
 def cost(
     only: tuple[str, ...],
     divide: int,

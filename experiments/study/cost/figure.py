@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.pictures.look import save
 from experiments.study.cost.measured import Growth
 from experiments.study.cost.sizes import AXES
 
@@ -18,7 +19,7 @@ COLOURS = mpl.colormaps["tab20"]
 def draw(found: Sequence[Growth], path: Path) -> None:
     """Saves the figure without a display, a panel for each size."""
     names = list(dict.fromkeys(growth.name for growth in found))
-    with mpl.rc_context({"svg.hashsalt": "cost", "font.size": 8}):
+    with mpl.rc_context({"font.size": 8}):
         size = (PANEL * len(AXES) + 2.0, PANEL + 0.7)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(AXES), sharey=True, squeeze=False)[0]
@@ -28,7 +29,7 @@ def draw(found: Sequence[Growth], path: Path) -> None:
         panels[0].set_ylabel("seconds over those at the smallest size")
         lines, labels = panels[0].get_legend_handles_labels()
         figure.legend(lines, labels, loc="outside right center", frameon=False)
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _panel(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT
+from experiments.cli.options import COUNT, PICTURE
 from experiments.study.runs import chosen, kept
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
@@ -49,10 +49,10 @@ SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
     type=click.Path(path_type=Path, dir_okay=False),
     help="File (.npz) of what was found; read, if it is there.",
 )
-@click.option("--figure", type=click.Path(path_type=Path))
+@click.option("--figure", type=PICTURE)
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path),
+    type=PICTURE,
     help="The most memorised rows.",
 )
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")

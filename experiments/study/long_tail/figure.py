@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.pictures.look import save
 from experiments.study.long_tail.found import Found, rank_agreement
 from experiments.study.long_tail.study import LEAST, MOST
 from experiments.study.means import mean
@@ -18,13 +19,13 @@ BINS = 40
 
 def draw(found: Found, path: Path) -> None:
     """Saves the figure, without a display."""
-    with mpl.rc_context({"svg.hashsalt": "long tail", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=SIZE, layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         _tail(left, found)
         _removal(middle, found)
         _agreement(right, found)
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _tail(panel: Axes, found: Found) -> None:

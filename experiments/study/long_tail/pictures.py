@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.report.pictures.look import save
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 
@@ -53,7 +54,7 @@ def most_memorised(
             f"the {MOST} most memorised rows of each label; right, {LEAST} that are not",
             fontsize=9,
         )
-        figure.savefig(path, dpi=110)
+        save(figure, path)
 
 
 def check_images(data: Dataset) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import COUNT, WORKERS
+from experiments.cli.options import COUNT, PICTURE, WORKERS
 from experiments.study.runs import digest, finished
 from poisonbench.errors import ConfigError
 
@@ -34,7 +34,7 @@ def check_attacks(path: Path) -> None:
 @click.option(
     "--points", type=COUNT, default=40, show_default=True, help="Training points asked."
 )
-@click.option("--figure", type=PATH)
+@click.option("--figure", type=PICTURE)
 @click.option("--workers", type=WORKERS, default=1, show_default=True)
 @click.option("--data-root", type=PATH, envvar="POISONBENCH_DATA")
 def random_labels(

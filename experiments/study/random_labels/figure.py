@@ -7,6 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.pictures.look import save
 from experiments.study.means import Mean
 from experiments.study.random_labels.series import (
     MODEL,
@@ -66,7 +67,7 @@ def draw(
     path: Path,
 ) -> None:
     """Saves the figure, without a display."""
-    with mpl.rc_context({"svg.hashsalt": "random-labels", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=SIZE, layout="constrained")
         panels = figure.subplots(2, 3).flatten()
         _errors(panels[0], values)
@@ -79,7 +80,7 @@ def draw(
             panels[1].plot([], [], line, color="0.3", label=model)
         handles, labels = panels[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False)
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _errors(

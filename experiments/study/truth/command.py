@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from experiments.cli.options import WORKERS
+from experiments.cli.options import PICTURE, WORKERS
 from experiments.evaluation.load import load_results
 from experiments.evaluation.names import natural
 from experiments.study.markdown import table
@@ -30,9 +30,7 @@ GRIDS = click.argument(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the logs; what is there is not done again.",
 )
-@click.option(
-    "--figure", type=click.Path(path_type=Path), help="Accuracy against cost."
-)
+@click.option("--figure", type=PICTURE, help="Accuracy against cost.")
 @click.option("--workers", type=WORKERS, default=1, show_default=True)
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="POISONBENCH_DATA")
 def truth(
@@ -70,9 +68,7 @@ def truth(
     required=True,
     help="Heading of the page, such as 'digits mlp'; a panel for each.",
 )
-@click.option(
-    *("-o", "--output", "figure"), required=True, type=click.Path(path_type=Path)
-)
+@click.option(*("-o", "--output", "figure"), required=True, type=PICTURE)
 def truth_figure(
     page_of_results: Path,
     scenes: tuple[str, ...],

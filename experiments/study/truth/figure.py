@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.evaluation.metrics import Metric
+from experiments.report.pictures.look import save
 from poisonbench.log import Array
 
 WIDTH = 7.5  # inches of a panel with its legend
@@ -39,12 +40,12 @@ class Placed:
 def draw(found: Mapping[str, Sequence[Placed]], path: Path) -> None:
     """Saves the figure without a display: the kinds of scene below one another."""
     colours = _colours(found)
-    with mpl.rc_context({"svg.hashsalt": "truth", "font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(WIDTH, HEIGHT * len(found)), layout="constrained")
         panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
         for panel, (scene, estimators) in zip(panels, found.items(), strict=True):
             _panel(panel, scene, estimators, colours)
-        figure.savefig(path, dpi=150)
+        save(figure, path)
 
 
 def _colours(found: Mapping[str, Sequence[Placed]]) -> dict[str, int]:
