@@ -117,7 +117,7 @@ def test_a_further_seed_adds_instances_of_its_own_and_leaves_the_first_ones(
 ):
     found = []
     for seeds in ("1", "2"):
-        numbers = tmp_path / f"{seeds}.npz"
+        numbers = tmp_path / f"{seeds}.numbers"  # any name will do
         kept = ["--numbers", str(numbers), "--estimator", "KNN-Shapley"]
         result = CliRunner().invoke(main, [*SMALL, *kept, "--seeds", seeds])
         assert result.exit_code == 0, result.output

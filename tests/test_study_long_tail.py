@@ -133,7 +133,7 @@ SMALL += ["--estimator", "TracIn", "--estimator", LOSS]
 
 
 def test_one_command_shows_the_tables_and_draws_the_figures(tmp_path: Path):
-    numbers = tmp_path / "tail.npz"
+    numbers = tmp_path / "tail"  # any name will do
     figure = tmp_path / "tail.svg"
     pictures = tmp_path / "tail.png"
     kept = ["--numbers", str(numbers), "--figure", str(figure)]

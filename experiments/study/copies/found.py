@@ -34,15 +34,16 @@ class Found:
         self,
         path: Path,
     ) -> None:
-        """Writes it as .npz."""
-        np.savez(
-            path,
-            kinds=self.kinds,
-            counts=self.counts,
-            names=self.names,
-            one=self.one,
-            every=self.every,
-        )
+        """Writes it in the form of .npz, whatever the suffix."""
+        with path.open("wb") as file:  # a path would be given the suffix
+            np.savez(
+                file,
+                kinds=self.kinds,
+                counts=self.counts,
+                names=self.names,
+                one=self.one,
+                every=self.every,
+            )
 
     @classmethod
     def read(

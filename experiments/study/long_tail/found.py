@@ -36,18 +36,19 @@ class Found:
     accuracy: Array
 
     def save(self, path: Path) -> None:
-        """Writes it as .npz."""
-        np.savez(
-            path,
-            memorised=self.memorised,
-            error=self.error,
-            halves=self.halves,
-            names=self.names,
-            own=self.own,
-            ways=self.ways,
-            shares=self.shares,
-            accuracy=self.accuracy,
-        )
+        """Writes it in the form of .npz, whatever the suffix."""
+        with path.open("wb") as file:  # a path would be given the suffix
+            np.savez(
+                file,
+                memorised=self.memorised,
+                error=self.error,
+                halves=self.halves,
+                names=self.names,
+                own=self.own,
+                ways=self.ways,
+                shares=self.shares,
+                accuracy=self.accuracy,
+            )
 
     @classmethod
     def read(cls, path: Path) -> "Found":
