@@ -44,6 +44,9 @@ OURS = {
     "ours, mixed, crop-flip": replace(
         RECIPE, mixed_precision=True, augment="crop-flip"
     ),
+    "ours, cnn7, mixed, shift-flip": replace(
+        RECIPE, model="cnn7", mixed_precision=True, augment="shift-flip"
+    ),
     "ours, cnn, float32, batch 128": replace(RECIPE, model="cnn", batch_size=128),
 }
 PLAIN = {
