@@ -119,8 +119,8 @@ class Guard:
                 the first half.
 
         Raises:
-            ConfigError: no such method; a detector that reads what a guard lacks; no trusted
-                points.
+            ConfigError: no such method; a detector that reads what a guard lacks; fewer trusted
+                points than it needs.
             ValueError: a value out of its range.
         """
         check_trace(run)
@@ -129,7 +129,7 @@ class Guard:
         judge = method_of("detector", detector)
         method = method_of("estimator", estimator)
         clean = _points(run, trusted, "the trusted points").data
-        check_trusted(len(clean), alarm)
+        check_trusted(len(clean), alarm, [judge])
         check_readable(judge, str(run.train.kind))
         if seed is not None:
             order = torch.randperm(len(clean), generator=generator(seed, "trusted"))

@@ -36,10 +36,9 @@ def test_of_rounds_the_fastest_counts_and_the_largest_peak() -> None:
     assert its.peaks == {10: 7, 20: 1}
 
 
-def test_every_detector_and_filter_takes_part_and_one_is_measured() -> None:
+def test_every_detector_and_filter_takes_part_and_is_measured() -> None:
     names = set(contestants())
     assert set(DETECTORS) <= names
     assert {f"filter: {name}" for name in FILTERS} <= names
-    text = bench((60, 120), 12, 1, ["confidence"])
-    assert "| confidence" in text
-    assert "| influence matrix" in text
+    text = bench((240,), 24, 1, [])
+    assert all(f"| {name} " in text for name in names)

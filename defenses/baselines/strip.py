@@ -44,6 +44,7 @@ class Strip:
     """
 
     uses: ClassVar[tuple[str, ...]] = ("reference",)
+    least_trusted: ClassVar[int] = 2
 
     overlays: int = 64
     mode: Mode = "add"
@@ -69,7 +70,7 @@ class Strip:
             ValueError: fewer than 2 trusted points.
         """
         check_points(evidence)
-        known = trusted_points(evidence, least=2)
+        known = trusted_points(evidence, self.least_trusted)
         check_kind(evidence, f"strip lays points over others, {self.mode}", self.kinds)
         x = evidence.test.x
         model = evidence.trace.model()

@@ -63,6 +63,7 @@ class ForeignOrFragile:
         "gradients",
         "reference",
     )
+    least_trusted: ClassVar[int] = TRUSTED
 
     foreign: float = 0.5
     k: int = 5

@@ -42,6 +42,7 @@ class ForeignSupport:
     """
 
     uses: ClassVar[tuple[str, ...]] = ("influence", "features", "reference")
+    least_trusted: ClassVar[int] = TRUSTED
 
     k: int = 5
     layer: Layer = "inner"

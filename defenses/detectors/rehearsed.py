@@ -50,7 +50,7 @@ LATER = {"configured": "when changed"}
 class Rehearsed:
     """The log odds of poison by all questions, their weights learned by rehearsal.
 
-    It knows nothing of the attack: neither its budget nor its target nor its trigger.
+    It knows neither the budget nor the target nor the trigger of the attack.
 
     Attributes:
         rehearsals: victims that are trained; None: one where the run can be made again, else none;
@@ -60,9 +60,8 @@ class Rehearsed:
         prior: the weights to which those learned are drawn: "all", "without-NAME" learned without a
             data set, or "none".
         seed: of the poison that is planted.
-        leave_out: families of generic poison that are not planted, as in a study of an attack that
-            is alike.
-        cross_fit: holds each half of the trusted points against the other, and every score against
+        leave_out: families of generic poison that are not planted: to study an attack alike.
+        cross_fit: holds each tenth of the trusted points against the rest, and every score against
             those of its label: fewer false alarms on a label that is poisoned, and all trusted
             points set the threshold. At least 20 of them.
 
@@ -94,6 +93,11 @@ class Rehearsed:
         return tuple(named)
 
     @property
+    def least_trusted(self) -> int:
+        """How many trusted points it must be given."""
+        return 2 * TRUSTED if self.cross_fit else TRUSTED
+
+    @property
     def cross_fits(self) -> bool:
         """Whether it judges each trusted point as if it were none."""
         return self.cross_fit
@@ -108,8 +112,7 @@ class Rehearsed:
             ValueError: fewer than 10 trusted points, or 20 where they are cross-fitted.
         """
         check_points(evidence)
-        least = 2 * TRUSTED if self.cross_fit else TRUSTED
-        trusted_points(evidence, least)
+        trusted_points(evidence, self.least_trusted)
         done = []
         for number in range(self._times(evidence)):
             assert evidence.means is not None
@@ -122,10 +125,9 @@ class Rehearsed:
         sides = side_names(QUESTIONS)
         prior = prior_weights(self.prior, evidence.trace, sides)
         fit = learned([rehearsal.lesson for rehearsal in done], prior)
-        beside = STREAM_QUESTIONS if self.stream else ()
         return Learned(
             questions=QUESTIONS,
-            beside=beside,
+            beside=STREAM_QUESTIONS if self.stream else (),
             weights=fit.weights,
             bias=fit.bias,
             uses=self.uses,
@@ -157,13 +159,11 @@ def _tell(rehearsal: Rehearsal, number: int) -> None:
     """Tells the log how a rehearsal went; warns where it taught little."""
     for family, share in rehearsal.success.items():
         note(f"success_{number}_{family}", share)
-    if rehearsal.taught >= ENOUGH:
-        return
-    told = f"{rehearsal.taught} of {len(rehearsal.success)} generic poisons succeeded"
-    warnings.warn(
-        f"{told} in rehearsal {number}: its weights rest on the prior; more rehearsals may help",
-        stacklevel=3,
-    )
+    if rehearsal.taught < ENOUGH:
+        of = len(rehearsal.success)
+        told = f"{rehearsal.taught} of {of} generic poisons succeeded"
+        way = "its weights rest on the prior; more rehearsals may help"
+        warnings.warn(f"{told} in rehearsal {number}: {way}", stacklevel=3)
 
 
 @dataclass(frozen=True, eq=False)

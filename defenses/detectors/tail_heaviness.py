@@ -6,7 +6,7 @@ Cost: O(m n log n) for the scale; no gradient and no training.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class TailHeaviness:
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
     """
+
+    least_trusted: ClassVar[int] = 2  # where it reads any
 
     k: int = 10
     scale: Scale = "qn"
@@ -121,7 +123,7 @@ class TailHeaviness:
         """Returns the points (t,) int64 over which each training row is standardised."""
         if self.standardise == "two-way":
             return points
-        trusted = trusted_points(evidence, 2)
+        trusted = trusted_points(evidence, self.least_trusted)
         known = trusted[sound[trusted]]
         if len(known) < 2:
             told = f"got {len(known)}: a larger calibration"

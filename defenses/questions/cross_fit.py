@@ -1,6 +1,6 @@
 """Cross-fitting: trusted points are judged as if they were not among the trusted ones.
 
-Each half of them is held against the other half, so that all of them set a threshold, as in
+Each tenth of them is held against the other nine, so that all of them set a threshold, as in
 cross-conformal prediction (Vovk, Annals of Mathematics and Artificial Intelligence 2015). And a
 score is told among those of its label: where a label is poisoned, clean points that are predicted
 as it score higher, too, as their influence is spread over the poison rows.
@@ -11,8 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from poisonbench.contracts.calibration import reference_half
-
+FOLDS = 10  # held against halves, trusted points scored higher than clean ones held against all
 SHRINKAGE = (
     10.0  # points with the mean and the variance of all labels, added to each label
 )
@@ -20,17 +19,21 @@ ROUNDING = 1e-9  # of the largest score: what differs less has no spread
 
 
 def crossed(held_against: Callable[[Tensor], Tensor], trusted: Tensor) -> Tensor:
-    """Returns values of m points, (..., m), those of trusted ones from the other half of these.
+    """Returns values of m points, (..., m), those of trusted ones as if they were not.
+
+    Every tenth trusted point is of the same fold; a fold is held against the other folds, each
+    point of fewer than ten by itself against the others.
 
     Args:
         held_against: known points, (m,) bool, to the values of all points held against them.
         trusted: (m,) bool, in random order, at least 2.
     """
-    first = reference_half(trusted)
-    second = trusted & ~first
     found = held_against(trusted)
-    found = torch.where(first, held_against(second), found)
-    return torch.where(second, held_against(first), found)
+    fold = (trusted.cumsum(0) - 1) % FOLDS
+    for number in range(min(FOLDS, int(trusted.sum()))):
+        own = trusted & (fold == number)
+        found = torch.where(own, held_against(trusted & ~own), found)
+    return found
 
 
 def among_labels(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ def run_audit(
             log.sweep(folder)
         audited = read_audit(audit.spec, place.device)
         _check_methods(audit, audited.run)
-        scene = audit_scene(audit.spec, audited, audit.alarm)
+        judges = [one.method.value for one in audit.applied if one.part == "detector"]
+        scene = audit_scene(audit.spec, audited, audit.alarm, judges)
         grid = Grid(audit.name, (), audit.applied, audit.alarm)
         stages = tuple(stages_of(grid, scene, place))
         job = Job(scene, place, stages, audit.alarm, threads)

@@ -17,6 +17,7 @@ from experiments.plan.checks.combined import (
 from experiments.plan.checks.fit import check_fit
 from experiments.plan.checks.loops import check_loops
 from experiments.plan.checks.recipes import check_recipes
+from experiments.plan.checks.trusted import check_calibration
 from experiments.plan.fields import Faults, axis, expand, is_model, known_name, typed_as
 from experiments.plan.kinds import DONE
 from experiments.plan.methods import TABLES, methods_of, names_in
@@ -71,6 +72,7 @@ def parse(raw: Raw, fit: bool = True) -> Grid:
     applied = _applied(raw, attacks, faults)
     check_loops(recipes, transfers, applied, faults)
     check_recipes(recipes, applied, faults)
+    check_calibration(probes, applied, faults)
     lengths = [
         len(axis) for axis in (datasets, recipes, transfers, attacks, probes, seeds)
     ]

@@ -1,5 +1,6 @@
 """The victim of an audit: a finished model, read from its files, and the points to be judged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -17,6 +18,7 @@ from experiments.scene.sources import read_data, read_model
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.contracts.calibration import check_trusted
+from poisonbench.contracts.protocols import Detector
 from poisonbench.data import Dataset, Layout, join
 from poisonbench.data.convert import as_part
 from poisonbench.data.judge import check_finite
@@ -102,13 +104,15 @@ def _points(name: str, run: Trace, what: str) -> Dataset:
     return points
 
 
-def audit_scene(spec: AuditSpec, audited: Audited, alarm: float) -> AuditScene:
+def audit_scene(
+    spec: AuditSpec, audited: Audited, alarm: float, detectors: Iterable[Detector]
+) -> AuditScene:
     """Returns the scene of an audit: what was read, told by digests.
 
     Raises:
         ConfigError: too few trusted points.
     """
-    check_trusted(len(audited.trusted), alarm)
+    check_trusted(len(audited.trusted), alarm, detectors)
     code = code_of(lookup(MODELS, spec.model, "model"), spec.model)
     digests = {
         "train": fingerprint(audited.run.train),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from estimators.gas import GAS
 from experiments.bench.problem import images
+from poisonbench.contracts.calibration import means_in_memory
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.models import predict
@@ -58,4 +59,5 @@ class Problem:
             influence=self.influence,
             trusted=trusted,
             role=torch.full_like(self.trace.train.y, CLEAN, dtype=torch.uint8),
+            means=means_in_memory(self.trace, GAS()),
         )

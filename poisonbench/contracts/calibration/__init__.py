@@ -5,7 +5,11 @@ threshold: on the points that it was fitted to its scores would be too low. One 
 all of them, and judges each as if it had not been given: then all of them set the threshold.
 """
 
-from poisonbench.contracts.calibration.calibrated import Calibrated, calibrate
+from poisonbench.contracts.calibration.calibrated import (
+    Calibrated,
+    calibrate,
+    means_in_memory,
+)
 from poisonbench.contracts.calibration.rules import (
     alarm_threshold,
     check_readable,
@@ -13,6 +17,7 @@ from poisonbench.contracts.calibration.rules import (
     p_values,
     reference_half,
     reference_of,
+    too_few,
     unseen_by,
 )
 
@@ -22,8 +27,10 @@ __all__ = [
     "calibrate",
     "check_readable",
     "check_trusted",
+    "means_in_memory",
     "p_values",
     "reference_half",
     "reference_of",
+    "too_few",
     "unseen_by",
 ]

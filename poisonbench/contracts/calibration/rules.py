@@ -1,6 +1,7 @@
 """The rules by which clean points set a detector's threshold, in a grid and in a guard."""
 
 import warnings
+from collections.abc import Iterable
 from math import ceil
 
 import torch
@@ -110,13 +111,44 @@ def check_readable(detector: Detector, kind: str) -> None:
             raise ConfigError([told], WAY)
 
 
-def check_trusted(count: int, alarm: float) -> None:
-    """Refuses to calibrate on nothing; warns of too few points for an alarm rate.
+def too_few(method: object, count: int) -> str:
+    """Returns why clean points are too few for a method that reads "reference", "" if they are not.
+
+    It needs `least_trusted` of them, one where it does not say, and gets half of all unless it
+    cross-fits.
+
+    Args:
+        method: a detector or another defense.
+        count: points known to be clean.
+    """
+    if "reference" not in getattr(method, "uses", ()):
+        return ""
+    least: int = getattr(method, "least_trusted", 1)
+    whose = ""
+    if not getattr(method, "cross_fits", False):
+        least = 2 * least
+        whose = ", of which it is given half"
+    if count >= least:
+        return ""
+    return f"needs at least {least} points known to be clean{whose}, got {count}"
+
+
+def check_trusted(count: int, alarm: float, detectors: Iterable[Detector] = ()) -> None:
+    """Refuses to calibrate on too few points; warns of too few for an alarm rate.
+
+    Args:
+        count: points known to be clean.
+        alarm: share in (0, 1).
+        detectors: that are to be calibrated.
 
     Raises:
-        ConfigError: fewer than 2 points.
+        ConfigError: fewer than 2 points, or than a detector needs.
     """
     enough = ceil(2 / alarm)
+    for detector in detectors:
+        why = too_few(detector, count)
+        if count >= 2 and why:
+            raise ConfigError([f"{detector!r} {why}"], "give more, or another detector")
     if count < 2:
         told = f"{count} trusted points: none to calibrate the detector on"
         way = (
