@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from attacks.kit.descent import BLOCK, signed_descent, steps_of
 from attacks.kit.rows import draw, every_row, poison_in_place
@@ -20,6 +19,7 @@ from poisonbench.checks import check_at_least, check_fraction, check_part
 from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.losses import each
 from poisonbench.models import predict
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, exact_arithmetic, generator
@@ -81,9 +81,9 @@ class ErrorMinimising:
         losses = []
         for _ in steps_of(self.rounds, "error-minimising noise"):
             learner.learn(train.x.index_copy(0, rows, noisy), self.train_steps)
-            noisy = self._ease(learner.model, clean, noisy, y)
+            noisy = self._ease(learner, clean, noisy, y)
             logits = predict(learner.model, noisy)
-            losses.append(F.cross_entropy(logits, y))
+            losses.append(each(learner.recipe.loss, logits, y).mean())
             wrong = logits.argmax(1) != y
             if float(wrong.double().mean()) < self.stop:
                 break
@@ -92,27 +92,27 @@ class ErrorMinimising:
 
     def _ease(
         self,
-        model: nn.Module,
+        learner: "_Learner",
         clean: Tensor,
         noisy: Tensor,
         y: Tensor,
     ) -> Tensor:
         """Lowers the loss of rows: the inner minimisation of equation (2), by equation (3)."""
         eased = [
-            self._ease_block(model, clean[rows], noisy[rows], y[rows])
+            self._ease_block(learner, clean[rows], noisy[rows], y[rows])
             for rows in torch.arange(len(y), device=y.device).split(BLOCK)
         ]
         return torch.cat(eased)
 
     def _ease_block(
         self,
-        model: nn.Module,
+        learner: "_Learner",
         clean: Tensor,
         noisy: Tensor,
         y: Tensor,
     ) -> Tensor:
         def loss(x: Tensor) -> Tensor:
-            return F.cross_entropy(model(x), y, reduction="none")
+            return each(learner.recipe.loss, learner.model(x), y)
 
         return signed_descent(
             loss,
@@ -129,7 +129,7 @@ class _Learner:
 
     Args:
         train: n clean rows.
-        recipe: of the model; its batch size, learning rate and momentum are used.
+        recipe: of the model; its batch size, learning rate, momentum and loss are used.
         seed: of the attack.
     """
 
@@ -151,6 +151,7 @@ class _Learner:
                 drawn = torch.randint(len(data), (size,), generator=self.g)
                 batch = data.take(drawn)
                 self.sgd.zero_grad()
-                F.cross_entropy(self.model(batch.x), batch.y).backward()
+                losses = each(self.recipe.loss, self.model(batch.x), batch.y)
+                losses.mean().backward()
                 self.sgd.step()
         self.model.eval()

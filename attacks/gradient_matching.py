@@ -2,7 +2,7 @@
 
 The gradient of the poison's own loss is turned towards that of the attacked point with the wanted
 label, so that each step on the poison is a step on the attack; made for victims trained from
-scratch. On a CPU the objective falls; success was never shown there.
+scratch. The objective falls; success was hardly shown here.
 
 Cost: the surrogates, and `restarts` x `steps` second derivatives of the poison's loss.
 """

@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attacks.kit.aim import Aim, OnePoint, take_aim
 from attacks.kit.descent import adam_descent
@@ -24,6 +23,7 @@ from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.losses import each
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe
@@ -170,7 +170,7 @@ class _LookAhead:
         """Returns the parameters after a step of SGD on a batch, at most a quarter of it poison."""
         batch = self._batch(x, draw)
         logits = member.logits(theta, batch.x)
-        loss = F.cross_entropy(logits, batch.y)
+        loss = each(self.own.loss, logits, batch.y).mean()
         leaves = list(theta.values())
         gradients = torch.autograd.grad(loss, leaves, create_graph=create_graph)
         after = {}

@@ -28,6 +28,7 @@ from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
 from poisonbench.gradients.products import gradient_norms
+from poisonbench.gradients.selection import Form
 from poisonbench.notes import attach
 from poisonbench.roles import POISON
 from poisonbench.seeding import derive
@@ -168,16 +169,15 @@ class _Objective:
         data = trace.train
         self.attack = attack
         self.y = data.y[rows]
+        self.form = Form(loss=trace.loss)
         honest = every_row(data).index_fill(0, rows, False)
         wish = self._wish(data, rows, honest)
         own = honest & (data.y == attack.target)
-        peers = data
-        if bool(own.any()):
-            peers = data.take(own)
+        peers = data.take(own) if bool(own.any()) else data
         rates = torch.tensor([checkpoint.lr for checkpoint in trace.checkpoints])
         weights = (rates / rates.sum()).tolist()
         self.ages = [
-            _age(trace.model(k), wish, peers, weight)
+            _age(trace.model(k), wish, peers, weight, self.form)
             for k, weight in enumerate(weights)
         ]
 
@@ -198,7 +198,7 @@ class _Objective:
 
     def _at(self, age: _Age, stamped: Tensor) -> Tensor:
         tiny = torch.finfo(stamped.dtype).tiny
-        gradients = gradients_of(age.model, stamped, self.y)
+        gradients = gradients_of(age.model, stamped, self.y, self.form.loss)
         norms = torch.linalg.vector_norm(gradients, dim=1).clamp(min=tiny)
         mean = gradients.mean(0)
         length = torch.linalg.vector_norm(mean).clamp(min=tiny)
@@ -213,8 +213,8 @@ def _age(
     wish: Dataset,
     peers: Dataset,
     weight: float,
+    form: Form,
 ) -> _Age:
-    wanted = wanted_gradient(model, wish)
-    goal = torch.cat([g.flatten() for g in wanted])
-    median = gradient_norms(model, peers).median()
+    goal = torch.cat([g.flatten() for g in wanted_gradient(model, wish)])
+    median = gradient_norms(model, peers, form).median()
     return _Age(model=model, goal=goal, median=median, weight=weight)

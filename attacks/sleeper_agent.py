@@ -2,8 +2,8 @@
 
 No row shows the trigger: the poison's gradient is turned towards that of patched source images with
 the wanted label; the attacker's model is retrained on the way, and the rows are those with the
-largest gradients. Made for victims trained from scratch. On a CPU the objective falls; success was
-never shown there.
+largest gradients. Made for victims trained from scratch. The objective falls; success was never
+shown here.
 
 Cost: the surrogates, 1 + `retrain` times, and `steps` second derivatives of the poison's loss.
 """

@@ -57,6 +57,7 @@ from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, train
 
 LINEAR = Recipe(model="linear", epochs=2, batch_size=32, lr=0.1)
+SMOOTHINGS = [0.0, 0.3]  # of labels, by the victim
 WIDE = torch.float64
 
 
@@ -494,14 +495,31 @@ def test_hardening_lowers_the_odds_of_the_class_against_all_others():
 def test_a_row_is_eased_by_a_tenth_of_its_ball_a_step():
     model = Classifier(nn.Flatten(), nn.Linear(16, 2).double())
     x, y = noise(5, 1, 4, 4) * 0.4 + 0.3, torch.tensor([0, 1, 0, 1, 1])
-    eased = ErrorMinimising(eps=0.1, steps=4)._ease(model, x, x, y)
+    learner = _Learner(Dataset(x, y, 2), LINEAR, 0)
+    learner.model = model
+    eased = ErrorMinimising(eps=0.1, steps=4)._ease(learner, x, x, y)
     toward = (model.head.weight[y] - model.head.weight[1 - y]).sign().view(5, 1, 4, 4)
     torch.testing.assert_close(eased - x, 0.04 * toward)
 
 
-def test_the_learner_takes_plain_steps_of_sgd_with_momentum_on_drawn_rows(small):
+def test_noise_is_eased_by_the_loss_that_the_learner_descends(small):
+    recipe = dataclasses.replace(LINEAR, label_smoothing=0.4)
+    learner = _Learner(small[0], recipe, 3)
+    learner.learn(small[0].x, 200)  # surer of its labels than smoothed ones are
+    x, y = small[0].x[:40], small[0].y[:40]
+    free = x.clone().requires_grad_()
+    loss = F.cross_entropy(learner.model(free), y, label_smoothing=0.4)
+    (slope,) = torch.autograd.grad(loss, free)
+    eased = ErrorMinimising(eps=0.1, steps=1)._ease(learner, x, x, y)
+    torch.testing.assert_close(eased, (x - 0.01 * slope.sign()).clamp(0, 1))
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_the_learner_takes_plain_steps_of_sgd_with_momentum_on_drawn_rows(
+    smoothing: float, small
+):
     data = small[0].to(dtype=WIDE)
-    recipe = dataclasses.replace(LINEAR, momentum=0.8)
+    recipe = dataclasses.replace(LINEAR, momentum=0.8, label_smoothing=smoothing)
     learner = _Learner(data, recipe, 3)
     model = build("linear", data.layout, derive(3, "surrogate")).double()
     g, speed = generator(3, "batches"), [0.0] * len(list(model.parameters()))
@@ -510,7 +528,9 @@ def test_the_learner_takes_plain_steps_of_sgd_with_momentum_on_drawn_rows(small)
         learner.learn(other, 2)
         for _ in range(2):
             rows = torch.randint(200, (32,), generator=g)
-            loss = F.cross_entropy(model(other[rows]), data.y[rows])
+            loss = F.cross_entropy(
+                model(other[rows]), data.y[rows], label_smoothing=smoothing
+            )
             slopes = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
                 for i, (p, slope) in enumerate(
@@ -647,19 +667,23 @@ def test_sleeper_agent_retrains_evenly_over_its_steps_on_the_poison_so_far(
     assert time == 1
 
 
-def test_the_objective_of_norm_matched_is_its_definition(small):
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_the_objective_of_norm_matched_is_its_definition(smoothing: float, small):
     data = Dataset(small[0].x.double(), small[0].y.clone(), 10)
     attack = NormMatched(target=3, weight=0.7)
     rows = (data.y != 3).nonzero().squeeze(1)[:4]
     data.y[rows] = 3
-    trace = train(data, dataclasses.replace(LINEAR, checkpoints=3), 0)
+    recipe = dataclasses.replace(LINEAR, checkpoints=3, label_smoothing=smoothing)
+    trace = train(data, recipe, 0)
     x = noise(4, 1, 8, 8, seed=5)
     got = _Objective(trace, rows, attack)(x, 0)
 
-    def slopes(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def slopes(
+        model: nn.Module, images: Tensor, labels: Tensor, share: float = smoothing
+    ) -> Tensor:
         found = []
         for one, label in zip(images, labels, strict=True):
-            loss = F.cross_entropy(model(one[None]), label[None])
+            loss = F.cross_entropy(model(one[None]), label[None], label_smoothing=share)
             parts = torch.autograd.grad(loss, list(model.parameters()))
             found.append(torch.cat([part.flatten() for part in parts]))
         return torch.stack(found)
@@ -673,9 +697,8 @@ def test_the_objective_of_norm_matched_is_its_definition(small):
     want = 0.0
     for k, rate in enumerate(rates / rates.sum()):
         model = trace.model(k)
-        wish = slopes(model, patch(data.x[others]), torch.full((len(others),), 3)).mean(
-            0
-        )
+        wanted = torch.full((len(others),), 3)
+        wish = slopes(model, patch(data.x[others]), wanted, 0.0).mean(0)
         own = slopes(model, patch(x), torch.full((4,), 3))
         median = slopes(model, data.x[peers], data.y[peers]).norm(dim=1).median()
         aside = 1 - F.cosine_similarity(own.mean(0), wish, dim=0)

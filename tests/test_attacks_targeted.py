@@ -465,8 +465,10 @@ def test_a_batch_of_metapoison_is_a_quarter_poison_and_never_shows_the_clean_row
         assert not bool(same.any())
 
 
-def test_the_loss_of_a_member_is_that_after_its_unrolled_steps(small):
-    look = ensemble_of(MetaPoison(budget=0.05, models=1, unroll=3), small, LINEAR)
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_of_a_member_is_that_after_its_unrolled_steps(smoothing: float, small):
+    recipe = dataclasses.replace(LINEAR, label_smoothing=smoothing)
+    look = ensemble_of(MetaPoison(budget=0.05, models=1, unroll=3), small, recipe)
     member = look.members[0]
     x = small[0].x[look.aim.rows]
     theta = {name: p.detach().clone() for name, p in member.theta.items()}
@@ -474,14 +476,17 @@ def test_the_loss_of_a_member_is_that_after_its_unrolled_steps(small):
         batch = look._batch(x, (7, 0, u))
         leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
         logits = torch.func.functional_call(member.model, leaves, (batch.x,))
-        loss = F.cross_entropy(logits, batch.y)
+        loss = F.cross_entropy(logits, batch.y, label_smoothing=smoothing)
         slopes = torch.autograd.grad(loss, list(leaves.values()))
         theta = {
             name: p.detach() - LINEAR.lr * g
             for (name, p), g in zip(leaves.items(), slopes, strict=True)
         }
     logits = torch.func.functional_call(member.model, theta, (look.point,))
-    want = carlini_wagner(logits, look.aim.wanted)
+    last = logits.argmin(1)  # of a label that leads it is 0, whatever the steps
+    look.aim = dataclasses.replace(look.aim, wanted=last)
+    want = carlini_wagner(logits, last)
+    assert float(want) > 0.1
     torch.testing.assert_close(look._loss(member, x, 7, 0).detach(), want.detach())
 
 

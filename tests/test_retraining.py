@@ -1,5 +1,7 @@
 """Detectors that train again: what they are given, whose runs they share, what that costs."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from conftest import random_data
 from toy_defense import MeansThere, Mirrored, RetrainsMirrored, states_equal
 
 import poisonbench as pb
+from estimators.gas import GAS
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
 from experiments.plan.spec import Grid
@@ -16,6 +19,7 @@ from experiments.scene.kinds import retraining
 from experiments.scene.kinds.retraining import Retrainer
 from experiments.scene.victim import make_victim
 from poisonbench import log
+from poisonbench.contracts.calibration import means_in_memory
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
@@ -84,6 +88,22 @@ def test_the_order_of_cells_does_not_change_a_verdict(tmp_path: Path):
         assert log.same_results(record, b[name])
     for name, record in c.items():
         assert log.same_results(record, a[name])
+
+
+def test_what_a_guard_trains_is_kept_until_it_trains_something_else():
+    recipe = pb.Recipe(model="linear", epochs=1, checkpoints=1)
+    data = random_data(12)
+    means = means_in_memory(pb.train(data, recipe, 0), GAS())
+    keep = torch.arange(12) != 3
+    first = means.retrain(keep)
+    assert means.retrain(keep.clone()) is first
+    told = weakref.ref(first)
+    del first
+    gc.collect()
+    assert told() is not None
+    means.retrain(~keep)
+    gc.collect()
+    assert told() is None, "its rows are still held"
 
 
 def test_a_guard_trains_once_and_says_what_the_grid_says(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from poisonbench.checks import check_choice
 from poisonbench.data import Dataset
+from poisonbench.losses import CROSS_ENTROPY, Loss, each
 from poisonbench.objectives import margins
 from poisonbench.seeding import exact_arithmetic, generator
 
@@ -25,38 +26,46 @@ def mean_gradient(
     y: Tensor,
     create_graph: bool = False,
 ) -> list[Tensor]:
-    """Returns the gradient of the mean cross entropy in the trained parameters, a tensor each.
+    """Returns the gradient of the mean cross entropy in the trained parameters, a tensor each."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        mean = _losses(CROSS_ENTROPY, model(x), y).mean()
+        return list(torch.autograd.grad(mean, trained, create_graph=create_graph))
+
+
+def _losses(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+    """Returns the loss of each row, (B,).
 
     Cross entropy is written as softplus(-margin), whose direction is right in float32 at any
     confidence.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    with torch.enable_grad():
-        margin = margins(model(x), y)
-        loss = F.softplus(-margin).mean()
-        return list(torch.autograd.grad(loss, trained, create_graph=create_graph))
+    if loss == CROSS_ENTROPY:
+        return F.softplus(-margins(outputs, y))
+    return each(loss, outputs, y)
 
 
-def gradients_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def gradients_of(
+    model: nn.Module, x: Tensor, y: Tensor, loss: Loss = CROSS_ENTROPY
+) -> Tensor:
     """Returns each row's loss gradient in the trained parameters, (k, p), differentiable in x.
 
     Args:
         model: in evaluation mode.
         x: (k, *shape).
         y: (k,) labels.
+        loss: that the model descends.
     """
     everything = {name: p.detach() for name, p in model.named_parameters()}
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     trained = {name: everything[name] for name in names}
 
-    def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
+    def value(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
         state = {**everything, **parameters}
         logits = functional_call(model, state, (one[None],))
-        margin = margins(logits, label[None])
-        return F.softplus(-margin).sum()
+        return _losses(loss, logits, label[None]).sum()
 
-    each = vmap(grad(loss), in_dims=(None, 0, 0))
-    gradients = each(trained, x, y)
+    of_each = vmap(grad(value), in_dims=(None, 0, 0))
+    gradients = of_each(trained, x, y)
     return torch.cat([g.flatten(1) for g in gradients.values()], 1)
 
 
@@ -96,7 +105,8 @@ def misalignment(
 ) -> Tensor:
     """Returns 1 - cos(wanted gradient, gradient of the poison), the mean over the models: a scalar.
 
-    That is equation (3) of Geiping et al. (ICLR 2021).
+    That is equation (3) of Geiping et al. (ICLR 2021). Of cross entropy, also where the models
+    descend smoothed labels: poison whose gradient of these was turned moved victims less.
 
     Args:
         models: in evaluation mode.

@@ -17,6 +17,7 @@ from poisonbench.checks import (
     check_whole,
 )
 from poisonbench.data import Dataset
+from poisonbench.losses import CROSS_ENTROPY, LabelSmoothing, Loss
 from poisonbench.models import build
 from poisonbench.models.arguments import NONE, Arguments
 from poisonbench.registry import lookup
@@ -163,6 +164,12 @@ class Recipe:
             return None
         found: TrainFunction = lookup({}, self.train, "training function")
         return found
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of an instance that the run descends."""
+        smoothing = self.label_smoothing
+        return LabelSmoothing(smoothing) if smoothing else CROSS_ENTROPY
 
     @property
     def penalty(self) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poisonbench.checks import check_type
 from poisonbench.data import Dataset
-from poisonbench.losses import LabelSmoothing, Loss
+from poisonbench.losses import Loss
 from poisonbench.models import MODELS
 from poisonbench.models.head import known_head
 from poisonbench.training.checkpoint import Checkpoint
@@ -142,8 +142,7 @@ class Trace:
         """The loss that the run descended."""
         if self.given is not None:
             return self.given.loss
-        smoothing = self.by_recipe.label_smoothing
-        return LabelSmoothing(smoothing) if smoothing else "cross-entropy"
+        return self.by_recipe.loss
 
     @property
     def by_recipe(self) -> Recipe:

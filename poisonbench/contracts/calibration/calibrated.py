@@ -110,12 +110,16 @@ def calibrate(
 
 
 def means_in_memory(run: Trace, estimator: Estimator) -> Means:
-    """Returns means to train a run's recipe again, which keep in memory what was trained."""
+    """Returns means to train a run's recipe again, which keep the last run in memory.
+
+    A run holds the rows on which it was trained: all of them would be many training sets.
+    """
     runs: dict[str, Trace] = {}
 
     def train_on(data: Dataset) -> Trace:
         digest = fingerprint(data)
         if digest not in runs:
+            runs.clear()
             runs[digest] = train(data, run.by_recipe, run.seed)
         return runs[digest]
 
