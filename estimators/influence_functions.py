@@ -32,7 +32,6 @@ from poisonbench.training.trace import Trace, check_points, check_trace
 
 Solver = Literal["explicit", "cg", "lissa", "ekfac"]
 Convention = Literal["A", "B"]
-DAMPING = 1e-2  # of the solvers of the whole matrix
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class InfluenceFunctions:
             `poisonbench.gradients.curvature.ekfac`.
         curvature: "gauss-newton", positive semi-definite, or "hessian", which is not away from a
             minimum: test points for which "cg" meets curvature <= 0 get NaN and a warning.
-        damping: absolute, added with the weight decay to the eigenvalues of H. None: 0.01, and
-            for "ekfac" `relative_damping` in place of both.
+        damping: absolute, added with the weight decay to the eigenvalues of H. None: a thousandth
+            of the trace of the Gauss-Newton matrix; for "ekfac" `relative_damping` for both.
         relative_damping: of "ekfac" without `damping`: times the mean eigenvalue of a block (a
             layer), added to its eigenvalues. Chosen on digits; on other data set 1, for .02 to .07
             more of the linear datamodeling score, or 30 where p is far above n (results/truth.md).
@@ -72,7 +71,7 @@ class InfluenceFunctions:
             fall below the noise.
         samples: labels drawn per instance by "ekfac", for the bases and again for the eigenvalues;
             0: the expectation over all labels, better and a pass per class.
-        seed: of "lissa" and "ekfac".
+        seed: of "lissa", "ekfac" and the estimate of the trace.
 
     Raises:
         ValueError: a value out of its range, or a combination without meaning.
@@ -181,7 +180,7 @@ class InfluenceFunctions:
         """Returns what multiplies rows (m, p) by H^-1."""
         if self.solver == "ekfac":
             return self._ekfac(final)
-        damping = DAMPING if self.damping is None else self.damping
+        damping = final.damping(self.seed) if self.damping is None else self.damping
         h = final.curvature(self.curvature, damping)
         if self.solver == "explicit":
             factor = cholesky(h.product, final.theta, final.block())

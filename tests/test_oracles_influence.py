@@ -4,6 +4,8 @@ Against retraining, closed forms, autograd and one another.
 """
 
 import dataclasses
+import math
+import statistics
 import warnings
 
 import pytest
@@ -17,9 +19,10 @@ from torch.nn import functional as F
 
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.conjugate_gradients import conjugate_gradients
+from estimators.kit.final_model import FinalModel
 from estimators.kit.solvers import cholesky, largest_eigenvalue, richardson
 from poisonbench.data import Dataset, Layout
-from poisonbench.gradients import gradient_vectors
+from poisonbench.gradients import Form, gradient_vectors
 from poisonbench.gradients.curvature import (
     ekfac,
     flatten,
@@ -27,6 +30,7 @@ from poisonbench.gradients.curvature import (
     hessian_product,
 )
 from poisonbench.models import build
+from poisonbench.notes import collecting
 from poisonbench.objectives import margins
 from poisonbench.seeding import generator
 from poisonbench.training import Checkpoint, Recipe, Trace, train
@@ -672,14 +676,62 @@ def test_blocks_of_test_points_and_no_test_points(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("solver", ["cg", "explicit", "lissa"])
-def test_the_damping_of_solvers_of_the_whole_matrix_is_a_hundredth_by_default(
+def test_the_damping_of_solvers_of_the_whole_matrix_is_a_part_of_the_trace(
     solver: str,
 ):
     trace, test = logistic(problem(30)), problem(3, seed=1)
-    got = InfluenceFunctions(solver).fit(trace)(test)
+    with collecting() as told:
+        got = InfluenceFunctions(solver).fit(trace)(test)
+    damping = told.figures["damping"]
     torch.testing.assert_close(
-        got, InfluenceFunctions(solver, damping=0.01).fit(trace)(test)
+        got, InfluenceFunctions(solver, damping=damping).fit(trace)(test)
     )
+    with collecting() as told:
+        InfluenceFunctions(solver, damping=0.2).fit(trace)(test)
+    assert "damping" not in told.figures
+
+
+def test_the_trace_is_estimated_without_bias_and_within_its_deviation():
+    trace = logistic(problem(30))
+    final = FinalModel.of(trace, Form(), False)
+    bare = dataclasses.replace(final.curvature("gauss-newton", 0.0), shift=0.0)
+    exact = bare.product(torch.eye(len(final.theta), dtype=torch.float64))
+    # the variance of z^T G z is twice the squares off the diagonal
+    off = exact - exact.diagonal().diag()
+    deviation = math.sqrt(2 * float(off.square().sum()))
+    found = [1000 * final.damping(seed) for seed in range(60)]
+    spread = statistics.stdev(found)
+    assert 0.7 < spread / (deviation / math.sqrt(8)) < 1.4
+    wrong = statistics.fmean(found) - float(exact.trace())
+    assert abs(wrong) < 4 * spread / math.sqrt(60)
+    assert final.damping(3) == final.damping(3)
+
+
+def linear(data: Dataset, weight: Tensor) -> Trace:
+    """The run of a linear model without a bias and without weight decay."""
+    model = nn.Linear(*reversed(weight.shape), bias=False).double().eval()
+    with torch.no_grad():
+        model.weight.copy_(weight)
+    return Trace.of(model, data, lr=0.1)
+
+
+def test_the_unit_of_the_inputs_does_not_matter_as_damping_follows_it():
+    """Inputs ten times as large, weights a tenth: the same model, gradients ten times as long."""
+    data, test = problem(30), problem(4, seed=1)
+    weight = torch.randn((3, 4), generator=generator(0, "w"), dtype=torch.float64)
+    found = []
+    for unit in (1.0, 10.0):
+        trace = linear(data.rows(data.x * unit, data.y), weight / unit)
+        scorer = InfluenceFunctions(tolerance=1e-12, max_steps=2000).fit(trace)
+        found.append(scorer(test.rows(test.x * unit, test.y)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-12)
+
+
+def test_where_nothing_curves_every_damping_will_do():
+    data = problem(6)
+    trace = linear(data.rows(0 * data.x, data.y), torch.ones(3, 4).double())
+    assert FinalModel.of(trace, Form(), False).damping(0) == 1.0
+    assert not bool(InfluenceFunctions().fit(trace)(data).any())
 
 
 def test_the_default_needs_no_warning_on_a_trained_model(
