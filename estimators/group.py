@@ -10,14 +10,14 @@ Newton step a solve per group.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from estimators.kit.conjugate_gradients import Product, conjugate_gradients
-from estimators.kit.curvature import Curvature
+from estimators.kit.curvature import Curvature, default_damping
 from estimators.kit.displacement import Order, displacement
 from poisonbench.checks import check_choice, check_fraction, check_not_negative
 from poisonbench.data import Dataset
@@ -43,7 +43,7 @@ class GroupInfluence:
     Attributes:
         order: "first" is the sum of the influence functions of the rows; "second"; "newton".
         curvature: "gauss-newton" (positive definite in nets) or "hessian".
-        damping: added to the diagonal of H.
+        damping: added to the diagonal of H; None: as `InfluenceFunctions` has it.
         layers: "all" parameters, or "last" for the head's.
         tolerance: relative residual of the conjugate gradients.
         max_steps: of these.
@@ -54,7 +54,7 @@ class GroupInfluence:
 
     order: Order = "second"
     curvature: Kind = "gauss-newton"
-    damping: float = 1e-2
+    damping: float | None = None
     layers: Layers = "all"
     tolerance: float = 1e-4
     max_steps: int = 500
@@ -63,7 +63,8 @@ class GroupInfluence:
         check_choice("order", self.order, get_args(Order))
         check_choice("curvature", self.curvature, get_args(Kind))
         check_choice("layers", self.layers, get_args(Layers))
-        check_not_negative("damping", self.damping)
+        if self.damping is not None:
+            check_not_negative("damping", self.damping)
         check_fraction("tolerance", self.tolerance)
 
     @property
@@ -89,8 +90,11 @@ class GroupInfluence:
         loss = trace.loss
         vectors = [gradient_vectors(model, part, "loss", loss=loss) for part in parts]
         sums = [flatten(v).sum(0) for v in vectors]
-        shift = trace.weight_decay + self.damping
-        whole = Curvature(model, data, self.curvature, shift, loss=loss)
+        bare = Curvature(model, data, self.curvature, trace.weight_decay, loss=loss)
+        damping = self.damping
+        if damping is None:
+            damping = default_damping(bare, sums[0], 0)
+        whole = replace(bare, shift=bare.shift + damping)
 
         def own(part: Dataset) -> Product:
             h = Curvature(model, part, self.curvature, 0.0, loss=loss)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from defenses.detectors.removal_support import RemovalSupport, needed
 from estimators.group import GroupInfluence, retrained
+from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.displacement import displacement
 from estimators.leave_one_out import LeaveOneOut
 from poisonbench.contracts.values import Evidence
@@ -122,6 +123,18 @@ def refitted(data: Dataset, groups: Tensor, test: Dataset) -> Tensor:
         ],
         1,
     )
+
+
+@pytest.mark.parametrize("layers", ["all", "last"])
+def test_by_default_a_group_is_damped_as_its_rows_are(layers: str):
+    trace = train(problem(40), Recipe("mlp", epochs=3, weight_decay=1e-3), 0)
+    test = problem(5, seed=1)
+    groups = masks([[0, 1, 2], [7], [3, 9, 30, 31]], 40)
+    tight = {"layers": layers, "tolerance": 1e-12, "max_steps": 5_000}
+    rows = InfluenceFunctions(**tight).fit(trace)(test)
+    found = GroupInfluence("first", **tight).fit(trace, groups)(test)
+    expected = torch.stack([rows[:, group].sum(1) for group in groups], 1)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_second_order_beats_first_on_growing_groups_of_a_logistic_regression() -> None:

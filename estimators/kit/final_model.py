@@ -1,25 +1,20 @@
 """The final model of a training run, its gradients as vectors, and products with them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from estimators.kit.curvature import Curvature
+from estimators.kit.curvature import Curvature, default_damping
 from estimators.kit.right_hand_sides import directions
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, gradient_vectors, parameter_names, project
 from poisonbench.gradients.curvature import Kind, flatten, unflatten
 from poisonbench.memory import batches, halving, room
-from poisonbench.notes import note
-from poisonbench.seeding import generator
 from poisonbench.training.trace import Trace
 
 VECTORS = 8  # copies of the m vectors that a solver holds at once
-# share of the trace: by the linear datamodeling score on digits, MNIST and Fashion-MNIST
-DAMPING = 1e-3
-PROBES = 8  # products of which the trace is the mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,23 +84,9 @@ class FinalModel:
         )
 
     def damping(self, seed: int) -> float:
-        """Returns a thousandth of the trace of the Gauss-Newton matrix of the mean loss.
-
-        The trace is estimated by random signs z, E z^T G z = tr G (Hutchinson, Communications in
-        Statistics 1989). 1 where there is no curvature at all: then every H will do. In the log.
-
-        Args:
-            seed: of the signs.
-        """
-        bare = replace(self.curvature("gauss-newton", 0.0), shift=0.0)
-        draws = generator(seed, "trace")
-        drawn = torch.randint(2, (PROBES, len(self.theta)), generator=draws)
-        signs = (2 * drawn - 1).to(self.theta)
-        parts = signs.split(max(1, self.block()))
-        traces = [(z * bare.product(z)).sum(1) for z in parts]
-        found = DAMPING * float(torch.cat(traces).mean()) or 1.0
-        note("damping", found)
-        return found
+        """Returns the default damping, see `default_damping`; `seed` is that of the signs."""
+        curvature = self.curvature("gauss-newton", 0.0)
+        return default_damping(curvature, self.theta, seed, self.block())
 
     def block(self) -> int:
         """Returns how many vectors a solver may hold."""
