@@ -3,7 +3,8 @@ out, to first order.
 
 Cost, for n training and m test instances, p parameters and C classes: "cg" and "lissa"
 O((n C + m) m p) per step, O(m p) memory; "explicit" O(n C p^2 + p^3) once and O(m p^2), O(p^2)
-memory; "ekfac" 2 C passes once (2 per drawn label) and O(m p (inputs + outputs)).
+memory; "ekfac" 2 C passes once (2 per drawn label) and O(m p (inputs + outputs)). The default
+damping of the others: eight products with H, once.
 """
 
 from dataclasses import dataclass

@@ -36,6 +36,7 @@ ESTIMATORS: list[Estimator] = [
     Screened(top=60, dimensions=16),
     RepresenterPoint(),
     RepresenterPoint(renormalize=True),
+    InfluenceFunctions(tolerance=1e-5),
     InfluenceFunctions(damping=0.1, tolerance=1e-5),
     InfluenceFunctions(damping=0.1, renormalize=True, tolerance=1e-5),
     InfluenceFunctions(solver="ekfac", samples=0),

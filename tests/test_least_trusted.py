@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from planted import planted, triggered
 from test_audit import audited as audited  # fixtures
 from test_audit import call
@@ -42,11 +41,6 @@ METHODS = reading(
         Rehearsed(0, cross_fit=True),
     ]
 )
-
-
-@pytest.fixture(scope="module")
-def vectors() -> Evidence:
-    return planted()
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +115,18 @@ def test_a_grid_is_refused_with_the_size_of_its_probe(detector: dict[str, Any]):
 
 def test_methods_that_read_none_take_any_probe():
     detectors = [{"name": "tail-heaviness"}, {"name": "confidence"}]
-    parse({**GRID, "detector": detectors, "probe": {"calibration": 1}})
+    grid = parse({**GRID, "detector": detectors, "probe": {"calibration": 1}})
+    assert [scene.probe.calibration for scene in grid.scenes] == [1]
 
 
-def test_a_guard_is_refused_before_anything_is_computed(vectors: Evidence):
+def test_a_guard_is_refused_before_anything_is_computed():
     def never(_: object) -> None:
         raise AssertionError("worked before it refused")
 
-    x = vectors.test.x
-    few = torch.stack([x[0]] * 19)
-    trace = replace(vectors.trace)
+    evidence = planted()
+    few = evidence.test.x[:1].repeat(19, *[1] * (evidence.test.x.ndim - 1))
     with pytest.raises(ConfigError, match="needs at least 20 points") as told:
-        pb.Guard(trace, few, "foreign-or-fragile", never)
+        pb.Guard(evidence.trace, few, "foreign-or-fragile", never)
     assert "ForeignOrFragile" in str(told.value)
 
 

@@ -145,16 +145,16 @@ def check_trusted(count: int, alarm: float, detectors: Iterable[Detector] = ()) 
         ConfigError: fewer than 2 points, or than a detector needs.
     """
     enough = ceil(2 / alarm)
-    for detector in detectors:
-        why = too_few(detector, count)
-        if count >= 2 and why:
-            raise ConfigError([f"{detector!r} {why}"], "give more, or another detector")
     if count < 2:
         told = f"{count} trusted points: none to calibrate the detector on"
         way = (
             f"give {enough} or more that are known to be clean and were not trained on"
         )
         raise ConfigError([told], way)
+    for detector in detectors:
+        why = too_few(detector, count)
+        if why:
+            raise ConfigError([f"{detector!r} {why}"], "give more, or another detector")
     if count < enough:
         warnings.warn(
             f"{count} trusted points are few for alarm {alarm:g}: give {enough} or more",
