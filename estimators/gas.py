@@ -84,6 +84,16 @@ class GAS:
             scope=self.scope,
         )
 
+    def per_cosine(self, trace: Trace) -> float | None:
+        """Returns what a cosine at the final model counts in the scores of a run.
+
+        None where the scores are something else: of several checkpoints, of layers, or rounded.
+        """
+        whole = type(self) is GAS and not self.layerwise and self.precision == "full"
+        if not whole or len(trace.checkpoints) != 1:
+            return None
+        return trace.checkpoints[0].lr
+
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): the sum of the weights.
 

@@ -5,7 +5,8 @@ Source: Delta-Influence (Li et al. 2024, arXiv 2411.13731).
 Needs: the final model; it scores transformed points itself, so it reads no influence matrix.
 
 Cost: the dot products of gradients of one checkpoint within the labels of the m points, and those
-of 2 m or 3 m transformed points with the proponents alone, at most k m rows.
+of 2 m or 3 m transformed points with the proponents alone, at most k m rows. Inside a detector that
+is given these cosines as its influence, the latter alone.
 """
 
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from torch import Tensor, nn
 
 from defenses.kit.evidence import Shared, check_points, once
 from defenses.kit.features import Passing, knows_rows
+from defenses.kit.proponents import strongest
 from defenses.kit.transforms.table import transforms_of
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.data.dataset import join
 from poisonbench.gradients import Form, dot_products
-from poisonbench.gradients.products import SeenRows
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,16 @@ def falls(evidence: Evidence, k: int) -> Tensor:
     """Returns the fall of the mean cosine of the k strongest proponents, (transformations, m).
 
     See the detector; computed once on shared evidence, which also gets the inner features of the
-    training rows: they are seen on the way.
+    training rows, where these pass: they are seen on the way. Where the influence is these cosines,
+    the rows do not pass.
     """
     key = ("falls", evidence.trace, evidence.test, k)
     return once(evidence, key, lambda: _falls(evidence, k))
 
 
 def _falls(evidence: Evidence, k: int) -> Tensor:
-    if not isinstance(evidence, Shared) or knows_rows(evidence):
+    given = evidence.per_cosine is not None
+    if given or not isinstance(evidence, Shared) or knows_rows(evidence):
         return _lost_of_all(evidence, k, None)
     passing = Passing.of(evidence.trace)
     lost = _lost_of_all(evidence, k, passing)
@@ -99,49 +102,83 @@ def _lost_of_all(evidence: Evidence, k: int, passing: Passing | None) -> Tensor:
     for label in test.y.unique():
         points = (test.y == label).nonzero().squeeze(1)
         rows = (train.y == label).nonzero().squeeze(1)
-        own = train.take(rows)
+        if not len(rows):
+            lost[:, points] = torch.nan
+            continue
+        watched = _watched(evidence, model, points, rows, k, passing)
         changed = [test.rows(x[points], test.y[points]) for x in versions]
-        lost[:, points] = _lost(
-            model=model,
-            rows=own,
-            points=test.take(points),
-            changed=changed,
-            form=form,
-            k=k,
-            seen=None if passing is None else partial(passing.seen, rows),
-        )
+        lost[:, points] = _lost(model, train, changed, form, watched)
     return lost
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """The proponents of b points.
+
+    Attributes:
+        rows: (b, k) int64, of the training set.
+        cosines: (b, k), of their gradients with those of the points.
+    """
+
+    rows: Tensor
+    cosines: Tensor
+
+
+def _watched(
+    evidence: Evidence,
+    model: nn.Module,
+    points: Tensor,
+    rows: Tensor,
+    k: int,
+    passing: Passing | None,
+) -> Watched:
+    """Returns the k strongest rows of points.
+
+    Args:
+        evidence: whose influence may be the cosines.
+        model: the final one.
+        points: (b,) int64, of one label.
+        rows: (r,) int64, the training rows with that label.
+        k: at most the r rows.
+        passing: keeps the features of the rows as they pass.
+    """
+    count = min(k, len(rows))
+    if evidence.per_cosine is not None and evidence.influence is not None:
+        found = strongest(evidence.influence, points, rows, count)
+        values = evidence.influence[points[:, None], found]
+        return Watched(found, values / evidence.per_cosine)
+    trace = evidence.trace
+    cosines = dot_products(
+        model,
+        trace.train.take(rows),
+        evidence.test.take(points),
+        Form.of(trace.loss, "all"),
+        seen=None if passing is None else partial(passing.seen, rows),
+    )
+    top = cosines.topk(count)
+    return Watched(rows[top.indices], top.values)
 
 
 def _lost(
     model: nn.Module,
-    rows: Dataset,
-    points: Dataset,
+    train: Dataset,
     changed: list[Dataset],
     form: Form,
-    k: int,
-    seen: SeenRows | None,
+    watched: Watched,
 ) -> Tensor:
-    """Returns the fall of the mean cosine of the k strongest of some rows, (transformations, b).
+    """Returns the fall of the mean cosine of the proponents of b points, (transformations, b).
 
-    Transformed points are scored against those rows alone that are among the strongest of a point;
-    NaN without rows.
+    Transformed points are scored against those rows alone that are among the strongest of a point.
 
     Args:
         model: the final one.
-        rows: r training rows of one label.
-        points: b points with that label.
+        train: the n training rows.
         changed: the points after each transformation.
         form: of the gradients.
-        k: proponents, at most the r rows.
-        seen: is shown the inputs of layers as the rows pass.
+        watched: the proponents.
     """
-    if not len(rows):
-        return points.zeros(len(changed), len(points)) + torch.nan
-    before = dot_products(model, rows, points, form, seen=seen)
-    strongest = before.topk(min(k, len(rows)))
-    near, place = strongest.indices.unique(return_inverse=True)
-    after = dot_products(model, rows.take(near), join(changed), form)
-    each = after.view(len(changed), len(points), len(near))
+    near, place = watched.rows.unique(return_inverse=True)
+    after = dot_products(model, train.take(near), join(changed), form)
+    each = after.view(len(changed), len(place), len(near))
     kept = each.gather(2, place.expand(len(changed), -1, -1))
-    return (strongest.values - kept).mean(2)
+    return (watched.cosines - kept).mean(2)

@@ -56,7 +56,9 @@ class Estimator(Protocol):
     a scorer of blocks, (test, rows) -> (m, len(rows)), or None where its fields do not allow that:
     a grid then scores a large training set in blocks, and a run that is killed loses one of them.
     One that leaves scores out, as NaN, says in `gives` which are there: "label", of the training
-    rows that carry a point's label, or "top", of its most influential rows.
+    rows that carry a point's label, or "top", of its most influential rows. One whose scores are
+    cosines of gradients at the final model, but for a factor, gives the factor in
+    `per_cosine(trace)`: detectors do not compute these again.
     """
 
     def fit(self, trace: Trace) -> Scorer:

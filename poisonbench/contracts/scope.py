@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from poisonbench.checks import check_choice
 from poisonbench.errors import ConfigError
+from poisonbench.training.trace import Trace
 
 Scope = Literal["label", "all"]
 
@@ -37,6 +38,16 @@ def misfit(estimator: Any, method: Any) -> str:
     there = MEANING.get(given, given)
     asked = MEANING.get(read, read)
     return f"{reader} reads the influence of {asked}, and {name} gives that of {there}"
+
+
+def per_cosine(estimator: Any, trace: Trace) -> float | None:
+    """Returns what a cosine of gradients at the final model counts in an estimator's scores.
+
+    None where the scores are no such cosines, as of an estimator that does not say.
+    """
+    told = getattr(estimator, "per_cosine", None)
+    count = None if told is None else told(trace)
+    return count if count is not None and count > 0 else None
 
 
 def check_scopes(estimator: Any, method: Any) -> None:

@@ -98,6 +98,8 @@ class Evidence:
             `uses = ("oracle", ...)`.
         means: to train again, for a defense that declares `uses = ("retraining", ...)`; None where
             the run cannot be made again, as of a model without its recipe.
+        per_cosine: what a cosine of 1 counts in `influence`, where that is the cosine of gradients
+            at the final model times this number; None where it is anything else.
     """
 
     trace: Trace
@@ -106,6 +108,7 @@ class Evidence:
     trusted: Tensor | None = None
     role: Tensor | None = None
     means: Means | None = None
+    per_cosine: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

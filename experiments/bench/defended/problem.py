@@ -8,6 +8,7 @@ from torch import Tensor
 from estimators.gas import GAS
 from experiments.bench.problem import images
 from poisonbench.contracts.calibration import means_in_memory
+from poisonbench.contracts.scope import per_cosine
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset
 from poisonbench.models import predict
@@ -60,4 +61,5 @@ class Problem:
             trusted=trusted,
             role=torch.full_like(self.trace.train.y, CLEAN, dtype=torch.uint8),
             means=means_in_memory(self.trace, GAS()),
+            per_cosine=per_cosine(GAS(), self.trace),
         )

@@ -17,6 +17,7 @@ from experiments.scene.kinds.retraining import Retrainer, means_of
 from experiments.scene.victim import Victim
 from poisonbench import log
 from poisonbench.contracts.calibration import reference_of
+from poisonbench.contracts.scope import per_cosine
 from poisonbench.contracts.untouched import Untouched
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.log import names
@@ -93,6 +94,7 @@ class Cell:
         Influence, trusted points and ground truth are copies of its own.
         """
         influence = self.influence() if method.reads("influence") else None
+        cosine = self._per_cosine() if influence is not None else None
         trusted = self.trusted(method) if method.reads("reference") else None
         role = self.victim.role if method.reads("oracle") else None
         return Evidence(
@@ -102,7 +104,13 @@ class Cell:
             trusted=self._placed(trusted),
             role=self._placed(role),
             means=self._means(method),
+            per_cosine=cosine,
         )
+
+    def _per_cosine(self) -> float | None:
+        """What a cosine counts in the influence, see `Evidence`."""
+        estimator = self.method("estimator")
+        return per_cosine(estimator.value, self.victim.trace)
 
     def _means(self, method: Method) -> Means | None:
         """What `method` trains again with, if it declares that; None of a run without a recipe.

@@ -12,7 +12,7 @@ from poisonbench.contracts.protocols import (
     LearningDetector,
     Scorer,
 )
-from poisonbench.contracts.scope import check_scopes
+from poisonbench.contracts.scope import check_scopes, per_cosine
 from poisonbench.contracts.values import Evidence, Means
 from poisonbench.data import Dataset, join
 from poisonbench.poison_file.origin import fingerprint
@@ -32,6 +32,7 @@ class Calibrated:
         reference: the clean points to which the detector is fitted, with predicted labels; none for
             a detector that needs none.
         reference_scores: (r, n), their influence.
+        per_cosine: what a cosine counts in the scores, see `Evidence`.
         clean: the suspicion of the clean points that set the threshold, float64 on the CPU.
     """
 
@@ -41,6 +42,7 @@ class Calibrated:
     means: Means | None
     reference: Dataset
     reference_scores: Tensor
+    per_cosine: float | None
     clean: Tensor
 
     def suspicion(self, data: Dataset, scores: Tensor) -> Tensor:
@@ -59,6 +61,7 @@ class Calibrated:
             scores=torch.cat([self.reference_scores, scores]),
             reference=known,
             means=self.means,
+            cosine=self.per_cosine,
         )
         return suspicion(self.detector, evidence)[count:]
 
@@ -83,6 +86,7 @@ def calibrate(
     reference = reference_of(detector, everything)
     unseen = unseen_by(detector, everything)
     scores = scorer(clean)
+    cosine = per_cosine(estimator, run)
     means = None
     if "retraining" in detector.uses and run.recipe is not None:
         means = means_in_memory(run, estimator)
@@ -93,6 +97,7 @@ def calibrate(
         scores=scores,
         reference=reference,
         means=means,
+        cosine=cosine,
     )
     if isinstance(detector, LearningDetector):
         detector = detector.fit(evidence)
@@ -105,6 +110,7 @@ def calibrate(
         means=means,
         reference=clean.take(place),
         reference_scores=scores[place],
+        per_cosine=cosine,
         clean=said[unseen],
     )
 
@@ -140,6 +146,7 @@ def evidence_for(
     scores: Tensor,
     reference: Tensor,
     means: Means | None,
+    cosine: float | None,
 ) -> Evidence:
     """Returns what a detector may see: of what is there, what it declares to use.
 
@@ -150,14 +157,17 @@ def evidence_for(
         scores: (m, n), their influence.
         reference: (m,) bool, the points to which the detector is fitted.
         means: to train again.
+        cosine: what one counts in the scores, see `Evidence`.
     """
     known = reference.to(scores.device)
+    reads = "influence" in detector.uses
     return Evidence(
         trace=run,
         test=test,
-        influence=scores if "influence" in detector.uses else None,
+        influence=scores if reads else None,
         trusted=known if "reference" in detector.uses else None,
         means=means if "retraining" in detector.uses else None,
+        per_cosine=cosine if reads else None,
     )
 
 
