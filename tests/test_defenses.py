@@ -38,7 +38,7 @@ from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.kit.features import encoder, features_of
 from defenses.kit.scale import MAD_FACTOR, QN_FACTOR
-from defenses.kit.tail_probability import surprise
+from defenses.kit.tail_probability import surprise, surprise_among
 from defenses.kit.transforms.images import perturbed
 from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence
@@ -852,7 +852,7 @@ def test_foreign_support_is_led_by_what_is_seldom_not_by_what_is_large(
     point, proponents = ClassSimilarity()(vectors), ForeignProponents()(vectors)
     known = vectors.trusted
     assert known is not None
-    s = surprise(point, point[known]) + surprise(proponents, proponents[known])
+    s = surprise_among(point, known) + surprise_among(proponents, known)
     assert close(
         ForeignSupport()(vectors), -torch.from_numpy(chi2.logsf(2 * s.numpy(), 4))
     )
@@ -869,7 +869,7 @@ def test_foreign_or_fragile_asks_for_fragility_where_clean_points_look_foreign(
 ) -> None:
     known = images.trusted
     assert known is not None
-    lost = [surprise(fall, fall[known]).double() for fall in falls(images, 10)]
+    lost = [surprise_among(fall, known).double() for fall in falls(images, 10)]
     fragile = -torch.from_numpy(chi2.logsf(2 * torch.stack(lost).sum(0).numpy(), 6))
     share = float((ClassSimilarity()(images)[known] > 0).double().mean())
     assert 0 <= share < 0.5
@@ -884,7 +884,7 @@ def test_what_is_no_image_is_fragile_in_the_manner_of_its_kind(
 ) -> None:
     known = vectors.trusted
     assert known is not None
-    even, odd = (surprise(fall, fall[known]).double() for fall in falls(vectors, 10))
+    even, odd = (surprise_among(fall, known).double() for fall in falls(vectors, 10))
     fragile = -torch.from_numpy(chi2.logsf(2 * (even + odd).numpy(), 4))
     assert torch.allclose(ForeignOrFragile(0.0)(vectors), fragile, rtol=1e-5)
 

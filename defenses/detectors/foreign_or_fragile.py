@@ -29,7 +29,7 @@ from defenses.kit.evidence import (
     trusted_points,
 )
 from defenses.kit.features import Layer, check_layer, features_of, point_features
-from defenses.kit.tail_probability import combined, surprise
+from defenses.kit.tail_probability import combined, surprise_among
 from poisonbench.checks import check_at_least, check_unit
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError, ModelError
@@ -120,7 +120,7 @@ class ForeignOrFragile:
         """Returns -log p of the collapses under all transformations together, (m,)."""
         influence, sound = sound_influence(evidence)
         lost = falls(evidence, self.watched)
-        surprises = [surprise(fall, fall[known]) for fall in lost]
+        surprises = [surprise_among(fall, known) for fall in lost]
         fragile = combined(torch.stack(surprises))
         scores = fragile.masked_fill(~sound, torch.nan)
         return scores.to(influence.dtype)

@@ -20,7 +20,7 @@ from defenses.baselines.class_similarity import ClassSimilarity
 from defenses.detectors.foreign_proponents import ForeignProponents
 from defenses.kit.evidence import shared, trusted_points
 from defenses.kit.features import Layer, check_layer
-from defenses.kit.tail_probability import combined, surprise
+from defenses.kit.tail_probability import combined, surprise_among
 from poisonbench.checks import check_at_least
 from poisonbench.contracts.values import Evidence
 
@@ -62,6 +62,6 @@ class ForeignSupport:
         known = trusted_points(evidence, TRUSTED)
         similarity = ClassSimilarity(self.layer)
         point = similarity(evidence).to(proponents.dtype)
-        of_point = surprise(point, point[known])
-        of_proponents = surprise(proponents, proponents[known])
+        of_point = surprise_among(point, known)
+        of_proponents = surprise_among(proponents, known)
         return combined(torch.stack([of_point, of_proponents]))

@@ -10,6 +10,19 @@ import torch
 from torch import Tensor
 
 _TAIL = 0.2  # share of the clean scores that the tail is fitted to
+ROUNDING = 1e-6  # of the largest score: that of sums in single precision
+
+
+def surprise_among(scores: Tensor, known: Tensor) -> Tensor:
+    """Returns the surprise of scores (m,) among some of them; what differs by rounding ties.
+
+    Args:
+        scores: (m,).
+        known: of clean points, (m,) bool or (r,) int64.
+    """
+    clean = scores[known]
+    size = clean.nan_to_num(0.0, 0.0, 0.0).abs().amax()
+    return surprise(scores - ROUNDING * size, clean)
 
 
 def surprise(scores: Tensor, clean: Tensor) -> Tensor:

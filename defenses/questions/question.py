@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from defenses.kit.evidence import Shared, check_points, shared
-from defenses.kit.tail_probability import surprise
+from defenses.kit.tail_probability import surprise_among
 from poisonbench.checks import check_type
 from poisonbench.contracts.protocols import Detector
 from poisonbench.contracts.values import Evidence
@@ -24,7 +24,6 @@ from poisonbench.training.needs import unmet
 
 NEUTRAL = 1.0  # the mean of -log p over clean points: p is uniform
 MOST = 12.0  # -log p; some tens of trusted points cannot tell apart what is seldomer
-ROUNDING = 1e-6  # of the largest score: that of sums in single precision
 LOW = ", low"
 _READ = {
     "influence": "influence",
@@ -183,15 +182,8 @@ def surprises(said: Answers, trusted: Tensor) -> Tensor:
     """
     rows = []
     for question, scores in zip(said.questions, said.scores, strict=True):
-        rows.append(_surprise(scores, trusted))
+        rows.append(surprise_among(scores, trusted))
         if question.both:
-            rows.append(_surprise(-scores, trusted))
+            rows.append(surprise_among(-scores, trusted))
     found = torch.stack(rows)
     return found.nan_to_num(NEUTRAL, MOST, 0.0).clamp(0, MOST)
-
-
-def _surprise(scores: Tensor, trusted: Tensor) -> Tensor:
-    """Returns the surprise of scores (m,) among the trusted ones; what differs by rounding ties."""
-    known = scores[trusted]
-    size = known.nan_to_num(0.0, 0.0, 0.0).abs().amax()
-    return surprise(scores - ROUNDING * size, known)
