@@ -8,6 +8,7 @@ import keyword
 import re
 import shlex
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -20,7 +21,7 @@ from poisonbench.errors import ConfigError
 
 TEMPLATES = Path(__file__).parent / "templates"
 PACKAGES = {"attack": attacks, "estimator": estimators, "detector": defenses}
-DEFAULTS = {"attack": "patch", "estimator": "gas", "detector": "tail-heaviness"}
+DEFAULTS = {"estimator": "gas", "detector": "tail-heaviness"}
 TESTS = {
     "attack": "tests/test_attacks.py",
     "estimator": "tests/test_estimators.py",
@@ -98,12 +99,13 @@ class Names:
         return Path(found.origin).resolve().parent != folder.resolve()
 
 
-def new(kind: str, name: str, folder: Path) -> str:
+def new(kind: str, name: str, folder: Path, data: str = "image") -> str:
     """Writes the files of a new method and returns what was written and what to do next.
 
     Args:
         kind: "attack", "estimator" or "detector".
         name: kebab-case.
+        data: a key of `poisonbench.data.KINDS`, that an attack poisons and the grid is of.
         folder: where; the folder of the built-in methods of that kind gets the method alone.
 
     Raises:
@@ -114,7 +116,7 @@ def new(kind: str, name: str, folder: Path) -> str:
     package = PACKAGES[kind]
     home = Path(str(package.__file__)).resolve().parent
     inside = folder.resolve() == home
-    files = _files(names, folder, inside)
+    files = _files(names, folder, inside, data)
     there = [f"{file} is there already" for file in files if file.exists()]
     if there:
         raise ConfigError(there, "choose another name or --folder")
@@ -124,10 +126,12 @@ def new(kind: str, name: str, folder: Path) -> str:
     return "\n".join([*wrote, "", steps])
 
 
-def _files(names: Names, folder: Path, inside: bool) -> dict[Path, str]:
+def _files(names: Names, folder: Path, inside: bool, data: str) -> dict[Path, str]:
     """The texts of a method's files by their places; outside the tree, its test and grid too."""
+    of_data = tomllib.loads((TEMPLATES / "data.toml").read_text(encoding="utf-8"))
     words = {
         **DEFAULTS,
+        **of_data[data],
         "kind": names.kind,
         "name": names.name,
         "module": names.module,

@@ -2,17 +2,24 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 import attacks
+from experiments.check import verdicts
 from experiments.cli import main
 from experiments.new import PACKAGES, TEMPLATES
+from experiments.plan.parse import parse
+from poisonbench.data import KIND_OF
+from poisonbench.data import KINDS as DATA
 
 ROOT = Path(__file__).parent.parent
 KINDS = sorted(PACKAGES)
+KINDS_OF_DATA = list(DATA)
+OTHERS = KINDS_OF_DATA[1:]
 
 
 def call(*words: object) -> Result:
@@ -29,11 +36,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [*[(kind, "image") for kind in KINDS], *[("attack", data) for data in OTHERS]],
+)
 def test_a_new_method_passes_lint_keeps_every_rule_and_fits_in_40_lines(
-    kind: str, folder: Path
+    kind: str, data: str, folder: Path
 ):
-    result = call("new", kind, f"corner-{kind}")
+    result = call("new", kind, f"corner-{kind}", "--data", data)
     assert result.exit_code == 0, result.output
     files = [f"corner_{kind}.py", f"test_corner_{kind}.py", f"corner_{kind}.toml"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(files)
@@ -153,6 +163,31 @@ def test_inside_the_tree_the_method_alone_is_written_and_the_lines_to_add_are_to
 
 def test_templates_lie_in_the_package_that_is_installed():
     assert TEMPLATES.parent == ROOT / "experiments"
-    assert {f"{kind}.py.txt" for kind in KINDS} | {"test.py.txt", "grid.toml.txt"} == {
+    others = {"test.py.txt", "grid.toml.txt", "data.toml"}
+    assert {f"{kind}.py.txt" for kind in KINDS} | others == {
         p.name for p in TEMPLATES.iterdir()
     }
+
+
+@pytest.mark.parametrize("data", KINDS_OF_DATA)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_grid_of_a_new_method_is_of_the_data_asked_for(
+    kind: str, data: str, folder: Path
+):
+    assert call("new", kind, "corner-glow", "--data", data).exit_code == 0
+    made = tomllib.loads((folder / "corner_glow.toml").read_text())
+    parse(made)
+    dataset = made["dataset"]
+    name = dataset if isinstance(dataset, str) else dataset["name"]
+    assert KIND_OF[name] == data
+
+
+def test_a_new_attack_on_each_kind_of_data_takes_that_kind(folder: Path):
+    for data in KINDS_OF_DATA:
+        name = f"corner-{data}"
+        assert call("new", "attack", name, "--data", data).exit_code == 0
+        target = f"corner_{data}:Corner{data.capitalize()}"
+        _, found = verdicts("attack", target, victim=True)
+        told = {verdict.rule: verdict for verdict in found}
+        assert told["success"].outcome == "ok", told["success"]
+        assert {verdict.outcome for verdict in found} <= {"ok", "skip"}

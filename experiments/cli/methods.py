@@ -52,14 +52,21 @@ def list_(kind: str | None, for_program: bool) -> None:
 @click.option(
     "--folder", type=FOLDER, default=Path(), show_default=True, help="Where to write."
 )
-def new(kind: str, name: str, folder: Path) -> None:
+@click.option(
+    "--data",
+    type=click.Choice(["image", "spectrogram", "vector", "tokens"]),
+    default="image",
+    show_default=True,
+    help="What an attack poisons, and the grid is of.",
+)
+def new(kind: str, name: str, folder: Path, data: str) -> None:
     """Write the file of a new method that runs at once, its test and a grid.
 
     Prints what to do next.
     """
     from experiments.new import new
 
-    click.echo(new(kind, name, folder))
+    click.echo(new(kind, name, folder, data))
 
 
 @click.command()

@@ -23,7 +23,7 @@ from experiments.bench.problem import images
 from experiments.bench.timing import machine, table
 from experiments.evaluation.intervals import t_quantile
 from experiments.scene.cost import measured
-from poisonbench.contracts.protocols import Certifier
+from poisonbench.contracts.protocols import Certifier, Detector, Filter
 
 Run = Callable[[Problem], object]
 CPU = torch.device("cpu")
@@ -121,8 +121,8 @@ def _chosen(only: Sequence[str]) -> dict[str, Run]:
     return {name: every[name] for name in names}
 
 
-def _judging(method: Callable[..., object]) -> Run:
-    return lambda problem: method(problem.evidence())
+def _judging(method: Detector | Filter) -> Run:
+    return lambda problem: method(problem.evidence(method.uses))
 
 
 def _certifying(certifier: Certifier) -> Run:

@@ -51,15 +51,20 @@ class Problem:
         """Returns the victim, trained anew."""
         return train(self.trace.train, RECIPE, 0)
 
-    def evidence(self) -> Evidence:
-        """Returns what a defense may see, with nothing computed yet."""
+    def evidence(self, uses: tuple[str, ...]) -> Evidence:
+        """Returns what a defense may see, with nothing computed yet.
+
+        Args:
+            uses: what it declares to read; of influence it gets none otherwise, as in a grid.
+        """
         trusted = torch.arange(len(self.points)) % 2 == 0
+        reads = "influence" in uses
         return Evidence(
             trace=self.trace,
             test=self.points,
-            influence=self.influence,
+            influence=self.influence if reads else None,
             trusted=trusted,
             role=torch.full_like(self.trace.train.y, CLEAN, dtype=torch.uint8),
             means=means_in_memory(self.trace, GAS()),
-            per_cosine=per_cosine(GAS(), self.trace),
+            per_cosine=per_cosine(GAS(), self.trace) if reads else None,
         )
