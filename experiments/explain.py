@@ -14,10 +14,8 @@ from experiments.report.explanation.text import explanation, rows_shown
 from experiments.report.pictures.influence_block import choose_points
 from experiments.report.pictures.influence_picture import influence_panel
 from experiments.scene.audited import train_of_audit
-from experiments.scene.clean import clean_data
-from experiments.scene.rebuilt import scene_of
+from experiments.scene.clean import clean_of_log
 from poisonbench import log
-from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record, names
 from poisonbench.poison_file import unpack_train
@@ -83,19 +81,8 @@ def training_rows(scene: Record, place: Place, rows: Sequence[int]) -> Instances
     if is_audit(scene):
         some = train_of_audit(scene, place.trust).take(wanted)
     else:
-        some = unpack_train(scene, clean_set(scene, place), wanted)
+        some = unpack_train(scene, clean_of_log(scene, place).train, wanted)
     return Instances.of(some).numbered(rows)
-
-
-def clean_set(scene: Record, place: Place) -> Dataset:
-    """Returns the training set of a scene of a grid as it was before the attack.
-
-    Raises:
-        ConfigError: it cannot be told from the log, or needs code that is not trusted.
-        DataError: the data set is not there.
-    """
-    rebuilt = scene_of(scene.config, scene.path, {"name": "none"}, place.trust)
-    return clean_data(rebuilt, place).train
 
 
 def _influences(folder: Path, estimator: str | None) -> Sequence[Matrix]:

@@ -10,12 +10,12 @@ import torch
 from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import load_results
 from experiments.evaluation.summary import Fault, summarise
-from experiments.explain import clean_set
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.html.page import Told, page
 from experiments.report.html.undone import undone
 from experiments.scene.audited import train_of_audit
+from experiments.scene.clean import clean_of_log
 from poisonbench import log
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError, LogWriteError
@@ -63,7 +63,7 @@ class _Sources:
             if audited:
                 self._data = train_of_audit(scene, self._place.trust)
             else:
-                self._data = clean_set(scene, self._place)
+                self._data = clean_of_log(scene, self._place).train
             self._key = key
         if audited:
             return Instances.of(self._data.take(wanted))

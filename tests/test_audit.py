@@ -211,6 +211,43 @@ def test_a_pipeline_is_told_of_a_flag(audited: Path):
     assert quiet.exit_code == int(any(point.flag for point in points))
 
 
+def test_what_is_told_is_of_this_audit_alone_whatever_lies_in_its_folder(
+    audited: Path, tmp_path: Path
+):
+    one = ["--set", 'detector="tail-heaviness"', "--set", 'estimator="gas"']
+    one += ["--alarm", "0.3"]
+    out = ["-o", str(tmp_path / "out"), "--fail-on-flag"]
+    whole = tmp_path / "whole"
+    assert call("audit", "audit.toml", *one, "-o", str(whole)).exit_code == 0
+    judged = judged_points(load_results(whole)).points
+    flagged = [point.point for point in judged if point.flag]
+    others = [point.point for point in judged if not point.flag]
+    assert flagged
+    assert others
+    with np.load("points.npz") as file:
+        np.savez("some.npz", x=file["x"][flagged])
+        np.savez("others.npz", x=file["x"][others])
+    first = call("audit", "audit.toml", *one, "--points", "some.npz", *out)
+    alone = call(
+        *("audit", "audit.toml", *one, "--points", "others.npz"),
+        *("-o", str(tmp_path / "fresh"), "--fail-on-flag"),
+    )
+    second = call("audit", "audit.toml", *one, "--points", "others.npz", *out)
+    assert first.exit_code == 1
+    assert second.exit_code == alone.exit_code == 0
+    assert second.stdout.split("COSTS")[0] == alone.stdout.split("COSTS")[0]
+    assert "holds verdicts of other audits too: poisonbench evaluate" in second.stderr
+    assert "other audits" not in alone.stderr + first.stderr
+    every = call("evaluate", str(tmp_path / "out")).output
+    scenes = [path.name for path in (tmp_path / "out").glob("scenes/*/")]
+    assert len(scenes) == 2
+    assert all(scene in every for scene in scenes)
+    points = judged_points(load_results(tmp_path / "out"))
+    assert points.flagged == len(flagged)
+    report = call("report", str(tmp_path / "out"))
+    assert report.exit_code == 0, report.output
+
+
 def test_options_do_instead_of_a_file(audited: Path):
     result = call(
         *("audit", "-o", "by-options", "--model", "audited_net:net"),

@@ -22,7 +22,7 @@ from defenses.filters.confident_learning import (
     held_out_probabilities,
 )
 from defenses.filters.deep_knn import DeepKNNFilter
-from defenses.filters.influence_rank import InfluenceRank
+from defenses.filters.influence_rank import INNER, InfluenceRank
 from defenses.filters.isolation import Isolation
 from defenses.filters.loss_rank import LossRank
 from defenses.filters.perfect_filter import PerfectFilter
@@ -387,6 +387,29 @@ def test_self_influence_is_the_diagonal_of_the_influence_of_the_training_set_on_
     )
     assert isinstance(full, Tensor)
     assert close(SelfInfluence()(evidence), full.diagonal())
+
+
+@pytest.mark.parametrize("detector", ["tail-heaviness", "support-without-the-few"])
+def test_influence_rank_stands_on_the_influences_that_are_there(detector: str) -> None:
+    """An estimator may score some rows alone, as of one label."""
+    evidence = planted()
+    assert evidence.influence is not None
+    whole = InfluenceRank(detector, 1)(evidence)  # type: ignore[arg-type]
+    suspects = INNER[detector](evidence)
+    label = evidence.test.y[suspects.argmax()]
+    there = evidence.trace.train.y == label
+    foreign = evidence.trace.train.y != evidence.test.y[:, None]
+    some = evidence.influence.masked_fill(foreign, torch.nan)
+    with pytest.warns(UserWarning, match="have no finite influence on a suspicious"):
+        got = InfluenceRank(detector, 1)(replace(evidence, influence=some))  # type: ignore[arg-type]
+    assert torch.equal(got.isnan(), ~there)
+    values = evidence.influence[suspects.argmax()][there].double()
+    middle = values.quantile(0.5)
+    scale = 1.482602218505602 * (values - middle).abs().quantile(0.5)
+    torch.testing.assert_close(
+        got[there].double(), (values - middle) / scale, rtol=1e-4, atol=1e-4
+    )
+    assert whole.isfinite().all()
 
 
 def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(

@@ -141,8 +141,14 @@ def test_exact_scores_are_minus_the_gradient_through_unrolled_training(
     torch.testing.assert_close(got, autograd_scores(trace, test), rtol=1e-9, atol=1e-12)
 
 
-def test_exact_scores_of_a_cnn_are_minus_the_gradient_through_unrolled_training():
-    data, test = random_data(8, classes=4), random_data(2, classes=4, seed=9)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_exact_scores_of_a_cnn_are_minus_the_gradient_through_unrolled_training(
+    channels: int,
+):
+    """Images of several channels lie otherwise in memory while a model is trained."""
+    shape = (channels, 8, 8)
+    data = random_data(8, shape, classes=4)
+    test = random_data(2, shape, classes=4, seed=9)
     trace = train(data, setting(model="cnn", epochs=3, batch_size=3, **SETTINGS[5]), 0)
     torch.testing.assert_close(
         HyDRA(hessian=True).fit(trace)(test),

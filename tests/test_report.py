@@ -26,7 +26,7 @@ from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import natural
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary, summarise
-from experiments.explain import clean_set, training_rows
+from experiments.explain import training_rows
 from experiments.plan.paths import Place
 from experiments.report.explanation.instances import Instances
 from experiments.report.exports import to_csv
@@ -45,6 +45,7 @@ from experiments.report.html.strips import (
 from experiments.report.html.web_table import web_table
 from experiments.report.table import Table
 from experiments.report.tables import tables
+from experiments.scene.clean import clean_of_log
 from poisonbench import log
 from poisonbench.errors import LogError
 from poisonbench.log import Record, names
@@ -337,10 +338,10 @@ def test_some_rows_of_a_training_set_are_those_of_the_whole(ran: Path):
     [path] = ran.glob("scenes/*/scene.h5")
     scene = log.read(path)
     place = Place(ran)
-    whole = unpack_train(scene, clean_set(scene, place))
+    whole = unpack_train(scene, clean_of_log(scene, place).train)
     changed = scene.data[names.POISON_ROWS][:2].tolist()
     rows = torch.tensor([5, *changed, 199, 0])
-    some = unpack_train(scene, clean_set(scene, place), rows)
+    some = unpack_train(scene, clean_of_log(scene, place).train, rows)
     assert torch.equal(some.x, whole.x[rows])
     assert torch.equal(some.y, whole.y[rows])
     shown = training_rows(scene, place, rows.tolist())
@@ -351,7 +352,7 @@ def test_some_rows_of_a_training_set_are_those_of_the_whole(ran: Path):
         shown.x[6]
     for wrong in (200, -1):
         with pytest.raises(LogError):
-            unpack_train(scene, clean_set(scene, place), torch.tensor([wrong]))
+            unpack_train(scene, clean_of_log(scene, place).train, torch.tensor([wrong]))
 
 
 def test_without_the_data_set_the_page_says_why_it_shows_no_pictures(

@@ -56,7 +56,10 @@ class InfluenceRank:
         return tuple(dict.fromkeys((*inner, "probe")))
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (n,); NaN, with a warning, where no probe point has a score."""
+        """Returns (n,); NaN, with a warning, where no suspicious point has an influence of the row.
+
+        An influence is standardised among those of its point that are finite.
+        """
         scores = INNER[self.detector](evidence)  # warns of influence that is not finite
         influence = evidence.influence
         assert influence is not None  # or it would have raised
@@ -71,5 +74,24 @@ class InfluenceRank:
             return influence.new_full((n,), torch.nan)
         ranked = scores.masked_fill(~scored, -torch.inf)
         order = ranked.argsort(descending=True, stable=True)
-        suspects = influence[order[:count]]
-        return standardised(suspects, "mad").mean(0)
+        return _mean_standing(influence[order[:count]])
+
+
+def _mean_standing(influence: Tensor) -> Tensor:
+    """Returns the mean over points (k, n) of a row's standardised influence, where there is one."""
+    if bool(influence.isfinite().all()):
+        return standardised(influence, "mad").mean(0)
+    standing = torch.full_like(influence, torch.nan)
+    for its, values in zip(standing, influence, strict=True):
+        there = values.isfinite()
+        if there.any():
+            its[there] = standardised(values[there].unsqueeze(0), "mad")[0]
+    found = standing.nanmean(0)
+    lacking = int(found.isnan().sum())
+    if lacking:
+        what = f"{lacking} of {len(found)} training rows"
+        warnings.warn(
+            f"{what} have no finite influence on a suspicious point: no score",
+            stacklevel=3,
+        )
+    return found

@@ -13,7 +13,7 @@ from estimators.kit.descent.adamw import AdamWAdjoint
 from estimators.kit.descent.sgd import SGDAdjoint
 from estimators.kit.descent.state import Adjoint, Gradients, Passed, State, Vectors
 from estimators.kit.hessian import hvps
-from estimators.kit.trajectory import Trajectory, batch_gradients, batch_of, rows_of
+from estimators.kit.trajectory import Trajectory, batch_gradients, rows_of
 from poisonbench.data import Dataset
 from poisonbench.gradients import Form, gradient_norms, project
 from poisonbench.gradients.backprop import gradient_vectors
@@ -136,7 +136,7 @@ def adjoint_scores(
     scores = test.zeros(len(test), len(trace.train))
     for t, state in trajectory.backwards(model):
         rows = rows_of(trace, t)
-        batch = batch_of(trace, t)
+        batch = trajectory.batch(t)
         step = _passed(trace, model, batch, state, t)
         sigma = adjoint.by_descent(step)
         for name, value in state.theta.items():

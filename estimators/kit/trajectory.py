@@ -17,7 +17,7 @@ from estimators.kit.descent.state import Gradients, State, Vectors
 from poisonbench.data import Dataset
 from poisonbench.functional import call
 from poisonbench.seeding import exact_arithmetic
-from poisonbench.training.augment import presented
+from poisonbench.training.augment import presented, training_layout
 from poisonbench.training.guards import check_final
 from poisonbench.training.trace import Trace
 
@@ -30,11 +30,13 @@ class Trajectory:
         trace: the run.
         every: steps between two kept states, in [1, T].
         kept: states before the steps 0, every, 2 every, ...
+        layout: how images lie in memory in every step.
     """
 
     trace: Trace
     every: int
     kept: list[State]
+    layout: torch.memory_format
 
     def backwards(self, model: nn.Module) -> Iterator[tuple[int, State]]:
         """Yields (t, state before step t), t = T-1, ..., 0; a segment is recomputed at a time.
@@ -50,10 +52,14 @@ class Trajectory:
             state = self.kept[first // self.every]
             segment = [self._read(state)]
             for t in range(first, last - 1):
-                state = advance(model, state, self.trace, t)
+                state = advance(model, state, self.trace, t, self.layout)
                 segment.append(self._read(state))
             for t in reversed(range(first, last)):
                 yield t, segment.pop()
+
+    def batch(self, t: int) -> Dataset:
+        """Returns the training instances of step t as the model saw them."""
+        return batch_of(self.trace, t, self.layout)
 
     def _read(self, state: State) -> State:
         """Returns what is read of a state on the way back."""
@@ -76,10 +82,10 @@ def as_leaves(theta: Vectors) -> Vectors:
     return leaves
 
 
-def batch_of(trace: Trace, t: int) -> Dataset:
+def batch_of(trace: Trace, t: int, layout: torch.memory_format) -> Dataset:
     """Returns the training instances of step t as the model saw them, augmented or not."""
     rows = rows_of(trace, t)
-    x = presented(trace.train, rows, trace.by_recipe, trace.seed, t)
+    x = presented(trace.train, rows, trace.by_recipe, trace.seed, t, layout)
     return trace.train.rows(x, trace.train.y[rows])
 
 
@@ -114,11 +120,12 @@ def advance(
     state: State,
     trace: Trace,
     t: int,
+    layout: torch.memory_format,
 ) -> State:
-    """Takes step t of the run, bit for bit."""
+    """Takes step t of the run, bit for bit; `layout` as in `presented`."""
     recipe = trace.by_recipe
     rate = float(trace.by_step.lr[t])
-    batch = batch_of(trace, t)
+    batch = batch_of(trace, t, layout)
     gradients = batch_gradients(model, state.theta, batch, recipe.label_smoothing)
     if recipe.optimizer == "adamw":
         return adamw_step(state, gradients, recipe, rate, t)
@@ -149,10 +156,11 @@ def record(trace: Trace, every: int | None = None) -> Trajectory:
             if trace.by_recipe.optimizer == "adamw":
                 second[name] = torch.zeros_like(theta[name])
     state = State(theta, buffer, second)
+    layout = training_layout(model, trace.train)
     kept = []
     for t in range(steps):
         if t % every == 0:
             kept.append(state)
-        state = advance(model, state, trace, t)
+        state = advance(model, state, trace, t, layout)
     check_final(trace, state.theta)
-    return Trajectory(trace, every, kept)
+    return Trajectory(trace, every, kept, layout)

@@ -1,6 +1,7 @@
 """Running an audit: what is missing is done, in this process."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from experiments.plan.audit.parse import resolved_audit
 from experiments.plan.audit.spec import Audit
@@ -25,10 +26,12 @@ class Done:
     Attributes:
         cells: stages of the audit.
         failed: "cell: reason" of each that failed.
+        paths: the files of this audit; its folder may hold those of others.
     """
 
     cells: int
     failed: list[str]
+    paths: frozenset[Path]
 
 
 def run_audit(
@@ -68,7 +71,9 @@ def run_audit(
         if outcome.fatal or outcome.damaged:
             way = "mend it and give the same command again: what is done stays done"
             raise FatalError(outcome.fatal or outcome.damaged, way)
-        return Done(len(stages), outcome.failed)
+        ends = [path for stage in stages for path in (stage.path, stage.failure)]
+        paths = frozenset([place.scene(scene) / "scene.h5", *ends])
+        return Done(len(stages), outcome.failed, paths)
 
 
 # by which flags an audit meets a need

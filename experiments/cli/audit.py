@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from experiments.cli.options import FILE, FOLDER, checked_device
-from experiments.cli.results import print_tables
+from experiments.cli.results import print_results
 
 DATA = "package.module:callable, or FILE.npz with x and y; of token ids, vocabulary."
 
@@ -53,7 +53,8 @@ def audit(file: Path | None, folder: Path, fail_on_flag: bool, **how: Any) -> No
 
     FILE is TOML with model, checkpoints, train, points and trusted; the options do instead, or
     override it. The logs in the folder are like those of a grid: evaluate, status and show read
-    them. Exit code 1 if a stage failed.
+    them. What is printed, and the exit code, are of this audit alone, whatever else the folder
+    holds. Exit code 1 if a stage failed.
     """
     from experiments.audit.run import run_audit
     from experiments.evaluation.kinds.points import judged_points
@@ -80,11 +81,16 @@ def audit(file: Path | None, folder: Path, fail_on_flag: bool, **how: Any) -> No
     wanted = parse_audit(with_overrides(raw, how["overrides"]))
     place = Place(folder, checked_device(how["device"]))
     done = run_audit(wanted, place, how["threads"], how["retry_failed"])
-    damaged = print_tables(folder, "table")
+    everything = load_results(folder)
+    results = everything.only(done.paths)
+    damaged = print_results(results, "table")
     for failure in done.failed:
         click.echo(f"failed: {failure}", err=True)
+    if len(everything.of("detect")) > len(results.of("detect")):
+        told = f"{folder} holds verdicts of other audits too"
+        click.echo(f"{told}: poisonbench evaluate {folder}", err=True)
     if damaged:
         sys.exit(3)
-    found = judged_points(load_results(folder, verify=False)).flagged
+    found = judged_points(results).flagged
     failed = bool(done.failed) or (fail_on_flag and found > 0)
     sys.exit(1 if failed else 0)

@@ -5,7 +5,7 @@ None of them needs torch, but for the pictures of a report.
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from experiments.cli.options import (
     trusting,
     where_option,
 )
+
+if TYPE_CHECKING:
+    from experiments.evaluation.load import Results
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 PLOTS = (
@@ -71,13 +74,19 @@ def print_tables(
     """Prints the tables of a folder of logs; returns whether a log was damaged."""
     from experiments.evaluation.load import load_results
     from experiments.evaluation.views.where import where
-    from experiments.report.render import Asked, render
     from poisonbench.errors import ConfigError
 
     if not (folder / "scenes").is_dir():
         hint = f"fill it with: poisonbench run GRID.toml -o {folder}"
         raise ConfigError([f"{folder} holds no logs"], hint)
     results = where(load_results(folder), conditions)
+    return print_results(results, form, **how)
+
+
+def print_results(results: "Results", form: str, **how: Any) -> bool:
+    """Prints the tables of logs; returns whether one was damaged."""
+    from experiments.report.render import Asked, render
+
     click.echo(render(results, form, Asked(**how)))
     if form != "table":  # a table for the terminal lists damaged logs at its end
         for fault in results.damaged:

@@ -36,6 +36,15 @@ class Results:
         """Returns the logs of a kind: "scene", "influence", "detect", "failure", ..."""
         return self.records.get(kind, ())
 
+    def only(self, paths: Collection[Path]) -> "Results":
+        """Returns the logs of these files alone."""
+        wanted = {path.resolve() for path in paths}
+        records = {}
+        for kind, found in self.records.items():
+            records[kind] = tuple(one for one in found if one.path.resolve() in wanted)
+        damaged = [one for one in self.damaged if Path(one.path).resolve() in wanted]
+        return Results(self.folder, records, tuple(damaged))
+
 
 def settings(record: log.Record) -> tuple[dict[str, Any], int]:
     """Returns what names the rows of a log (data set, recipe, attack, ...), and the seed."""

@@ -9,12 +9,16 @@ cell.
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from poisonbench.data import DATASETS, KIND_OF, load
 from poisonbench.models import MODELS
@@ -57,10 +61,38 @@ def code_of_models(value: object) -> str:
     """Returns the sha256 of the code of all models and loops that recipes name, "" if ours."""
     if isinstance(value, Recipe):
         model = code_of(lookup(MODELS, value.model, "model"), value.model)
-        return joined([model, code_of(value.loop, value.train or "")])
+        loop = code_of(value.loop, value.train or "")
+        return joined([model, loop, *_files_named(value.model_args)])
     if not is_dataclass(value):
         return ""
     return joined(code_of_models(getattr(value, field.name)) for field in fields(value))
+
+
+def _files_named(arguments: Mapping[str, Any]) -> list[str]:
+    """The digests of the files that a model's arguments name, such as those of its weights."""
+    texts = [value for value in arguments.values() if isinstance(value, str)]
+    return [digest_of_file(text) for text in texts if Path(text).is_file()]
+
+
+def unsaved(module: nn.Module) -> str:
+    """Returns the sha256 of the tensors that a model holds beside its state, "" without any.
+
+    Those are buffers that are not saved, and tensors that are plain attributes: they may come from
+    a file that the model's code reads.
+    """
+    total = hashlib.sha256()
+    some = False
+    for path, part in module.named_modules():
+        held = {
+            name: part.get_buffer(name) for name in part._non_persistent_buffers_set
+        }
+        held |= {n: v for n, v in vars(part).items() if isinstance(v, Tensor)}
+        for name, value in sorted(held.items()):
+            some = True
+            plain = value.detach().cpu().contiguous()
+            total.update(f"{path}.{name} {plain.dtype} {tuple(plain.shape)}".encode())
+            total.update(plain.view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest() if some else ""
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,28 @@ def point_tables(points: Sequence[JudgedPoint]) -> list[Table]:
     """Returns a table of the points of audits, none where there are none."""
     estimators = ShortNames.of(point.estimator for point in points)
     detectors = ShortNames.of(point.detector for point in points)
-    groups: dict[tuple[str, str], list[JudgedPoint]] = {}
+    groups: dict[tuple[str, ...], list[JudgedPoint]] = {}
+    audits = dict.fromkeys(point.audit for point in points)
     for point in points:
-        names = (estimators.name(point.estimator), detectors.name(point.detector))
+        audit = [point.audit] if len(audits) > 1 else []
+        method = (estimators.name(point.estimator), detectors.name(point.detector))
+        names = (*audit, *method)
         groups.setdefault(names, []).append(point)
     body = []
     notes = []
-    for (estimator, detector), group in groups.items():
+    for names, group in groups.items():
         shown = [p for i, p in enumerate(group) if p.flag or i < MOST]
-        body += [[estimator, detector, *_cells(point)] for point in shown]
+        body += [[*names, *_cells(point)] for point in shown]
         flags = sum(point.flag for point in group)
-        told = f"{estimator}, {detector}: {flags} of {len(group)} points flagged"
+        told = f"{', '.join(names)}: {flags} of {len(group)} points flagged"
         if len(shown) < len(group):
             told += f", {len(group) - len(shown)} not flagged are left out"
         notes.append(told)
     if not body:
         return []
-    return [Table("POINTS", LEGEND, HEAD, body, 2, tuple(notes))]
+    head = ("audit", *HEAD) if len(audits) > 1 else HEAD
+    named = len(head) - len(HEAD) + 2
+    return [Table("POINTS", LEGEND, head, body, named, tuple(notes))]
 
 
 def _cells(point: JudgedPoint) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.plan.audit.spec import AuditScene, AuditSpec
-from experiments.plan.outside import code_of, digest_of_file, joined
+from experiments.plan.outside import code_of, digest_of_file, joined, unsaved
 from experiments.plan.paths import Place, SceneLike
 from experiments.plan.spec import Scene
 from experiments.scene.attacked import Attacked
@@ -119,7 +119,7 @@ def audit_scene(
         "points": fingerprint(audited.points),
         "trusted": fingerprint(audited.trusted),
         "checkpoints": joined(digest_of_file(path) for path in spec.checkpoints),
-        "model": code,
+        "model": joined([code, unsaved(audited.run.model())]),
     }
     return AuditScene(spec, audited.run.train.classes, tuple(digests.items()))
 

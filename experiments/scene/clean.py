@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 
+from experiments.plan.outside import data_facts
 from experiments.plan.paths import Place
 from experiments.plan.spec import Scene
+from experiments.scene.rebuilt import scene_of
 from experiments.scene.transfer import set_apart
 from poisonbench.data import Dataset, load, subset
 from poisonbench.data.classes import of_classes
+from poisonbench.errors import ConfigError
+from poisonbench.log import Record
 from poisonbench.seeding import derive
 
 
@@ -23,6 +27,28 @@ class Clean:
     train: Dataset
     test: Dataset
     pretraining: Dataset
+
+
+def clean_of_log(record: Record, place: Place) -> Clean:
+    """Returns the clean data of a scene, by its log of kind "scene".
+
+    Raises:
+        ConfigError: they cannot be told from the log, need code that is not trusted, or are a data
+            set of the user's own that has changed since.
+        DataError: the data set is not there, or not as large as the scene takes.
+    """
+    rebuilt = scene_of(record.config, record.path, {"name": "none"}, place.trust)
+    told = record.config["dataset"]
+    known = told.get("sha256") if isinstance(told, dict) else None
+    if known:
+        name = rebuilt.dataset.name
+        facts = data_facts(name, place.root, place.download)
+        if facts.sha256 != known:
+            what = f"{record.path}: data set {name!r} has changed since this was logged"
+            raise ConfigError(
+                [what], "give the one of that time, or run the grid again"
+            )
+    return clean_data(rebuilt, place)
 
 
 def clean_data(scene: Scene, place: Place) -> Clean:

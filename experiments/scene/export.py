@@ -13,7 +13,7 @@ import torch
 
 from experiments.plan.paths import Place
 from experiments.scene.attacked import Attacked, attacked_of_probe, unpack_attacked
-from experiments.scene.clean import Clean, clean_data
+from experiments.scene.clean import Clean, clean_of_log
 from experiments.scene.probe import unpack_probe
 from experiments.scene.rebuilt import scene_of
 from poisonbench import log
@@ -89,8 +89,7 @@ def export(
     lacking = [name for name in NEEDED if name not in record.data]
     if lacking:
         raise LogError(record.path, f"has no data set {lacking[0]!r}")
-    rebuilt = scene_of(record.config, record.path, {"name": "none"}, place.trust)
-    data = clean_data(rebuilt, place)
+    data = clean_of_log(record, place)
     attacked = _attacked(record, data, targets)
     poisoned = logged_poison(record, data, attacked)
     check_poisoned(poisoned, data.train, data.test)

@@ -5,11 +5,12 @@ paired runs, which lack some instances of a batch, present the others alike.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonbench.data import Dataset
-from poisonbench.seeding import generator
+from poisonbench.models.passing import faster_layout
+from poisonbench.seeding import exact_arithmetic, generator
 from poisonbench.training.recipe import Recipe
 
 # a side is padded by one part in this many: 4 pixels of 32, as usual for CIFAR
@@ -24,9 +25,13 @@ def presented(
     recipe: Recipe,
     seed: int,
     step: int,
+    layout: torch.memory_format,
     places: Tensor | None = None,
 ) -> Tensor:
     """Returns the instances of a batch as the model sees them in a step, (b, *shape).
+
+    Whoever takes a step of a run again must take these: how images lie in memory decides how a
+    convolution rounds.
 
     Args:
         data: n training instances.
@@ -34,15 +39,27 @@ def presented(
         recipe: says whether and how they are augmented.
         seed: of the run.
         step: t.
+        layout: how they lie in memory: `training_layout` of the model at its start.
         places: see `Plan`.
     """
     x = data.x[rows]
-    if recipe.augment == "none":
-        return x
-    draws = drawn(data, recipe, seed, step)
-    if places is not None:
-        draws = draws[places[step]]
-    return moved(x, draws[: len(rows)])
+    if recipe.augment != "none":
+        draws = drawn(data, recipe, seed, step)
+        if places is not None:
+            draws = draws[places[step]]
+        x = moved(x, draws[: len(rows)])
+    return x.contiguous(memory_format=layout)
+
+
+def training_layout(start: nn.Module, data: Dataset) -> torch.memory_format:
+    """Returns how images lie in memory in every step of a run.
+
+    Args:
+        start: the model before the first step, in evaluation mode.
+        data: the training instances.
+    """
+    with exact_arithmetic():
+        return faster_layout(start, data.x)
 
 
 def drawn(

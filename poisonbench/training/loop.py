@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from poisonbench.data import Dataset
 from poisonbench.device.mixed import mixed_precision
 from poisonbench.functional import finite_names
-from poisonbench.models.passing import faster_layout
 from poisonbench.seeding import Outside, derive, drawing, exact_arithmetic
-from poisonbench.training.augment import presented
+from poisonbench.training.augment import presented, training_layout
 from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.given.running import run
 from poisonbench.training.guards import (
@@ -51,8 +50,7 @@ def _walk(
     batches = plan.batches.to(data.y.device)
     sizes = (plan.batches >= 0).sum(1).tolist()
     outside = Outside()
-    with exact_arithmetic():
-        layout = faster_layout(model, data.x)
+    layout = training_layout(model, data)
     for t, rate in enumerate(plan.lr.tolist()):
         rows = batches[t, : sizes[t]]
         yield Step(t, model, rows, rate)
@@ -66,8 +64,7 @@ def _walk(
             torch.enable_grad(),
         ):
             training_mode(model, recipe)
-            x = presented(data, rows, recipe, seed, t, plan.places)
-            x = x.contiguous(memory_format=layout)
+            x = presented(data, rows, recipe, seed, t, layout, plan.places)
             with mixed_precision(device, recipe.mixed_precision):
                 logits = model(x)
             loss = F.cross_entropy(

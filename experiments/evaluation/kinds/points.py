@@ -21,6 +21,7 @@ class JudgedPoint:
     """What a detector says of a point of an audit.
 
     Attributes:
+        audit: the folder of its logs, which stands for one model, its data and its points.
         estimator: its configuration; None for a detector that reads no influence.
         detector: its configuration.
         point: row of the points that were to be judged.
@@ -32,6 +33,7 @@ class JudgedPoint:
             without an estimator.
     """
 
+    audit: str
     estimator: dict[str, Any] | None
     detector: dict[str, Any]
     point: int
@@ -62,7 +64,8 @@ class Judged:
     @property
     def flagged(self) -> int:
         """How many points at least one detector flags."""
-        return len({point.point for point in self.points if point.flag})
+        flagged = [point for point in self.points if point.flag]
+        return len({(point.audit, point.point) for point in flagged})
 
 
 def judged_points(results: Results) -> Judged:
@@ -107,6 +110,7 @@ def _of_log(record: Record, scene: Record) -> list[JudgedPoint]:
 
     def point(place: int) -> JudgedPoint:
         return JudgedPoint(
+            audit=scene.path.parent.name,
             estimator=record.config["estimator"],
             detector=record.config["detector"],
             point=int(rows[place]),

@@ -142,10 +142,13 @@ def _points(points: Sequence[JudgedPoint]) -> Iterator[str]:
     shown = ShortNames.of(point.detector for point in points)
     estimators = ShortNames.of(point.estimator for point in points)
     groups: dict[str, list[JudgedPoint]] = {}
+    several = len({point.audit for point in points}) > 1
     for point in points:
         name = shown.name(point.detector)
         if point.estimator:
             name += f" on {estimators.name(point.estimator)}"
+        if several:
+            name = f"{point.audit}: {name}"
         groups.setdefault(name, []).append(point)
     yield "An audit: nobody told which points are attacked, so there is no rate of success."
     for name, group in groups.items():

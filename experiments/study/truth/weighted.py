@@ -61,7 +61,7 @@ def weighted_runs(trace: Trace, weights: Tensor) -> Vectors:
     gradients_of = vmap(grad(loss), in_dims=(0, None, None, 0))
     rates = trace.by_step.lr.tolist()
     for t, rate in enumerate(rates):
-        batch = batch_of(trace, t)
+        batch = batch_of(trace, t, torch.contiguous_format)
         rows = rows_of(trace, t)
         own = weights[:, rows]
         gradients = gradients_of(
