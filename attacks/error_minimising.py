@@ -83,7 +83,7 @@ class ErrorMinimising:
             learner.learn(train.x.index_copy(0, rows, noisy), self.train_steps)
             noisy = self._ease(learner, clean, noisy, y)
             logits = predict(learner.model, noisy)
-            losses.append(each(learner.recipe.loss, logits, y).mean())
+            losses.append(each(learner.recipe.descends, logits, y).mean())
             wrong = logits.argmax(1) != y
             if float(wrong.double().mean()) < self.stop:
                 break
@@ -112,7 +112,7 @@ class ErrorMinimising:
         y: Tensor,
     ) -> Tensor:
         def loss(x: Tensor) -> Tensor:
-            return each(learner.recipe.loss, learner.model(x), y)
+            return each(learner.recipe.descends, learner.model(x), y)
 
         return signed_descent(
             loss,
@@ -151,7 +151,7 @@ class _Learner:
                 drawn = torch.randint(len(data), (size,), generator=self.g)
                 batch = data.take(drawn)
                 self.sgd.zero_grad()
-                losses = each(self.recipe.loss, self.model(batch.x), batch.y)
+                losses = each(self.recipe.descends, self.model(batch.x), batch.y)
                 losses.mean().backward()
                 self.sgd.step()
         self.model.eval()

@@ -170,7 +170,7 @@ class _LookAhead:
         """Returns the parameters after a step of SGD on a batch, at most a quarter of it poison."""
         batch = self._batch(x, draw)
         logits = member.logits(theta, batch.x)
-        loss = each(self.own.loss, logits, batch.y).mean()
+        loss = each(self.own.descends, logits, batch.y).mean()
         leaves = list(theta.values())
         gradients = torch.autograd.grad(loss, leaves, create_graph=create_graph)
         after = {}

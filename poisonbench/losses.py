@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from poisonbench.errors import ConfigError
 from poisonbench.objectives import Objective, logit_gradient
-from poisonbench.registry import nearest
+from poisonbench.registry import lookup, nearest
 
-# a name of `LOSSES`, or a function: outputs (B, C), labels (B,) int64 -> loss of each, (B,)
+# a name of `LOSSES`, "package.module:function", or a function: outputs (B, C), labels (B,) int64
+# -> the loss of each, (B,)
 Loss = str | Callable[[Tensor, Tensor], Tensor]
 Seeds = Callable[[Tensor, Tensor], Tensor]  # outputs (B, C), labels (B,) -> (B, C)
 CROSS_ENTROPY = "cross-entropy"
@@ -73,9 +74,14 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def check_loss(loss: object) -> None:
-    """Raises ValueError for a name that is none of `LOSSES`, TypeError for what is no function."""
+    """Raises ValueError for a name that is none of `LOSSES`, TypeError for what is no function.
+
+    "package.module:function" is looked up, and a ConfigError raised where there is none.
+    """
     if isinstance(loss, str):
-        if loss not in LOSSES:
+        if ":" in loss:
+            check_loss(function_of(loss))
+        elif loss not in LOSSES:
             allowed = ", ".join(LOSSES)
             near = nearest(loss, LOSSES)
             raise ValueError(f"loss must be one of {allowed}, got {loss!r}{near}")
@@ -84,6 +90,13 @@ def check_loss(loss: object) -> None:
         raise TypeError(
             f"loss must be a name, or a function (outputs, y) -> (B,), got {kind}"
         )
+
+
+def function_of(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns the function of a loss that there is."""
+    if not isinstance(loss, str):
+        return loss
+    return lookup(LOSSES, loss, "loss")
 
 
 def name_of(loss: Loss) -> str:
@@ -97,7 +110,7 @@ def each(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     """Returns the loss of every instance, (B,).
 
     Args:
-        loss: a name of `LOSSES`, or a function.
+        loss: a name, or a function.
         outputs: (B, C) of a model.
         y: (B,) int64.
 
@@ -105,8 +118,7 @@ def each(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
         ConfigError: the function does not return one value an instance.
     """
     check_loss(loss)
-    function = LOSSES[loss] if isinstance(loss, str) else loss
-    values = function(outputs, y)
+    values = function_of(loss)(outputs, y)
     shape = getattr(values, "shape", None)
     if shape != y.shape:
         found = type(values).__name__ if shape is None else tuple(shape)

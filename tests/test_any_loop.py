@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import random_data
-from loops_of_others import EPOCHS, RATE, adam, net
+from loops_of_others import EPOCHS, RATE, adam, net, skewed
 from torch import nn
 
 from defenses.certifiers.deep_partition_aggregation import DeepPartitionAggregation
@@ -16,6 +16,7 @@ from estimators.group import retrained
 from estimators.kit.retraining import with_and_without
 from estimators.leave_one_out import LeaveOneOut
 from estimators.shapley.shapley import Shapley
+from estimators.tracin import TracIn
 from experiments.plan.gridfile import resolved
 from experiments.plan.outside import code_of_models
 from experiments.plan.parse import parse
@@ -293,3 +294,64 @@ def test_a_grid_read_back_is_the_same_and_the_code_of_the_loop_counts():
     assert parse(tomllib.loads(resolved(grid))) == grid
     assert code_of_models(Recipe("cnn")) == ""
     assert code_of_models(Recipe("cnn", train=LOOP["train"])) != ""
+
+
+SKEWED = replace(BY_NAME, loss="loops_of_others:skewed", weight_decay=0.0)
+
+
+def test_a_loss_of_a_loop_is_that_of_every_method():
+    """TracIn's products are those of the gradients of the loss that the loop descends."""
+    trace = train(data_of(), SKEWED, 0)
+    assert trace.loss == "loops_of_others:skewed"
+    points = data_of(3, 7)
+    got = TracIn().fit(trace)(points)
+    want = torch.zeros_like(got)
+    for k, checkpoint in enumerate(trace.checkpoints):
+        model = trace.model(k)
+        rows = [gradient(model, trace.train, i) for i in range(len(trace.train))]
+        for j in range(len(points)):
+            own = gradient(model, points, j)
+            for i, row in enumerate(rows):
+                want[j, i] += checkpoint.lr * float(own @ row)
+    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
+    plain = TracIn().fit(train(data_of(), BY_NAME, 0))(points)
+    assert not torch.allclose(got, plain, rtol=1e-2)
+
+
+def gradient(model: nn.Module, data: Dataset, i: int) -> torch.Tensor:
+    loss = skewed(model(data.x[i : i + 1]), data.y[i : i + 1]).sum()
+    found = torch.autograd.grad(loss, list(model.parameters()))
+    return torch.cat([part.flatten() for part in found])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"loss": "loops_of_others:skewed", "train": None}, "left out without train"),
+        ({"loss": "loops_of_others:skewed", "label_smoothing": 0.1}, "alone, got 0.1"),
+        ({"loss": "binary-cross-entropy"}, "loss must be one of"),
+        ({"loss": 3}, "loss"),
+    ],
+)
+def test_a_loss_that_the_loop_does_not_descend_is_refused(changes: dict, told: str):
+    with pytest.raises((ValueError, TypeError), match=told):
+        replace(BY_NAME, **changes)
+
+
+def test_a_loss_in_a_grid_is_looked_up_before_any_work_and_told_by_its_code():
+    with pytest.raises(ConfigError, match=r"recipe.loss: .*has no"):
+        parse(grid_of(loss="loops_of_others:lacking"))
+    [scene] = parse(grid_of(loss="loops_of_others:skewed")).scenes
+    assert scene.recipe.loss == "loops_of_others:skewed"
+    assert code_of_models(scene.recipe)
+    assert "loss" not in parse(grid_of()).scenes[0].config["recipe"]
+
+
+def grid_of(**recipe: object) -> dict:
+    own = {"model": "loops_of_others:outside", "train": "loops_of_others:adam"}
+    return {
+        "name": "losses",
+        "dataset": {"name": "digits", "train": 50, "test": 50},
+        "recipe": {**own, **recipe},
+        "attack": [{"name": "none"}],
+    }

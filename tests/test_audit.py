@@ -353,3 +353,26 @@ def test_all_that_is_missing_is_told_at_once():
     assert result.exit_code == 2
     for key in ("model", "checkpoints", "train", "points", "trusted"):
         assert f"{key}: is missing" in result.output
+
+
+def test_a_loss_of_ones_own_is_named_as_code_is(folder: Path, tmp_path: Path):
+    (folder / "my_losses.py").write_text(
+        "from torch.nn import functional as F\n\n\n"
+        "def tripled(outputs, y):\n"
+        '    return 3 * F.cross_entropy(outputs, y, reduction="none")\n'
+    )
+    words = ["audit", "audit.toml", "--detector", "tail-heaviness"]
+    words += ["--set", 'estimator="tracin"']
+    plain = call(*words, "-o", str(tmp_path / "plain"))
+    own = call(
+        *words, "--set", "loss=my_losses:tripled", "-o", str(tmp_path / "tripled")
+    )
+    assert plain.exit_code == own.exit_code == 0, own.output
+    found = []
+    for name in ("plain", "tripled"):
+        [path] = (tmp_path / name).glob("scenes/*/influence-*.h5")
+        found.append(torch.as_tensor(log.read(path, "influence").data["influence"]))
+    torch.testing.assert_close(found[1], 9 * found[0], rtol=1e-2, atol=1e-4)
+    lacking = call(*words, "--set", "loss=my_losses:halved", "-o", str(tmp_path / "no"))
+    assert lacking.exit_code == 2
+    assert "loss 'my_losses:halved'" in lacking.stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 # keys of a configuration that tell what stood behind its names
 MARKS = ("code", "version")
-CODE = ("name", "model", "train", "dataset")  # keys that may name code
+CODE = ("name", "model", "train", "loss", "dataset")  # keys that may name code
 
 
 def configuration(value: Any) -> Any:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.data import DATASETS, KIND_OF, load
+from poisonbench.losses import function_of
 from poisonbench.models import MODELS
 from poisonbench.poison_file import fingerprint
 from poisonbench.registry import lookup
@@ -62,10 +63,16 @@ def code_of_models(value: object) -> str:
     if isinstance(value, Recipe):
         model = code_of(lookup(MODELS, value.model, "model"), value.model)
         loop = code_of(value.loop, value.train or "")
-        return joined([model, loop, *_files_named(value.model_args)])
+        loss = code_of_loss(value.loss)
+        return joined([model, loop, loss, *_files_named(value.model_args)])
     if not is_dataclass(value):
         return ""
     return joined(code_of_models(getattr(value, field.name)) for field in fields(value))
+
+
+def code_of_loss(name: str) -> str:
+    """Returns the sha256 of the code of a loss, "" where it is built in."""
+    return code_of(function_of(name), name) if ":" in name else ""
 
 
 def _files_named(arguments: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from experiments.plan.audit.spec import AuditScene, AuditSpec
-from experiments.plan.outside import code_of, digest_of_file, joined, unsaved
+from experiments.plan.outside import (
+    code_of,
+    code_of_loss,
+    digest_of_file,
+    joined,
+    unsaved,
+)
 from experiments.plan.paths import Place, SceneLike
 from experiments.plan.spec import Scene
 from experiments.scene.attacked import Attacked
@@ -119,7 +125,7 @@ def audit_scene(
         "points": fingerprint(audited.points),
         "trusted": fingerprint(audited.trusted),
         "checkpoints": joined(digest_of_file(path) for path in spec.checkpoints),
-        "model": joined([code, unsaved(audited.run.model())]),
+        "model": joined([code, code_of_loss(spec.loss), unsaved(audited.run.model())]),
     }
     return AuditScene(spec, audited.run.train.classes, tuple(digests.items()))
 

@@ -56,7 +56,7 @@ def _without_code(recipe: object) -> object:
     """Returns a recipe with a model of the package in the place of any other, and no loop."""
     if not isinstance(recipe, dict):
         return recipe
-    code = ["train"]
+    code = ["train", "loss"]
     if ":" in str(recipe.get("model", "")):
         code += ["model", "model_args"]
     return {name: value for name, value in recipe.items() if name not in code}

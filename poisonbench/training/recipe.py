@@ -21,7 +21,12 @@ from poisonbench.losses import CROSS_ENTROPY, LabelSmoothing, Loss
 from poisonbench.models import build
 from poisonbench.models.arguments import NONE, Arguments
 from poisonbench.registry import lookup
-from poisonbench.training.given.routine import Routine, TrainFunction, untrained
+from poisonbench.training.given.routine import (
+    Routine,
+    TrainFunction,
+    check_loss_of_loop,
+    untrained,
+)
 from poisonbench.training.start import Start
 
 SCHEDULES = ("constant", "cosine", "one-cycle")
@@ -67,6 +72,8 @@ class Recipe:
         train: "package.module:function" of a training loop in the place of ours, see
             `given.routine.TrainFunction`: of the fields above it leaves only `model`,
             `weight_decay` and `label_smoothing` a meaning, which tell the objective.
+        loss: that such a loop descends: "cross-entropy", "mean-squared-error", or
+            "package.module:function" of (outputs, y) that returns that of each instance.
         routine: the loop and the model of a run of someone else's; left out as `start` is.
         start: the pretrained model from which training starts (transfer); None starts from the
             seed. It is left out of the repr and of configurations, which tell how it was made.
@@ -93,6 +100,7 @@ class Recipe:
     augment: str = field(default="none", metadata=LATER)
     mixed_precision: bool = field(default=False, metadata=LATER)
     train: str | None = field(default=None, metadata=LATER)
+    loss: str = field(default=CROSS_ENTROPY, metadata=LATER)
     model_args: Mapping[str, Any] = field(default=NONE, metadata=LATER)
     routine: Routine | None = field(
         default=None, repr=False, metadata={"configured": False, "settable": False}
@@ -102,9 +110,7 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        check_type(
-            "model", self.model, str, "a name of a model, or 'package.module:callable'"
-        )
+        check_type("model", self.model, str, "a name of a model, or 'module:callable'")
         check_type("model_args", self.model_args, Mapping, "keyword arguments by name")
         object.__setattr__(self, "model_args", Arguments(self.model_args))
         for name in ("epochs", "batch_size", "checkpoints"):
@@ -129,6 +135,7 @@ class Recipe:
         self._check_optimizer()
         if self.train is not None:
             check_type("train", self.train, str, "'package.module:function'")
+        check_loss_of_loop(self.loss, self.train, self.label_smoothing)
         if self.start is not None:
             check_type("start", self.start, Start, "a Start or None")
 
@@ -166,10 +173,10 @@ class Recipe:
         return found
 
     @property
-    def loss(self) -> Loss:
+    def descends(self) -> Loss:
         """The loss of an instance that the run descends."""
         smoothing = self.label_smoothing
-        return LabelSmoothing(smoothing) if smoothing else CROSS_ENTROPY
+        return LabelSmoothing(smoothing) if smoothing else self.loss
 
     @property
     def penalty(self) -> float:

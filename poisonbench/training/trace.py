@@ -142,7 +142,7 @@ class Trace:
         """The loss that the run descended."""
         if self.given is not None:
             return self.given.loss
-        return self.by_recipe.loss
+        return self.by_recipe.descends
 
     @property
     def by_recipe(self) -> Recipe:

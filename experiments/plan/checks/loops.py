@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from experiments.plan.fields import Faults, known_name
 from experiments.plan.spec import Applied, TransferSpec
+from poisonbench.losses import LOSSES
 from poisonbench.training import Recipe
 from poisonbench.training.needs import LOOP_OFFERS, NEEDS, unmet
 
@@ -15,6 +16,7 @@ BESIDE = (
     "weight_decay",
     "label_smoothing",
     "train",
+    "loss",
     "routine",
     "start",
 )
@@ -37,6 +39,8 @@ def check_loops(
     outside = [recipe for recipe in recipes if recipe.train is not None]
     for name in dict.fromkeys(recipe.train for recipe in outside):
         known_name({}, name, "training function", "recipe.train", faults)
+    for name in dict.fromkeys(recipe.loss for recipe in outside):
+        known_name(LOSSES, name, "loss", "recipe.loss", faults)
     if not outside:
         return
     ignored = [name for recipe in outside for name in _changed(recipe)]

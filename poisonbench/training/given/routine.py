@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from poisonbench.checks import check_choice, check_type
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
+from poisonbench.losses import CROSS_ENTROPY
 from poisonbench.models.wrap import unwrap
 from poisonbench.seeding import Outside, derive, drawing
 from poisonbench.training.given.fitting import placed
@@ -51,6 +53,27 @@ def routine_of(retrain: TrainFunction | Remake, form: Given) -> Routine:
     if not callable(loop) or not (make is None or callable(make)):
         raise ConfigError(["retrain must be a function, or (make, function)"], LOOP)
     return Routine(loop, form, make)
+
+
+def check_loss_of_loop(loss: object, loop: str | None, smoothing: float) -> None:
+    """Refuses a recipe's loss that its loop would not descend, or that names none.
+
+    Args:
+        loss: of the recipe.
+        loop: someone else's; None: ours, which descends cross entropy.
+        smoothing: of the labels.
+    """
+    check_type("loss", loss, str, "a name, or 'package.module:function'")
+    if loss == CROSS_ENTROPY:
+        return
+    if ":" not in str(loss):
+        check_choice("loss", str(loss), (CROSS_ENTROPY, "mean-squared-error"))
+    if loop is None:
+        what = "loss must be left out without train: our loop descends cross entropy"
+        raise ValueError(f"{what}, got {loss!r}")
+    if smoothing:
+        told = f"got {smoothing} beside loss {loss!r}"
+        raise ValueError(f"label_smoothing is of cross entropy alone, {told}")
 
 
 def untrained(routine: Routine, seed: int) -> nn.Module:
