@@ -9,7 +9,7 @@ import numpy as np
 from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import Results
 from experiments.evaluation.metrics import Array, Metric
-from experiments.evaluation.names import RowNames
+from experiments.evaluation.names import RowNames, natural
 from experiments.evaluation.rows import Row
 from poisonbench import log
 from poisonbench.errors import LogError
@@ -79,7 +79,7 @@ class Axes:
 
 
 def loss_charts(results: Results, victims: Sequence[Row], most: int = MOST) -> Charts:
-    """Returns the curves of the first `most` victims whose logs hold losses.
+    """Returns the curves of the first `most` victims whose logs hold losses, by attack and seed.
 
     Args:
         results: of a run.
@@ -88,8 +88,10 @@ def loss_charts(results: Results, victims: Sequence[Row], most: int = MOST) -> C
     """
     titles = RowNames.of(victims)
     records = [record for record in results.of("scene") if not is_audit(record)]
+    cells = list(zip(records, victims, strict=False))
+    cells.sort(key=lambda cell: (natural(titles.attack(cell[1])), cell[1].seeds))
     found: list[tuple[Row, Array]] = []
-    for record, row in zip(records[:most], victims, strict=False):
+    for record, row in cells[:most]:
         losses = _losses(record)
         if losses is not None:
             found.append((row, losses))
