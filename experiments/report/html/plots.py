@@ -29,8 +29,9 @@ TOLD = {
     ),
     "auc-by-success": (
         "AUROC against attack success",
-        "A panel for each detector, a point for each attack: is it good only where the attack is "
-        "weak, or strong? The figures are those of the tables of victims and detection.",
+        "A panel for each detector, a point for each attack and estimator: is it good only where "
+        "the attack is weak, or strong? The figures are those of the tables of victims and "
+        "detection.",
     ),
     "auc-by-cost": (
         "AUROC against the cost of influence",
@@ -50,12 +51,14 @@ TOLD = {
     "certified": (
         "Certified accuracy",
         "The share of test points that stay right whatever number of training rows is inserted or "
-        "deleted. The table of certifiers has figures at some numbers.",
+        "deleted: without an attack, and the mean over the attacks, with 95 % bands over the "
+        "seeds. The table of certifiers has each attack at some numbers.",
     ),
     "agreement": (
         "Agreement of estimators",
-        f"Rank correlation of the influences by two estimators, of the first {MOST_SCENES} scenes "
-        "that have two; where groups of rows were left out, also with training again.",
+        "Spearman's rank correlation of the influences by two estimators, of the first "
+        f"{MOST_SCENES} scenes that have two; where groups of rows were left out, also with "
+        "training again.",
     ),
 }
 

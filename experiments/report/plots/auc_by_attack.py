@@ -9,12 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments.evaluation.means import mean_row
 from experiments.evaluation.metrics import Array, Metric
 from experiments.evaluation.names import RowNames
 from experiments.evaluation.rows import Row
+from experiments.report.pictures.legend import wrapped
 from experiments.report.pictures.look import plain
-from experiments.report.plots.methods import Method, mean_auroc, method_of
-from experiments.report.plots.panels import saying
+from experiments.report.pictures.panels import saying
+from experiments.report.plots.left_out import LeftOut, listed, seeds_of
+from experiments.report.plots.methods import Method, method_of
 from experiments.report.table import ends_of
 
 # orange below chance, purple above, white at chance: told apart without red and green
@@ -31,12 +34,14 @@ class Map:
     Attributes:
         cells: of each method, its AUROC by attack.
         attacks: the columns.
-        means: of each method over the attacks.
+        means: of each method over the attacks, with intervals.
+        notes: what is not in the map.
     """
 
     cells: Mapping[Method, Mapping[str, Metric]]
     attacks: Sequence[str]
-    means: Mapping[Method, float]
+    means: Mapping[Method, Metric]
+    notes: Sequence[str]
 
     @property
     def methods(self) -> list[Method]:
@@ -44,16 +49,15 @@ class Map:
         return sorted(self.cells, key=self._order)
 
     def _order(self, method: Method) -> tuple[bool, float, str]:
-        mean = self.means[method]
-        unknown = bool(np.isnan(mean))
-        return unknown, 0.0 if unknown else -mean, method.label
+        mean = self.means[method].value
+        return mean is None, -(mean or 0.0), method.label
 
 
 def map_figure(rows: Sequence[Row]) -> Figure:
     """Draws AUROC of each method (a line) against each attack (a column), with intervals.
 
-    A cell without a value is hatched, and below the map stands why. The last column is the mean
-    over the attacks with a value.
+    A cell without a value is hatched, and below the map stands why, and which attacks have no
+    column. The last column is the mean over the attacks with a value.
 
     Args:
         rows: of detections over seeds.
@@ -70,20 +74,18 @@ def map_figure(rows: Sequence[Row]) -> Figure:
     longest = max(len(method.label) for method in methods)
     width = LETTER * longest + len(shown) * (1.02 if with_intervals else 0.7) + 0.9
     letters = max(len(name) for name in shown)
-    reasons = _reasons(content)
-    height = 0.36 * len(methods) + 0.045 * letters + 0.16 * len(reasons) + 0.7
-    figure = Figure(figsize=(max(4.6, width), height), layout="constrained")
+    told = [f"({number}) {why}" for why, number in _reasons(content).items()]
+    if with_intervals:
+        told.insert(0, f"[ ]: 95 % interval, {seeds_of(rows)}")
+    width = max(4.6, width)
+    noted = wrapped("\n".join([*told, *content.notes]), 0.9 * width)
+    lines = len(noted.splitlines())
+    height = 0.36 * len(methods) + 0.045 * letters + 0.16 * lines + 0.7
+    figure = Figure(figsize=(width, height), layout="constrained")
     ax = figure.add_subplot()
     _draw(ax, content, shown, with_intervals)
-    if reasons:
-        told = "\n".join(f"({number}) {why}" for why, number in reasons.items())
-        ax.set_xlabel(plain_lines(told), fontsize=7.5, color="0.35", loc="left")
+    figure.supxlabel(noted, fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure
-
-
-def plain_lines(text: str) -> str:
-    """Returns a text of several lines as a figure shows it."""
-    return "\n".join(plain(line) for line in text.splitlines())
 
 
 def _content(rows: Sequence[Row]) -> Map:
@@ -100,8 +102,18 @@ def _content(rows: Sequence[Row]) -> Map:
         attacks[attack] = None
         cells.setdefault(method, {})[attack] = row.metrics["auroc"]
         by_method.setdefault(method, []).append(row)
-    means = {method: mean_auroc(found) for method, found in by_method.items()}
-    return Map(cells, list(attacks), means)
+    means = {method: _mean_of(found) for method, found in by_method.items()}
+    notes = []
+    lost = LeftOut.of(rows, names).attacks
+    if able and lost:
+        notes = [f"no column: {listed(lost)}"]
+    return Map(cells, list(attacks), means, notes)
+
+
+def _mean_of(rows: Sequence[Row]) -> Metric:
+    """The mean AUROC over attacks, with the interval that the tables have."""
+    apart = [[row] for row in rows]
+    return mean_row(rows, apart, each="attacks", settings={}).metrics["auroc"]
 
 
 def _reasons(content: Map) -> dict[str, int]:
@@ -128,12 +140,10 @@ def _draw(ax: Axes, content: Map, shown: Sequence[str], with_intervals: bool) ->
                 _empty(ax, line, column, f"({reasons[metric.reason]})")
             else:
                 values[line, column] = metric.value
-                told = f"{metric.value:.3f}"
-                if with_intervals and metric.interval:
-                    told += f"\n{ends_of(metric).strip()}"
+                told = _told(metric, with_intervals)
                 _write(ax, line, column, told, metric.value)
         if len(shown) > len(content.attacks):
-            _mean(ax, values, line, content.means[method])
+            _mean(ax, values, line, content.means[method], with_intervals)
     image = ax.imshow(values, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(len(shown)), [plain(name) for name in shown], fontsize=8)
     ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
@@ -155,14 +165,25 @@ def _draw(ax: Axes, content: Map, shown: Sequence[str], with_intervals: bool) ->
     bar.set_label("AUROC", fontsize=8)
 
 
-def _mean(ax: Axes, values: Array, line: int, mean: float) -> None:
+def _told(metric: Metric, with_intervals: bool) -> str:
+    """What a cell says."""
+    told = f"{metric.value:.3f}"
+    if with_intervals and metric.interval:
+        told += f"\n{ends_of(metric).strip()}"
+    return told
+
+
+def _mean(
+    ax: Axes, values: Array, line: int, mean: Metric, with_intervals: bool
+) -> None:
     """Fills the last cell of a line."""
     column = values.shape[1] - 1
-    if np.isnan(mean):
+    if mean.value is None:
         _empty(ax, line, column, "")
         return
-    values[line, column] = mean
-    _write(ax, line, column, f"{mean:.3f}", mean, weight="bold")
+    values[line, column] = mean.value
+    told = _told(mean, with_intervals)
+    _write(ax, line, column, told, mean.value, weight="bold")
 
 
 def _write(

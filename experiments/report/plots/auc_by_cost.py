@@ -1,28 +1,33 @@
 """AUROC against the seconds of the estimator: what does a better influence score cost?"""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.evaluation.metrics import Metric
-from experiments.evaluation.names import RowNames, natural, scene_config
+from experiments.evaluation.names import RowNames, scene_config
 from experiments.evaluation.rows import Row
+from experiments.report.pictures.estimator_look import NO_INFLUENCE, numbers, point
 from experiments.report.pictures.look import plain, plain_axes
+from experiments.report.pictures.panels import (
+    label_outer,
+    largest,
+    panels,
+    saying,
+    scale_seconds,
+)
+from experiments.report.plots.left_out import LeftOut, seeds_of
 from experiments.report.plots.methods import (
     CHANCE,
-    NO_INFLUENCE,
     chance,
     mean_auroc,
-    point,
 )
-from experiments.report.plots.panels import label_outer, largest, panels, saying
 
-FEW_DECADES = 50.0  # up to which the axis of seconds has a tick at 2 and at 5, too
+STEPS: dict[str, Any] = {"color": "0.7", "linewidth": 1}
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ def cost_figure(detections: Sequence[Row], costs: Sequence[Row]) -> Figure:
     """Draws one panel for each detector that reads influence: a point for each estimator.
 
     Seconds are on a logarithmic axis. The steps join the estimators than which none is both cheaper
-    and better; a dashed line is the best detector that reads no influence.
+    and better; a dotted line is the best detector that reads no influence. A note says over how
+    many seeds the intervals are, and what has no point.
 
     Args:
         detections: rows over seeds and attacks, or over seeds where there is one attack.
@@ -114,18 +120,37 @@ def cost_figure(detections: Sequence[Row], costs: Sequence[Row]) -> Figure:
     chosen, note = largest(best, "AUROC")
     rival = _best_without(detections)
     every = [place for detector in chosen for place in found[detector]]
-    used = {place.estimator for place in every}
-    numbers = {name: index for index, name in enumerate(sorted(used, key=natural))}
-    handles = _handles(numbers, rival)
+    looks = numbers(place.estimator for place in every)
+    handles = _handles(looks, rival)
+    lost = LeftOut.of(detections, RowNames.of(detections)).notes()
+    notes = [_told(detections), note, *lost]
     figure, axes, in_line = panels(
-        len(chosen), (3.0, 2.7), handles, note, sharex=True, sharey=True
+        len(chosen),
+        (3.0, 2.7),
+        handles,
+        "\n".join(filter(None, notes)),
+        sharex=True,
+        sharey=True,
     )
     for ax, detector in zip(axes, chosen, strict=True):
         ax.set_title(plain(detector), fontsize=9, loc="left")
-        _panel(ax, found[detector], numbers, rival)
-    _scale(axes[0], [place.seconds for place in every])
-    label_outer(axes, in_line, "seconds of the estimator, a scene", "AUROC")
+        _panel(ax, found[detector], looks, rival)
+    scale_seconds(axes[0], [place.seconds for place in every])
+    label_outer(axes, in_line, "seconds per scene (estimator)", "AUROC")
     return figure
+
+
+def _told(detections: Sequence[Row]) -> str:
+    """What the values and bars are."""
+    attacks = {_attack(row) for row in detections}
+    of_what = f"{attacks.pop()}, " if len(attacks) == 1 else ""
+    return f"AUROC: {of_what}{seeds_of(detections)}; bars: 95 % intervals"
+
+
+def _attack(row: Row) -> str:
+    """The attack of a row, which of a mean says of how many."""
+    attack = row.settings.get("attack") or {}
+    return str(attack.get("name", "all"))
 
 
 def _highest(of_one: Iterable[Point]) -> float:
@@ -148,25 +173,24 @@ def _best_without(detections: Sequence[Row]) -> tuple[str, float] | None:
     return best, means[best]
 
 
-def _handles(
-    numbers: Mapping[str, int], rival: tuple[str, float] | None
-) -> list[Line2D]:
+def _handles(looks: Mapping[str, int], rival: tuple[str, float] | None) -> list[Line2D]:
     """The entries of the legend."""
     found = []
-    for name, index in numbers.items():
+    for name, index in looks.items():
         label = plain(name)
-        found.append(Line2D([], [], label=label, markersize=5.5, **point(index)))
+        found.append(Line2D([], [], label=label, **point(index, 5.5)))
     if rival is not None:
         label = plain(f"{rival[0]} (no influence): {rival[1]:.3f}")
         line = Line2D([], [], label=label, color="0.25", linestyle=(0, (1.2, 1.2)))
         found.append(line)
-    return [*found, chance()]
+    steps = Line2D([], [], label="no estimator is cheaper and better", **STEPS)
+    return [*found, steps, chance()]
 
 
 def _panel(
     ax: Axes,
     of_one: Sequence[Point],
-    numbers: Mapping[str, int],
+    looks: Mapping[str, int],
     rival: tuple[str, float] | None,
 ) -> None:
     """Draws the points of one detector."""
@@ -176,9 +200,9 @@ def _panel(
     steps = front(of_one)
     heights = [place.auroc.value or 0.0 for place in steps]
     seconds = [place.seconds for place in steps]
-    ax.step(seconds, heights, where="post", color="0.7", linewidth=1, zorder=1)
+    ax.step(seconds, heights, where="post", zorder=1, **STEPS)
     for place in of_one:
-        style = point(numbers[place.estimator])
+        style = point(looks[place.estimator], 6.0)
         assert place.auroc.value is not None
         if place.auroc.interval:
             ends = place.auroc.interval
@@ -186,7 +210,6 @@ def _panel(
         ax.plot(
             [place.seconds],
             [place.auroc.value],
-            markersize=6,
             markeredgecolor="white",
             markeredgewidth=0.5,
             **style,
@@ -194,16 +217,3 @@ def _panel(
     ax.set_ylim(-0.03, 1.03)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     plain_axes(ax)
-
-
-def _scale(ax: Axes, seconds: Sequence[float]) -> None:
-    """Makes the axis of seconds logarithmic, over a decade at least, with plain numbers."""
-    middle = math.sqrt(min(seconds) * max(seconds))
-    least = min(min(seconds) / 1.5, middle / 4)
-    most = max(max(seconds) * 1.5, middle * 4)
-    ax.set_xscale("log")
-    ax.set_xlim(least, most)
-    steps = (1.0, 2.0, 5.0) if most / least < FEW_DECADES else (1.0,)
-    ax.xaxis.set_major_locator(LogLocator(subs=steps))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

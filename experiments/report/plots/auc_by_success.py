@@ -1,35 +1,64 @@
 """AUROC against attack success: is a detector good only where the attack is weak, or strong?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import RowNames, natural
 from experiments.evaluation.rows import Row
+from experiments.report.pictures.estimator_look import numbers, point
+from experiments.report.pictures.letters import write_letters
 from experiments.report.pictures.look import plain, plain_axes
+from experiments.report.pictures.panels import label_outer, largest, panels, saying
+from experiments.report.plots.left_out import LeftOut, seeds_of
 from experiments.report.plots.methods import (
     CHANCE,
-    Looks,
     chance,
     influence_by,
     mean_auroc,
     method_of,
-    point,
 )
-from experiments.report.plots.panels import label_outer, largest, panels, saying
+from experiments.report.table import ends_of
 
-CLOSE = 0.06  # AUROC between two points of an attack that share a letter
+APART = 0.016  # success rate between the points of two estimators, which would overlap
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A point.
+
+    Attributes:
+        x: attack success rate, beside it where there are several estimators.
+        y: AUROC with its interval.
+        letter: of the attack.
+        look: number of the estimator's.
+    """
+
+    x: float
+    y: Metric
+    letter: str
+    look: int
+
+    @property
+    def at(self) -> tuple[float, float]:
+        """Where it is drawn."""
+        assert self.y.value is not None
+        return self.x, self.y.value
 
 
 def success_figure(detections: Sequence[Row], victims: Sequence[Row]) -> Figure:
     """Draws one panel for each detector: a point for each attack and estimator.
 
-    Both metrics have their 95 % intervals. A letter names the attack. Where there are more
-    detectors than panels, those of largest mean AUROC are drawn.
+    A letter names the attack; its success rate with the interval is in the legend. The points of
+    several estimators stand a little beside one another. Where there are more detectors than
+    panels, those of largest mean AUROC are drawn; a note names the others.
 
     Args:
         detections: rows over seeds.
@@ -39,24 +68,34 @@ def success_figure(detections: Sequence[Row], victims: Sequence[Row]) -> Figure:
     success = _success(victims, names)
     able = [row for row in detections if row.metrics["auroc"].value is not None]
     able = [row for row in able if names.attack(row) in success]
+    lost = LeftOut.of(detections, names).notes()
     if not able:
-        return saying("no detector has an AUROC where attack success is known")
-    found: dict[str, dict[tuple[str, str], Row]] = {}
+        told = "no detector has an AUROC where attack success is known"
+        return saying("\n".join([told, *lost]))
+    by_detector: dict[str, list[Row]] = {}
     for row in able:
-        method = method_of(row, names)
-        found.setdefault(method.detector, {})[method.estimator, names.attack(row)] = row
-    means = {detector: mean_auroc([*rows.values()]) for detector, rows in found.items()}
-    chosen, note = largest(means, "mean AUROC")
-    looks = Looks.of(method_of(row, names) for row in able)
-    used = {attack for detector in chosen for _, attack in found[detector]}
-    letters = _letters(used)
-    handles = _handles(looks, letters)
+        by_detector.setdefault(method_of(row, names).detector, []).append(row)
+    means = {detector: mean_auroc(rows) for detector, rows in by_detector.items()}
+    chosen, left = largest(means, "mean AUROC")
+    looks = numbers(method_of(row, names).estimator for row in able)
+    shown = [row for detector in chosen for row in by_detector[detector]]
+    letters = _letters({names.attack(row) for row in shown})
+    handles = _handles(looks, letters, success)
+    bars = f"bars and brackets: 95 % intervals, {seeds_of(able)}"
+    if len(looks) > 1:
+        bars += "; estimators stand side by side at one success rate"
     figure, axes, in_line = panels(
-        len(chosen), (3.3, 2.8), handles, note, sharex=True, sharey=True
+        len(chosen),
+        (3.3, 2.8),
+        handles,
+        "\n".join(filter(None, [bars, left, *lost])),
+        sharex=True,
+        sharey=True,
     )
     for ax, detector in zip(axes, chosen, strict=True):
         ax.set_title(plain(detector), fontsize=9, loc="left")
-        _panel(ax, found[detector], success, looks, letters)
+        places = _places(by_detector[detector], names, success, looks, letters)
+        _panel(ax, places)
     label_outer(axes, in_line, "attack success rate", "AUROC")
     return figure
 
@@ -79,69 +118,68 @@ def _letters(attacks: set[str]) -> dict[str, str]:
     return found
 
 
-def _handles(looks: Looks, letters: Mapping[str, str]) -> list[Line2D]:
+def _handles(
+    looks: Mapping[str, int],
+    letters: Mapping[str, str],
+    success: Mapping[str, Metric],
+) -> list[Artist]:
     """The entries of the legend: attacks by letter, then estimators by marker."""
-    found = []
+    found: list[Artist] = []
     for attack, letter in letters.items():
-        mark = rf"$\mathrm{{{letter}}}$"
-        style = {"marker": mark, "markersize": 6, "linestyle": "", "color": "0.2"}
-        found.append(Line2D([], [], label=plain(attack), **style))  # type: ignore[arg-type]
-    if len(looks.estimators) > 1:
-        for estimator, number in looks.estimators.items():
-            label = plain(influence_by(estimator))
-            found.append(Line2D([], [], label=label, markersize=5, **point(number)))
+        rate = success[attack]
+        told = f"{attack}: {rate.value:.2f}{ends_of(rate)}"
+        found.append(Text(text=letter, label=plain(told)))
+    for estimator, number in looks.items():
+        label = plain(influence_by(estimator))
+        found.append(Line2D([], [], label=label, **point(number)))
     return [*found, chance()]
 
 
-def _panel(
-    ax: Axes,
-    rows: Mapping[tuple[str, str], Row],
+def _places(
+    rows: Sequence[Row],
+    names: RowNames,
     success: Mapping[str, Metric],
-    looks: Looks,
+    looks: Mapping[str, int],
     letters: Mapping[str, str],
-) -> None:
+) -> list[Place]:
+    """The points of one detector."""
+    used = {method_of(row, names).estimator for row in rows}
+    order = [estimator for estimator in looks if estimator in used]
+    found = []
+    for row in rows:
+        attack = names.attack(row)
+        estimator = method_of(row, names).estimator
+        rate = success[attack].value
+        assert rate is not None
+        beside = order.index(estimator) - (len(order) - 1) / 2
+        place = Place(
+            x=rate + APART * beside,
+            y=row.metrics["auroc"],
+            letter=letters[attack],
+            look=looks[estimator],
+        )
+        found.append(place)
+    return found
+
+
+def _panel(ax: Axes, places: Sequence[Place]) -> None:
     """Draws the points of one detector."""
     ax.axhline(0.5, zorder=1, **CHANCE)
-    lettered: dict[str, list[float]] = {}
-    for (estimator, attack), row in rows.items():
-        x = success[attack]
-        y = row.metrics["auroc"]
-        assert x.value is not None
-        assert y.value is not None
-        style = point(looks.estimators[estimator])
-        for metric, draw in ((y, ax.vlines), (x, ax.hlines)):
-            if metric.interval:
-                other = x.value if metric is y else y.value
-                draw(
-                    other,
-                    *metric.interval,
-                    color=style["color"],
-                    linewidth=0.9,
-                    alpha=0.45,
-                )
+    for place in places:
+        style = point(place.look, 4.5)
+        if place.y.interval:
+            low, high = place.y.interval
+            ax.vlines(
+                place.x, low, high, color=style["color"], linewidth=0.7, alpha=0.35
+            )
         ax.plot(
-            [x.value],
-            [y.value],
-            markersize=5,
+            *([value] for value in place.at),
             markeredgecolor="white",
-            markeredgewidth=0.5,
+            markeredgewidth=0.4,
             **style,
         )
-        heights = lettered.setdefault(attack, [])
-        if any(abs(y.value - height) < CLOSE for height in heights):
-            continue  # two letters in one place are none
-        heights.append(y.value)
-        ax.annotate(
-            letters[attack],
-            (x.value, y.value),
-            xytext=(-4, -3),
-            textcoords="offset points",
-            fontsize=7,
-            ha="right",
-            va="top",
-            color="0.2",
-        )
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    write_letters(ax, [p.at for p in places], [p.letter for p in places])
+    ax.set(xlim=(-0.04, 1.06), ylim=(-0.04, 1.06))
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     plain_axes(ax)

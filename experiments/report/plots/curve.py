@@ -1,17 +1,21 @@
 """Attack success and clean accuracy against a hyperparameter of the attack: how much is enough."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.evaluation.names import ShortNames, natural, scene_config
+from experiments.evaluation.names import RowNames, ShortNames, natural, scene_config
 from experiments.evaluation.rows import Row
+from experiments.report.pictures.legend import first_of, wrapped
 from experiments.report.pictures.look import Look, plain
 from experiments.report.plots.curve_axes import scale, shown
+from experiments.report.plots.left_out import seeds_of
 from poisonbench.errors import ConfigError
+
+WIDTH = 6.4  # inches
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +55,7 @@ def curves(rows: Sequence[Row], axis: str) -> dict[str, list[Point]]:
         ConfigError: no attack has two values of it.
     """
     able = [row for row in rows if _is_number(row.settings["attack"].get(axis))]
-    attacks = ShortNames.of(_without(row, axis) for row in able)
-    scenes = ShortNames.of(scene_config(row) for row in able)
-    different = {scenes.name(scene_config(row)) for row in able}
-    several_scenes = len(different) > 1
-    found: dict[str, list[Point]] = {}
-    for row in able:
-        label = attacks.name(_without(row, axis))
-        if several_scenes:
-            label = f"{label}, {scenes.name(scene_config(row))}"
-        found.setdefault(label, []).append(_point(row, axis))
+    found = _by_name(rows, able, axis)
     whole = {}
     for label in sorted(found, key=natural):
         points = found[label]
@@ -70,6 +65,38 @@ def curves(rows: Sequence[Row], axis: str) -> dict[str, list[Point]]:
         what = f"no attack in the logs has two values of {axis!r} or more"
         raise ConfigError([what], f"numeric hyperparameters: {_numeric_fields(rows)}")
     return whole
+
+
+def _by_name(
+    rows: Sequence[Row], able: Sequence[Row], axis: str
+) -> dict[str, list[Point]]:
+    """The points of the able rows, with the names that tell all rows apart."""
+    attacks = ShortNames.of(_without(row, axis) for row in rows)
+    scenes = ShortNames.of(scene_config(row) for row in rows)
+    different = {scenes.name(scene_config(row)) for row in rows}
+    several_scenes = len(different) > 1
+    found: dict[str, list[Point]] = {}
+    for row in able:
+        label = attacks.name(_without(row, axis))
+        if several_scenes:
+            label = f"{label}, {scenes.name(scene_config(row))}"
+        found.setdefault(label, []).append(_point(row, axis))
+    return found
+
+
+def _note(rows: Sequence[Row], found: Mapping[str, Sequence[Point]], axis: str) -> str:
+    """What the bands are, and which attacks are not drawn."""
+    drawn = {id(point.row) for points in found.values() for point in points}
+    names = RowNames.of(rows, ())
+    left = [
+        names.attack(row)
+        for row in rows
+        if id(row) not in drawn and row.settings["attack"]["name"] != "none"
+    ]
+    note = f"bands: 95 % intervals, {seeds_of(rows)}"
+    if left:
+        note += f"\nnot drawn, for one value of {axis} or none: {first_of(left)}"
+    return note
 
 
 def _point(row: Row, axis: str) -> Point:
@@ -106,7 +133,8 @@ def _numeric_fields(rows: Sequence[Row]) -> str:
 def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
     """Draws attack success above and clean accuracy below against `axis`.
 
-    Means over seeds with their 95 % bands. A point whose budget was missed stands at the share of
+    Means over seeds with their 95 % bands; a note says over how many, and which attacks are not
+    drawn. A point whose budget was missed stands at the share of
     rows that was poisoned, and says what was asked. The victims without poison, where there are
     any, are a line across the lower panel.
 
@@ -114,7 +142,9 @@ def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
         ConfigError: no attack has two values of `axis`.
     """
     found = curves(rows, axis)
-    figure = Figure(figsize=(6.4, 5.2 + 0.2 * len(found)), layout="constrained")
+    note = _note(rows, found, axis)
+    lines = len(found) + len(wrapped(note, WIDTH).splitlines())
+    figure = Figure(figsize=(WIDTH, 5.1 + 0.2 * lines), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     for index, (label, points) in enumerate(found.items()):
         look = Look.number(index)
@@ -138,6 +168,8 @@ def curve_figure(rows: Sequence[Row], axis: str = "budget") -> Figure:
         fontsize=8.5,
         frameon=False,
         ncols=2,
+        title=wrapped(note, WIDTH),
+        title_fontsize=8,
     )
     return figure
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from experiments.report.explanation.ranked import most_helpful
 from experiments.report.pictures.influence_scene import Chosen
+from experiments.report.pictures.legend import legend_below
 from experiments.report.pictures.look import plain, plain_axes
-from experiments.report.plots.methods import legend_below
-from experiments.report.plots.panels import saying
+from experiments.report.pictures.panels import saying
 from poisonbench.log import Record, names
 from poisonbench.roles import ATTACKED, COVER, JUDGED, POISON, UNTOLD
 

@@ -1,20 +1,17 @@
 """How methods are told apart in every plot: detectors by colour, estimators by line and marker."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.evaluation.names import RowNames, natural
 from experiments.evaluation.rows import Row
-from experiments.report.pictures.look import COLOURS, MARKERS, STYLES, plain
+from experiments.report.pictures.estimator_look import NO_INFLUENCE, numbers
+from experiments.report.pictures.look import COLOURS, STYLES, plain
 
-NO_INFLUENCE = "none"
 CHANCE: dict[str, Any] = {"color": "0.45", "linewidth": 1, "linestyle": (0, (4, 3))}
 
 
@@ -54,23 +51,27 @@ class Looks:
     Attributes:
         methods: their numbers, in the order of their names.
         detectors: their numbers, in the order of their names.
-        estimators: their numbers, in the order of their names, those without influence last.
+        estimators: the numbers of their looks, in the order of their names, those without
+            influence last.
+        styles: the numbers of their lines, where these tell estimators apart.
     """
 
     methods: Mapping[Method, int]
     detectors: Mapping[str, int]
     estimators: Mapping[str, int]
+    styles: Mapping[str, int]
 
     @classmethod
     def of(cls, methods: Iterable[Method]) -> "Looks":
         """Numbers some methods."""
         every = sorted(set(methods), key=_by_name)
         detectors = sorted({method.detector for method in every}, key=natural)
-        estimators = sorted({method.estimator for method in every}, key=_none_last)
+        estimators = numbers(method.estimator for method in every)
         return cls(
             {method: index for index, method in enumerate(every)},
             {name: index for index, name in enumerate(detectors)},
-            {name: index for index, name in enumerate(estimators)},
+            estimators,
+            _styles(estimators),
         )
 
     @property
@@ -84,7 +85,7 @@ class Looks:
         if not self.two_way:
             return _line(self.methods[method])
         style = _line(self.detectors[method.detector])
-        style["linestyle"] = STYLES[self.estimators[method.estimator]]
+        style["linestyle"] = STYLES[self.styles[method.estimator]]
         return style
 
     def handles(self) -> list[Line2D]:
@@ -97,9 +98,9 @@ class Looks:
         found = []
         for detector, number in self.detectors.items():
             found.append(Line2D([], [], label=plain(detector), **_line(number)))
-        for estimator, number in self.estimators.items():
+        for estimator, number in self.styles.items():
             label = plain(influence_by(estimator))
-            style = {**_line(number), "color": "0.25", "linestyle": STYLES[number]}
+            style = {**_line(0), "color": "0.25", "linestyle": STYLES[number]}
             found.append(Line2D([], [], label=label, **style))
         return found
 
@@ -114,24 +115,24 @@ def _line(number: int) -> dict[str, Any]:
     return style
 
 
-def point(number: int) -> dict[str, Any]:
-    """Returns the look of a point; colours and markers recur together only after 64 numbers."""
-    shift = number // len(COLOURS)
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[(number + shift) % len(MARKERS)],
-        "linestyle": "",
-    }
+def _styles(estimators: Mapping[str, int]) -> dict[str, int]:
+    """Line styles that differ while there are enough; that of an estimator is mostly the same."""
+    free = list(range(len(STYLES)))
+    found = {}
+    order = sorted(estimators, key=estimators.__getitem__)
+    order.sort(key=NO_INFLUENCE.__ne__)
+    for name in order:
+        wanted = estimators[name] % len(STYLES)
+        number = wanted if wanted in free or not free else free[0]
+        if number in free:
+            free.remove(number)
+        found[name] = number
+    return {name: found[name] for name in estimators}
 
 
 def _by_name(method: Method) -> list[tuple[float, str]]:
     """A sort key."""
     return natural(method.label)
-
-
-def _none_last(estimator: str) -> tuple[bool, list[tuple[float, str]]]:
-    """A sort key."""
-    return estimator == NO_INFLUENCE, natural(estimator)
 
 
 def influence_by(estimator: str) -> str:
@@ -144,38 +145,6 @@ def influence_by(estimator: str) -> str:
 def chance(label: str = "chance") -> Line2D:
     """Returns the entry of a legend for the line of chance."""
     return Line2D([], [], label=label, **CHANCE)
-
-
-LETTER = 0.062  # inches of a letter of a legend
-SIGN = 0.62  # inches of the sign before an entry, and of the gap behind it
-LINE = 0.19  # inches of a line of a legend
-
-
-def columns_of(handles: Sequence[Artist], width: float) -> int:
-    """Returns in how many columns the entries of a legend fit into a width in inches."""
-    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    return max(1, min(len(handles), int(width / (SIGN + LETTER * longest))))
-
-
-def legend_height(handles: Sequence[Artist], width: float, note: str = "") -> float:
-    """Returns how many inches `legend_below` takes in a figure of that width."""
-    lines = math.ceil(len(handles) / columns_of(handles, width))
-    return LINE * (lines + bool(note)) + 0.25
-
-
-def legend_below(figure: Figure, handles: Sequence[Artist], note: str = "") -> None:
-    """Puts a legend below the panels, with a note of what is left out above it."""
-    if not handles and not note:
-        return
-    figure.legend(
-        handles=list(handles),
-        loc="outside lower center",
-        ncols=columns_of(handles, figure.get_figwidth()),
-        fontsize=8,
-        frameon=False,
-        title=note or None,
-        title_fontsize=8,
-    )
 
 
 def mean_auroc(rows: Sequence[Row]) -> float:

@@ -13,7 +13,10 @@ from experiments.evaluation.names import RowNames
 from experiments.evaluation.ranking import Counts, roc_curve
 from experiments.evaluation.rows import Row
 from experiments.evaluation.samples import Sample
+from experiments.report.pictures.legend import first_of
 from experiments.report.pictures.look import plain, plain_axes
+from experiments.report.pictures.panels import label_outer, panels, saying
+from experiments.report.plots.left_out import LeftOut, seeds_of
 from experiments.report.plots.methods import (
     CHANCE,
     Looks,
@@ -22,7 +25,6 @@ from experiments.report.plots.methods import (
     mean_auroc,
     method_of,
 )
-from experiments.report.plots.panels import label_outer, panels, saying
 from experiments.report.table import ends_of
 
 GRID = np.linspace(0, 1, 401)
@@ -71,7 +73,7 @@ def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
 
     Beside each panel stand the AUROC of its curves with their intervals, the largest first. Where
     there are more methods than lines, those of largest and some of smallest mean AUROC are drawn; a
-    note counts the others.
+    note names the others, and what has no curve.
 
     Args:
         rows: of detections over seeds.
@@ -80,7 +82,7 @@ def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
     content = _content(rows, limit)
     count = len(content.rows)
     if not count:
-        return saying("no attack has a defined ROC curve")
+        return saying(f"no attack has a defined ROC curve\n{content.note}")
     handles = [*content.looks.handles(), chance("chance; shaded: worse")]
     figure, axes, columns = panels(
         count, (4.6, 3.2), handles, content.note, sharex=True, sharey=True
@@ -92,22 +94,24 @@ def roc_figure(rows: Sequence[Row], limit: int = LINES) -> Figure:
 
 
 def _content(rows: Sequence[Row], limit: int) -> Content:
-    able = [row for row in rows if row.metrics["auroc"].value is not None]
-    names = RowNames.of(able)
+    names = RowNames.of(rows)  # of all rows, so that names are those of the tables
     by_attack: dict[str, dict[Method, Row]] = {}
     by_method: dict[Method, list[Row]] = {}
-    for row in able:
+    for row in rows:
+        if row.metrics["auroc"].value is None:
+            continue
         method = method_of(row, names)
         by_attack.setdefault(names.attack(row), {})[method] = row
         by_method.setdefault(method, []).append(row)
     means = {method: mean_auroc(found) for method, found in by_method.items()}
     best = sorted(means, key=means.__getitem__, reverse=True)
     drawn = _chosen(best, limit)
-    note = ""
-    left = len(best) - len(drawn)
+    notes = LeftOut.of(rows, names).notes()
+    left = [method.label for method in best if method not in drawn]
     if left:
-        note = f"{left} of {len(best)} methods, of middling mean AUROC, are not drawn"
-    return Content(by_attack, Looks.of(drawn), drawn, note)
+        count = f"{len(left)} of {len(best)} methods, of middling mean AUROC"
+        notes.insert(0, f"{count}, are not drawn: {first_of(left)}")
+    return Content(by_attack, Looks.of(drawn), drawn, "\n".join(notes))
 
 
 def _chosen(best: list[Method], limit: int) -> list[Method]:
@@ -143,7 +147,7 @@ def _panel(ax: Axes, attack: str, content: Content) -> None:
     plain_axes(ax)
     ax.legend(
         handles=handles,
-        title="AUROC [95 %]",
+        title=f"AUROC [95 %], {seeds_of(drawn.values())}",
         fontsize=7,
         title_fontsize=7,
         labelspacing=0.35,

@@ -7,13 +7,19 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.evaluation.names import natural
-from experiments.report.pictures.look import plain
-from experiments.report.plots.methods import legend_below, legend_height
+from experiments.report.pictures.legend import (
+    first_of,
+    legend_below,
+    legend_height,
+    wrapped,
+)
 
 NARROWEST = 4.6  # inches
 MOST = 9  # panels
+FEW_DECADES = 50.0  # up to which the axis of seconds has a tick at 2 and at 5, too
 
 
 def panels(
@@ -45,7 +51,7 @@ def panels(
 
 
 def largest(values: Mapping[str, float], what: str) -> tuple[list[str], str]:
-    """Returns the names that get a panel, in their order, and a note that counts the others.
+    """Returns the names that get a panel, in their order, and a note that names the others.
 
     Args:
         values: by name; those of the largest get a panel.
@@ -53,10 +59,11 @@ def largest(values: Mapping[str, float], what: str) -> tuple[list[str], str]:
     """
     best = sorted(values, key=lambda name: -values[name])
     chosen = sorted(best[:MOST], key=natural)
-    left = len(best) - len(chosen)
+    left = sorted(best[MOST:], key=natural)
     if not left:
         return chosen, ""
-    return chosen, f"{left} of {len(best)} detectors, of lowest {what}, are not drawn"
+    count = f"{len(left)} of {len(best)} detectors, of lowest {what}, are not drawn"
+    return chosen, f"{count}: {first_of(left)}"
 
 
 def label_outer(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:
@@ -71,6 +78,21 @@ def label_outer(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:
 
 def saying(text: str) -> Figure:
     """Returns a figure that says why there is nothing in it."""
-    figure = Figure(figsize=(4.6, 1.6), layout="constrained")
-    figure.text(0.5, 0.5, plain(text), ha="center", va="center", color="0.3")
+    shown = wrapped(text, NARROWEST - 0.8)
+    height = 1.2 + 0.2 * len(shown.splitlines())
+    figure = Figure(figsize=(NARROWEST, height), layout="constrained")
+    figure.text(0.5, 0.5, shown, ha="center", va="center", color="0.3")
     return figure
+
+
+def scale_seconds(ax: Axes, seconds: Sequence[float]) -> None:
+    """Makes an axis of seconds logarithmic, over a decade at least, with plain numbers."""
+    middle = math.sqrt(min(seconds) * max(seconds))
+    least = min(min(seconds) / 1.5, middle / 4)
+    most = max(max(seconds) * 1.5, middle * 4)
+    ax.set_xscale("log")
+    ax.set_xlim(least, most)
+    steps = (1.0, 2.0, 5.0) if most / least < FEW_DECADES else (1.0,)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
