@@ -7,7 +7,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures.look import save
+from experiments.report.pictures.estimator_look import numbers, point
+from experiments.report.pictures.look import Look, save
 from experiments.study.certified.records import Found, sources
 from experiments.study.certified.tables import (
     certified,
@@ -18,7 +19,7 @@ from experiments.study.certified.tables import (
 from experiments.study.means import Mean, mean
 
 SIZE = (13, 4.2)  # inches
-COLOURS = mpl.colormaps["tab10"]
+GREY = Look("0.2", "-", "o")
 
 
 def draw(
@@ -55,12 +56,15 @@ def _removals(
     panel.fill_between(
         list(bound), 0, floor, color="0.88", label="no rows can change them"
     )
-    for number, source in enumerate(sources(found.removals)):
+    looks = numbers(sources(found.removals))
+    for source in sources(found.removals):
+        style = point(looks[source])
+        look = Look(style["color"], "-", style["marker"])
         of_source = standing(found.removals, source, of_vote)
         _curve(
             panel,
             of_source,
-            COLOURS(number),
+            look,
             "-",
             source,
         )
@@ -68,7 +72,7 @@ def _removals(
         _curve(
             panel,
             alone,
-            COLOURS(number),
+            look,
             "--",
             None,
         )
@@ -92,7 +96,7 @@ def _assaults(
     _curve(
         panel,
         _means(model),
-        "0.2",
+        GREY,
         "-",
         "success against one model",
     )
@@ -104,18 +108,18 @@ def _assaults(
             if assault.certifier == certifier:
                 changed.setdefault(assault.rows, []).append(assault.changed)
                 bound.setdefault(assault.rows, []).append(assault.open)
-        colour = COLOURS(number)
+        look = Look.number(number)
         _curve(
             panel,
             _means(changed),
-            colour,
+            look,
             "-",
             f"labels changed, {certifier}",
         )
         _curve(
             panel,
             _means(bound),
-            colour,
+            look,
             ":",
             f"bound on these, {certifier}",
         )
@@ -131,7 +135,7 @@ def _means(values: Mapping[int, list[float]]) -> dict[int, Mean]:
 def _curve(
     panel: Axes,
     known: Mapping[int, Mean],
-    colour: object,
+    look: Look,
     line: str,
     label: str | None,
 ) -> None:
@@ -140,9 +144,9 @@ def _curve(
         list(known),
         values,
         line,
-        color=colour,
-        marker="o",
-        markersize=2.5,
+        color=look.colour,
+        marker=look.marker,
+        markersize=3.5,
         linewidth=1.3,
         label=label,
     )

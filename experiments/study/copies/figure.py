@@ -1,21 +1,21 @@
 """One of many copies against all of them: by training again, and by estimators."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures.look import save
+from experiments.report.pictures.estimator_look import numbers, point
+from experiments.report.pictures.look import Look, save
 from experiments.study.copies.found import TRUTH, Found
 from experiments.study.copies.tables import grown
 from experiments.study.means import mean
 from poisonbench.log import Array
 
 SIZE = (13, 4.1)  # inches
-COLOURS = mpl.colormaps["tab10"]
-MARKERS = "osD^v<>Pp*"
 APART = 1.06  # factor between the places of two kinds
 
 
@@ -40,11 +40,11 @@ def _truth(
     """Influence of one copy and of all by training again, with intervals over instances."""
     for number, kind in enumerate(found.known_kinds()):
         one, every = found.of(TRUTH, kind)
-        colour = COLOURS(number)
+        look = Look.number(number)
         places = np.array(found.counts) * APART**number
-        _curve(panel, places, every, colour, "-")
-        _curve(panel, places, one, colour, "--")
-        panel.plot([], [], "o", color=colour, label=kind)
+        _curve(panel, places, every, look, "-")
+        _curve(panel, places, one, look, "--")
+        panel.plot([], [], look.marker, color=look.colour, label=kind)
     panel.plot([], [], "-", color="0.3", label="all c copies")
     panel.plot([], [], "--", color="0.3", label="one of them")
     _copies(panel, found)
@@ -64,7 +64,7 @@ def _curve(
     panel: Axes,
     places: Array,
     values: Array,
-    colour: object,
+    look: Look,
     line: str,
 ) -> None:
     means = [mean(column) for column in values.T]
@@ -76,9 +76,9 @@ def _curve(
         middle,
         [middle - low, high - middle],
         linestyle=line,
-        color=colour,
-        marker="o",
-        markersize=3,
+        color=look.colour,
+        marker=look.marker,
+        markersize=3.5,
         linewidth=1.3,
         elinewidth=0.8,
     )
@@ -90,18 +90,12 @@ def _relative(
     which: str,
 ) -> None:
     """What each source says of c copies, where its answer for a single copy is 1."""
-    for number, name in enumerate(found.names):
-        is_truth = name == TRUTH
-        panel.plot(
-            found.counts,
-            grown(found, name, which),
-            "-",
-            color="black" if is_truth else COLOURS((number - 1) % COLOURS.N),
-            linewidth=2.4 if is_truth else 1.2,
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            label=name,
-        )
+    looks = numbers(name for name in found.names if name != TRUTH)
+    for name in found.names:
+        style: dict[str, Any] = {"color": "black", "linewidth": 3}
+        if name != TRUTH:
+            style = {**point(looks[name], 4.0), "linewidth": 1.2, "linestyle": "-"}
+        panel.plot(found.counts, grown(found, name, which), label=name, **style)
     _copies(panel, found)
     if which == "one":
         panel.set_yscale("symlog", linthresh=0.1)

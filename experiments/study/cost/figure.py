@@ -1,6 +1,6 @@
 """How the seconds of every estimator grow with each size, against those at the smallest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,24 +8,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.pictures.estimator_look import numbers, point
 from experiments.report.pictures.look import save
 from experiments.study.cost.measured import Growth
 from experiments.study.cost.sizes import AXES
 
 PANEL = 2.7  # inches
-COLOURS = mpl.colormaps["tab20"]
 
 
 def draw(found: Sequence[Growth], path: Path) -> None:
     """Saves the figure without a display, a panel for each size."""
-    names = list(dict.fromkeys(growth.name for growth in found))
+    looks = numbers(growth.name for growth in found)
     with mpl.rc_context({"font.size": 8}):
         size = (PANEL * len(AXES) + 2.0, PANEL + 0.7)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(AXES), sharey=True, squeeze=False)[0]
         for panel, axis in zip(panels, AXES, strict=True):
             shown = [growth for growth in found if growth.axis == axis]
-            _panel(panel, axis, shown, names)
+            _panel(panel, axis, shown, looks)
         panels[0].set_ylabel("seconds over those at the smallest size")
         lines, labels = panels[0].get_legend_handles_labels()
         figure.legend(lines, labels, loc="outside right center", frameon=False)
@@ -33,7 +33,7 @@ def draw(found: Sequence[Growth], path: Path) -> None:
 
 
 def _panel(
-    panel: Axes, axis: str, shown: Sequence[Growth], names: Sequence[str]
+    panel: Axes, axis: str, shown: Sequence[Growth], looks: Mapping[str, int]
 ) -> None:
     factors = np.array([1.0, 8.0])
     for power in (0, 1):
@@ -44,11 +44,9 @@ def _panel(
         panel.plot(
             grown,
             np.array(middle) / middle[0],
-            "o-",
-            color=COLOURS(names.index(growth.name)),
             label=growth.name,
-            markersize=3,
             linewidth=1,
+            **{**point(looks[growth.name], 4.0), "linestyle": "-"},
         )
     panel.set_xscale("log", base=2)
     panel.set_yscale("log", base=2)

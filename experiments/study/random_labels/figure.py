@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures.look import save
+from experiments.report.pictures.estimator_look import numbers, point
+from experiments.report.pictures.look import COLOURS, save
 from experiments.study.means import Mean
 from experiments.study.random_labels.series import (
     MODEL,
@@ -20,7 +22,6 @@ from experiments.study.random_labels.series import (
 )
 
 SIZE = (12, 6.4)  # inches
-COLOURS = mpl.colormaps["tab10"]
 LINES = ("-", "--", ":")  # of the models
 # panels: title, label of the axis, points, name of the statistic, logarithmic
 PANELS = (
@@ -74,8 +75,10 @@ def draw(
         estimators = sources(values, "own share")
         for panel, form in zip(panels[1:], PANELS, strict=True):
             _panel(panel, values, estimators, form)
-        for number, source in enumerate(estimators):
-            panels[1].plot([], [], color=COLOURS(number), label=source)
+        looks = numbers(estimators)
+        for source in estimators:
+            style = {**point(looks[source], 4.0), "linestyle": "-"}
+            panels[1].plot([], [], label=source, **style)
         for line, model in zip(LINES, models(values), strict=False):
             panels[1].plot([], [], line, color="0.3", label=model)
         handles, labels = panels[1].get_legend_handles_labels()
@@ -88,7 +91,7 @@ def _errors(
     values: Sequence[Value],
 ) -> None:
     for line, model in zip(LINES, models(values), strict=False):
-        for colour, points in (("0.2", TRAINED), ("tab:red", TEST)):
+        for colour, marker, points in (("0.2", "o", TRAINED), (COLOURS[1], "s", TEST)):
             known = series(
                 values,
                 model,
@@ -99,7 +102,7 @@ def _errors(
             _curve(
                 panel,
                 known,
-                colour,
+                {"color": colour, "marker": marker, "markersize": 4.0},
                 line,
                 f"{points}, {model}",
             )
@@ -116,8 +119,9 @@ def _panel(
     form: tuple[str, str, str, str, bool],
 ) -> None:
     title, label, points, name, logarithmic = form
+    looks = numbers(estimators)
     for line, model in zip(LINES, models(values), strict=False):
-        for number, source in enumerate(estimators):
+        for source in estimators:
             known = series(
                 values,
                 model,
@@ -128,7 +132,7 @@ def _panel(
             _curve(
                 panel,
                 known,
-                COLOURS(number),
+                point(looks[source], 4.0),
                 line,
             )
     if logarithmic:
@@ -141,16 +145,16 @@ def _panel(
 def _curve(
     panel: Axes,
     known: Mapping[float, Mean],
-    colour: object,
+    style: Mapping[str, Any],
     line: str,
     label: str | None = None,
 ) -> None:
     """A line, and of the first model a band of the intervals over the seeds."""
     shares = list(known)
     found = list(known.values())
-    panel.plot(
-        shares, [one.value for one in found], line, color=colour, lw=1.4, label=label
-    )
+    middle = [one.value for one in found]
+    drawn = {**style, "linestyle": line, "linewidth": 1.4}
+    panel.plot(shares, middle, label=label, **drawn)
     if line != LINES[0]:
         return
     low = [max(one.low, 0.0) for one in found]  # of no statistic below 0
@@ -159,7 +163,7 @@ def _curve(
         shares,
         low,
         high,
-        color=colour,
+        color=style["color"],
         alpha=0.12,
         linewidth=0,
     )

@@ -1,6 +1,5 @@
 """Accuracy against cost: the linear datamodeling score of every estimator over its seconds."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.evaluation.metrics import Metric
+from experiments.report.pictures.estimator_look import numbers, point
 from experiments.report.pictures.look import save
 from poisonbench.log import Array
 
@@ -19,7 +19,6 @@ HEIGHT = 4.2
 LEAST = 1e-3  # seconds, below which costs are drawn alike
 SIDES = [(7, 5), (-7, 5), (7, -5), (-7, -5), (0, 8), (0, -8)]
 OFFSETS = np.array(SIDES)  # points
-COLOURS = mpl.colormaps["tab20"]  # ten colours, each followed by a paler one
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,21 @@ class Placed:
 
 def draw(found: Mapping[str, Sequence[Placed]], path: Path) -> None:
     """Saves the figure without a display: the kinds of scene below one another."""
-    colours = _colours(found)
+    looks = _looks(found)
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(WIDTH, HEIGHT * len(found)), layout="constrained")
         panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
         for panel, (scene, estimators) in zip(panels, found.items(), strict=True):
-            _panel(panel, scene, estimators, colours)
+            _panel(panel, scene, estimators, looks)
         save(figure, path)
 
 
-def _colours(found: Mapping[str, Sequence[Placed]]) -> dict[str, int]:
-    """Returns the number of each method's colour, which is the same in all panels."""
+def _looks(found: Mapping[str, Sequence[Placed]]) -> dict[str, int]:
+    """Returns the number of each method's look, which is the same in all panels."""
     methods: set[str] = set()
     for estimators in found.values():
         methods.update(_method(one) for one in estimators)
-    order = [*range(0, COLOURS.N, 2), *range(1, COLOURS.N, 2)]
-    return dict(zip(sorted(methods), itertools.cycle(order), strict=False))
+    return numbers(methods)
 
 
 def _method(one: Placed) -> str:
@@ -66,7 +64,7 @@ def _panel(
     panel: Axes,
     scene: str,
     estimators: Sequence[Placed],
-    colours: Mapping[str, int],
+    looks: Mapping[str, int],
 ) -> None:
     """Numbers the estimators, the best first."""
     seen: dict[int, tuple[float, float]] = {}
@@ -74,17 +72,15 @@ def _panel(
         metric = one.score
         if metric.value is None:
             continue
-        colour = COLOURS(colours[_method(one)])
+        style = point(looks[_method(one)])
         seconds = max(one.seconds, LEAST)
         low, high = metric.interval or (metric.value, metric.value)
-        panel.plot([seconds, seconds], [low, high], color=colour, alpha=0.4)
+        panel.plot([seconds, seconds], [low, high], color=style["color"], alpha=0.4)
         panel.plot(
             [seconds],
             [metric.value],
-            "o",
-            color=colour,
-            markersize=5,
             label=f"{number}  {one.name}",
+            **style,
         )
         seen[number] = (seconds, metric.value)
     panel.set_xscale("log")
@@ -105,13 +101,13 @@ def numbered(panel: Axes, seen: Mapping[int, tuple[float, float]]) -> None:
     places = panel.transData.transform(list(seen.values()))
     taken = [*places]
     pixels = OFFSETS * panel.figure.dpi / 72
-    for (number, point), place in zip(seen.items(), places, strict=True):
+    for (number, at), place in zip(seen.items(), places, strict=True):
         rooms = [_room(place + shift, place, taken) for shift in pixels]
         best = int(np.argmax(rooms))
         taken.append(place + pixels[best])
         panel.annotate(
             str(number),
-            point,
+            at,
             xytext=OFFSETS[best],
             textcoords="offset points",
             ha="center",
