@@ -144,3 +144,9 @@ def test_another_axis_is_drawn_as_it_was_asked(tmp_path):
         )
     [points] = curves(rows(tmp_path), "alpha").values()
     assert [point.x for point in points] == [0.1, 0.3]
+
+
+def test_the_curve_says_what_its_bands_are_and_which_attacks_it_leaves_out(run: Path):
+    title = curve_figure(rows(run)).legends[0].get_title().get_text()
+    assert "bands: 95 % intervals, 2 seeds" in title
+    assert "not drawn, for one value of budget or none: blend" in title
