@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from experiments.evaluation.kinds.points import is_audit
@@ -12,13 +13,15 @@ from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.matrix import Matrix
 from experiments.report.explanation.text import explanation, rows_shown
 from experiments.report.pictures.influence_block import choose_points
-from experiments.report.pictures.influence_picture import influence_panel
+from experiments.report.pictures.influence_picture import explanation_figure
+from experiments.report.pictures.look import save
 from experiments.scene.audited import train_of_audit
 from experiments.scene.clean import clean_of_log
 from poisonbench import log
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record, names
 from poisonbench.poison_file import unpack_train
+from poisonbench.roles import JUDGED
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,11 @@ class Asked:
     """What is to be explained.
 
     Attributes:
-        point: row of the probe; None: a successfully attacked one, or a control.
+        point: row of the probe; None: a successfully attacked one, or a control; in an audit the
+            most suspicious one.
         estimator: name of the only one that is asked; None: all of the scene.
         top: training instances of each list.
-        picture: file of a picture by the first estimator, None for none.
+        picture: file of a picture of the same, None for none.
     """
 
     point: int | None = None
@@ -61,10 +65,8 @@ def explain(source: Path, place: Place, asked: Asked) -> str:
     told = explanation(scene, influences, train, point, asked.top)
     if asked.picture is None:
         return told
-    saved = influence_panel(
-        scene, influences[0], train, asked.picture, asked.top, [point]
-    )
-    return f"{told}\n\nsaved {saved}"
+    figure = explanation_figure(scene, influences, train, point, asked.top)
+    return f"{told}\n\nsaved {save(figure, asked.picture)}"
 
 
 def training_rows(scene: Record, place: Place, rows: Sequence[int]) -> Instances:
@@ -104,9 +106,21 @@ def _point(scene: Record, point: int | None) -> int:
     """The row of the probe that is explained."""
     total = len(scene.data[names.PROBE_Y])
     if point is None:
+        if is_audit(scene):
+            return _most_suspicious(scene)
         chosen = choose_points(scene)
         return chosen[0] if chosen else 0
     if not 0 <= point < total:
         what = f"test point {point} is none of the {total} of the probe"
         raise ConfigError([what], f"0 to {total - 1}")
     return point
+
+
+def _most_suspicious(scene: Record) -> int:
+    """The point to be judged that the first detector of an audit finds so; 0 without one."""
+    judged = np.flatnonzero(scene.data[names.PROBE_GROUP] == JUDGED)
+    for path in sorted(scene.path.parent.glob("detect-*.h5")):
+        scores = log.read(path, "detect", keys=(names.SCORE,)).data[names.SCORE]
+        known = np.nan_to_num(scores[judged], nan=-np.inf)
+        return int(judged[known.argmax()])
+    return 0

@@ -273,6 +273,15 @@ def test_a_point_is_explained(folder: Path, audited: Path, tmp_path: Path):
     assert (tmp_path / "point.png").stat().st_size > 1000
 
 
+def test_the_most_suspicious_point_is_explained_where_none_is_named(audited: Path):
+    scene = next(audited.glob("scenes/audit-*"))
+    first = sorted(scene.glob("detect-*.h5"))[0]
+    scores = log.read(first, "detect").data["score"][:12]
+    told = call("explain", str(scene)).output
+    assert f"point to be judged {scores.argmax()}: predicted" in told
+    assert scores.argmax() != 0
+
+
 def test_it_has_a_report_without_a_rate_of_success(audited: Path):
     done = call("report", "out")
     assert done.exit_code == 0, done.output

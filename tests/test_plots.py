@@ -1,5 +1,6 @@
 """Structure of the pictures: panels, curves, frames. What is drawn must be what the logs say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from experiments.evaluation.rows import Row
 from experiments.report.explanation.instances import Instances
 from experiments.report.pictures.influence_block import GREY, ROLES, choose_points
 from experiments.report.pictures.influence_picture import (
+    explanation_figure,
     influence_figure,
     influence_panel,
 )
@@ -294,8 +296,24 @@ def test_non_finite_influence_is_left_out_and_counted() -> None:
     influence.values[0, :4] = np.nan
     part = influence_figure(scene, influence, train, top=10).subfigs[0]
     assert len([ax for ax in part.axes if ax.images]) == 1 + 8
-    assert "1 of its 8 most influential" in part.get_suptitle()
+    assert "1 of the 8 training images that helped most" in part.get_suptitle()
     assert "4 non-finite values left out" in part.get_suptitle()
+
+
+def test_an_explanation_shows_each_estimator_and_what_worked_against_it() -> None:
+    scene, influence, train = records()
+    other = replace(influence, config={"name": "tracin"})
+    figure = explanation_figure(scene, [influence, other], train, 0, 3)
+    titles = [part.get_suptitle() for part in figure.subfigs]
+    want = [
+        f"of the 3 training images that {what} ({name}) are poison"
+        for name in (influence.estimator, "tracin")
+        for what in ("helped most", "worked against it most")
+    ]
+    assert [title.partition(": ")[2][2:] for title in titles] == want
+    lowest = influence.values[0].argmin()
+    against = [ax for ax in figure.subfigs[1].axes if ax.images]
+    assert np.allclose(against[1].images[0].get_array(), train.x[lowest, 0])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -358,7 +376,7 @@ def test_sentences_and_vectors_are_written_and_only_poison_is_red_and_marked(
     [row] = [text for text in texts if text.get_text() == shown]
     assert to_hex(row.get_color()).upper() == ROLES[1][1]
     first = texts[0].get_text()
-    assert first.startswith("Attacked test point: 3 of its 6 most influential training")
+    assert first.startswith("Attacked test point: 3 of the 6 training")
     assert save(figure, tmp_path / "x.png").exists()
 
 

@@ -1,4 +1,4 @@
-"""A test point with its most influential training instances: what every picture of them shows."""
+"""A test point with the training instances of largest influence: what every picture shows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from experiments.report.explanation.instances import Instances
 from experiments.report.explanation.matrix import Matrix
-from experiments.report.explanation.ranked import most_helpful
+from experiments.report.explanation.ranked import most_harmful, most_helpful
 from poisonbench.log import Record, names
 from poisonbench.roles import ATTACKED, COVER, JUDGED, MATCHED, POISON, RANDOM
 
@@ -29,7 +29,7 @@ class Block:
         x: the point, (*shape).
         true: its label, -1 if nobody told.
         predicted: the victim's label.
-        rows: (k,), training rows, the most influential first.
+        rows: (k,), training rows, the strongest first.
         values: (k,), their influence.
         roles: (k,), clean, poison or cover.
     """
@@ -67,21 +67,35 @@ def choose_points(scene: Record) -> list[int]:
 
 
 def block_of(
-    scene: Record, influence: Matrix, train: Instances, point: int, top: int
+    scene: Record,
+    influence: Matrix,
+    train: Instances,
+    point: int,
+    top: int,
+    helped: bool = True,
 ) -> Block:
-    """Returns a row of the probe with the `top` training instances of largest influence."""
+    """Returns a row of the probe with the `top` training instances that helped most.
+
+    Args:
+        scene: log of kind "scene".
+        influence: matrix of that scene, (m, n).
+        train: the poisoned training instances, at least those that are shown.
+        point: row of the probe.
+        top: training instances.
+        helped: False: those that worked against the prediction most.
+    """
     data = scene.data
     values = influence.on(point)
-    rows = most_helpful(values, top)
+    rows = most_helpful(values, top) if helped else most_harmful(values, top)
     roles = data[names.POISON_ROLE][rows]
-    attacked = data[names.PROBE_GROUP][point] == ATTACKED
-    kind = "Attacked test point" if attacked else "Clean test point"
-    poison = int((roles == POISON).sum())
-    title = (
-        f"{kind}: {poison} of its {len(rows)} most influential {train.noun} are poison"
-    )
+    what = "helped most" if helped else "worked against it most"
+    shown = f"the {len(rows)} {train.noun} that {what} ({influence.estimator})"
+    kind = "Clean test point"
+    if data[names.PROBE_GROUP][point] == ATTACKED:
+        kind = "Attacked test point"
+    title = f"{kind}: {int((roles == POISON).sum())} of {shown} are poison"
     if data[names.PROBE_GROUP][point] == JUDGED:
-        title = f"Point {point} and its {len(rows)} most influential {train.noun}"
+        title = f"Point {point} and {shown}"
     lost = int((~np.isfinite(values)).sum())
     if lost:
         title += f" ({lost} non-finite values left out)"

@@ -1,4 +1,4 @@
-"""Attacked and clean test points, each beside its most influential training instances.
+"""Attacked and clean test points, each beside the training instances of largest influence.
 
 Images and spectrograms are drawn; sentences and vectors are written, see `influence_lines`.
 """
@@ -29,7 +29,7 @@ from poisonbench.log import Record
 
 THIN = 1.2
 
-NARROWEST = 6.0  # inches, in which the longest title fits
+NARROWEST = 7.5  # inches, in which the longest title fits
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def influence_figure(
     top: int = 10,
     points: Sequence[int] | None = None,
 ) -> Figure:
-    """Draws test points, and beside each its most influential training instances.
+    """Draws test points, and beside each the training instances that helped it most.
 
     Args:
         scene: log of kind "scene", with its probe and the roles of the training rows.
@@ -59,6 +59,35 @@ def influence_figure(
     """
     chosen = choose_points(scene) if points is None else points
     blocks = [block_of(scene, influence, train, point, top) for point in chosen]
+    return _figure_of(blocks, train, top)
+
+
+def explanation_figure(
+    scene: Record,
+    influences: Sequence[Matrix],
+    train: Instances,
+    point: int,
+    top: int,
+) -> Figure:
+    """Draws what helped a prediction and what worked against it, by each estimator.
+
+    Args:
+        scene: log of kind "scene", with its probe and the roles of the training rows.
+        influences: matrices of that scene, (m, n).
+        train: the poisoned training instances, at least those that are shown.
+        point: row of the probe.
+        top: training instances of each list.
+    """
+    blocks = []
+    for matrix in influences:
+        blocks.append(block_of(scene, matrix, train, point, top))
+        against = block_of(scene, matrix, train, point, top, helped=False)
+        if len(against.rows):
+            blocks.append(against)
+    return _figure_of(blocks, train, top)
+
+
+def _figure_of(blocks: Sequence[Block], train: Instances, top: int) -> Figure:
     if not blocks:
         figure = Figure(figsize=(_width(top), 1.95))
         text = "no attack succeeded, and no control is predicted correctly"
