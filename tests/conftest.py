@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 def random_data(
     n: int,
-    shape: tuple[int, ...] = (1, 8, 8),
+    shape: tuple[int, ...] = (2, 8, 8),
     classes: int = 10,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,

@@ -124,7 +124,7 @@ UNMET = [
 
 @pytest.mark.parametrize(("method", "told"), UNMET, ids=lambda value: repr(value)[:40])
 def test_an_unmet_need_is_told_before_any_work(method, told):
-    data = random_data(4, classes=3, dtype=torch.float32)
+    data = random_data(4, (1, 8, 8), classes=3, dtype=torch.float32)
     run = Trace.of(Headless(), data)
     more = (
         [torch.eye(4, dtype=torch.bool)] if isinstance(method, GroupInfluence) else []
@@ -153,7 +153,7 @@ def test_a_run_offers_what_it_was_given():
     assert Trace.of(model, run.train).offers == {"final model", "head"}
     rated = Trace.of(model, run.train, [(state, 0.1)])
     assert rated.offers == {"final model", "checkpoints", "head"}
-    headless = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Identity())
+    headless = nn.Sequential(nn.Flatten(), nn.Linear(128, 3), nn.Identity())
     assert "checkpoints" in Trace.of(headless, run.train, lr=0.1).offers
 
 

@@ -587,7 +587,8 @@ def test_misalignment_is_the_mean_of_one_minus_the_cosines():
     models = [
         build("mlp", Layout((1, 8, 8), 10, "image"), seed).double() for seed in range(2)
     ]
-    data, wish = random_data(5), random_data(4, seed=3)
+    data = random_data(5, (1, 8, 8))
+    wish = random_data(4, (1, 8, 8), seed=3)
     goals = [wanted_gradient(model, wish) for model in models]
     want = []
     for model in models:

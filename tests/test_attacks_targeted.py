@@ -205,7 +205,7 @@ def test_a_watermark_shows_the_attacked_point_on_the_rows(small):
 
 
 def test_the_wanted_gradient_is_the_engines_of_norm_one():
-    model, data = model_of("mlp"), random_data(7)
+    model, data = model_of("mlp"), random_data(7, (1, 8, 8))
     goal = torch.cat([g.flatten() for g in wanted_gradient(model, data, batch=3)])
     assert float(goal.norm()) == pytest.approx(1, abs=1e-12)
     total = dot_products(model, data, data)
@@ -215,7 +215,7 @@ def test_the_wanted_gradient_is_the_engines_of_norm_one():
 
 
 def test_poison_that_is_the_wish_itself_is_aligned_with_it():
-    model, data = model_of("mlp"), random_data(5)
+    model, data = model_of("mlp"), random_data(5, (1, 8, 8))
     goal = wanted_gradient(model, data)
     for sign, want in ((1, 0.0), (-1, 2.0)):
         got = misalignment([model], [[sign * g for g in goal]], data.x, data.y)
@@ -225,7 +225,7 @@ def test_poison_that_is_the_wish_itself_is_aligned_with_it():
 def test_the_gradient_of_the_misalignment_is_its_slope():
     model, data, x = (
         model_of("mlp"),
-        random_data(3, seed=1),
+        random_data(3, (1, 8, 8), seed=1),
         noise(2, 1, 8, 8, seed=5).requires_grad_(),
     )
     goal, y = [wanted_gradient(model, data)], torch.tensor([1, 2])
@@ -543,7 +543,7 @@ def test_spread_poison_shows_one_sub_trigger_and_attacked_points_all(small):
 
 
 def test_gradients_to_be_matched_are_the_engines():
-    model, data = model_of("cnn"), random_data(6)
+    model, data = model_of("cnn"), random_data(6, (1, 8, 8))
     for frozen in (False, True):
         model.features.requires_grad_(not frozen)
         g = gradients_of(model, data.x, data.y)

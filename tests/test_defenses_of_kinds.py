@@ -25,7 +25,7 @@ MODELS = {
     "tokens": "text-cnn",
 }
 LAYOUTS = {
-    "image": Layout((1, 8, 8), 2, "image"),
+    "image": Layout((3, 8, 8), 2, "image"),
     "spectrogram": Layout((1, 8, 16), 2, "spectrogram"),
     "vector": Layout((9,), 2, "vector"),
     "tokens": Layout((12,), 2, "tokens", 30),

@@ -105,7 +105,7 @@ def test_token_ids_are_no_features_and_every_default_works():
 
 
 def test_detectors_compare_it():
-    data = random_data(12, dtype=torch.float32)
+    data = random_data(12, (1, 8, 8), dtype=torch.float32)
     model = Deep().eval()
     run = pb.Trace.of(model, data)
     assert isinstance(encoder(run.model(), "inner"), Inner)

@@ -22,7 +22,7 @@ from poisonbench.errors import PoisonbenchError
 from poisonbench.gradients import dot_products
 from poisonbench.training import Trace
 
-DATA = random_data(16, classes=3)
+DATA = random_data(16, (1, 8, 8), classes=3)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def test_every_pixel_reaches_the_logits(name: str, shape: tuple[int, ...]):
 def test_logits_are_the_head_of_the_features(name: str):
     model, x = (
         build(name, Layout((1, 8, 8), 10, "image"), 0),
-        random_data(3, dtype=torch.float32).x,
+        random_data(3, (1, 8, 8), dtype=torch.float32).x,
     )
     assert model.features(x).dim() == 2
     assert torch.equal(model(x), model.head(model.features(x)))

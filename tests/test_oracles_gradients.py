@@ -89,7 +89,7 @@ FORMS = [
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet9"])
 def test_engine_equals_autograd_one_instance_at_a_time(name: str, form: Form):
     train_set, test = random_data(4, seed=1), random_data(3, seed=2)
-    model = build(name, Layout((1, 8, 8), 10, "image"), 0).double()
+    model = build(name, Layout((2, 8, 8), 10, "image"), 0).double()
     torch.testing.assert_close(
         dot_products(model, train_set, test, form),
         expected(model, train_set, test, form),
@@ -102,7 +102,7 @@ def test_engine_equals_autograd_one_instance_at_a_time(name: str, form: Form):
 @pytest.mark.parametrize("name", ["cnn7", "resnet18"])
 def test_engine_equals_autograd_with_statistics_of_some_batches(name: str, form: Form):
     train_set, test = random_data(3, seed=1), random_data(2, seed=2)
-    model = build(name, Layout((1, 8, 8), 10, "image"), 0).double()
+    model = build(name, Layout((2, 8, 8), 10, "image"), 0).double()
     model.train()(random_data(8, seed=3).x)
     model.eval()
     torch.testing.assert_close(
@@ -306,7 +306,7 @@ def test_engine_leaves_the_model_as_it_was():
 
 def test_frozen_parameters_are_left_out():
     model, train_set, test = (
-        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
+        build("cnn", Layout((2, 8, 8), 10, "image"), 0).double(),
         random_data(4, seed=1),
         random_data(3, seed=2),
     )
@@ -330,7 +330,7 @@ def test_blocks_do_not_change_the_result(name: str, budget: Budget):
     train_set, test, model = (
         random_data(8, seed=1),
         random_data(5, seed=2),
-        build(name, Layout((1, 8, 8), 10, "image"), 0).double(),
+        build(name, Layout((2, 8, 8), 10, "image"), 0).double(),
     )
     whole = dot_products(model, train_set, test, Form("margin", "all"))
     torch.testing.assert_close(
@@ -359,7 +359,7 @@ def test_out_of_memory_halves_the_block_and_goes_on():
 def test_training_mode_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"):
         dot_products(
-            build("cnn", Layout((1, 8, 8), 10, "image"), 0).double().train(),
+            build("cnn", Layout((2, 8, 8), 10, "image"), 0).double().train(),
             random_data(2),
             random_data(2),
         )
@@ -368,7 +368,7 @@ def test_training_mode_is_refused():
 def test_gradient_norms_are_the_diagonal():
     data, model = (
         random_data(6),
-        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
+        build("cnn", Layout((2, 8, 8), 10, "image"), 0).double(),
     )
     for form in (Form(), Form("margin"), Form(layers="last")):
         torch.testing.assert_close(
@@ -546,7 +546,7 @@ def test_renormalised_scores_are_blind_to_the_scale_of_every_single_loss(
     data, test, model = (
         random_data(10),
         random_data(4, seed=6),
-        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
+        build("cnn", Layout((2, 8, 8), 10, "image"), 0).double(),
     )
     constants = (
         torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -573,8 +573,9 @@ def confident(margin: float, dtype: torch.dtype) -> tuple[nn.Module, Dataset, Da
 
     The margin is that of its predicted label.
     """
-    model = build("cnn", Layout((1, 8, 8), 10, "image"), 0).double()
-    data, test = random_data(12), random_data(5, seed=6)
+    shape = (1, 8, 8)
+    model = build("cnn", Layout(shape, 10, "image"), 0).double()
+    data, test = random_data(12, shape), random_data(5, shape, seed=6)
     for part in (data, test):
         part.y.copy_(model(part.x).argmax(1))
     with torch.no_grad():
@@ -628,7 +629,7 @@ def test_renormalised_scores_survive_tiny_and_huge_gradients_in_float32(factor: 
 
 def test_empty_sides_give_empty_products():
     model, data = (
-        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double(),
+        build("cnn", Layout((2, 8, 8), 10, "image"), 0).double(),
         random_data(3),
     )
     assert dot_products(

@@ -373,7 +373,7 @@ def test_an_explicit_matrix_of_too_many_parameters_is_refused():
     with pytest.raises(ValueError, match="at most 16384 parameters, got"):
         InfluenceFunctions("explicit").fit(
             trace_of(
-                build("resnet9", Layout((1, 8, 8), 10, "image"), 0).double(),
+                build("resnet9", Layout((2, 8, 8), 10, "image"), 0).double(),
                 data,
                 "resnet9",
             )
@@ -476,7 +476,7 @@ def test_products_of_large_models_equal_double_backward(name: str, kind: str):
     model = (
         zoo()
         if name == "zoo"
-        else build(name, Layout((1, 8, 8), 10, "image"), 0).double()
+        else build(name, Layout((2, 8, 8), 10, "image"), 0).double()
     )
     data = random_data(3, (3, 9, 13), 7) if name == "zoo" else random_data(3)
     names = dict(model.named_parameters())

@@ -122,7 +122,7 @@ def test_a_label_without_rows_and_influence_that_is_not_finite_have_no_score(
     evidence: Evidence,
 ) -> None:
     influence = influence_of(evidence).clone()
-    influence[1, 0] = torch.nan
+    influence[1] = torch.nan
     test = evidence.test.relabel(torch.full_like(evidence.test.y, 1))
     rows = evidence.trace.train.y != 1
     trace = replace(evidence.trace, train=evidence.trace.train.take(rows))

@@ -306,7 +306,7 @@ def test_a_recipe_out_of_range_names_the_rule_and_the_value(field: str, value: o
 def test_predict_is_the_model_in_blocks():
     data, model = (
         random_data(30),
-        build("cnn", Layout((1, 8, 8), 10, "image"), 0).double().train(),
+        build("cnn", Layout((2, 8, 8), 10, "image"), 0).double().train(),
     )
     torch.testing.assert_close(
         predict(model, data.x, batch=7), predict(model, data.x), rtol=1e-12, atol=1e-12
