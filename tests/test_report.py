@@ -148,8 +148,7 @@ def test_a_frame_has_the_figures_of_the_page(run: Path):
         for line in rows.itertuples():
             number = f"{line.value:.3f}"
             if metric == "auroc":
-                ends = [f"{end:.2f}".removeprefix("0") for end in (line.low, line.high)]
-                number += f" [{', '.join(ends)}]".replace("1.00", "1.0")
+                number += f" [{line.low:.3f}, {line.high:.3f}]"
             want.append(number)
         cells = [line[head.index(column)] for line in shown[1:]]
         assert cells[: len(want)] == want, "the means over the attacks come behind"

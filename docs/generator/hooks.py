@@ -15,7 +15,9 @@ from notebook_page import notebook_page
 from tree_links import ROOT, relinked
 
 RESULTS = ROOT / "experiments" / "results"
-INTERVAL = re.compile(r" (\\?\[[-+.\d]+), ([-+.\d]+\\?\])")  # [.09, .20]
+INTERVAL = re.compile(
+    r" (\\?\[[-+.\d]+), ([-+.\d]+\\?\])"
+)  # [.09, .20], [0.091, 0.204]
 COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from experiments.cleaning.outcome import FLOOR, Curve, Outcome
-from experiments.evaluation.metrics import Metric
 from experiments.report.table import Cells, Table
 
 ACCURACY = (
@@ -58,7 +57,7 @@ def _gains(outcome: Outcome, scene: tuple[str, ...]) -> Table:
     for curve in outcome.curves:
         if curve.criterion == FLOOR:
             continue
-        gains = [_signed(metric) for metric in curve.gain[1:]]
+        gains = cells.row(*curve.gain[1:], form="+.3f")
         chosen = _chosen(curve, outcome, cells)
         rows.append([curve.criterion, *gains, *chosen])
     return Table(
@@ -75,13 +74,6 @@ def _gains(outcome: Outcome, scene: tuple[str, ...]) -> Table:
         names=1,
         scenes=scene,
     )
-
-
-def _signed(metric: Metric) -> str:
-    assert metric.value is not None
-    assert metric.interval is not None
-    low, high = metric.interval
-    return f"{metric.value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _chosen(

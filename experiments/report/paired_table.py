@@ -15,7 +15,7 @@ def difference_table(rows: Sequence[Row], name: str, names: RowNames) -> Table:
     for row in rows:
         metrics = [row.metrics[key] for key in RESAMPLED]
         line = list(names.all(row))
-        line += cells.row(*metrics, form="+.3f", ends="+.3f")
+        line += cells.row(*metrics, form="+.3f")
         line.append(str(row.scenes))
         body.append(line)
     head = (

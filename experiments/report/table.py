@@ -49,19 +49,18 @@ class Cells:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def row(self, *metrics: Metric, form: str = ".3f", ends: str = ".2f") -> list[str]:
+    def row(self, *metrics: Metric, form: str = ".3f") -> list[str]:
         """Returns a cell for each metric of a row; a reason is marked once in a row.
 
         Args:
             metrics: what to write.
-            form: the format of the values.
-            ends: the format of the ends of the intervals.
+            form: the format of the values, and of the ends of their intervals.
         """
         marked = {""}
         cells = []
         for metric in metrics:
             text = "-" if metric.value is None else f"{metric.value:{form}}"
-            text += ends_of(metric, ends)
+            text += ends_of(metric, form)
             if metric.reason not in marked:
                 text += f" ({self._number(metric.reason)})"
                 marked.add(metric.reason)
@@ -80,14 +79,14 @@ class Cells:
         return tuple(lines)
 
 
-def ends_of(metric: Metric, form: str = ".2f") -> str:
-    """Returns the interval of a metric as it stands behind its value; empty if it has none."""
+def ends_of(metric: Metric, form: str = ".3f") -> str:
+    """Returns the interval of a metric as it stands behind its value; empty if it has none.
+
+    Args:
+        metric: with or without an interval.
+        form: the format of the value: a value inside its interval is so when both are rounded.
+    """
     if not metric.interval:
         return ""
-    bounds = [_short_end(end, form) for end in metric.interval]
-    return f" [{', '.join(bounds)}]"
-
-
-def _short_end(end: float, form: str) -> str:
-    """`.97` for 0.97, and `1.0` for 1.00."""
-    return f"{end:{form}}".removeprefix("0").replace("1.00", "1.0")
+    low, high = metric.interval
+    return f" [{low:{form}}, {high:{form}}]"

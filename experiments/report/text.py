@@ -9,6 +9,7 @@ from experiments.report.table import Table
 
 WIDTH = 110  # columns of the terminal
 GAP = 2  # spaces between columns, and before the rows of a group
+INDENT = "  "  # of the further lines of a cell
 
 
 def printable(text: str) -> str:
@@ -89,6 +90,7 @@ class _Layout:
             pieces = textwrap.wrap(
                 cell,
                 self.widths[index],
+                subsequent_indent=INDENT,
                 break_on_hyphens=at_hyphens,
                 break_long_words=False,
             )
@@ -121,7 +123,8 @@ def _widths(columns: Sequence[Sequence[str]], names: int, room: int) -> list[int
     least = []
     for index in range(names):
         at_hyphens = index < names - 1
-        least.append(_longest_word(columns[index], at_hyphens))
+        whole_words = len(INDENT) + _longest_word(columns[index], at_hyphens)
+        least.append(min(widths[index], whole_words))
     gaps = GAP * (len(widths) - 1)
     while sum(widths) + gaps > room:
         widest = -1
