@@ -32,9 +32,9 @@ from experiments.report.explanation.instances import Instances
 from experiments.report.exports import to_csv
 from experiments.report.html.gallery import MOST_SCENES, gallery
 from experiments.report.html.glance import at_a_glance, best_of
-from experiments.report.html.headline import _others
 from experiments.report.html.images import image_uri
 from experiments.report.html.losses import HEIGHT, WIDTH, loss_charts
+from experiments.report.html.other_defenses import other_defenses
 from experiments.report.html.strips import (
     HELPFUL,
     Strip,
@@ -186,7 +186,7 @@ def test_the_best_of_other_defenses_is_that_of_the_best_mean_and_knows_no_truth(
         return Row(settings, (0,), {"auprc": Metric(value)}, uses=uses)
 
     rows = [row("a", 0.9), row("a", 0.1), row("b", 0.6), row("c", 1.0, "oracle")]
-    [told] = _others(Summary({"filters": rows}, [], {}, [], []))
+    [told] = other_defenses(Summary({"filters": rows}, [], {}, [], []))
     assert told.startswith("Of 2 filters, b ranks the poison rows best, AUPRC 0.600")
 
 

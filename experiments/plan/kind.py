@@ -24,7 +24,10 @@ class Length:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: the metric of a row under its head, in a format such as ".3f"."""
+    """A column of a table: the metric of a row under its head, in a format such as ".3f".
+
+    The format of seconds is "s".
+    """
 
     head: str
     metric: str

@@ -6,7 +6,7 @@ from dataclasses import replace
 from experiments.evaluation.kinds.certificates import RADII
 from experiments.evaluation.names import RowNames
 from experiments.evaluation.rows import Row
-from experiments.report.table import Cells, Table
+from experiments.report.table import SECONDS, Cells, Table
 
 
 def identification_table(rows: Sequence[Row]) -> Table:
@@ -23,7 +23,7 @@ def identification_table(rows: Sequence[Row]) -> Table:
         ]
         line = list(names.all(row))
         line += cells.row(*metrics)
-        line += cells.row(row.metrics["seconds"], form=".3g")
+        line += cells.row(row.metrics["seconds"], form=SECONDS)
         line.append(str(row.counts["poison"]))
         line.append(str(row.counts["cover"]))
         line.append(str(len(row.seeds)))
@@ -59,9 +59,8 @@ def mitigation_table(rows: Sequence[Row]) -> Table:
         line += cells.row(
             row.metrics["poison_removed"], row.metrics["clean_removed"], form=".1%"
         )
-        line += cells.row(
-            row.metrics["retrainings"], row.metrics["seconds"], form=".3g"
-        )
+        line += cells.row(row.metrics["retrainings"], form=".3g")
+        line += cells.row(row.metrics["seconds"], form=SECONDS)
         line.append(str(len(row.seeds)))
         body.append(line)
     head = (
@@ -103,7 +102,7 @@ def certificate_table(rows: Sequence[Row]) -> Table:
         line += cells.row(row.metrics["accuracy"], *certified)
         line += cells.row(row.metrics["median_radius"], form=".3g")
         line += cells.row(replace(row.metrics["asr"], interval=None))
-        line += cells.row(row.metrics["seconds"], form=".3g")
+        line += cells.row(row.metrics["seconds"], form=SECONDS)
         line.append(str(len(row.seeds)))
         body.append(line)
     radii = [f">={at}" for at in RADII[1:]]

@@ -1,11 +1,13 @@
 """The tables of audits: points by suspicion, and the training rows that each rests on."""
 
 from collections.abc import Sequence
+from math import floor, inf, log10
 
 from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.names import ShortNames
 from experiments.report.table import Table
 
+MOST_DECIMALS = 8
 MOST = 20  # points of a table, and all that are flagged
 HEAD = ("estimator", "detector", "point", "label", "suspicion", "p", "flag", "rests on")
 LEGEND = (
@@ -30,7 +32,8 @@ def point_tables(points: Sequence[JudgedPoint]) -> list[Table]:
     notes = []
     for names, group in groups.items():
         shown = [p for i, p in enumerate(group) if p.flag or i < MOST]
-        body += [[*names, *_cells(point)] for point in shown]
+        form = _form(group)
+        body += [[*names, *_cells(point, form)] for point in shown]
         flags = sum(point.flag for point in group)
         told = f"{', '.join(names)}: {flags} of {len(group)} points flagged"
         if len(shown) < len(group):
@@ -43,13 +46,22 @@ def point_tables(points: Sequence[JudgedPoint]) -> list[Table]:
     return [Table("POINTS", LEGEND, head, body, named, tuple(notes))]
 
 
-def _cells(point: JudgedPoint) -> list[str]:
-    """The cells of a point."""
+def _form(group: Sequence[JudgedPoint]) -> str:
+    """The format of the suspicions of a group: as many decimals, four digits of the largest."""
+    largest = max(abs(point.suspicion) for point in group)
+    if not 0 < largest < inf:
+        return ".3f"
+    decimals = max(0, 3 - floor(log10(largest)))
+    return f".{decimals}f" if decimals <= MOST_DECIMALS else ".3g"
+
+
+def _cells(point: JudgedPoint, form: str) -> list[str]:
+    """The cells of a point, its suspicion in this format."""
     rows = " ".join(map(str, point.proponents))
     return [
         str(point.point),
         str(point.label),
-        f"{point.suspicion:.3g}",
+        f"{point.suspicion:{form}}",
         f"{point.p_value:.3f}",
         "FLAG" if point.flag else "-",
         rows or "-",

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from experiments.evaluation.metrics import Metric
 
+SECONDS = "s"  # a format: three digits, nothing below a millisecond, no exponent
+LEAST_SECONDS = 0.001
+MANY_SECONDS = 1000
+
 
 @dataclass(frozen=True)
 class Table:
@@ -59,7 +63,7 @@ class Cells:
         marked = {""}
         cells = []
         for metric in metrics:
-            text = "-" if metric.value is None else f"{metric.value:{form}}"
+            text = "-" if metric.value is None else written(metric.value, form)
             text += ends_of(metric, form)
             if metric.reason not in marked:
                 text += f" ({self._number(metric.reason)})"
@@ -89,4 +93,15 @@ def ends_of(metric: Metric, form: str = ".3f") -> str:
     if not metric.interval:
         return ""
     low, high = metric.interval
-    return f" [{low:{form}}, {high:{form}}]"
+    return f" [{written(low, form)}, {written(high, form)}]"
+
+
+def written(value: float, form: str) -> str:
+    """Returns a number in a format, or as `SECONDS` are written."""
+    if form != SECONDS:
+        return f"{value:{form}}"
+    if 0 < value < LEAST_SECONDS:
+        return f"<{LEAST_SECONDS}"
+    if value >= MANY_SECONDS:
+        return f"{value:.0f}"
+    return f"{value:.3g}"

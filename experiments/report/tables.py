@@ -7,7 +7,7 @@ from experiments.evaluation.names import RowNames
 from experiments.evaluation.poisoning import budget_told
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Fault, Summary
-from experiments.evaluation.views.headings import scenes_told
+from experiments.evaluation.views.headings import scenes_told, seeds_told
 from experiments.plan.kinds import SHOWN
 from experiments.report.defense_tables import (
     certificate_table,
@@ -17,9 +17,10 @@ from experiments.report.defense_tables import (
 from experiments.report.kind_table import kind_table
 from experiments.report.paired_table import difference_table
 from experiments.report.point_table import point_tables
-from experiments.report.table import Cells, Table
+from experiments.report.table import SECONDS, Cells, Table
 
 USES = "In brackets behind a method: what it takes beyond the victim."
+PEAK = ".1f"  # MiB
 PLAIN = ("auroc_matched", "auprc", "tpr_at_0.01", "tpr_at_0.05", "flag_tpr", "flag_fpr")
 
 # tables that need more than their kind's columns; all others come from the table of kinds
@@ -64,8 +65,9 @@ def tables(summary: Summary) -> list[Table]:
 
 
 def _measured_on(rows: Sequence[Row], table: Table) -> Table:
-    """The table with what its rows were measured on."""
-    return replace(table, scenes=scenes_told(rows))
+    """The table with what its rows were measured on, and whether on one seed alone."""
+    legend = f"{table.legend} {seeds_told(rows)}".strip()
+    return replace(table, scenes=scenes_told(rows), legend=legend)
 
 
 def _victims(rows: Sequence[Row], names: RowNames) -> Table:
@@ -77,7 +79,7 @@ def _victims(rows: Sequence[Row], names: RowNames) -> Table:
         line.append(str(row.counts["targets"]))
         line.append(str(len(row.seeds)))
         line += cells.row(
-            row.metrics["attack_seconds"], row.metrics["train_seconds"], form=".2g"
+            row.metrics["attack_seconds"], row.metrics["train_seconds"], form=SECONDS
         )
         body.append(line)
     head = (
@@ -134,7 +136,8 @@ def _costs(rows: Sequence[Row], names: RowNames) -> Table:
             peak = replace(peak, value=peak.value / 2**20)
         seconds = [row.metrics["fit_seconds"], row.metrics["score_seconds"]]
         line = [names.method(row, "estimator"), names.attack(row)]
-        line += cells.row(*seconds, peak, form=".3g")
+        line += cells.row(*seconds, form=SECONDS)
+        line += cells.row(peak, form=PEAK)
         line.append(str(row.scenes))
         body.append(line)
     head = ("estimator", "scenes", "fit s", "score s", "peak MiB", "n")

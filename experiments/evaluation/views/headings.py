@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from experiments.evaluation.names import RowNames, scene_config
 from experiments.evaluation.rows import Row
 
+ONE_SEED = "intervals are over test points alone, and of other seeds they tell nothing"
+
 
 def scenes_told(rows: Iterable[Row]) -> tuple[str, ...]:
     """Returns a line for each data set and model of some rows, in their order.
@@ -19,6 +21,21 @@ def scenes_told(rows: Iterable[Row]) -> tuple[str, ...]:
         name = names.scenes.name(scene_config(row))
         groups.setdefault(name, []).append(row)
     return tuple(_line(name, group) for name, group in groups.items())
+
+
+def seeds_told(rows: Iterable[Row]) -> str:
+    """Returns of which rows the intervals are narrow for want of seeds; empty if of none."""
+    able = [row for row in rows if _has_interval(row)]
+    alone = [row for row in able if len(row.seeds) == 1]
+    if not alone:
+        return ""
+    if len(alone) == len(able):
+        return f"One seed: {ONE_SEED}."
+    return f"Where seeds = 1, {ONE_SEED}."
+
+
+def _has_interval(row: Row) -> bool:
+    return any(metric.interval for metric in row.metrics.values())
 
 
 def _line(name: str, rows: list[Row]) -> str:

@@ -16,7 +16,7 @@ GROUP = Shown(
         Column("second", "second", ".3g"),
         Column("rank 1", "rank_first", ".2f"),
         Column("rank 2", "rank_second", ".2f"),
-        Column("s", "seconds", ".3g"),
+        Column("s", "seconds", "s"),
     ),
     counts=("pairs",),
 )
@@ -31,7 +31,7 @@ MEMORISATION = Shown(
         Column("AUPRC", "auprc"),
         Column("median poison", "median_poison", ".2g"),
         Column("median clean", "median_clean", ".2g"),
-        Column("s", "seconds", ".3g"),
+        Column("s", "seconds", "s"),
     ),
     counts=("poison", "clean"),
 )
@@ -49,7 +49,7 @@ TRUTH = Shown(
         Column("one run", "single"),
         Column("reliable", "reliability", ".2f"),
         Column("corrected", "corrected"),
-        Column("s", "seconds", ".3g"),
+        Column("s", "seconds", "s"),
     ),
     counts=("points", "sets"),
 )

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from experiments.evaluation.metrics import Metric
+from experiments.evaluation.metrics import Metric, undefined
 from experiments.evaluation.names import RowNames, scene_config
 from experiments.evaluation.poisoning import budget_told
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
-from experiments.report.table import Cells, Table
+from experiments.evaluation.views.headings import seeds_told
+from experiments.report.table import SECONDS, Cells, Table
 
 TRUTH = "oracle"  # a detector that uses it says nothing about use
 
@@ -19,11 +20,15 @@ class Found:
 
     Attributes:
         row: its row.
-        of: detectors that were compared.
+        of: detectors that were compared, each with each of its estimators.
+        detectors: different ones among them.
+        bare: the best of those without influence; None if there is none.
     """
 
     row: Row
     of: int
+    detectors: int
+    bare: Row | None
 
 
 def at_a_glance(summary: Summary) -> Table:
@@ -39,20 +44,21 @@ def at_a_glance(summary: Summary) -> Table:
         line = [attack, budget_told(row.poisoned)]
         line += cells.row(row.metrics["asr"])
         line += cells.row(replace(row.metrics["clean_accuracy"], interval=None))
-        best = best_of([one for one in detections if names.attack(one) == attack])
-        line += _found(best, names, costs, cells)
+        judged = [one for one in detections if names.attack(one) == attack]
+        line += _found(judged, names, costs, cells)
         body.append(line)
     head = (
         *("attack", "budget", "attack success [95 %]", "clean accuracy"),
-        *("best detector", "AUROC [95 %]", "flags", "false", "s", "of"),
+        *("best detector", "AUROC [95 %]", "flags", "false", "s", "compared"),
     )
     legend = (
         "One line for each attack, means over the seeds. best detector: that of the largest "
-        "AUROC among as many as the last column says, chosen on the same points, so its figures "
-        "flatter it. flags, false: attacked points and clean ones above its threshold. s: "
-        "seconds of its estimator and its own, of one scene. In brackets: what it takes beyond "
-        "the victim."
+        "AUROC of those compared (as many; each estimator counts apart), chosen on the same "
+        "points, so its figures flatter it. flags, false: attacked points and clean ones above "
+        "its threshold. s: seconds of its estimator and its own, of one scene. In brackets: what "
+        "it takes beyond the victim."
     )
+    legend = f"{legend} {seeds_told(victims)}".strip()
     return Table("AT A GLANCE", legend, head, body, 2, cells.notes())
 
 
@@ -61,7 +67,14 @@ def best_of(rows: Sequence[Row]) -> Found | None:
     able = [row for row in rows if _is_able(row)]
     if not able:
         return None
-    return Found(max(able, key=auroc), len(able))
+    detectors = {repr(row.settings.get("detector")) for row in able}
+    bare = [row for row in able if not row.settings.get("estimator")]
+    return Found(
+        row=max(able, key=auroc),
+        of=len(able),
+        detectors=len(detectors),
+        bare=max(bare, key=auroc, default=None),
+    )
 
 
 def _is_able(row: Row) -> bool:
@@ -74,17 +87,20 @@ def auroc(row: Row) -> float:
 
 
 def _found(
-    best: Found | None, names: RowNames, costs: Sequence[Row], cells: Cells
+    judged: Sequence[Row], names: RowNames, costs: Sequence[Row], cells: Cells
 ) -> list[str]:
-    """The cells of the best detector."""
+    """The cells of the best detector of an attack, or why there is none."""
+    best = best_of(judged)
     if best is None:
-        return ["-", "-", "-", "-", "-", "0"]
+        reasons = [row.metrics["auroc"].reason for row in judged]
+        why = undefined(reasons[0] if reasons else "no detector judged it")
+        return ["-", *cells.row(why), "-", "-", "-", "0"]
     row = best.row
     line = [called(row, names)]
     line += cells.row(row.metrics["auroc"])
     rates = [row.metrics["flag_tpr"], row.metrics["flag_fpr"]]
     line += cells.row(*[replace(rate, interval=None) for rate in rates])
-    line += cells.row(_seconds(row, costs), form=".3g")
+    line += cells.row(_seconds(row, costs), form=SECONDS)
     line.append(str(best.of))
     return line
 

@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.names import RowNames, ShortNames
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
-from experiments.evaluation.views.headings import scenes_told
-from experiments.report.html.glance import TRUTH, best_of, called
+from experiments.evaluation.views.headings import scenes_told, seeds_told
+from experiments.report.html.glance import Found, auroc, best_of, called
+from experiments.report.html.other_defenses import other_defenses
 from experiments.report.html.undone import Undone
-from experiments.report.table import Cells
+from experiments.report.table import SECONDS, Cells, written
 
 SUCCESS = 0.5  # attack success from which an attack is said to succeed
 
@@ -24,7 +24,7 @@ def sentences(summary: Summary, lacks: Undone) -> list[str]:
     told += _detectors(summary)
     told += _points(summary.points)
     told += _costs(summary)
-    told += _others(summary)
+    told += other_defenses(summary)
     return told
 
 
@@ -61,6 +61,9 @@ def _attacks(summary: Summary) -> Iterator[str]:
         f"{_count(trained, 'victim')} on {'; '.join(scenes_told(victims))}: "
         f"{_count(len(victims), 'setting')} of attack and data, {_count(len(seeds), 'seed')}."
     )
+    alone = seeds_told(victims)
+    if alone:
+        yield alone
     yield from _weak(summary)
     able = [row for row in victims if row.metrics["asr"].value is not None]
     if not able:
@@ -110,14 +113,40 @@ def _detectors(summary: Summary) -> Iterator[str]:
         where = f"as {row.settings['attack']['name']}"
     told = f"{called(row, names)} has an AUROC of {value} {where}"
     if best.of > 1:
-        told = f"Of {best.of} detectors, {called(row, names)} has the largest AUROC, "
+        told = f"Of {_compared(best)}, {called(row, names)} has the largest AUROC, "
         told += f"{value}, {where}"
     worst = row.metrics.get("auroc_worst")
     if worst is not None and worst.value is not None:
         told += f"; {worst.value:.3f} on the attack that it finds worst"
     if best.of > 1:
-        told += ". It was chosen on these points: on others it will do less well"
+        told += (
+            ". It was chosen on these points: on others it is likely to do less well"
+        )
     yield f"{told}."
+    if best.bare is not None and _is_within(best.bare, row):
+        [bare] = Cells().row(
+            replace(best.bare.metrics["auroc"], interval=None, reason="")
+        )
+        yield (
+            f"Without influence, {called(best.bare, names)} has {bare}: inside the interval of "
+            "the largest."
+        )
+
+
+def _compared(best: Found) -> str:
+    """How many detectors the best one was chosen from."""
+    if best.detectors == best.of:
+        return f"{best.of} detectors"
+    pairs = f"{best.of} pairs of detector and estimator"
+    return f"{pairs} ({_count(best.detectors, 'detector')})"
+
+
+def _is_within(bare: Row, best: Row) -> bool:
+    """Whether the AUROC of a row is inside the interval of the best one, another row."""
+    interval = best.metrics["auroc"].interval
+    if bare is best or interval is None:
+        return False
+    return auroc(bare) >= interval[0]
 
 
 def _costs(summary: Summary) -> Iterator[str]:
@@ -131,7 +160,9 @@ def _costs(summary: Summary) -> Iterator[str]:
         if len(seconds) == len(parts):
             told.append((sum(seconds), names.method(row, "estimator")))
     if told:
-        words = ", ".join(f"{name} {seconds:.3g} s" for seconds, name in sorted(told))
+        words = ", ".join(
+            f"{name} {written(seconds, SECONDS)} s" for seconds, name in sorted(told)
+        )
         yield f"Influence on the test points of one victim takes: {words}."
 
 
@@ -156,49 +187,3 @@ def _points(points: Sequence[JudgedPoint]) -> Iterator[str]:
         told = f"{name} flags {flagged} of {_count(len(group), 'point')}"
         first = group[0]
         yield f"{told}; the most suspicious is point {first.point}, p = {first.p_value:.3f}."
-
-
-# rows -> part, metric, whether larger is better, what is said of the best
-OTHERS = {
-    "filters": ("filter", "auprc", True, "ranks the poison rows best, AUPRC"),
-    "mitigations": ("mitigation", "asr_after", False, "leaves an attack success of"),
-    "certificates": (
-        "certifier",
-        "certified_8",
-        True,
-        "certifies, under any 8 changed rows, a share of",
-    ),
-}
-
-
-def _others(summary: Summary) -> Iterator[str]:
-    """The best of the other defenses, by the mean over the attacks."""
-    for name, (part, metric, larger, words) in OTHERS.items():
-        values = _values_by_method(summary.rows.get(name, []), part, metric)
-        if not values:
-            continue
-        means = {method: fmean(found) for method, found in values.items()}
-        order = sorted(means, key=means.__getitem__, reverse=larger)
-        best = order[0]
-        found = values[best]
-        worst = min(found) if larger else max(found)
-        told = f"Of {_count(len(means), part)}, {best} {words} {means[best]:.3f}"
-        yield f"{told}, mean over {_count(len(found), 'attack')}; worst {worst:.3f}."
-
-
-def _values_by_method(
-    rows: Sequence[Row], part: str, metric: str
-) -> dict[str, list[float]]:
-    """The defined values of a metric by method and estimator, without those that use the truth."""
-    names = RowNames.of(rows, ("estimator", "detector", "filter", part))
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        value = row.metrics[metric].value
-        if value is None or TRUTH in row.uses:
-            continue
-        words = [names.method(row, part)]
-        for other in ("detector", "filter", "estimator"):
-            if other != part and row.settings.get(other):
-                words += ["on", names.method(row, other)]
-        found.setdefault(" ".join(words), []).append(value)
-    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from experiments.evaluation.names import natural
 from experiments.report.table import Table
 
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?")
+NUMBER = re.compile(r"<?[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?")
 MISSING = ("", "-")
 MOST_CHOICES = 40  # different names of a column that are offered as a list
 
@@ -122,4 +122,4 @@ def _places(texts: Sequence[str], is_number: bool) -> dict[str, int]:
 
 
 def _number(text: str) -> float:
-    return float(text.split(" ", 1)[0].rstrip("%"))
+    return float(text.split(" ", 1)[0].strip("<%"))
