@@ -52,6 +52,12 @@ def is_made(link: str) -> bool:
     return link.startswith("methods/") or link in ("command-line.md", "keys.md")
 
 
+def test_no_page_of_results_calls_a_former_default_the_default():
+    for path in sorted((ROOT / "experiments" / "results").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?i)\bthe default,? `foreign-or-fragile`", text), path
+
+
 SITE = "https://poisonbench.github.io/poisonbench/"
 TREE = re.compile(
     r"https://(?:github|raw\.githubusercontent)\.com/poisonbench/poisonbench/"
