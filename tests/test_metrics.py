@@ -306,7 +306,13 @@ def test_the_text_of_a_budget_is_short_where_it_was_met_and_tells_all_where_it_w
     assert budget_told([met, met]) == "0.05 (3 rows)"
     assert budget_told([missed]) == "0.5 (12 of 60 rows, 0.2)"
     assert budget_told([other, missed]) == "0.5 (12 to 15 of 60 rows, 0.2 to 0.25)"
-    assert budget_told([Poisoning(None, 0, 0, 60, 60)]) == "-"
+    more = Poisoning(0.01, 65, 0, 6500, 6500)
+    less = Poisoning(0.05, 13, 0, 260, 260)
+    without = Poisoning(None, 0, 0, 60, 60)
+    for grouped in ([more, less], [less, more]):
+        assert budget_told(grouped) == "0.01 to 0.05 (13 to 65 rows)"
+    assert budget_told([without, less]) == "0.05 (0 to 13 rows)"
+    assert budget_told([without]) == "-"
     assert budget_told([Poisoning(None, 6, 0, 60, 60)]) == "- (6 of 60 rows, 0.1)"
     assert achieved([missed]) == "12 of 60 rows, 0.2"
 

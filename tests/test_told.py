@@ -9,7 +9,7 @@ from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.metrics import Metric
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Summary
-from experiments.evaluation.views.headings import seeds_told
+from experiments.evaluation.views.headings import scenes_told, seeds_told
 from experiments.report.html.glance import at_a_glance
 from experiments.report.html.headline import sentences
 from experiments.report.html.other_defenses import other_defenses
@@ -135,3 +135,15 @@ def test_an_attack_without_a_best_detector_says_why():
     assert table.head[-1] == "compared"
     assert table.rows[0][4:6] == ["-", "- (1)"]
     assert table.notes == ("(1) no successfully attacked points",)
+
+
+@pytest.mark.parametrize(
+    ("loop", "told"), [(None, "20 epochs"), ("my_loop:adam", "trained by my_loop:adam")]
+)
+def test_a_loop_of_someone_elses_is_told_in_the_place_of_epochs(
+    loop: str | None, told: str
+):
+    recipe = {"model": "cnn", "epochs": 20, "train": loop}
+    settings = {"dataset": {"name": "digits"}, "recipe": recipe, "attack": None}
+    [heading] = scenes_told([Row(settings, (0,), {})])
+    assert heading == f"digits cnn, {told}"

@@ -79,10 +79,9 @@ def _budget(attack: Mapping[str, Any]) -> float | None:
 
 def achieved(scenes: Sequence[Poisoning]) -> str:
     """Returns rows and share, such as `12 of 60 rows, 0.20`; a range where the scenes differ."""
-    ordered = sorted(scenes, key=_amount)
-    poison = _span([str(scene.poison) for scene in ordered])
-    clean = _span([str(scene.clean_rows) for scene in ordered])
-    share = _span([f"{scene.share:.2g}" for scene in ordered])
+    poison = _span([scene.poison for scene in scenes], "d")
+    clean = _span([scene.clean_rows for scene in scenes], "d")
+    share = _span([scene.share for scene in scenes], ".2g")
     return f"{poison} of {clean} rows, {share}"
 
 
@@ -91,30 +90,19 @@ def budget_told(scenes: Sequence[Poisoning]) -> str:
     nothing = all(scene.asked is None and scene.poison == 0 for scene in scenes)
     if nothing:
         return "-"
-    asked = _span([_asked(scene) for scene in scenes])
+    budgets = [scene.asked for scene in scenes if scene.asked is not None]
     missed = any(scene.missed for scene in scenes)
-    if missed or asked == "-":
+    asked = _span(budgets, "g") if budgets else "-"
+    if missed or not budgets:
         return f"{asked} ({achieved(scenes)})"
-    ordered = sorted(scenes, key=_amount)
-    poison = _span([str(scene.poison) for scene in ordered])
+    poison = _span([scene.poison for scene in scenes], "d")
     return f"{asked} ({poison} rows)"
 
 
-def _asked(scene: Poisoning) -> str:
-    if scene.asked is None:
-        return "-"
-    return f"{scene.asked:g}"
-
-
-def _amount(scene: Poisoning) -> tuple[int, float]:
-    """A sort key: from the least to the most poison."""
-    return scene.poison, scene.share
-
-
-def _span(texts: Sequence[str]) -> str:
-    """The one text, or the first and the last."""
-    first = texts[0]
-    last = texts[-1]
-    if first == last:
-        return first
-    return f"{first} to {last}"
+def _span(values: Sequence[float], form: str) -> str:
+    """The one value, or the least and the largest."""
+    least = format(min(values), form)
+    largest = format(max(values), form)
+    if least == largest:
+        return least
+    return f"{least} to {largest}"

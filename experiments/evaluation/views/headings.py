@@ -1,4 +1,4 @@
-"""What rows were measured on: data set, model, epochs and training rows, as a heading tells it."""
+"""What rows were measured on: data set, model, epochs or loop, training rows, for a heading."""
 
 from collections.abc import Iterable
 
@@ -42,13 +42,18 @@ def _line(name: str, rows: list[Row]) -> str:
     """What is told of one data set and model."""
     words = [name]
     epochs = set()
+    loops = set()
     sizes = set()
     for row in rows:
         recipe = row.settings.get("recipe") or {}
         epochs.add(recipe.get("epochs"))
+        loops.add(recipe.get("train"))
         for scene in row.poisoned:
             sizes.add(scene.clean_rows)
-    if epochs == {1}:
+    others = sorted(str(loop) for loop in loops if loop)
+    if others:  # how many epochs, their loop decides
+        words.append(f"trained by {' and '.join(others)}")
+    elif epochs == {1}:
         words.append("1 epoch")
     elif len(epochs) == 1 and epochs != {None}:
         [count] = epochs
