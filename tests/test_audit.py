@@ -16,6 +16,7 @@ import poisonbench as pb
 from experiments.cli import main
 from experiments.evaluation.kinds.points import judged_points
 from experiments.evaluation.load import load_results
+from experiments.report.pictures.influence_scene import chosen
 from experiments.scene.sources import read_data
 from poisonbench import log
 from poisonbench.data.points import as_points
@@ -296,8 +297,24 @@ def test_it_has_a_report_without_a_rate_of_success(audited: Path):
     assert len(shown) == 5
     assert not list(page.named("points").all(of_class="poison"))
     assert "poison" not in shown[0].text
+    assert "Poison" not in page.named("points").text
+    assert "attacked" not in page.named("plots").text
     assert "Victims" not in tables_of(page)
     assert len(tables_of(page)["Points"]) == 1 + 36
+
+
+def test_its_plot_shows_the_most_suspicious_point(audited: Path):
+    results = load_results(audited)
+    shown = chosen(results)
+    assert shown is not None
+    first = results.of("detect")[0].config["detector"]
+    points = judged_points(results).points
+    worst = next(p.point for p in points if p.detector == first)
+    assert worst != 0, "otherwise this test is empty"
+    [row] = shown.points
+    assert shown.scene.data[names.PROBE_GROUP][row] == JUDGED
+    assert row == worst, "the points that are judged come first in the probe"
+    assert shown.title.startswith("audit")
 
 
 def test_another_training_set_explains_nothing(

@@ -147,3 +147,10 @@ def test_a_loop_of_someone_elses_is_told_in_the_place_of_epochs(
     settings = {"dataset": {"name": "digits"}, "recipe": recipe, "attack": None}
     [heading] = scenes_told([Row(settings, (0,), {})])
     assert heading == f"digits cnn, {told}"
+
+
+def test_rows_behind_a_row_are_no_interval_of_it():
+    texts = ["847 1181 85", "333 707 1274"]
+    made = web_table(Table("T", "", ("rests on",), [[text] for text in texts], 0))
+    assert not made.columns[0].is_number
+    assert [row[0].value for row in made.rows] == texts

@@ -18,6 +18,7 @@ from experiments.report.html.strips import (
     strips,
 )
 from experiments.report.pictures.influence_block import choose_points
+from experiments.report.pictures.influence_scene import most_suspicious
 from poisonbench import log
 from poisonbench.errors import PoisonbenchError
 from poisonbench.log import Record, names
@@ -166,21 +167,10 @@ def _exhibit(
 def _points(scene: Record, results: Results) -> list[int]:
     """The rows of the probe that are shown."""
     if is_audit(scene):
-        return _suspicious(scene, results)
+        return most_suspicious(scene, results)[:MOST_JUDGED]
     won = list(_successful(scene))[:MOST_ATTACKED]
     if not won:
         attacked = np.flatnonzero(scene.data[names.PROBE_GROUP] == ATTACKED)
         won = [int(point) for point in attacked[:1]]
     controls = [point for point in choose_points(scene) if point not in won]
     return [*won, *controls[-1:]]
-
-
-def _suspicious(scene: Record, results: Results) -> list[int]:
-    """The judged points that the first detector finds the most suspicious."""
-    judged = np.flatnonzero(scene.data[names.PROBE_GROUP] == JUDGED)
-    for record in results.of("detect"):
-        if record.path.parent == scene.path.parent:
-            scores = np.nan_to_num(record.data[names.SCORE][judged], nan=-np.inf)
-            judged = judged[np.argsort(-scores, kind="stable")]
-            break
-    return [int(point) for point in judged[:MOST_JUDGED]]

@@ -91,6 +91,7 @@ def render(told: Told, shown: Gallery) -> str:
         "tables": _web(of_results),
         "plots": plots(results, summary),
         "gallery": shown,
+        "audit": bool(summary.points),
         "charts": loss_charts(results, summary.scenes["victims"]),
         "costs": _web(of_costs),
         "facts": facts(results),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import Results
 from experiments.evaluation.summary import Summary
 from experiments.report.html.images import figure_uri
@@ -78,11 +79,24 @@ class Plot:
     image: str
 
 
+# of audits alone, in the place of the above
+TOLD_OF_AUDITS = {
+    "influence": (
+        "Distribution of influence",
+        "How the influences of all training rows on the most suspicious point are distributed: a "
+        "prediction that rests on a few rows has them far out.",
+    ),
+}
+
+
 def plots(results: Results, summary: Summary) -> list[Plot]:
     """Returns the plots for which there are rows or logs, of the same rows as the tables."""
     source = Source(_few(results), summary)
     found = []
-    for kind, (title, told) in TOLD.items():
+    headings = TOLD
+    if results.of("scene") and all(map(is_audit, results.of("scene"))):
+        headings = TOLD | TOLD_OF_AUDITS
+    for kind, (title, told) in headings.items():
         if not _has_auroc(summary) and kind in ("roc", "auc-by-attack"):
             continue
         try:

@@ -92,9 +92,11 @@ def _column(head: str, texts: Sequence[str], is_name: bool) -> Column:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a cell begins with a number that ends there or at a space, or is missing."""
-    first = text.split(" ", 1)[0]
-    return first in MISSING or NUMBER.fullmatch(first) is not None
+    """Whether a cell is missing, or a number with nothing behind it but what is in brackets."""
+    first, _, rest = text.partition(" ")
+    if first in MISSING:
+        return True
+    return NUMBER.fullmatch(first) is not None and rest[:1] in ("", "[", "(")
 
 
 def _cells(texts: Sequence[str], is_number: bool) -> list[Cell]:

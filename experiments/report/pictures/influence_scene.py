@@ -1,15 +1,21 @@
-"""Whose influences are shown: a scene, its estimators, an attacked test point and a clean one."""
+"""Whose influences are shown: a scene, its estimators, an attacked test point and a clean one.
+
+Of an audit, where nobody told which points are attacked: the most suspicious point.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from experiments.evaluation.kinds.points import is_audit
 from experiments.evaluation.load import Results, settings
 from experiments.evaluation.names import ShortNames
 from experiments.report.pictures.influence_block import choose_points
 from poisonbench import log
 from poisonbench.log import Record, names
-from poisonbench.roles import ATTACKED
+from poisonbench.roles import ATTACKED, JUDGED
 
 ESTIMATORS = 4  # panels in a line
 KEYS = (
@@ -30,7 +36,7 @@ class Chosen:
         influences: logs of kind "influence" of that scene, with the (k, n) scores of its points.
         labels: of the estimators.
         title: which scene it is.
-        points: k rows of the probe, ascending.
+        points: k rows of the probe, ascending; of an audit the most suspicious one.
     """
 
     scene: Record
@@ -56,12 +62,30 @@ def chosen(results: Results) -> Chosen | None:
     taken = records[:ESTIMATORS]
     labels = [short_names.name(record.config["estimator"]) for record in taken]
     keys = (names.INFLUENCE,)
-    points = sorted(choose_points(scene) or [0])
+    points = sorted(_points(scene, results))
     some = []
     for record in taken:
         of_points = log.read(record.path, "influence", keys=keys, rows=points)
         some.append(of_points)
     return Chosen(scene, some, labels, _title(results, scene), points)
+
+
+def most_suspicious(scene: Record, results: Results) -> list[int]:
+    """Returns the rows of the judged points in the probe, by the scores of the first detector."""
+    judged = np.flatnonzero(scene.data[names.PROBE_GROUP] == JUDGED)
+    for record in results.of("detect"):
+        if record.path.parent == scene.path.parent:
+            scores = np.nan_to_num(record.data[names.SCORE][judged], nan=-np.inf)
+            judged = judged[np.argsort(-scores, kind="stable")]
+            break
+    return [int(point) for point in judged]
+
+
+def _points(scene: Record, results: Results) -> list[int]:
+    """The rows of the probe that are shown, at least one."""
+    if is_audit(scene):
+        return most_suspicious(scene, results)[:1]
+    return choose_points(scene) or [0]
 
 
 def _scenes(results: Results, able: dict[Path, list[Record]]) -> Iterator[Record]:
@@ -87,6 +111,8 @@ def _title(results: Results, scene: Record) -> str:
     """Which scene it is: data set, attack and seed."""
     attacks = ShortNames.of(head.config.get("attack") for head in results.of("scene"))
     config, seed = settings(scene)
+    if is_audit(scene):
+        return f"audit, {config.get('dataset', {}).get('name', '?')}"
     attack = attacks.name(config["attack"])
     dataset = config.get("dataset", {}).get("name", "?")
     return f"{dataset}, {attack}, seed {seed}"
