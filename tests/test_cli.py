@@ -278,7 +278,8 @@ def test_list_tells_a_program_the_same():
     [
         (("run", "absent.toml", "-o", "x"), 2, "absent.toml: No such file"),
         (("evaluate", "absent"), 2, "holds no logs"),
-        (("status", "absent"), 2, "grid.toml"),
+        (("status", "absent"), 2, "holds no logs"),
+        (("show", "."), 2, "is a folder with 0 logs"),
         (("show", "absent.h5"), 3, "absent.h5"),
         (("frobnicate",), 2, "No such command"),
         (("run",), 2, "Missing argument"),

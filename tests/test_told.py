@@ -1,9 +1,13 @@
 """What tables and the head of a report say: no more than the figures do, and in one style."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from test_evaluate import scene_config, write_failure, write_scene
 
+from experiments.cli import main
 from experiments.evaluation.kinds.certificates import RADII
 from experiments.evaluation.kinds.points import JudgedPoint
 from experiments.evaluation.metrics import Metric
@@ -154,3 +158,37 @@ def test_rows_behind_a_row_are_no_interval_of_it():
     made = web_table(Table("T", "", ("rests on",), [[text] for text in texts], 0))
     assert not made.columns[0].is_number
     assert [row[0].value for row in made.rows] == texts
+
+
+def call(*words: object) -> str:
+    """What a command that is refused tells."""
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 2, done.output
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "status"])
+def test_a_folder_of_clean_is_not_to_be_filled_by_a_grid(command: str, tmp_path: Path):
+    (tmp_path / "clean.toml").touch()
+    (tmp_path / "clean-none-s0-12345678.h5").touch()
+    told = call(command, tmp_path)
+    assert "logs of `clean`" in told
+    assert f"poisonbench clean {tmp_path / 'clean.toml'} -o {tmp_path}" in told
+    assert "poisonbench run" not in told
+
+
+def test_a_plot_of_what_failed_says_so(tmp_path: Path):
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    plot = ("plot", "roc", tmp_path, "-o", tmp_path / "roc.png")
+    assert "a grid gives them by [[detector]]" in call(*plot)
+    write_failure(place, "detect-none-x", "ValueError: no")
+    told = call(*plot)
+    assert f"1 cell failed, see: poisonbench status {tmp_path}" in told
+    assert "[[detector]]" not in told
+
+
+def test_a_folder_is_not_shown_but_its_logs_are_named(tmp_path: Path):
+    place = write_scene(tmp_path, scene_config({"name": "patch"}))
+    told = call("show", tmp_path)
+    assert "is a folder with 1 log:" in told
+    assert f"poisonbench show {place / 'scene.h5'}" in told

@@ -121,8 +121,9 @@ def _planned(folder: Path, trust: bool) -> Any:
     """The cells of a folder of a version that did not write them: those of its grid file.
 
     Raises:
-        ConfigError: the grid names code, which is not trusted.
+        ConfigError: the folder is none of a run, or its grid names code, which is not trusted.
     """
+    from experiments.evaluation.load import no_run
     from experiments.plan.cells import planned
     from experiments.plan.gridfile import read
     from experiments.plan.identity import code_named
@@ -131,6 +132,8 @@ def _planned(folder: Path, trust: bool) -> Any:
     from experiments.plan.stages import jobs
     from poisonbench.errors import ConfigError
 
+    if not (folder / "grid.toml").exists():
+        raise no_run(folder)
     raw = read(folder / "grid.toml")
     code = code_named(raw)
     if code and not trust:

@@ -74,11 +74,7 @@ def print_tables(
     """Prints the tables of a folder of logs; returns whether a log was damaged."""
     from experiments.evaluation.load import load_results
     from experiments.evaluation.views.where import where
-    from poisonbench.errors import ConfigError
 
-    if not (folder / "scenes").is_dir():
-        hint = f"fill it with: poisonbench run GRID.toml -o {folder}"
-        raise ConfigError([f"{folder} holds no logs"], hint)
     results = where(load_results(folder), conditions)
     return print_results(results, form, **how)
 
@@ -164,9 +160,11 @@ def plot(
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def show(files: tuple[Path, ...]) -> None:
     """Show what is in logs: configuration, data sets with their shapes and ranges, attributes."""
-    from experiments.report.show import describe
+    from experiments.report.show import check_is_file, describe
 
+    for file in files:
+        check_is_file(file)
     click.echo("\n\n".join(describe(file) for file in files))

@@ -69,8 +69,7 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
     """
     root = Path(folder) / "scenes"
     if not root.is_dir():
-        what = f"{folder} holds no results (no folder {root.name!r})"
-        raise ConfigError([what], "first: poisonbench run GRID.toml -o DIR")
+        raise no_run(Path(folder))
     records: dict[str, list[log.Record]] = {}
     damaged: list[LogError] = []
     scenes: dict[Path, log.Record] = {}
@@ -89,6 +88,19 @@ def load_results(folder: Path | str, verify: bool = True) -> Results:
                 damaged.append(error)
     found = {kind: tuple(of_kind) for kind, of_kind in records.items()}
     return Results(Path(folder), found, tuple(damaged))
+
+
+def no_run(folder: Path) -> ConfigError:
+    """Returns the error of a folder without results of a run, which says what it is instead."""
+    fill = f"fill it with: poisonbench run GRID.toml -o {folder}"
+    if not folder.is_dir():
+        return ConfigError([f"{folder} holds no logs: there is no such folder"], fill)
+    if any(folder.glob("clean-*.h5")):
+        told = f"{folder} holds logs of `clean`, not of a run"
+        again = f"poisonbench clean {folder / 'clean.toml'} -o {folder}"
+        hint = f"their tables: {again} (what is done is not done again)"
+        return ConfigError([told], f"{hint}; one log: poisonbench show FILE.h5")
+    return ConfigError([f"{folder} holds no results (no folder 'scenes')"], fill)
 
 
 def _scene_first(path: Path) -> tuple[Path, bool, Path]:

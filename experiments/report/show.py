@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.report.instances import TOLD, instances
 from poisonbench import log
+from poisonbench.errors import ConfigError
 from poisonbench.log import Array, Record
 
 MOST_LETTERS = 200  # of a text
@@ -35,6 +36,21 @@ def describe(path: Path) -> str:
         else:
             summaries[key] = _summary(log.parts(path, key))
     return _described(record, summaries)
+
+
+def check_is_file(path: Path) -> None:
+    """Raises ConfigError for a folder, which names a log in it."""
+    if not path.is_dir():
+        return
+    logs = sorted(path.rglob("*.h5"))
+    count = "1 log" if len(logs) == 1 else f"{len(logs)} logs"
+    told = f"{path} is a folder with {count}: show takes the files"
+    if not logs:
+        raise ConfigError([told], "a run writes logs: poisonbench run GRID.toml -o DIR")
+    hint = f"one of them: poisonbench show {logs[0]}"
+    if (path / "scenes").is_dir():
+        hint += f"; the results of all: poisonbench evaluate {path}"
+    raise ConfigError([told], hint)
 
 
 def _is_read_whole(key: str, shape: tuple[int, ...]) -> bool:

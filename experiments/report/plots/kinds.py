@@ -51,8 +51,13 @@ class Source:
         return found
 
     def lacks(self, what: str, stage: str) -> ConfigError:
-        """Returns the error of a plot that needs what is not there."""
+        """Returns the error of a plot that needs what is not there, or what failed."""
         told = f"{self.results.folder} has no {what} that this plot could show"
+        failed = len(self.summary.failures)
+        if failed:
+            cells = "1 cell" if failed == 1 else f"{failed} cells"
+            hint = f"{cells} failed, see: poisonbench status {self.results.folder}"
+            return ConfigError([told], hint)
         return ConfigError([told], f"a grid gives them by {stage}")
 
 
