@@ -59,6 +59,7 @@ def audit(file: Path | None, folder: Path, fail_on_flag: bool, **how: Any) -> No
     from experiments.audit.run import run_audit
     from experiments.evaluation.kinds.points import judged_points
     from experiments.evaluation.load import load_results
+    from experiments.evaluation.views.failures import failure_lines
     from experiments.plan.audit.parse import parse_audit
     from experiments.plan.gridfile import read, with_overrides
     from experiments.plan.paths import Place
@@ -84,8 +85,8 @@ def audit(file: Path | None, folder: Path, fail_on_flag: bool, **how: Any) -> No
     everything = load_results(folder)
     results = everything.only(done.paths)
     damaged = print_results(results, "table")
-    for failure in done.failed:
-        click.echo(f"failed: {failure}", err=True)
+    for line in failure_lines(done.failed):
+        click.echo(line, err=True)
     if len(everything.of("detect")) > len(results.of("detect")):
         told = f"{folder} holds verdicts of other audits too"
         click.echo(f"{told}: poisonbench evaluate {folder}", err=True)

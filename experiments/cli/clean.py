@@ -1,12 +1,20 @@
 """The command that cleans a training set: `clean`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from experiments.cli.options import FILE, FOLDER, PICTURE, checked_device, computing
+from experiments.cli.options import (
+    FILE,
+    FOLDER,
+    PICTURE,
+    checked_device,
+    columns,
+    computing,
+)
 
 PART = "package.module:callable, or FILE.npz with x and y"
 
@@ -80,6 +88,7 @@ def clean(file: Path | None, folder: Path, **how: Any) -> None:
     from experiments.cleaning.run import run_cleaning
     from experiments.cleaning.suspects import write_suspects
     from experiments.cleaning.tables import tables
+    from experiments.evaluation.views.failures import failure_lines
     from experiments.plan.cleaning.parse import parse_cleaning
     from experiments.plan.gridfile import read, with_overrides
     from experiments.plan.paths import Place
@@ -93,7 +102,9 @@ def clean(file: Path | None, folder: Path, **how: Any) -> None:
     )
     done = run_cleaning(cleaning, place, how["threads"])
     found = outcomes(done.logs)
-    written = to_markdown if how["form"] == "markdown" else to_text
+    written = to_markdown
+    if how["form"] == "table":
+        written = partial(to_text, width=columns())
     for outcome in found:
         for table in tables(outcome):
             click.echo(f"{written(table)}\n")
@@ -105,8 +116,8 @@ def clean(file: Path | None, folder: Path, **how: Any) -> None:
         draw(found, how["figure"])
     for warning in warnings_of(done.logs):
         click.echo(f"Warning: {warning}", err=True)
-    for failure in done.failed:
-        click.echo(f"failed: {failure}", err=True)
+    for line in failure_lines(done.failed):
+        click.echo(line, err=True)
     sys.exit(1 if done.failed else 0)
 
 

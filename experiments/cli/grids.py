@@ -11,6 +11,7 @@ from experiments.cli.options import (
     FILE,
     FOLDER,
     checked_device,
+    columns,
     folder_argument,
     running,
     trusting,
@@ -107,7 +108,7 @@ def _show_progress(cells: "Cells", folder: Path) -> int:
     from experiments.runner.progress import progress
 
     there = existing_cells(cells, folder)
-    click.echo(progress(cells, folder, there))
+    click.echo(progress(cells, folder, there, columns()))
     for line in (*there.others, *older_cells(cells, folder)):
         click.echo(line)
     for error in there.damaged:
@@ -172,6 +173,7 @@ def _run(raw: dict[str, Any], folder: Path, dry_run: bool = False, **how: Any) -
 def _tell(summary: "Summary", folder: Path) -> int:
     """Says what a run did; returns the exit code."""
     from experiments.evaluation.kinds.weak_victims import weak_scenes
+    from experiments.evaluation.views.failures import failure_lines
 
     missing = summary.cells - summary.found - summary.done
     line = f"{summary.cells} cells in {folder}: {summary.found} were there, {summary.done} done"
@@ -181,8 +183,8 @@ def _tell(summary: "Summary", folder: Path) -> int:
     click.echo(line, err=True)
     for told in (*summary.older, *weak_scenes(folder)):
         click.echo(told, err=True)
-    for failure in summary.failed:
-        click.echo(f"failed: {failure}", err=True)
+    for line in failure_lines(summary.failed):
+        click.echo(line, err=True)
     for fault in summary.damaged:
         click.echo(f"Error: {fault}", err=True)
     if summary.damaged:

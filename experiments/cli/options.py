@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,15 @@ class PictureFile(click.Path):
         return found
 
 
+def columns() -> int:
+    """Returns the width at which text wraps: that of the terminal within bounds, or 110."""
+    width = shutil.get_terminal_size(fallback=(WIDTH, 0)).columns
+    return min(max(width, LEAST_WIDTH), MOST_WIDTH)
+
+
+WIDTH = 110  # columns where there is no terminal
+LEAST_WIDTH = 80
+MOST_WIDTH = 120
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 PICTURE = PictureFile(path_type=Path, dir_okay=False)

@@ -13,6 +13,7 @@ from experiments.cli.options import (
     FILE,
     FOLDER,
     ROOT_HELP,
+    columns,
     folder_argument,
     picture_option,
     trusting,
@@ -83,7 +84,7 @@ def print_results(results: "Results", form: str, **how: Any) -> bool:
     """Prints the tables of logs; returns whether one was damaged."""
     from experiments.report.render import Asked, render
 
-    click.echo(render(results, form, Asked(**how)))
+    click.echo(render(results, form, Asked(width=columns(), **how)))
     if form != "table":  # a table for the terminal lists damaged logs at its end
         for fault in results.damaged:
             click.echo(f"Error: {fault.message}", err=True)

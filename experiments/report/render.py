@@ -9,10 +9,10 @@ from experiments.evaluation.summary import summarise
 from experiments.report.exports import to_csv, to_json
 from experiments.report.markup import to_latex, to_markdown
 from experiments.report.tables import tables
-from experiments.report.text import to_text
+from experiments.report.text import WIDTH, to_text
 from poisonbench import log
 
-READABLE = {"table": to_text, "markdown": to_markdown, "latex": to_latex}
+MARKUP = {"markdown": to_markdown, "latex": to_latex}
 EXPORTS = {"csv": to_csv, "json": to_json}
 
 
@@ -25,12 +25,14 @@ class Asked:
         by: keys; rows are means over all else.
         sort: a metric, empty for the order of the names.
         ascending: the smallest value first.
+        width: of tables for the terminal, in columns.
     """
 
     against: str | None = None
     by: Sequence[str] = ()
     sort: str = ""
     ascending: bool = False
+    width: int = WIDTH
 
 
 def render(results: Results, form: str = "table", asked: Asked | None = None) -> str:
@@ -45,7 +47,7 @@ def render(results: Results, form: str = "table", asked: Asked | None = None) ->
         ValueError: there is no such form.
         ConfigError: what is asked names no detector, key or metric of the results.
     """
-    known = [*READABLE, *EXPORTS]
+    known = ["table", *MARKUP, *EXPORTS]
     if form not in known:
         raise ValueError(f"form must be one of {', '.join(known)}, got {form!r}")
     asked = asked or Asked()
@@ -54,7 +56,11 @@ def render(results: Results, form: str = "table", asked: Asked | None = None) ->
         summary = summary.sorted_by(asked.sort, asked.ascending)
     if form in EXPORTS:
         return EXPORTS[form](summary)
-    texts = [READABLE[form](table) for table in tables(summary)]
+    made = tables(summary)
+    if form == "table":
+        texts = [to_text(table, asked.width) for table in made]
+    else:
+        texts = [MARKUP[form](table) for table in made]
     if not texts:
         return "No results yet."
     if asked.by:

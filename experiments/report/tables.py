@@ -7,6 +7,7 @@ from experiments.evaluation.names import RowNames
 from experiments.evaluation.poisoning import budget_told
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import Fault, Summary
+from experiments.evaluation.views.failures import by_reason
 from experiments.evaluation.views.headings import scenes_told, seeds_told
 from experiments.plan.kinds import SHOWN
 from experiments.report.defense_tables import (
@@ -149,5 +150,6 @@ def _costs(rows: Sequence[Row], names: RowNames) -> Table:
 
 
 def _faults(title: str, legend: str, faults: Sequence[Fault]) -> Table:
-    body = [(fault.path, fault.reason) for fault in faults]
+    failed = by_reason((fault.path, fault.reason) for fault in faults)
+    body = [(one.counted, one.reason) for one in failed]
     return Table(title, legend, ("file", "reason"), body, 2, grouped=True)

@@ -55,7 +55,13 @@ def _grouped(table: Table, width: int) -> list[str]:
         if row[0] != group:
             group = row[0]
             lines.append("")
-            lines.append(group)
+            lines += textwrap.wrap(
+                group,
+                width,
+                subsequent_indent=2 * INDENT,
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
         lines += _indented(layout, row)
     if table.notes:
         lines.append("")

@@ -1,8 +1,9 @@
 """How far a run is: what is done, at work, failed and missing, and how long the rest may take."""
 
 import platform
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +15,8 @@ from poisonbench.errors import LogError
 from poisonbench.log import names
 from poisonbench.log.placing import is_alive
 
-WIDTH = 110  # columns
+WIDTH = 110  # columns, where nobody tells of a terminal
+FIELD = re.compile(r" (?=\w+=)")  # before a hyperparameter of a method
 REASON = 160  # characters shown of why a cell failed
 
 
@@ -45,7 +47,7 @@ class Scene:
         return [name for name in self.cells if name not in ended]
 
 
-def progress(cells: Cells, folder: Path, there: Existing) -> str:
+def progress(cells: Cells, folder: Path, there: Existing, width: int = WIDTH) -> str:
     """Returns what is done, at work, failed and missing in a run's folder: a line per scene.
 
     Names come from files that anyone may have written: nothing in them may steer a terminal.
@@ -54,13 +56,15 @@ def progress(cells: Cells, folder: Path, there: Existing) -> str:
         cells: of the grid.
         folder: of the run.
         there: what lies in it; damaged files count as missing.
+        width: at which the lists of methods wrap.
     """
+    attacks = _short_names(scene.attack for scene in cells.scenes)
     scenes = []
     total = 0
     done = 0
     failed = 0
     for planned in cells.scenes:
-        scene = _scene(planned, folder, there)
+        scene = _scene(planned, folder, there, attacks)
         scenes.append(scene)
         total += len(scene.cells)
         done += len(scene.done)
@@ -68,20 +72,41 @@ def progress(cells: Cells, folder: Path, there: Existing) -> str:
     of_scenes = _counted(len(scenes), "scene")
     of_cells = _counted(total, "cell")
     head = f"{cells.name}: {of_scenes}, {of_cells}, {done} done, {failed} failed"
+    missing = total - done - failed
+    if missing:
+        head += f", {missing} missing"
     lines = [head]
-    lines += _methods(cells)
+    lines += _methods(cells, width)
     for scene in scenes:
         lines += _lines(scene)
     lines += _time_left(scenes, there)
     return "\n".join(_printable(line) for line in lines)
 
 
-def _scene(scene: SceneCells, folder: Path, there: Existing) -> Scene:
+def _short_names(told: Iterable[str]) -> dict[str, str]:
+    """The words of methods without those fields that are the same in all of that name."""
+    fields: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
+    for words in dict.fromkeys(told):
+        name, *fields[words] = FIELD.split(words)
+        groups.setdefault(name, []).append(words)
+    found = {}
+    for name, group in groups.items():
+        shared = set.intersection(*[set(fields[words]) for words in group])
+        for words in group:
+            kept = [field for field in fields[words] if field not in shared]
+            found[words] = " ".join([name, *kept])
+    return found
+
+
+def _scene(
+    scene: SceneCells, folder: Path, there: Existing, attacks: Mapping[str, str]
+) -> Scene:
     place = folder / "scenes" / scene.id
     files = tuple(cell.file for cell in scene.cells)
     done = [name for name in files if place / name in there.seconds]
     failed = [name for name in files if (place / f"failed-{name}").exists()]
-    title = f"{scene.attack}, seed {scene.seed}  {scene.id}"
+    title = f"{attacks[scene.attack]}, seed {scene.seed}  {scene.id}"
     return Scene(title, place, files, tuple(done), tuple(failed), scene.setting)
 
 
@@ -90,7 +115,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _methods(cells: Cells) -> Iterator[str]:
+def _methods(cells: Cells, width: int) -> Iterator[str]:
     """A line for each part, such as "detectors: random, tail-heaviness (2)": 2 of that name."""
     found: dict[str, dict[str, None]] = {}
     for scene in cells.scenes:
@@ -108,7 +133,7 @@ def _methods(cells: Cells) -> Iterator[str]:
             several.append(name if count == 1 else f"{name} ({count})")
         line = f"  {part}s: {', '.join(several)}"
         yield from textwrap.wrap(
-            line, WIDTH, subsequent_indent="    ", break_on_hyphens=False
+            line, width, subsequent_indent="    ", break_on_hyphens=False
         )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.evaluation.summary import Fault, Summary
+from experiments.evaluation.views.failures import by_reason
 from experiments.plan.cells import Cells, read_cells
 from experiments.report.table import Table
 from poisonbench.errors import ConfigError
@@ -79,9 +80,10 @@ def _missing(cells: Cells, folder: Path) -> list[str]:
 
 def _failures(summary: Summary) -> Table:
     body = []
-    for fault in summary.failures:
-        what = "diverged" if _diverged(fault) else "failed"
-        body.append((what, fault.path, fault.reason))
+    failed = by_reason((fault.path, fault.reason) for fault in summary.failures)
+    for one in failed:
+        what = "diverged" if one.reason.startswith(DIVERGED) else "failed"
+        body.append((what, one.counted, one.reason))
     legend = (
         "Cells that failed, with the reason. Done again with: run ... --retry-failed."
     )
