@@ -239,7 +239,7 @@ UNDEFINED = {
     "no attack": (sample([], [1, 2]), "no attacked points"),
     "all failed": (sample([], [1, 2], failed=4), "none of 4 attacks succeeded"),
     "no controls": (sample([1, 2], []), "no controls"),
-    "nan": (sample([1, np.nan], [0, np.inf]), "2 non-finite scores"),
+    "nan": (sample([1, np.nan], [0, np.inf]), "2 of 4 scores not finite"),
     "constant": (sample([1, 1], [1, 1]), "constant scores"),
 }
 
@@ -258,7 +258,7 @@ def test_without_matched_controls_only_the_matched_metrics_are_undefined() -> No
 
 def test_a_nan_among_random_controls_leaves_the_matched_metrics_defined() -> None:
     s = sample([2], [1, np.nan], [True, False])
-    assert ranking(s)["auroc"].reason == "1 non-finite scores"
+    assert ranking(s)["auroc"].reason == "1 of 3 scores not finite"
     assert ranking(s, matched=True)["auroc_matched"].value == 1.0
 
 
@@ -306,7 +306,7 @@ def test_flags_are_undefined_if_a_score_is_not_finite_and_the_count_is_kept(
     assert {
         row.metrics[key].reason
         for key in ("auroc", "auprc", "flag_tpr", "flag_fpr", "ties")
-    } == {"1 non-finite scores"}
+    } == {"1 of 10 scores not finite"}
 
 
 def test_a_scene_without_attacked_points_still_has_false_alarms(tmp_path: Path) -> None:

@@ -169,8 +169,8 @@ def test_cover_rows_enter_no_metric_and_are_counted(tmp_path: Path, cover: int) 
     ("scores", "reason"),
     [
         ([1.0] * 7, "constant scores"),
-        ([np.nan, *range(6)], "1 non-finite scores"),
-        ([np.inf, *range(6)], "1 non-finite scores"),
+        ([np.nan, *range(6)], "1 of 6 scores not finite"),
+        ([np.inf, *range(6)], "1 of 6 scores not finite"),
     ],
     ids=["constant", "nan", "inf"],
 )

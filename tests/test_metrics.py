@@ -19,7 +19,13 @@ from experiments.evaluation.kinds.alarms import in_stream
 from experiments.evaluation.kinds.filters import FilterScene
 from experiments.evaluation.load import load_results
 from experiments.evaluation.means import aggregate
-from experiments.evaluation.metrics import Metric, mean_metric, rate, undefined
+from experiments.evaluation.metrics import (
+    Metric,
+    mean_metric,
+    not_finite,
+    rate,
+    undefined,
+)
 from experiments.evaluation.poisoning import Poisoning, achieved, budget_told
 from experiments.evaluation.ranking import (
     Counts,
@@ -31,6 +37,7 @@ from experiments.evaluation.ranking import (
     true_positive_rate,
 )
 from experiments.evaluation.samples import Sample
+from experiments.report.table import Cells
 from poisonbench import log
 from poisonbench.log import Record
 
@@ -326,3 +333,26 @@ def test_a_mean_over_seeds_keeps_what_each_scene_poisoned(tmp_path: Path) -> Non
     assert [scene.poison for scene in row.poisoned] == [1, 2]
     assert [scene.missed for scene in row.poisoned] == [True, False]
     assert log.read(next(tmp_path.rglob("scene.h5"))).kind == "scene"
+
+
+def test_counts_of_scores_that_are_not_finite_are_told_as_ranges() -> None:
+    bad = "{} of {} scores not finite"
+    scenes = [undefined(bad.format(n, of)) for n, of in ((18, 40), (16, 40), (20, 41))]
+    mean = mean_metric(scenes)
+    assert mean.reason == "16 to 20 of 40 to 41 scores not finite"
+    other = mean_metric([undefined(bad.format(9, 40)), undefined("no controls")])
+    assert other.reason == "9 of 40 scores not finite; no controls"
+    assert not_finite(np.array([1.0, np.nan, -np.inf])) == "2 of 3 scores not finite"
+    assert not_finite(np.ones(3)) == ""
+
+
+def test_notes_that_differ_in_such_counts_alone_are_one_note() -> None:
+    cells = Cells()
+    first = cells.row(undefined("15 of 40 scores not finite"), undefined("no controls"))
+    second = cells.row(
+        undefined("18 to 20 of 40 scores not finite"),
+        undefined("9 of 20 scores not finite"),
+    )
+    assert [first, second] == [["- (1)", "- (2)"], ["- (1)", "-"]]
+    notes = ("(1) 15 to 20 of 40 scores not finite", "(2) no controls")
+    assert cells.notes() == notes

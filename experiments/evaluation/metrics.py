@@ -1,6 +1,7 @@
 """A metric: a number with its interval, or the reason why there is none."""
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+# as a reason: of one scene, and of several with ranges
+NOT_FINITE = re.compile(r"(\d+)(?: to (\d+))? of (\d+)(?: to (\d+))? scores not finite")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,41 @@ class Metric:
 def undefined(reason: str) -> Metric:
     """Returns a metric without a value."""
     return Metric(None, reason, defined=0)
+
+
+def not_finite(scores: NDArray[Any]) -> str:
+    """Returns how many of some scores (k,) are not finite, as a reason; empty if all are."""
+    bad = int((~np.isfinite(scores)).sum())
+    return f"{bad} of {len(scores)} scores not finite" if bad else ""
+
+
+def alike(reason: str) -> str:
+    """Returns what reasons share that differ in counts of scores that are not finite."""
+    return NOT_FINITE.sub("scores not finite", reason)
+
+
+def merged(reasons: Iterable[str]) -> list[str]:
+    """Returns reasons without repetitions; those that are `alike` become one, with ranges."""
+    groups: dict[str, list[str]] = {}
+    for reason in dict.fromkeys(reasons):
+        groups.setdefault(alike(reason), []).append(reason)
+    return [_ranged(group) for group in groups.values()]
+
+
+def _ranged(group: list[str]) -> str:
+    """The first of some reasons that are alike, with the ranges of the counts of all."""
+    if len(group) == 1:
+        return group[0]
+    found = [match for reason in group for match in NOT_FINITE.finditer(reason)]
+    bad = _range([count for match in found for count in match.group(1, 2) if count])
+    of = _range([count for match in found for count in match.group(3, 4) if count])
+    return NOT_FINITE.sub(f"{bad} of {of} scores not finite", group[0])
+
+
+def _range(counts: list[str]) -> str:
+    least = min(counts, key=int)
+    largest = max(counts, key=int)
+    return least if least == largest else f"{least} to {largest}"
 
 
 def rate(hits: NDArray[Any], none: str, bad: str = "") -> Metric:
@@ -62,7 +100,7 @@ def mean_metric(
     """
     values = [metric.value for metric in metrics if metric.value is not None]
     reasons = [metric.reason for metric in metrics if metric.reason]
-    reason = "; ".join(dict.fromkeys(reasons))
+    reason = "; ".join(merged(reasons))
     count = len(values)
     if not values:
         return undefined(reason)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.evaluation.intervals import Interval, auroc_measured, mean_interval
-from experiments.evaluation.metrics import Array
+from experiments.evaluation.metrics import Array, not_finite
 
 Intervals = dict[str, Interval]
 
@@ -51,9 +51,9 @@ class Sample:
         if not len(negative):
             return self.NO_MATCHED if matched else self.NO_NEGATIVE
         scores = np.concatenate([self.positive, negative])
-        bad = int((~np.isfinite(scores)).sum())
+        bad = not_finite(scores)
         if bad:
-            return f"{bad} non-finite scores"
+            return bad
         if (scores == scores[0]).all():
             return self.CONSTANT
         return ""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.evaluation.metrics import Metric
+from experiments.evaluation.metrics import Metric, alike, merged
 
 SECONDS = "s"  # a format: three digits, nothing below a millisecond, no exponent
 LEAST_SECONDS = 0.001
@@ -51,7 +51,7 @@ class Cells:
     """Writes metrics as cells, and numbers the reasons why they are undefined."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._reasons: dict[str, list[str]] = {}  # those under one number
 
     def row(self, *metrics: Metric, form: str = ".3f") -> list[str]:
         """Returns a cell for each metric of a row; a reason is marked once in a row.
@@ -60,25 +60,29 @@ class Cells:
             metrics: what to write.
             form: the format of the values, and of the ends of their intervals.
         """
-        marked = {""}
+        marked = {""}  # reasons that are alike count as one
         cells = []
         for metric in metrics:
             text = "-" if metric.value is None else written(metric.value, form)
             text += ends_of(metric, form)
-            if metric.reason not in marked:
+            reason = alike(metric.reason)
+            if reason not in marked:
                 text += f" ({self._number(metric.reason)})"
-                marked.add(metric.reason)
+                marked.add(reason)
             cells.append(text)
         return cells
 
     def _number(self, reason: str) -> int:
-        """The number of a reason, the next one if it is new."""
-        return self._numbers.setdefault(reason, len(self._numbers) + 1)
+        """The number of a reason and of those alike, the next one if it is new."""
+        key = alike(reason)
+        self._reasons.setdefault(key, []).append(reason)
+        return list(self._reasons).index(key) + 1
 
     def notes(self) -> tuple[str, ...]:
         """Returns the reasons under their numbers."""
         lines = []
-        for reason, number in self._numbers.items():
+        for number, reasons in enumerate(self._reasons.values(), start=1):
+            [reason] = merged(reasons)
             lines.append(f"({number}) {reason}")
         return tuple(lines)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.evaluation.kinds.alarms import in_stream
 from experiments.evaluation.kinds.weak_victims import marked
-from experiments.evaluation.metrics import rate, undefined
+from experiments.evaluation.metrics import not_finite, rate, undefined
 from experiments.evaluation.ranking import ranking, ties
 from experiments.evaluation.rows import Row, number, scene_row
 from experiments.evaluation.samples import Sample
@@ -26,7 +26,8 @@ def detection(record: Record, scene: Record) -> Row:
     failed = (group == ATTACKED) & ~hit
     matched = group == MATCHED
     controls = matched | (group == RANDOM)
-    nonfinite = (successful | failed | controls) & ~np.isfinite(score)
+    judged = successful | failed | controls
+    nonfinite = judged & ~np.isfinite(score)
 
     sample = Sample(
         positive=score[successful],
@@ -36,7 +37,7 @@ def detection(record: Record, scene: Record) -> Row:
     )
     ranked = ranking(sample)
     ranked["auroc"] = marked(ranked["auroc"], scene)
-    bad = f"{nonfinite.sum()} non-finite scores" if nonfinite.any() else ""
+    bad = not_finite(score[judged])
     metrics = {
         **ranked,
         **ranking(sample, matched=True),

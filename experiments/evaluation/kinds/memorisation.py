@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.evaluation.kinds.filters import identification
-from experiments.evaluation.metrics import Array, Metric, undefined
+from experiments.evaluation.metrics import Array, Metric, not_finite, undefined
 from experiments.evaluation.rows import Row, number
 from poisonbench.log import Record, names
 from poisonbench.roles import CLEAN, POISON
@@ -34,9 +34,9 @@ def median_share(rows: Array, every: Array, noun: str) -> Metric:
     """
     if not len(rows):
         return undefined(f"no {noun} rows")
-    bad = int((~np.isfinite(every)).sum())
+    bad = not_finite(every)
     if bad:
-        return undefined(f"{bad} non-finite scores")
+        return undefined(bad)
     largest = float(every.max())
     if largest <= 0:
         return undefined("no positive self-influence")
