@@ -276,6 +276,25 @@ def test_latex_escapes_every_special_character_and_no_bracket_follows_a_line_end
     )
 
 
+def test_latex_has_numbers_at_the_right_a_label_a_short_caption_and_dashes() -> None:
+    rows = [("a-1", "-0.042 [-1.000, +0.500]"), ("b", "- (1)"), ("-", "12.5%")]
+    legend = "One sentence. Another one: with more."
+    table = Table("AT A GLANCE", legend, ("x", "n"), rows, 1, ("(1) why",))
+    lines = to_latex(table).splitlines()
+    assert lines[1:4] == [
+        r"\caption{At a glance. One sentence.}",
+        r"\label{tab:at-a-glance}",
+        r"\begin{tabular}{lr}",
+    ]
+    assert r"a-1 & $-$0.042 {[}$-$1.000, +0.500{]} \\" in lines
+    assert r"b & -- (1) \\" in lines
+    assert r"-- & 12.5\% \\" in lines
+    assert lines[-3:-1] == [
+        r"\par\footnotesize Another one: with more.",
+        r"\par\footnotesize (1) why",
+    ]
+
+
 @pytest.mark.parametrize("form", ["table", "markdown", "latex"])
 def test_names_cannot_steer_the_terminal_or_break_lines(
     tmp_path: Path, form: str

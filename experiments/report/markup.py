@@ -1,9 +1,9 @@
 """Tables in Markdown and LaTeX; whatever they would read as markup is escaped."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from experiments.report.table import Table
+from experiments.report.table import MISSING, Table, is_numeric
 from experiments.report.text import printable
 
 LATEX = {
@@ -16,6 +16,7 @@ LATEX = {
     "[": "{[}",  # behind a line end it would be an argument of that
     "]": "{]}",
 }
+MINUS = re.compile(r"(?<!\S)-(?=\d)|(?<=\{\[\})-(?=\d)")
 LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 
@@ -46,29 +47,49 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Returns a booktabs table."""
+    """Returns a booktabs table: a short caption, a label, and the rest of the legend below."""
     told = "; ".join(table.scenes)
     measured = f" {_latex(told)}." if told else ""
     title = _latex(table.title.capitalize())
-    caption = f"{title}.{measured} {_latex(table.legend)}"
+    first, stop, rest = table.legend.partition(". ")
+    label = "-".join(table.title.lower().split())
+    columns = list(zip(*table.rows, strict=True))
+    numeric = [all(map(is_numeric, column)) for column in columns]
+    numeric = numeric or [False] * len(table.head)
+    below = [rest, *table.notes] if rest else table.notes
     lines = [
         r"\begin{table}",
-        rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{{'l' * len(table.head)}}}",
+        rf"\caption{{{title}.{measured} {_latex(first + stop.strip())}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{{_alignment(numeric)}}}",
         r"\toprule",
-        _ampersands(table.head),
+        _ampersands([_latex(head) for head in table.head]),
         r"\midrule",
-        *[_ampersands(row) for row in table.rows],
+        *[_ampersands(map(_latex_cell, row, numeric)) for row in table.rows],
         r"\bottomrule",
         r"\end{tabular}",
-        *[rf"\par\footnotesize {_latex(note)}" for note in table.notes],
+        *[rf"\par\footnotesize {_latex(note)}" for note in below],
         r"\end{table}",
     ]
     return "\n".join(lines)
 
 
-def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(_latex(cell) for cell in cells) + r" \\"
+def _alignment(numeric: Iterable[bool]) -> str:
+    """The columns of a table: numbers are aligned at their right ends."""
+    return "".join("r" if is_of_numbers else "l" for is_of_numbers in numeric)
+
+
+def _latex_cell(text: str, is_of_numbers: bool) -> str:
+    """A cell with a dash for what is missing, and minus signs in columns of numbers."""
+    first, space, rest = text.partition(" ")
+    if first in MISSING:
+        return f"--{space}{_latex(rest)}"
+    escaped = _latex(text)
+    return MINUS.sub("$-$", escaped) if is_of_numbers else escaped
+
+
+def _ampersands(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _latex(text: str) -> str:

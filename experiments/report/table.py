@@ -1,10 +1,13 @@
 """A table before it is rendered, and how the numbers in it are written."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.evaluation.metrics import Metric, alike, merged
 
+NUMBER = re.compile(r"<?[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?")
+MISSING = ("", "-")
 SECONDS = "s"  # a format: three digits, nothing below a millisecond, no exponent
 LEAST_SECONDS = 0.001
 MANY_SECONDS = 1000
@@ -109,3 +112,11 @@ def written(value: float, form: str) -> str:
     if value >= MANY_SECONDS:
         return f"{value:.0f}"
     return f"{value:.3g}"
+
+
+def is_numeric(text: str) -> bool:
+    """Returns whether a cell is missing, or a number with at most something in brackets behind."""
+    first, _, rest = text.partition(" ")
+    if first in MISSING:
+        return True
+    return NUMBER.fullmatch(first) is not None and rest[:1] in ("", "[", "(")

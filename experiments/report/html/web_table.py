@@ -1,14 +1,11 @@
 """A table as the page shows it: every cell with its place in the order of its column."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.evaluation.names import natural
-from experiments.report.table import Table
+from experiments.report.table import MISSING, Table, is_numeric
 
-NUMBER = re.compile(r"<?[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?")
-MISSING = ("", "-")
 MOST_CHOICES = 40  # different names of a column that are offered as a list
 
 
@@ -84,19 +81,11 @@ def web_table(table: Table) -> WebTable:
 
 
 def _column(head: str, texts: Sequence[str], is_name: bool) -> Column:
-    is_number = all(_is_number(text) for text in texts)
+    is_number = all(is_numeric(text) for text in texts)
     different = sorted(set(texts), key=natural)
     is_list = is_name and not is_number and len(different) <= MOST_CHOICES
     choices = tuple(different) if is_list else ()
     return Column(head, is_number, choices)
-
-
-def _is_number(text: str) -> bool:
-    """Whether a cell is missing, or a number with nothing behind it but what is in brackets."""
-    first, _, rest = text.partition(" ")
-    if first in MISSING:
-        return True
-    return NUMBER.fullmatch(first) is not None and rest[:1] in ("", "[", "(")
 
 
 def _cells(texts: Sequence[str], is_number: bool) -> list[Cell]:
