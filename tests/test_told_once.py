@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 from test_evaluate import scene_config, write_failure, write_scene
 
+from experiments.cli import main
 from experiments.cli.options import columns
 from experiments.evaluation.load import load_results
 from experiments.evaluation.summary import summarise
@@ -85,3 +87,19 @@ def test_text_is_as_wide_as_the_terminal_within_bounds(
     lines = render(load_results(tmp_path), "table", Asked(width=width)).splitlines()
     legend = lines[1 : lines.index("")]
     assert width - 15 < max(map(len, legend)) <= width
+
+
+def options(command: click.Command, context: click.Context) -> list[click.Option]:
+    return [p for p in command.get_params(context) if isinstance(p, click.Option)]
+
+
+@pytest.mark.parametrize("name", ["run", "demo", "status", "evaluate", "plot", "clean"])
+def test_every_option_has_a_meaning(name: str):
+    with click.Context(main, info_name="poisonbench") as top:
+        command = main.get_command(top, name)
+        assert command is not None
+        found = options(command, click.Context(command, parent=top))
+    assert found
+    for option in found:
+        meaning = (option.help or "").partition("[default")[0]
+        assert meaning.strip(), f"{name} {option.opts}"

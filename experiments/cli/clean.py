@@ -66,13 +66,20 @@ PART = "package.module:callable, or FILE.npz with x and y"
     help="Any other key of a file, e.g. recipe.epochs=5 or seeds=[0,1].",
 )
 @computing
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Torch threads.",
+)
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "markdown"]),
     default="table",
     show_default=True,
+    help="Of the tables that are printed.",
 )
 @click.option("--figure", type=PICTURE, help="Accuracy against the share removed.")
 def clean(file: Path | None, folder: Path, **how: Any) -> None:
