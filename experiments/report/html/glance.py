@@ -48,11 +48,12 @@ def at_a_glance(summary: Summary) -> Table:
         line += _found(judged, names, costs, cells)
         body.append(line)
     head = (
-        *("attack", "budget", "attack success [95 %]", "clean accuracy"),
+        *("attack", "budget", "success [95 %]", "accuracy"),
         *("best detector", "AUROC [95 %]", "flags", "false", "s", "compared"),
     )
     legend = (
-        "One line for each attack, means over the seeds. best detector: that of the largest "
+        "One line for each attack, means over the seeds. success, accuracy: of the attack, and on "
+        "clean test points. best detector: that of the largest "
         "AUROC of those compared (as many; each estimator counts apart), chosen on the same "
         "points, so its figures flatter it. flags, false: attacked points and clean ones above "
         "its threshold. s: seconds of its estimator and its own, of one scene. In brackets: what "
