@@ -137,7 +137,7 @@ def test_dry_run_shows_the_cells_and_does_none(tmp_path: Path):
     assert result.exit_code == 0
     assert "6 scenes, 24 cells, 0 done, 0 failed" in result.output
     assert "\n  estimators: gas\n" in result.output
-    assert "patch target=0 budget=0.05" in result.output
+    assert "patch, seed 0  digits-linear-patch-s0-" in result.output
     assert not (tmp_path / "logs").exists()
 
 
