@@ -109,8 +109,18 @@ def test_seconds_have_no_exponents_and_are_sorted(seconds: float, told: str):
 def test_the_suspicions_of_an_audit_have_one_number_of_decimals(scale: float):
     points = []
     for place, value in enumerate((4.7312, 1.5, 0.3, -0.00523)):
-        name = {"name": "rehearsed"}
-        points.append(JudgedPoint(None, name, place, 0, value * scale, 0.5, False, ()))
+        point = JudgedPoint(
+            audit="audit",
+            estimator=None,
+            detector={"name": "rehearsed"},
+            point=place,
+            label=0,
+            suspicion=value * scale,
+            p_value=0.5,
+            flag=False,
+            proponents=(),
+        )
+        points.append(point)
     [table] = point_tables(points)
     column = table.head.index("suspicion")
     texts = [row[column] for row in table.rows]

@@ -29,7 +29,7 @@ DATA = "package.module:callable, or FILE.npz with x and y; of token ids, vocabul
 @click.option("--points", help=f"The points to judge: {DATA}")
 @click.option("--trusted", help=f"Points known to be clean: {DATA}")
 @click.option("--estimator", help="Of influence.  [default: gas]")
-@click.option("--detector", help="[default: rehearsed]")
+@click.option("--detector", help="Of poisoned predictions.  [default: rehearsed]")
 @click.option(
     "--alarm", type=float, help="Share of clean points to be flagged.  [default: 0.05]"
 )
@@ -43,7 +43,13 @@ DATA = "package.module:callable, or FILE.npz with x and y; of token ids, vocabul
 @click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Of PyTorch, on a CPU.",
+)
 @click.option("--retry-failed", is_flag=True, help="Do failed stages again.")
 @click.option(
     "--fail-on-flag", is_flag=True, help="Exit with code 1 if a point is flagged."
