@@ -53,11 +53,10 @@ def at_a_glance(summary: Summary) -> Table:
     )
     legend = (
         "One line for each attack, means over the seeds. success, accuracy: of the attack, and on "
-        "clean test points. best detector: that of the largest "
-        "AUROC of those compared (as many; each estimator counts apart), chosen on the same "
-        "points, so its figures flatter it. flags, false: attacked points and clean ones above "
-        "its threshold. s: seconds of its estimator and its own, of one scene. In brackets: what "
-        "it takes beyond the victim."
+        "clean test points. best detector: that of the largest AUROC, chosen on the same points, "
+        "so its figures flatter it. flags, false: attacked points and clean ones above its "
+        "threshold. s: seconds of its estimator and its own, of one scene. compared: pairs of "
+        "estimator and detector. In brackets: what it takes beyond the victim."
     )
     legend = f"{legend} {seeds_told(victims)}".strip()
     return Table("AT A GLANCE", legend, head, body, 2, cells.notes())
