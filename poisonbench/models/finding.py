@@ -51,4 +51,11 @@ def _giving_logits(model: nn.Module, x: Tensor) -> list[str]:
     layers = dict(linear_layers(model))
     with torch.no_grad(), watched(dict(layers)) as calls:
         logits = model(x)
-    return [name for name in calls if torch.equal(calls[name][1], logits)]
+    return [name for name in calls if _same(calls[name][1], logits)]
+
+
+def _same(out: Tensor, logits: Tensor) -> bool:
+    """Whether two outputs are equal; a nested tensor is no logits."""
+    if out.is_nested or logits.is_nested:
+        return False
+    return torch.equal(out, logits)

@@ -41,7 +41,7 @@ class Inner(nn.Module):
         given = calls[self.part][0] if self.part in calls else features
         if not isinstance(given, Tensor) or len(given) != len(x):
             return features
-        if not given.is_floating_point():
+        if given.is_nested or not given.is_floating_point():
             return features
         return _small(given)
 

@@ -83,7 +83,8 @@ def plain_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def adapt(model: nn.Module, x: Tensor) -> None:
     """Makes a model return its logits alone, and see the mask of sentences, by hooks on it.
 
-    A model that is called with x and returns a tensor is left as it is.
+    A model that is called with x and returns a tensor is left as it is, but that transformers
+    compute padded sentences in evaluation as they do in training.
 
     Args:
         model: in evaluation mode.
@@ -93,6 +94,7 @@ def adapt(model: nn.Module, x: Tensor) -> None:
         ModelError: it pads sentences with another token than 0, cannot be called, or returns
             neither logits nor an object with `.logits`.
     """
+    _pad_in_evaluation(model)
     if not x.is_floating_point() and MASK in _arguments(model):
         _check_padding(model)
         model.register_forward_pre_hook(_with_mask, with_kwargs=True)
@@ -113,6 +115,18 @@ def as_given(model: nn.Module) -> nn.Module:
                 del hooks[key]
                 model._forward_pre_hooks_with_kwargs.pop(key, None)
     return model
+
+
+def _pad_in_evaluation(model: nn.Module) -> None:
+    """Keeps transformers from nested tensors, into which PyTorch turns padded batches.
+
+    It does so in evaluation mode without gradients alone, and puts zeros where the padding was: a
+    model that reads those places would be another function where it predicts than where it is
+    differentiated, and layers would see no batch.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
 
 
 def _arguments(model: nn.Module) -> frozenset[str]:
