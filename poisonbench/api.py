@@ -19,15 +19,14 @@ from poisonbench.contracts.calibration import (
     check_trusted,
     p_values,
 )
+from poisonbench.contracts.kinds import check_range
 from poisonbench.contracts.verdicts import Verdict, joined, proponents
 from poisonbench.data import Dataset
-from poisonbench.data.judge import check_finite
-from poisonbench.data.points import Points, as_points
 from poisonbench.errors import ConfigError
-from poisonbench.models import predict
 from poisonbench.registry import Table, made
 from poisonbench.seeding import generator
-from poisonbench.training.trace import Trace, check_points, check_trace
+from poisonbench.training.given.points import check_given_labels, predicted, read_points
+from poisonbench.training.trace import Trace, check_trace
 
 Labels = Literal["predicted", "given"]
 MOST_BYTES = 1 << 28  # of influence scores that a guard holds at a time
@@ -58,20 +57,22 @@ def influence(
 
     Raises:
         ConfigError: no such estimator or hyperparameter; or labels are asked for and none given.
-        DataError: `test` is in none of these forms, or not finite.
+        DataError: `test` is in none of these forms, of another shape or on another scale than the
+            training set, not finite, or has labels that are no classes.
         TypeError: `run` is no `Trace`.
-        ValueError: the points are of another shape than the training set.
     """
     check_trace(run)
     check_choice("labels", labels, get_args(Labels))
     method = method_of("estimator", estimator, hyperparameters)
-    points = _read(run, test, "the test points")
+    points = read_points(run, test, "the test points")
     data = points.data
     if labels == "predicted":
         data = predicted(run, data)
     elif not points.labelled:
         way = 'give a pair (x, y), or leave out labels="given"'
         raise ConfigError(['labels="given", but test has none'], way)
+    else:
+        check_given_labels(run, data, "the test points")
     scores: Tensor = method.fit(run)(data)
     return scores
 
@@ -119,8 +120,8 @@ class Guard:
                 the first half.
 
         Raises:
-            ConfigError: no such method; a detector that reads what a guard lacks; fewer trusted
-                points than it needs.
+            ConfigError: no such method; a detector that reads what a guard lacks, or takes pictures
+                in [0, 1] where others are given; fewer trusted points than it needs.
             ValueError: a value out of its range.
         """
         check_trace(run)
@@ -128,7 +129,10 @@ class Guard:
         check_at_least("k", k, 1)
         judge = method_of("detector", detector)
         method = method_of("estimator", estimator)
-        clean = _points(run, trusted, "the trusted points").data
+        read = read_points(run, trusted, "the trusted points")
+        seen = {"the training set": run.train, "the trusted points": read.data}
+        check_range(judge, seen)
+        clean = predicted(run, read.data)
         check_trusted(len(clean), alarm, [judge])
         check_readable(judge, str(run.train.kind))
         if seed is not None:
@@ -147,10 +151,12 @@ class Guard:
             x: the points, in a form that `influence` takes; labels are not read.
 
         Raises:
-            DataError: `x` is in none of these forms, or holds what is no number.
-            ValueError: the points are of another shape than the training set.
+            DataError: `x` is in none of these forms, holds what is no number, or is of another
+                shape or on another scale than the training set.
         """
-        points = _points(self._run, x, "the points")
+        read = read_points(self._run, x, "the points")
+        check_range(self._calibrated.detector, {"the points": read.data})
+        points = replace(read, data=predicted(self._run, read.data))
         row_bytes = len(self._run.train) * points.data.dtype.itemsize
         size = max(1, MOST_BYTES // row_bytes)
         index = torch.arange(len(points.data))
@@ -168,36 +174,6 @@ class Guard:
             flag=suspicion > self.threshold,
             proponents=proponents(scores.cpu(), self.k),
         )
-
-
-def _read(run: Trace, found: object, what: str) -> Points:
-    points = as_points(found, run.train, what)
-    check_points(run, points.data)
-    check_finite(points.data, what)
-    return points
-
-
-def _points(run: Trace, found: object, what: str) -> Points:
-    """Returns instances with the labels that the model predicts."""
-    points = _read(run, found, what)
-    return replace(points, data=predicted(run, points.data))
-
-
-def predicted(run: Trace, data: Dataset) -> Dataset:
-    """Returns the instances with the labels that the final model predicts.
-
-    Raises:
-        ConfigError: its output is one number, which is no label.
-    """
-    if not len(data):
-        return data
-    logits = predict(run.model(), data.x)
-    if logits.shape[1] == 1:
-        raise ConfigError(
-            ["the model gives one number, which is no label"],
-            "give the test points with their labels, (x, y), and labels='given'",
-        )
-    return data.relabel(logits.argmax(1))
 
 
 def method_of(part: str, what: Any, settings: Mapping[str, Any] = {}) -> Any:

@@ -35,6 +35,10 @@ class DataError(PoisonbenchError):
     """A data set that is absent, unknown, or not of the form that the library works with."""
 
 
+class PointsError(DataError, ValueError):
+    """Points that are no instances as those of the training set."""
+
+
 class PoisonError(PoisonbenchError):
     """An attack broke its contract.
 
@@ -139,6 +143,10 @@ class TrackerWarning(UserWarning):
 
 class BudgetWarning(UserWarning):
     """An attack changed fewer rows than its budget pays for; the message says how many, and why."""
+
+
+class RunWarning(UserWarning):
+    """A run of someone else's, or points given to it, look unlike what they are said to be."""
 
 
 class CalibrationWarning(UserWarning):

@@ -79,6 +79,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "train.npz", x=x.numpy(), y=y.numpy())
     np.savez(folder / "points.npz", x=points.numpy())
     np.savez(folder / "lost.npz", x=points.numpy() * np.nan)
+    np.savez(folder / "wide.npz", x=np.zeros((100, 1, 8, 9), dtype="float32"))
+    np.savez(folder / "white.npz", x=points.numpy() * 255)
     np.savez(folder / "trusted.npz", x=test.x[100:180].numpy())
     (folder / "audit.toml").write_text(AUDIT)
     return folder
@@ -348,7 +350,10 @@ def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
         (("audited_net:net", "audited_net:nott"), "has no 'nott'"),
         (('"points.npz"', '"points.csv"'), "is no function and no file .npz"),
         (('"points.npz"', '"absent.npz"'), "absent.npz"),
-        (('"points.npz"', '"lost.npz"'), "the points is not finite in row 0"),
+        (('"points.npz"', '"lost.npz"'), "the points are not finite in row 0"),
+        (('"points.npz"', '"wide.npz"'), "the points must be instances as the"),
+        (('"trusted.npz"', '"wide.npz"'), "the trusted points must be instances as"),
+        (('"points.npz"', '"white.npz"'), "the points have pixels from 0 to 255"),
         (('train = "train.npz"', 'train = "points.npz"'), "the training set"),
         (("width = 12", "width = 7"), "shape"),
         (('"confidence"', '"confidance"'), "did you mean 'confidence'"),
@@ -365,6 +370,30 @@ def test_a_mistake_costs_a_line(folder: Path, tmp_path: Path, change, message: s
     lines = result.output.splitlines()
     assert any(line.startswith("Error: ") and message in line for line in lines), lines
     assert not list(tmp_path.glob("out/scenes/*/*.h5"))
+
+
+@pytest.mark.filterwarnings("ignore::poisonbench.errors.RunWarning")
+def test_an_audit_of_pictures_outside_the_unit_interval_tells_the_way_in(
+    folder: Path, tmp_path: Path
+):
+    for name in ("train", "points", "trusted"):
+        with np.load(folder / f"{name}.npz") as file:
+            arrays = dict(file)
+        arrays["x"] = 2 * arrays["x"] - 1
+        np.savez(folder / f"signed-{name}.npz", **arrays)
+    text = AUDIT
+    for name in ("train", "points", "trusted"):
+        text = text.replace(f'"{name}.npz"', f'"signed-{name}.npz"')
+    file = tmp_path / "audit.toml"
+    file.write_text(text)
+    told = call("audit", str(file), "-o", str(tmp_path / "out"))
+    assert told.exit_code == 2
+    fault = "Rehearsed takes images in [0, 1], and the training set has pixels from -1"
+    assert f"Error: {fault}" in told.output
+    assert "first layer of the model" in told.output
+    file.write_text(text.replace('"rehearsed", ', "").replace('"audit"', '"some"'))
+    done = call("audit", str(file), "-o", str(tmp_path / "some"))
+    assert done.exit_code == 0, done.output
 
 
 def test_a_need_that_a_flag_meets_names_the_flag(folder: Path, tmp_path: Path):

@@ -145,7 +145,7 @@ MISTAKES = [
     Mistake(
         "a test point on another device",
         lambda: scored(GAS(), DATA.take(torch.arange(2)).to("meta")),
-        "points must lie where the run does, cpu, got meta: points.to('cpu')",
+        "points must lie where the run does, cpu, got meta",
     ),
     Mistake(
         "a model in training mode, below the trace",

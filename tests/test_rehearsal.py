@@ -13,8 +13,9 @@ from conftest import random_data
 from torch import Tensor
 
 import poisonbench as pb
-from defenses.detectors.rehearsed import Learned, Rehearsed
+from defenses.detectors.rehearsed import Rehearsed
 from defenses.kit.tail_probability import surprise
+from defenses.questions.learned import Learned
 from defenses.questions.question import MOST, Answers, Question, side_names
 from defenses.questions.table import QUESTIONS
 from defenses.rehearsal import rehearse as module

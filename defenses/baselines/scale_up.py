@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.kit.evidence import check_kind, check_points
+from defenses.kit.evidence import check_kind, check_points, check_unit
 from defenses.kit.transforms.table import transforms_of
 from poisonbench.contracts.values import Evidence
 from poisonbench.models import predict
@@ -32,6 +32,7 @@ class ScaleUp:
 
     uses: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ("image", "spectrogram")
+    unit: ClassVar[bool] = True
 
     factors: tuple[float, ...] = (3.0, 5.0, 7.0, 9.0, 11.0)
 
@@ -43,10 +44,11 @@ class ScaleUp:
         """Returns (m,) in [0, 1]; few values, so many ties.
 
         Raises:
-            ConfigError: the instances are of another kind than `kinds`.
+            ConfigError: the instances are of another kind than `kinds`, or outside [0, 1].
         """
         check_points(evidence)
         check_kind(evidence, "scale-up amplifies instances", self.kinds)
+        check_unit(evidence, self)
         model = evidence.trace.model()
         test = evidence.test
         amplify = transforms_of(test).amplified

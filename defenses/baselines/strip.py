@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defenses.kit.evidence import check_kind, check_points, trusted_points
+from defenses.kit.evidence import (
+    check_kind,
+    check_points,
+    check_unit,
+    trusted_points,
+)
 from defenses.kit.transforms.table import TRANSFORMS, transforms_of
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.values import Evidence
@@ -62,16 +67,22 @@ class Strip:
                 found.append(kind)
         return tuple(found)
 
+    @property
+    def unit(self) -> bool:
+        """Whether it takes pictures in [0, 1] alone: sums are clipped there."""
+        return self.mode == "add"
+
     def __call__(self, evidence: Evidence) -> Tensor:
         """Returns (m,) in [-log C, 0].
 
         Raises:
-            ConfigError: the instances are of a kind that has no mean.
+            ConfigError: the instances are of a kind that has no mean, or outside [0, 1].
             ValueError: fewer than 2 trusted points.
         """
         check_points(evidence)
         known = trusted_points(evidence, self.least_trusted)
         check_kind(evidence, f"strip lays points over others, {self.mode}", self.kinds)
+        check_unit(evidence, self)
         x = evidence.test.x
         model = evidence.trace.model()
         points = torch.arange(len(x), device=x.device)

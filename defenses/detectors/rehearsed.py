@@ -15,33 +15,23 @@ be judged.
 
 import warnings
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from defenses.kit.evidence import check_points, sound_influence, trusted_points
-from defenses.questions.cross_fit import among_labels, crossed
-from defenses.questions.question import (
-    NEUTRAL,
-    Answers,
-    Question,
-    answers,
-    side_names,
-    surprises,
-)
+from defenses.kit.evidence import check_points, check_unit, trusted_points
+from defenses.questions.learned import TRUSTED, Learned
+from defenses.questions.question import side_names
 from defenses.questions.table import QUESTIONS, STREAM_QUESTIONS
 from defenses.rehearsal.prior import check_prior, prior_weights
 from defenses.rehearsal.rehearse import Rehearsal, rehearse, seed_of
 from defenses.rehearsal.table import FAMILIES
-from defenses.rehearsal.weights import centred, learned
+from defenses.rehearsal.weights import learned
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
-from poisonbench.notes import attach, note
+from poisonbench.notes import note
 
-TRUSTED = 10
-SELDOM = 3.0  # -log of one in twenty
-STREAM = 0.5  # weight of what lies beyond it, in a stream
 ENOUGH = 3  # poisons that must succeed for a rehearsal to be relied on
 LATER = {"configured": "when changed"}
 
@@ -68,6 +58,8 @@ class Rehearsed:
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
     """
+
+    unit: ClassVar[bool] = True
 
     rehearsals: int | None = None
     stream: bool = False
@@ -108,10 +100,12 @@ class Rehearsed:
         The log tells the success of each poison; it warns where fewer than three succeed.
 
         Raises:
-            ConfigError: it is to rehearse, and the run cannot be made again.
+            ConfigError: it is to rehearse, and the run cannot be made again; or pictures lie
+                outside [0, 1].
             ValueError: fewer than 10 trusted points, or 20 where they are cross-fitted.
         """
         check_points(evidence)
+        check_unit(evidence, self)
         trusted_points(evidence, self.least_trusted)
         done = []
         for number in range(self._times(evidence)):
@@ -164,57 +158,3 @@ def _tell(rehearsal: Rehearsal, number: int) -> None:
         told = f"{rehearsal.taught} of {of} generic poisons succeeded"
         way = "its weights rest on the prior; more rehearsals may help"
         warnings.warn(f"{told} in rehearsal {number}: {way}", stacklevel=3)
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """Questions with their weights.
-
-    Attributes:
-        questions: what is asked of each point.
-        beside: what is asked of it beside the others.
-        weights: (f,) float64, of the surprises of `questions`.
-        bias: of the log odds.
-        uses: what it reads.
-        cross_fits: whether it judges each trusted point as if it were none.
-    """
-
-    questions: tuple[Question, ...]
-    beside: tuple[Question, ...]
-    weights: Tensor
-    bias: float
-    uses: tuple[str, ...]
-    cross_fits: bool
-
-    def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (m,), the log odds; NaN where the influence is not finite.
-
-        Where it cross-fits they are standardised among the trusted points with the label.
-
-        The log gets the answers, their surprises and the weights, in the order of the questions and
-        of their sides, which the note `questions` names.
-        """
-        influence, sound = sound_influence(evidence)
-        said = answers(evidence, self.questions + self.beside)
-        known = torch.zeros_like(sound)
-        known[trusted_points(evidence, TRUSTED)] = True
-        seen = self._surprises(said, known)
-        of_stream = torch.full((len(side_names(self.beside)),), STREAM)
-        weights = torch.cat([self.weights, of_stream.double()]).to(seen)
-        alone = len(self.weights)
-        beyond = (seen[alone:] - SELDOM).clamp(min=0)
-        seen = torch.cat([seen[:alone], NEUTRAL + beyond])
-        scores = centred(seen) @ weights + self.bias
-        if self.cross_fits:
-            scores = among_labels(scores, evidence.test.y, known & sound)
-        note("questions", "\n".join(side_names(said.questions)))
-        attach("weights", weights)
-        attach("surprises", seen)
-        attach("answers", said.scores)
-        return scores.masked_fill(~sound, torch.nan).to(influence.dtype)
-
-    def _surprises(self, said: Answers, known: Tensor) -> Tensor:
-        """Returns the surprises of all points among the known ones, (f, m)."""
-        if not self.cross_fits:
-            return surprises(said, known)
-        return crossed(lambda some: surprises(said, some), known)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from defenses.kit.blocks import in_blocks
 from poisonbench.checks import check_type
+from poisonbench.contracts.kinds import check_range
 from poisonbench.contracts.scope import Scope
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError
@@ -103,6 +104,15 @@ def check_kind(evidence: Evidence, what: str, kinds: tuple[str, ...]) -> None:
         allowed = ", ".join(kinds)
         found = f"{what}, which has a meaning for the kinds {allowed}, got {kind!r}"
         raise ConfigError([found], "choose another data set, or another detector")
+
+
+def check_unit(evidence: Evidence, detector: object) -> None:
+    """Raises ConfigError where a detector takes pictures in [0, 1] alone and sees others."""
+    parts = {
+        "the training set": evidence.trace.train,
+        "the probe": evidence.test,
+    }
+    check_range(detector, parts)
 
 
 def sound_influence(evidence: Evidence, reads: Scope = "all") -> tuple[Tensor, Tensor]:

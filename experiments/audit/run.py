@@ -11,11 +11,11 @@ from experiments.plan.spec import Grid
 from experiments.plan.stages import Job, stages_of
 from experiments.runner.lock import FatalError, ending_signals, exclusive
 from experiments.runner.worker import run_job
-from experiments.scene.audited import audit_scene, read_audit
+from experiments.scene.audited import Audited, audit_scene, read_audit
 from poisonbench import log
+from poisonbench.contracts.kinds import range_fault
 from poisonbench.data import kinds_of
 from poisonbench.errors import ConfigError
-from poisonbench.training import Trace
 from poisonbench.training.needs import unmet
 
 
@@ -55,7 +55,7 @@ def run_audit(
         for folder in [place.folder, *(place.folder / "scenes").glob("*/")]:
             log.sweep(folder)
         audited = read_audit(audit.spec, place.device)
-        _check_methods(audit, audited.run)
+        _check_methods(audit, audited)
         judges = [one.method.value for one in audit.applied if one.part == "detector"]
         scene = audit_scene(audit.spec, audited, audit.alarm, judges)
         grid = Grid(audit.name, (), audit.applied, audit.alarm)
@@ -83,10 +83,16 @@ GIVEN = {
 }
 
 
-def _check_methods(audit: Audit, run: Trace) -> None:
+def _check_methods(audit: Audit, audited: Audited) -> None:
     """Refuses methods that do not take the data, or need what no audit has."""
     faults = []
     given: list[str] = []
+    run = audited.run
+    parts = {
+        "the training set": run.train,
+        "the points": audited.points,
+        "the trusted points": audited.trusted,
+    }
     for applied in audit.applied:
         value = applied.method.value
         name = f"{applied.part} {applied.method.name}"
@@ -94,6 +100,10 @@ def _check_methods(audit: Audit, run: Trace) -> None:
             faults.append(f"{name} takes no data of kind {run.train.kind}")
         if "oracle" in getattr(value, "uses", ()):
             faults.append(f"{name} reads the ground truth of an attack")
+        strays, way_in = range_fault(value, parts)
+        if strays:
+            faults.append(strays)
+            given.append(way_in)
         lacking = unmet(run.offers, getattr(value, "needs", ()))
         for need in lacking:
             faults.append(f"{name} needs {need}, which this model lacks")

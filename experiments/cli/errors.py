@@ -90,7 +90,7 @@ def show_warning(
     """Shows what a person is to know in one line, and other warnings as Python does."""
     from poisonbench import errors
 
-    ours = errors.BudgetWarning | errors.CalibrationWarning
+    ours = errors.BudgetWarning | errors.CalibrationWarning | errors.RunWarning
     if issubclass(category, ours | errors.PluginWarning | errors.TrackerWarning):
         text = f"Warning: {message}\n"
     else:

@@ -27,8 +27,6 @@ from poisonbench.contracts.calibration import check_trusted
 from poisonbench.contracts.protocols import Detector
 from poisonbench.data import Dataset, Layout, join
 from poisonbench.data.convert import as_part
-from poisonbench.data.judge import check_finite
-from poisonbench.data.points import as_points
 from poisonbench.errors import ConfigError
 from poisonbench.log import Record, names
 from poisonbench.models import MODELS, predict
@@ -37,7 +35,7 @@ from poisonbench.registry import lookup
 from poisonbench.roles import CALIBRATION, JUDGED, UNTOLD
 from poisonbench.seeding import generator
 from poisonbench.training import Trace
-from poisonbench.training.trace import check_points
+from poisonbench.training.given.points import read_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +67,8 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
 
     Raises:
         ConfigError: the model, its checkpoints or its learning rates do not fit.
-        DataError: data that cannot be read, or that do not fit the model.
+        DataError: data that cannot be read, or that do not fit the model or each other.
         ModelError: the model cannot be worked with.
-        ValueError: points of another shape than the training set.
     """
     found = read_data(spec.train, "the training set")
     model = read_model(spec, _layout(found)).to(device)
@@ -102,9 +99,7 @@ def _layout(found: object) -> Layout:
 
 def _points(name: str, run: Trace, what: str) -> Dataset:
     """Returns points of the run's kind, where its model lies; labels are left aside."""
-    points = as_points(read_data(name, what), run.train, what).data
-    check_points(run, points)
-    check_finite(points, what)
+    points = read_points(run, read_data(name, what), what).data
     if not len(points):
         raise ConfigError([f"{what}: there are none"], f"{name} must hold some")
     return points

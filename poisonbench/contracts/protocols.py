@@ -78,8 +78,9 @@ class Detector(Protocol):
     "reference" (probe points known to be clean), "retraining" (trains again: `evidence.means`),
     "oracle" (ground truth). `reads = "label"` says that of the influence it reads that of training
     rows alone which carry a point's label, so that an estimator may leave out the rest. `kinds`,
-    where it has that, names the kinds of data that it takes; without it, all. `least_trusted`: how
-    many points known to be clean it must be given; without it, one.
+    where it has that, names the kinds of data that it takes; without it, all. `unit`: whether it
+    takes pictures in [0, 1] alone, as one that changes them does; without it, any.
+    `least_trusted`: how many points known to be clean it must be given; without it, one.
     """
 
     @property

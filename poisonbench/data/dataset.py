@@ -5,6 +5,7 @@ There are no loader processes, and no transforms between model and pixel.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -101,6 +102,14 @@ class Dataset:
         """What a model must know to be built for these data."""
         assert self.kind is not None
         return Layout(self.shape, self.classes, self.kind, len(self.vocabulary))
+
+    @cached_property
+    def extent(self) -> tuple[float, float]:
+        """The least and the largest value of x, (0, 0) without one."""
+        if not self.x.numel():
+            return 0.0, 0.0
+        ends = self.x.aminmax()
+        return float(ends.min), float(ends.max)
 
     def zeros(self, *size: int) -> Tensor:
         """Returns zeros of the given size, where the data lie and in their `dtype`."""

@@ -25,6 +25,13 @@ NUMBER_WORDS = (
 FLOATS = (torch.float32, torch.float64)
 
 
+def agreeing(what: str, verb: str) -> str:
+    """Returns a name with "is" or "has" as it asks: "the points are", "the training set is"."""
+    if what.startswith("the ") and what.endswith("points"):
+        verb = {"is": "are", "has": "have"}[verb]
+    return f"{what} {verb}"
+
+
 def is_whole(value: object) -> bool:
     """Whether it is an int, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)

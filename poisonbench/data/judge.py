@@ -6,6 +6,7 @@ Cost: one pass over the values; a second one only to say what is wrong.
 from math import isfinite
 
 from poisonbench.data.dataset import Dataset
+from poisonbench.data.form import agreeing
 from poisonbench.data.kind import KINDS
 from poisonbench.data.rescale import into_unit_interval
 from poisonbench.data.tokens import check_sentences
@@ -24,7 +25,9 @@ def check_pair(train: Dataset, test: Dataset) -> None:
     """
     for what, part in (("the training set", train), ("the test set", test)):
         if not len(part):
-            raise DataError(f"{what} has no rows", "both sets need at least one")
+            raise DataError(
+                f"{agreeing(what, 'has')} no rows", "both sets need at least one"
+            )
         _check_layout(part, what)
     _check_alike(train, test)
     if train.classes < 2:
@@ -67,7 +70,8 @@ def _check_numbers(data: Dataset, what: str) -> None:
         _refuse_not_finite(data, what)
     if KINDS[str(data.kind)].unit and (lowest < 0 or highest > 1):
         raise DataError(
-            f"{what} has pixels from {lowest:.4g} to {highest:.4g}; {data.kind}s lie in [0, 1]",
+            f"{agreeing(what, 'has')} pixels from {lowest:.4g} to {highest:.4g}; "
+            f"{data.kind}s lie in [0, 1]",
             into_unit_interval(data, lowest, highest),
         )
 
@@ -76,7 +80,7 @@ def _check_layout(data: Dataset, what: str) -> None:
     """Refuses instances without values, and images whose channels come last."""
     if 0 in data.shape:
         raise DataError(
-            f"{what} has instances of shape {data.shape}, without a value",
+            f"{agreeing(what, 'has')} instances of shape {data.shape}, without a value",
             "give each a value",
         )
     if KINDS[str(data.kind)].axes != 3:
@@ -84,8 +88,8 @@ def _check_layout(data: Dataset, what: str) -> None:
     first, second, last = data.shape
     if last in CHANNELS and first not in CHANNELS and second > max(CHANNELS):
         raise DataError(
-            f"{what} has {data.kind}s of shape {data.shape}, which looks like height x width x "
-            "channels",
+            f"{agreeing(what, 'has')} {data.kind}s of shape {data.shape}, which looks like "
+            "height x width x channels",
             "channels come first, (n, channels, height, width): x.permute(0, 3, 1, 2) of a tensor, "
             "x.transpose(0, 3, 1, 2) of an array",
         )
@@ -130,7 +134,7 @@ def _refuse_not_finite(data: Dataset, what: str) -> None:
     first = int(bad.nonzero()[0, 0])
     count = int(bad.sum())
     raise DataError(
-        f"{what} is not finite in row {first} ({count} of {len(data)} rows)",
+        f"{agreeing(what, 'is')} not finite in row {first} ({count} of {len(data)} rows)",
         "drop or fill those rows: keep = x.flatten(1).isfinite().all(1)",
     )
 
@@ -165,7 +169,7 @@ def check_labels(data: Dataset, what: str) -> None:
     if lowest == 1 and highest == data.classes:
         way = "subtract 1: y - 1"
     raise DataError(
-        f"{what} has label {label} in row {first}, outside [0, {data.classes}) "
+        f"{agreeing(what, 'has')} label {label} in row {first}, outside [0, {data.classes}) "
         f"({count} of {len(data)} rows; labels run from {lowest} to {highest})",
         way,
     )

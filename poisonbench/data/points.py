@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from poisonbench.data.convert import as_instances, as_part, as_tensor
+from poisonbench.data.convert import as_part
 from poisonbench.data.dataset import Dataset
 from poisonbench.data.kind import KINDS
+from poisonbench.data.rescale import check_scale, outside_unit
+from poisonbench.data.tensors import as_instances, as_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,22 +40,24 @@ def as_points(found: object, train: Dataset, what: str = "the test points") -> P
         what: names the instances in the error.
 
     Raises:
-        DataError: it is none of these, or the instances are of another shape.
+        DataError: it is none of these, or pictures lie on another scale than the training set.
     """
     points = _read(found, train, what)
+    check_scale(points.data, train, what)
     return replace(points, data=points.data.to(train.x.device))
 
 
 def _read(found: object, train: Dataset, what: str) -> Points:
+    scaled = not outside_unit(train, "")
     if isinstance(found, Dataset | TorchDataset | tuple | list):
-        part = as_part(found, what, _whole(train))
+        part = as_part(found, what, _whole(train), scaled=scaled)
         if isinstance(part, Dataset):
             return Points(part, labelled=True)
         x = _of_type(part[0], train)
         return Points(train.rows(x, part[1]), labelled=True)
     x = as_tensor(found, what)
     if not _whole(train):
-        x = _of_type(as_instances(x, what), train)
+        x = _of_type(as_instances(x, what, scaled), train)
     single = x.shape == train.x.shape[1:]
     if single:
         x = x[None]

@@ -1,14 +1,30 @@
-"""What is said of values outside [0, 1]: how they come into it."""
+"""What is said of pictures outside [0, 1], or of another scale than a training set.
+
+Each says how they come into it.
+"""
+
+import warnings
 
 from torch import Tensor
 
 from poisonbench.data.dataset import Dataset
+from poisonbench.data.form import agreeing
+from poisonbench.data.kind import KINDS
+from poisonbench.errors import DataError, RunWarning
 
 LEVELS = (
     "by the least and largest value of the training set, in both sets: "
     "((x - least) / (largest - least)).clamp(0, 1)"
 )
 OVERSHOOT = 0.05  # beyond [0, 1]: what interpolation leaves, not another scale
+ROUNDING = 1e-5  # beyond [0, 1]: what arithmetic leaves
+FIRST_LAYER = (
+    "let the first layer of the model bring them to its scale: "
+    "nn.Sequential(torchvision.transforms.Normalize(mean, std), model)"
+)
+BEYOND = 0.5  # of the span of a training set, beyond which points lie on another scale
+TIMES = 100.0  # by which the largest value of points is below that of a training set
+AS_TRAINED = "prepare them as the training set was, by the same division and the same normalisation"
 
 
 def into_unit_interval(data: Dataset, lowest: float, highest: float) -> str:
@@ -58,3 +74,60 @@ def _undo_normalisation(x: Tensor) -> str:
 def _listed(values: Tensor) -> str:
     shown = [f"{value:.4f}" for value in values.tolist()]
     return "(" + ", ".join(shown) + ")"
+
+
+def outside_unit(data: Dataset, what: str) -> str:
+    """Says that images or spectrograms lie outside [0, 1]; "" where they do not, or others may.
+
+    Args:
+        data: any number of instances.
+        what: names them, e.g. "the training set".
+    """
+    if not KINDS[str(data.kind)].unit:
+        return ""
+    lowest, highest = data.extent
+    if lowest >= -ROUNDING and highest <= 1 + ROUNDING:
+        return ""
+    return f"{agreeing(what, 'has')} pixels from {lowest:.4g} to {highest:.4g}"
+
+
+def into_model(data: Dataset) -> str:
+    """Says how a run whose pictures lie outside [0, 1] becomes one whose pictures lie there."""
+    lowest, highest = data.extent
+    way = into_unit_interval(data, lowest, highest)
+    if lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
+        return way
+    return f"give {data.kind}s in [0, 1] and {FIRST_LAYER}; {way}"
+
+
+def check_scale(points: Dataset, train: Dataset, what: str) -> None:
+    """Refuses pictures that lie on another scale than a training set: bytes beside shares of white.
+
+    It warns of points in [0, 1] beside a training set with negative values.
+
+    Args:
+        points: the m instances.
+        train: the training set.
+        what: names the points.
+
+    Raises:
+        DataError: they reach half of its span beyond it, or are a hundred times smaller.
+    """
+    if not KINDS[str(train.kind)].unit or points.shape != train.shape:
+        return
+    if not len(points) or not len(train):
+        return
+    lowest, highest = points.extent
+    least, most = train.extent
+    room = BEYOND * (most - least)
+    beyond = lowest < least - room or highest > most + room
+    reach = max(-lowest, highest)
+    tiny = 0 < reach * TIMES <= max(-least, most)
+    told = (
+        f"{what} have pixels from {lowest:.4g} to {highest:.4g}, the training set from "
+        f"{least:.4g} to {most:.4g}"
+    )
+    if beyond or tiny:
+        raise DataError(told, AS_TRAINED)
+    if least < -OVERSHOOT and lowest >= 0 and highest <= 1:
+        warnings.warn(f"{told}: {AS_TRAINED}", RunWarning, stacklevel=5)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from poisonbench.data.dataset import Dataset
+from poisonbench.data.form import agreeing
 from poisonbench.data.kind import PAD
 from poisonbench.errors import DataError
 
@@ -58,14 +59,15 @@ def check_sentences(data: Dataset, what: str) -> None:
         lowest = int(data.x[row].min())
         highest = int(data.x[row].max())
         raise DataError(
-            f"{what} has token ids from {lowest} to {highest} in row {row}, outside [0, {size})",
+            f"{agreeing(what, 'has')} token ids from {lowest} to {highest} in row {row}, "
+            f"outside [0, {size})",
             "give the word of every id: Dataset(x, y, classes, vocabulary=words)",
         )
     padded = ill_padded(data.x)
     if bool(padded.any()):
         row = int(padded.nonzero()[0, 0])
         raise DataError(
-            f"{what} has padding (id {PAD}) before a word in row {row}, or no word at all: "
-            f"{PADDING}",
+            f"{agreeing(what, 'has')} padding (id {PAD}) before a word in row {row}, "
+            f"or no word at all: {PADDING}",
             "move the words to the front; drop sentences without one",
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from poisonbench.checks import check_type
-from poisonbench.data import Dataset
+from poisonbench.data import KINDS, Dataset
+from poisonbench.errors import PointsError
 from poisonbench.losses import Loss
 from poisonbench.models import MODELS
 from poisonbench.models.head import known_head
@@ -15,7 +16,7 @@ from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.given.fitting import check_numbers
 from poisonbench.training.given.form import Given, form_of
 from poisonbench.training.given.routine import Remake, TrainFunction, routine_of
-from poisonbench.training.given.sanity import tell_unlike
+from poisonbench.training.given.sanity import tell_range, tell_unlike
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs, unmet_needs
 from poisonbench.training.recipe import Recipe, starting_model
@@ -67,8 +68,8 @@ class Trace:
         """Returns the run of a model that was trained elsewhere, by whatever loop.
 
         The model is copied and scored in evaluation mode; the caller's stays as it is. It warns
-        where the model does not predict its training set. The training
-        set goes where the model lies, in its floating type.
+        where the model does not predict its training set, and of pictures outside [0, 1]. The
+        training set goes where the model lies, in its floating type.
 
         Args:
             model: any module that maps instances to logits (B, C), or to an object that holds them
@@ -104,6 +105,7 @@ class Trace:
             routine = routine_of(retrain, given)
             recipe = Recipe("given", weight_decay=weight_decay, routine=routine)
         run = Trace(data, states, seed, recipe, given=given)
+        tell_range(data)
         tell_unlike(run.model(), data, given.loss)
         return run
 
@@ -195,25 +197,24 @@ def check_trace(trace: object, method: object = None) -> None:
     check_needs(trace.offers, needs, type(method).__name__)
 
 
-def check_points(trace: Trace, points: object) -> None:
+def check_points(trace: Trace, points: object, what: str = "points") -> None:
     """Refuses what cannot be scored by a run: no data set, or one of other instances.
 
     Raises:
         TypeError: `points` is no Dataset.
-        ValueError: its instances have another shape or number of classes than the training set, or
-            lie on another device.
+        PointsError: (a ValueError) its instances have another shape or number of classes than the
+            training set, or lie on another device.
     """
     check_type("points", points, Dataset, "a poisonbench.data.Dataset")
     assert isinstance(points, Dataset)
-    found = points.layout
     wanted = trace.train.layout
-    if found != wanted:
-        raise ValueError(
-            f"points must be instances as the training set, {wanted}, got {found}"
+    if points.layout != wanted:
+        raise PointsError(
+            f"{what} must be instances as the training set, {wanted}, got {points.layout}",
+            KINDS[str(trace.train.kind)].one_shape,
         )
     place = points.x.device
     home = trace.train.x.device
     if place != home:
-        raise ValueError(
-            f"points must lie where the run does, {home}, got {place}: points.to('{home}')"
-        )
+        told = f"{what} must lie where the run does, {home}, got {place}"
+        raise PointsError(told, f"points.to('{home}')")

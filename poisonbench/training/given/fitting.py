@@ -12,11 +12,14 @@ from poisonbench.training.checkpoint import Checkpoint
 def placed(module: nn.Module, given: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
     """Returns a copy of the state of checkpoint k, as a model holds it, on the model's device.
 
+    A state of the one part of a model that has any fits the model, too: of the network behind a
+    normalisation.
+
     Raises:
         ConfigError: names or shapes do not fit.
     """
     own = module.state_dict()
-    state = plain_keys(given)
+    state = _of_whole(plain_keys(given), own)
     faults = _misfits(state, own, k)
     if faults:
         raise ConfigError(faults, "give states of this model: model.state_dict()")
@@ -25,6 +28,16 @@ def placed(module: nn.Module, given: Mapping[str, Tensor], k: int) -> dict[str, 
         found = state[name].detach()
         fitted[name] = found.to(device=value.device, dtype=value.dtype, copy=True)
     return fitted
+
+
+def _of_whole(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a state by the keys of the whole model, if it is that of its one part with any."""
+    first = next(iter(own), "")
+    for end, letter in enumerate(first):
+        prefix = first[: end + 1]
+        if letter == "." and {prefix + key for key in state} == set(own):
+            return {prefix + key: value for key, value in state.items()}
+    return state
 
 
 def check_numbers(checkpoints: Sequence[Checkpoint]) -> None:

@@ -88,11 +88,12 @@ def form_of(
             [f"the model has one output, and loss {name_of(loss)} needs one per class"],
             "loss='binary-cross-entropy', or 'mean-squared-error'",
         )
+    data = _classified(module, data, told)
     check_apart(loss, outputs, data.y[:2])
     if len(data) > 1:
         check_points_apart(module, data.x[:2])
     given = Given(module, known_head(module), loss, float(weight_decay))
-    return given, _classified(module, data, told)
+    return given, data
 
 
 def _read(model: nn.Module, found: object) -> tuple[Dataset, int | None]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from poisonbench.data import Dataset
+from poisonbench.data.rescale import into_model, outside_unit
+from poisonbench.errors import RunWarning
 from poisonbench.losses import Loss, has_labels
 from poisonbench.models import predict
 
@@ -39,7 +41,8 @@ def tell_unlike(model: nn.Module, data: Dataset, loss: Loss) -> None:
         warnings.warn(
             "the outputs of the model lie as probabilities do, and its loss takes logits: was it "
             "trained so? otherwise give the model without its last softmax or sigmoid",
-            stacklevel=4,
+            RunWarning,
+            stacklevel=3,
         )
     right = float((logits.argmax(1) == part.y).double().mean())
     most = int(torch.bincount(part.y).max()) / len(part)
@@ -47,7 +50,25 @@ def tell_unlike(model: nn.Module, data: Dataset, loss: Loss) -> None:
         warnings.warn(
             f"the model predicts {right:.0%} of its training labels, the most frequent one is "
             f"{most:.0%}: are these its states, and the instances as it was trained on them?",
-            stacklevel=4,
+            RunWarning,
+            stacklevel=3,
+        )
+
+
+def tell_range(data: Dataset) -> None:
+    """Warns of pictures outside [0, 1]: methods that change them refuse the run.
+
+    Args:
+        data: the n training instances.
+    """
+    told = outside_unit(data, "the training set")
+    if told:
+        warnings.warn(
+            f"{told}; {data.kind}s lie in [0, 1], and methods that change them, such as rehearsed, "
+            f"strip and scale-up, refuse others: {into_model(data)}; where these are no "
+            "pictures, Dataset(x, y, classes, kind='vector')",
+            RunWarning,
+            stacklevel=3,
         )
 
 
