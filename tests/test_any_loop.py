@@ -188,7 +188,7 @@ def test_what_a_loop_does_not_tell_is_refused():
 def test_a_loop_that_diverges_is_told_and_its_models_predict_nan():
     recipe = replace(BY_NAME, train="loops_of_others:diverges")
     data = data_of()
-    with pytest.raises(ConfigError, match="is not a number"):
+    with pytest.raises(ConfigError, match="is not a finite number"):
         train(data, recipe, 0)
     masks = torch.stack([data.y != 0, torch.ones(16, dtype=torch.bool)])
     with pytest.warns(UserWarning, match="1 of 2 models diverged"):

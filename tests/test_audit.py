@@ -358,7 +358,8 @@ def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
         (("width = 12", "width = 7"), "shape"),
         (('"confidence"', '"confidance"'), "did you mean 'confidence'"),
         (("lr = 0.5", "alarm = 2.0"), "alarm must"),
-        (("lr = 0.5", ""), "gas needs checkpoints, which this model lacks"),
+        (("lr = 0.5", ""), "gas needs checkpoints with their learning rates"),
+        (("lr = 0.5", "lr = 0.0"), "gas needs checkpoints with their learning rates"),
     ],
 )
 def test_a_mistake_costs_a_line(folder: Path, tmp_path: Path, change, message: str):
@@ -400,7 +401,7 @@ def test_a_need_that_a_flag_meets_names_the_flag(folder: Path, tmp_path: Path):
     file = tmp_path / "audit.toml"
     file.write_text(AUDIT.replace("lr = 0.5", ""))
     result = call("audit", str(file), "-o", str(tmp_path / "out"))
-    assert "--checkpoint FILE and --lr RATE" in result.output
+    assert "--checkpoint FILE and --lr RATE, a constant" in result.output
 
 
 def test_all_that_is_missing_is_told_at_once():

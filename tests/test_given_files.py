@@ -1,6 +1,7 @@
 """Checkpoints as users have them: states in memory and in files, rates from wherever they are."""
 
 import copy
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from conftest import random_data
 from loops_of_others import adam, net
 from torch import Tensor, nn
 
-from poisonbench.errors import ConfigError
+from estimators import GAS, InfluenceFunctions, TracIn
+from poisonbench.errors import ConfigError, RunWarning
 from poisonbench.training import Checkpoint, Trace
 
 State = dict[str, Tensor]
@@ -88,6 +90,66 @@ def test_files_of_torch_hold_state_step_and_rate(wrapped, tmp_path: Path):
     assert [c.lr for c in given.checkpoints] == [0.3, 0.4]
     paired = Trace.of(model, data, [(file, 0.7) for file in files])
     assert [c.lr for c in paired.checkpoints] == [0.7, 0.7]
+
+
+@pytest.mark.parametrize("method", [GAS(), TracIn()])
+def test_rates_that_are_all_0_are_refused_where_they_weigh(method, tmp_path: Path):
+    model, data, _ = case()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # as a schedule leaves it
+    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(content, tmp_path / "end.pt")
+    run = Trace.of(model, data, [tmp_path / "end.pt"])
+    with pytest.raises(ConfigError, match="not all of them 0") as caught:
+        method.fit(run)
+    assert "lr= beside the states: a constant" in caught.value.hint
+    InfluenceFunctions().fit(run)
+    again = Trace.of(model, data, [tmp_path / "end.pt"], lr=0.1)
+    assert method.fit(again)(data).abs().max() > 0
+
+
+def test_a_final_rate_of_0_is_told_of():
+    model, data, entries = case()
+    states = [state for _, _, state in entries]
+    with pytest.warns(RunWarning, match="the final model is 0, as of 1 of 2"):
+        run = Trace.of(model, data, states, lr=[0.1, 0.0])
+    assert "checkpoints" in run.offers
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trace.of(model, data, states, lr=[0.0, 0.1])  # a warmup
+
+
+class Holey(nn.Module):
+    """A linear model of flat pictures that hides some of them by a mask of -inf."""
+
+    def __init__(self, as_parameter: bool):
+        super().__init__()
+        self.fc = nn.Linear(64, 3)
+        mask = torch.zeros(3)
+        mask[2] = -torch.inf
+        if as_parameter:
+            self.mask = nn.Parameter(mask, requires_grad=False)
+        else:
+            self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1)) + self.mask.exp()
+
+
+@pytest.mark.parametrize("as_parameter", [True, False])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_what_is_trained_is_finite_and_masks_need_not_be(as_parameter, value):
+    data = random_data(16, classes=3, dtype=torch.float32)
+    model = Holey(as_parameter)
+    Trace.of(model, data, [(model.state_dict(), 0.1)])
+    for name in ("fc.weight", "fc.bias"):
+        state = copy.deepcopy(model.state_dict())
+        state[name].view(-1)[1] = value
+        with pytest.raises(ConfigError, match=f"holds '{name}', which is not a finite"):
+            Trace.of(model, data, [(model.state_dict(), 0.1), (state, 0.1)])
+    state = copy.deepcopy(model.state_dict())
+    state["mask"][0] = torch.nan
+    with pytest.raises(ConfigError, match="holds 'mask', which is not a number"):
+        Trace.of(model, data, [(state, 0.1)])
 
 
 def test_files_of_safetensors(tmp_path: Path):

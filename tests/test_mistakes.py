@@ -105,7 +105,7 @@ MISTAKES = [
     Mistake(
         "a run that diverged",
         lambda: Trace.of(model(), DATA, lost()),
-        "which is not a number",
+        "which is not a finite number",
     ),
     Mistake(
         "no learning rates",

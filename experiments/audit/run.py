@@ -16,7 +16,7 @@ from poisonbench import log
 from poisonbench.contracts.kinds import range_fault
 from poisonbench.data import kinds_of
 from poisonbench.errors import ConfigError
-from poisonbench.training.needs import unmet
+from poisonbench.training.needs import NEEDS, unmet
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def run_audit(
 
 # by which flags an audit meets a need
 GIVEN = {
-    "checkpoints": "give states with learning rates: --checkpoint FILE and --lr RATE",
+    "checkpoints": "give states with learning rates above 0: --checkpoint FILE and --lr RATE, a "
+    "constant where a schedule ended at 0",
     "head": "end the model in nn.Linear",
 }
 
@@ -106,7 +107,8 @@ def _check_methods(audit: Audit, audited: Audited) -> None:
             given.append(way_in)
         lacking = unmet(run.offers, getattr(value, "needs", ()))
         for need in lacking:
-            faults.append(f"{name} needs {need}, which this model lacks")
+            meaning, _ = NEEDS[need]
+            faults.append(f"{name} needs {meaning}, which this model lacks")
             given.append(GIVEN.get(need, ""))
     ways = [way for way in dict.fromkeys(given) if way]
     if faults:

@@ -1,6 +1,7 @@
 """What an influence estimator needs of a training run, and what a run offers.
 
-"final model" is there in every run; "checkpoints" are states with their learning rates; "steps" are
+"final model" is there in every run; "checkpoints" are states with their learning rates, not
+all of them 0; "steps" are
 the batches and rates of all steps, with a replay of them; "retraining" is a way to train again on
 other rows; "head" is a last linear layer, whose input are the penultimate features.
 """
@@ -13,9 +14,9 @@ from poisonbench.errors import ConfigError
 NEEDS = {
     "final model": ("the trained model", "give the model"),
     "checkpoints": (
-        "checkpoints with their learning rates",
-        "Trace.of(model, train, checkpoints=[(state, lr), ...]), or lr= beside the states; of a "
-        "model alone, take influence-functions",
+        "checkpoints with their learning rates, not all of them 0",
+        "Trace.of(model, train, checkpoints=[(state, lr), ...]), or lr= beside the states: a "
+        "constant where a schedule ended at 0; of a model alone, take influence-functions",
     ),
     "steps": (
         "the batch and the learning rate of every step, and a replay of them",

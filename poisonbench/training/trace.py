@@ -16,7 +16,7 @@ from poisonbench.training.checkpoint import Checkpoint
 from poisonbench.training.given.fitting import check_numbers
 from poisonbench.training.given.form import Given, form_of
 from poisonbench.training.given.routine import Remake, TrainFunction, routine_of
-from poisonbench.training.given.sanity import tell_range, tell_unlike
+from poisonbench.training.given.sanity import tell_range, tell_rates, tell_unlike
 from poisonbench.training.given.states import checkpoints_of
 from poisonbench.training.needs import check_needs, unmet_needs
 from poisonbench.training.recipe import Recipe, starting_model
@@ -99,13 +99,14 @@ class Trace:
         """
         given, data = form_of(model, train, head, loss, weight_decay)
         states = checkpoints_of(given.module, checkpoints, lr)
-        check_numbers(states)
+        check_numbers(states, given.module)
         recipe = None
         if retrain is not None:
             routine = routine_of(retrain, given)
             recipe = Recipe("given", weight_decay=weight_decay, routine=routine)
         run = Trace(data, states, seed, recipe, given=given)
         tell_range(data)
+        tell_rates(states)
         tell_unlike(run.model(), data, given.loss)
         return run
 
@@ -114,7 +115,8 @@ class Trace:
         """What an estimator may ask of the run, keys of `poisonbench.training.needs.NEEDS`."""
         offered = {"final model"}
         rates = [checkpoint.lr for checkpoint in self.checkpoints]
-        if all(rate == rate for rate in rates):
+        known = all(rate >= 0 for rate in rates)  # and none is NaN
+        if known and any(rates):
             offered.add("checkpoints")
         if self.batches is not None:
             offered.add("steps")
@@ -186,12 +188,8 @@ def check_trace(trace: object, method: object = None) -> None:
         TypeError: `trace` is no Trace; a model alone does not tell how it was trained.
         ConfigError: names the unmet needs, and the way to meet them.
     """
-    check_type(
-        "trace",
-        trace,
-        Trace,
-        "a Trace: Trace.of(model, train), or what `train` returns",
-    )
+    wanted = "a Trace: Trace.of(model, train), or what `train` returns"
+    check_type("trace", trace, Trace, wanted)
     assert isinstance(trace, Trace)
     needs = getattr(method, "needs", ())
     check_needs(trace.offers, needs, type(method).__name__)

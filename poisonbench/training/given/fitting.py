@@ -40,17 +40,30 @@ def _of_whole(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, 
     return state
 
 
-def check_numbers(checkpoints: Sequence[Checkpoint]) -> None:
-    """Refuses states of a run that diverged.
+def check_numbers(checkpoints: Sequence[Checkpoint], module: nn.Module) -> None:
+    """Refuses states of a run that diverged; what is not trained, such as a mask, may be infinite.
+
+    Args:
+        checkpoints: of the run.
+        module: the model, which tells what is trained.
 
     Raises:
-        ConfigError: a value is NaN.
+        ConfigError: a value is NaN, or a trained one infinite.
     """
+    trained = set()
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            trained.add(name)
     for k, checkpoint in enumerate(checkpoints):
         for name, value in checkpoint.state.items():
-            if bool(value.isnan().any()):
+            sound = ~value.isnan()
+            told = "is not a number"
+            if name in trained:
+                sound = value.isfinite()
+                told = "is not a finite number"
+            if not bool(sound.all()):
                 raise ConfigError(
-                    [f"checkpoint {k} holds {name!r}, which is not a number"],
+                    [f"checkpoint {k} holds {name!r}, which {told}"],
                     "the run diverged before it; give checkpoints from before",
                 )
 

@@ -46,7 +46,7 @@ def run(data: Dataset, recipe: Recipe, seed: int) -> Trace:
         ConfigError: the loop does not give states of the model, or diverges.
     """
     checkpoints = _checkpoints(data, recipe, seed)
-    check_numbers(checkpoints)
+    check_numbers(checkpoints, starting_model(recipe, data, seed))
     given = None
     if recipe.routine is not None:
         given = recipe.routine.form

@@ -5,6 +5,7 @@ every shape, and all scores would be of nothing.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from poisonbench.data.rescale import into_model, outside_unit
 from poisonbench.errors import RunWarning
 from poisonbench.losses import Loss, has_labels
 from poisonbench.models import predict
+from poisonbench.training.checkpoint import Checkpoint
 
 ROWS = 512  # training rows that are predicted
 LEAST = 100  # rows below which a share of right predictions says little
@@ -50,6 +52,19 @@ def tell_unlike(model: nn.Module, data: Dataset, loss: Loss) -> None:
         warnings.warn(
             f"the model predicts {right:.0%} of its training labels, the most frequent one is "
             f"{most:.0%}: are these its states, and the instances as it was trained on them?",
+            RunWarning,
+            stacklevel=3,
+        )
+
+
+def tell_rates(checkpoints: Sequence[Checkpoint]) -> None:
+    """Warns of a final model that counts nothing beside others: its learning rate is 0."""
+    rates = [checkpoint.lr for checkpoint in checkpoints]
+    if rates[-1] == 0 and any(rates):
+        none = sum(rate == 0 for rate in rates)
+        warnings.warn(
+            f"the learning rate of the final model is 0, as of {none} of {len(rates)} checkpoints: "
+            "methods that sum over checkpoints leave it out; give a rate above 0 for each, lr=...",
             RunWarning,
             stacklevel=3,
         )
