@@ -17,6 +17,7 @@ from poisonbench.contracts.calibration import (
     calibrate,
     check_readable,
     check_trusted,
+    check_unseen,
     p_values,
 )
 from poisonbench.contracts.kinds import check_range
@@ -121,7 +122,7 @@ class Guard:
 
         Raises:
             ConfigError: no such method; a detector that reads what a guard lacks, or takes pictures
-                in [0, 1] where others are given; fewer trusted points than it needs.
+                in [0, 1] where others are given; trusted points fewer than it needs, or trained on.
             ValueError: a value out of its range.
         """
         check_trace(run)
@@ -135,6 +136,7 @@ class Guard:
         clean = predicted(run, read.data)
         check_trusted(len(clean), alarm, [judge])
         check_readable(judge, str(run.train.kind))
+        check_unseen(clean, run.train)
         if seed is not None:
             order = torch.randperm(len(clean), generator=generator(seed, "trusted"))
             clean = clean.take(order)

@@ -354,6 +354,7 @@ def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
         (('"points.npz"', '"wide.npz"'), "the points must be instances as the"),
         (('"trusted.npz"', '"wide.npz"'), "the trusted points must be instances as"),
         (('"points.npz"', '"white.npz"'), "the points have pixels from 0 to 255"),
+        (('"trusted.npz"', '"train.npz"'), "400 of 400 trusted points are rows of the"),
         (('train = "train.npz"', 'train = "points.npz"'), "the training set"),
         (("width = 12", "width = 7"), "shape"),
         (('"confidence"', '"confidance"'), "did you mean 'confidence'"),

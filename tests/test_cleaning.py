@@ -11,7 +11,10 @@ import torch
 from additive import Sums
 from click.testing import CliRunner, Result
 from conftest import random_data
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from experiments.cleaning.apart import check_apart
 from experiments.cleaning.material import material_of, read_parts, set_apart
 from experiments.cleaning.noise import with_noise
 from experiments.cleaning.outcome import Curve, difference_of, outcomes
@@ -26,9 +29,11 @@ from experiments.plan.gridfile import loaded
 from experiments.plan.paths import Place
 from poisonbench import log
 from poisonbench.data import load
-from poisonbench.errors import DataError
+from poisonbench.data.dataset import stratified
+from poisonbench.errors import DataError, RunWarning
 from poisonbench.log import Record, names
 from poisonbench.models import predict
+from poisonbench.seeding import derive
 from poisonbench.training import Recipe, train
 
 SMALL: dict[str, Any] = {
@@ -513,6 +518,59 @@ def test_what_is_done_is_not_done_again_and_what_is_damaged_is_made_anew(
     assert len(list(tmp_path.glob("clean-*.h5"))) == 2
 
 
+@pytest.mark.parametrize("seen", [5, 20])
+def test_parts_that_share_instances_are_refused_with_their_number(seen: int):
+    train = random_data(60, (6,), seed=0)
+    new = random_data(40, (6,), seed=1)
+    more = random_data(40, (6,), seed=2)
+    mixed = new.rows(torch.cat([train.x[:seen], new.x[seen:]]), new.y)
+    crossed = new.rows(torch.cat([more.x[:seen], new.x[seen:]]), new.y)
+    check_apart(train, new, more)
+    with pytest.raises(DataError, match=f"{seen} of 40 points on which accuracy"):
+        check_apart(train, mixed, more)
+    with pytest.raises(DataError, match=rf"{seen} of 40 held-out .* training set"):
+        check_apart(train, more, mixed)
+    with pytest.raises(DataError, match=rf"{seen} of 40 held-out .* test points"):
+        check_apart(train, more, crossed)
+
+
+def test_parts_that_share_a_few_instances_by_chance_are_told_of():
+    train = random_data(60, (6,), seed=0)
+    new = random_data(40, (6,), seed=1)
+    mixed = new.rows(torch.cat([train.x[:2], new.x[2:]]), new.y)
+    with pytest.warns(RunWarning, match="2 of 40 points on which accuracy"):
+        check_apart(train, mixed, None)
+
+
+@given(
+    copies=st.lists(st.integers(0, 30), min_size=30, max_size=60),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=30, deadline=None)
+def test_copies_of_an_instance_are_held_out_together(copies: list[int], seed: int):
+    source = random_data(31, (4,), 2)
+    x = source.x[copies]
+    data = source.rows(x, torch.arange(len(x)) % 2)
+    assume(len(set(copies)) > 9)  # fewer may leave nothing on one side
+    apart = set_apart(data, 0.3, seed)
+    held = {copies[row] for row in apart.nonzero().squeeze(1).tolist()}
+    left = {copies[row] for row in (~apart).nonzero().squeeze(1).tolist()}
+    assert not held & left
+
+
+def test_rows_that_are_all_copies_cannot_be_set_apart():
+    source = random_data(1, (4,), 2)
+    data = source.rows(source.x.repeat(20, 1), torch.arange(20) % 2)
+    with pytest.raises(DataError, match="20 rows with copies among them"):
+        set_apart(data, 0.3, 0)
+
+
+def test_without_copies_the_rows_set_apart_are_those_drawn():
+    data = random_data(50, (4,), 2)
+    wanted = stratified(data, 10, derive(3, "held-out"))
+    assert torch.equal(set_apart(data, 0.2, 3).nonzero().squeeze(1), wanted)
+
+
 REFUSED = [
     (["--set", "recipe.epochs=0"], "epochs must be at least 1"),
     (["--set", "recpie.epochs=3"], "unknown key"),
@@ -526,11 +584,11 @@ REFUSED = [
     (["--dataset", "digits"], "not both"),
     (
         ["--held-out", "test.npz"],
-        "the held-out points, by which rows are chosen, are the test",
+        "held-out points, by which rows are chosen, are test points",
     ),
     (
         ["--held-out", "train.npz"],
-        "the held-out points, by which rows are chosen, are rows of",
+        "held-out points, by which rows are chosen, are rows of",
     ),
     (["--test", "train.npz"], "accuracy is reported are rows of the training set"),
     (["--test", "part.npz"], "accuracy is reported are rows of the training set"),

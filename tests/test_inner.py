@@ -100,7 +100,8 @@ def test_token_ids_are_no_features_and_every_default_works():
     train = pb.Dataset(ids, y, 2, vocabulary=words)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     run = pb.Trace.of(model, train, [(state, 0.1)])
-    verdict = pb.Guard(run, trusted=train)(ids[:3])
+    trusted = torch.randint(1, 9, (40, 5))
+    verdict = pb.Guard(run, trusted)(ids[:3])
     assert bool(verdict.suspicion.isfinite().all())
 
 

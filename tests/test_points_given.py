@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import poisonbench as pb
 from poisonbench.data import Dataset
-from poisonbench.errors import DataError
+from poisonbench.errors import CalibrationWarning, ConfigError, DataError
 from poisonbench.training.trace import Trace
 
 WORDS = tuple(f"word{i}" for i in range(9))
@@ -26,9 +26,11 @@ class Reader(nn.Module):
         return self.out(self.words(x).mean(1))
 
 
-def sentences(rows: int = 60) -> Dataset:
+def sentences(rows: int = 60, first: int = 2) -> Dataset:
+    """Sentences that begin with a word of their own."""
     g = torch.Generator().manual_seed(0)
     x = torch.randint(2, len(WORDS), (rows, 5), generator=g)
+    x[:, 0] = first
     x[:, 4] = 0
     return Dataset(x, torch.arange(rows) % 3, 3, vocabulary=WORDS)
 
@@ -48,8 +50,8 @@ def run_of_vectors(outputs: int = 3, loss: object = "cross-entropy") -> Trace:
 
 
 BAD_SENTENCES = {
-    "beyond the vocabulary": (lambda x: x + 9, "token ids from 9"),
-    "below 0": (lambda x: x - 20, "token ids from -2"),
+    "beyond the vocabulary": (lambda x: x + 9, "token ids from"),
+    "below 0": (lambda x: x - 20, "token ids from -"),
     "padded in front": (lambda x: x.flip(1), "padding"),
     "all padding": (lambda x: x * 0, "padding"),
     "cut shorter": (lambda x: x[:, :4], "must be instances as the training set"),
@@ -60,8 +62,8 @@ BAD_SENTENCES = {
 def test_sentences_that_are_none_are_refused_wherever_they_are_given(fault: str):
     change, told = BAD_SENTENCES[fault]
     run = run_of_sentences()
-    bad = change(sentences(50).x)
-    good = sentences(50).x
+    good = sentences(50, first=3).x
+    bad = change(good)
     with pytest.raises(DataError, match=told):
         pb.influence(run, bad)
     with pytest.raises(DataError, match=f"the trusted points .*{told}"):
@@ -119,3 +121,22 @@ def test_labels_of_one_logit_are_two_classes():
     y[0] = 2
     with pytest.raises(DataError, match="label 2 in row 0"):
         Trace.of(nn.Linear(6, 1), (data.x, y), loss="binary-cross-entropy")
+
+
+@pytest.mark.parametrize("in_double", [False, True])
+@pytest.mark.parametrize("seen", [5, 20, 40])
+def test_trusted_points_that_were_trained_on_are_refused(seen: int, in_double: bool):
+    run = run_of_vectors()
+    new = random_data(40, (6,), 3, dtype=torch.float32, seed=9).x
+    trusted = torch.cat([vectors().x[:seen], new[seen:]])
+    if in_double:
+        trusted = trusted.double()
+    with pytest.raises(ConfigError, match=f"{seen} of 40 trusted points are rows"):
+        pb.Guard(run, trusted, "confidence")
+
+
+def test_trusted_points_that_repeat_some_rows_by_chance_are_told_of():
+    run = run_of_vectors()
+    new = random_data(40, (6,), 3, dtype=torch.float32, seed=9).x
+    with pytest.warns(CalibrationWarning, match="2 of 42 trusted points are rows"):
+        pb.Guard(run, torch.cat([new, vectors().x[:2]]), "confidence")

@@ -72,9 +72,11 @@ def reader(shape: tuple[int, ...], classes: int) -> nn.Module:
     return Reader()
 
 
-def sentences(rows: int = 12) -> Dataset:
+def sentences(rows: int = 12, first: int = 2) -> Dataset:
+    """Sentences of several lengths that begin with the same word."""
     g = torch.Generator().manual_seed(0)
     x = torch.randint(2, len(WORDS), (rows, LENGTH), generator=g)
+    x[:, 0] = first
     lengths = torch.arange(rows) % (LENGTH - 1) + 2
     x = x.masked_fill(torch.arange(LENGTH) >= lengths[:, None], 0)
     y = torch.arange(rows) % CLASSES
@@ -152,6 +154,6 @@ def test_a_guard_judges_by_a_padded_transformer(detector: str):
     assert detector in DETECTORS
     model, data = made("encoder"), sentences(60)
     run = Trace.of(model, data, [(model.state_dict(), RATE)])
-    trusted = data.x.flip(0)[:40]
+    trusted = sentences(40, first=3).x
     verdict = Guard(run, trusted, detector)(data.x[:4])
     assert bool(verdict.suspicion.isfinite().all())

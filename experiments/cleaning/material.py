@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from experiments.cleaning.apart import check_apart
+from experiments.cleaning.apart import check_apart, copies_together
 from experiments.cleaning.noise import with_noise
 from experiments.plan.cleaning.spec import Cleaning, Noise, Source
 from experiments.plan.paths import Place
@@ -186,6 +186,8 @@ def material_of(
 def set_apart(data: Dataset, share: float, seed: int) -> Tensor:
     """Returns the rows that are held out, (n,) bool, drawn with the labels in proportion.
 
+    Copies of an instance are all held out, or none: a copy in training would be no unseen point.
+
     Raises:
         DataError: too few rows.
     """
@@ -198,4 +200,11 @@ def set_apart(data: Dataset, share: float, seed: int) -> Tensor:
     rows = stratified(data, size, draw)
     apart = torch.zeros(n, dtype=torch.bool)
     apart[rows] = True
+    apart = copies_together(data, apart)
+    held = int(apart.sum())
+    if not 0 < held < n - 1:
+        told = f"{n} rows with copies among them cannot be set apart: {held} would be held out"
+        raise DataError(
+            told, "give held-out points of their own: held_out = 'FILE.npz'"
+        )
     return apart

@@ -23,7 +23,7 @@ from experiments.scene.probe import Probe, pack_probe
 from experiments.scene.sources import read_data, read_model
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
-from poisonbench.contracts.calibration import check_trusted
+from poisonbench.contracts.calibration import check_trusted, check_unseen
 from poisonbench.contracts.protocols import Detector
 from poisonbench.data import Dataset, Layout, join
 from poisonbench.data.convert import as_part
@@ -66,7 +66,8 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
     """Reads model, checkpoints and data of an audit, once.
 
     Raises:
-        ConfigError: the model, its checkpoints or its learning rates do not fit.
+        ConfigError: the model, its checkpoints or its learning rates do not fit; or the trusted
+            points were trained on.
         DataError: data that cannot be read, or that do not fit the model or each other.
         ModelError: the model cannot be worked with.
     """
@@ -84,6 +85,7 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
     )
     points = _points(spec.points, run, "the points")
     trusted = _points(spec.trusted, run, "the trusted points")
+    check_unseen(trusted, run.train)
     order = torch.randperm(len(trusted), generator=generator(spec.seed, "trusted"))
     return Audited(run, points, trusted.take(order))
 

@@ -6,6 +6,7 @@ There are no loader processes, and no transforms between model and pixel.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from poisonbench.data.kind import KindName, Layout, kind_by_shape
 from poisonbench.errors import DataError
 from poisonbench.seeding import generator
 
+DIGEST = 16  # bytes, in which no two instances of a data set meet by chance
 AT_ONCE = 1 << 22  # values of rows that are looked at together
 
 
@@ -190,3 +192,22 @@ def row_blocks(data: Dataset) -> Iterator[slice]:
     step = max(1, AT_ONCE // each)
     for start in range(0, len(data), step):
         yield slice(start, start + step)
+
+
+def digests(data: Dataset) -> list[bytes]:
+    """Returns a digest of the values of every instance; float32 and float64 agree."""
+    found = []
+    for rows in row_blocks(data):
+        flat = data.x[rows].detach().flatten(1)
+        wide = flat.to(device="cpu", dtype=torch.float64) + 0.0  # -0 is 0
+        found += [
+            blake2b(row.tobytes(), digest_size=DIGEST).digest()
+            for row in wide.contiguous().numpy()
+        ]
+    return found
+
+
+def among(points: Dataset, rows: Dataset) -> Tensor:
+    """Returns which points have the values of one of the rows, whatever their labels: (m,) bool."""
+    known = set(digests(rows))
+    return torch.tensor([digest in known for digest in digests(points)]).bool()

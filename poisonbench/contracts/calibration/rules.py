@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from poisonbench.contracts.protocols import Detector
-from poisonbench.data import kinds_of
+from poisonbench.data import Dataset, kinds_of
+from poisonbench.data.dataset import among
 from poisonbench.errors import CalibrationWarning, ConfigError
 
 UNREADABLE = {  # what a detector may read in a grid alone
     "probe": "the other points of a batch",
     "oracle": "the ground truth of an attack",
 }
+SEEN = 0.1  # share of the trusted points that may repeat training rows by chance
 WAY = "choose another: `poisonbench list detectors` says what each reads"
 
 
@@ -161,3 +163,23 @@ def check_trusted(count: int, alarm: float, detectors: Iterable[Detector] = ()) 
             CalibrationWarning,
             stacklevel=3,
         )
+
+
+def check_unseen(trusted: Dataset, train: Dataset) -> None:
+    """Refuses trusted points that were trained on: a model is surer of them than of any others.
+
+    Tables and short sentences repeat themselves by chance: of few it warns.
+
+    Args:
+        trusted: points known to be clean.
+        train: the training set.
+
+    Raises:
+        ConfigError: more than a tenth of them are training rows.
+    """
+    count = int(among(trusted, train).sum())
+    told = f"{count} of {len(trusted)} trusted points are rows of the training set"
+    if count > SEEN * len(trusted):
+        raise ConfigError([told], "give points that the model was not trained on")
+    if count:
+        warnings.warn(told, CalibrationWarning, stacklevel=3)
