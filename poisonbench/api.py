@@ -11,7 +11,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from poisonbench.checks import check_at_least, check_choice, check_fraction
+from poisonbench.checks import (
+    check_at_least,
+    check_choice,
+    check_fraction,
+    check_number,
+    check_whole,
+)
 from poisonbench.contracts.calibration import (
     alarm_threshold,
     calibrate,
@@ -123,11 +129,16 @@ class Guard:
         Raises:
             ConfigError: no such method; a detector that reads what a guard lacks, or takes pictures
                 in [0, 1] where others are given; trusted points fewer than it needs, or trained on.
+            TypeError: a value of another type.
             ValueError: a value out of its range.
         """
         check_trace(run)
+        check_number("alarm", alarm)
         check_fraction("alarm", alarm)
+        check_whole("k", k)
         check_at_least("k", k, 1)
+        if seed is not None:
+            check_whole("seed", seed)
         judge = method_of("detector", detector)
         method = method_of("estimator", estimator)
         read = read_points(run, trusted, "the trusted points")

@@ -20,6 +20,7 @@ from poisonbench.registry import lookup, nearest
 # -> the loss of each, (B,)
 Loss = str | Callable[[Tensor, Tensor], Tensor]
 Seeds = Callable[[Tensor, Tensor], Tensor]  # outputs (B, C), labels (B,) -> (B, C)
+FUNCTION = "a function (outputs, y) of torch, without detach, numpy or argmax: one loss each, (B,)"
 CROSS_ENTROPY = "cross-entropy"
 
 
@@ -119,9 +120,10 @@ def each(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     """
     check_loss(loss)
     values = function_of(loss)(outputs, y)
-    shape = getattr(values, "shape", None)
-    if shape != y.shape:
-        found = type(values).__name__ if shape is None else tuple(shape)
+    if not isinstance(values, Tensor) or values.shape != y.shape:
+        found: object = type(values).__name__
+        if isinstance(values, Tensor):
+            found = tuple(values.shape)
         raise ConfigError(
             [f"loss {name_of(loss)} must return {tuple(y.shape)}, got {found}"],
             "one value an instance: reduction='none'; nn.CrossEntropyLoss() is 'cross-entropy'",
@@ -147,6 +149,31 @@ def check_apart(loss: Loss, outputs: Tensor, y: Tensor) -> None:
         raise ConfigError(
             [f"loss {name_of(loss)} of an instance depends on those beside it"],
             "a loss of each instance alone",
+        )
+
+
+def check_differentiable(loss: Loss, outputs: Tensor, y: Tensor) -> None:
+    """Refuses a loss that cannot be called, or has no gradient at the outputs.
+
+    Raises:
+        ConfigError: it raises, does not return a tensor of one value an instance, or one without a
+            gradient.
+    """
+    free = outputs.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            values = each(loss, free, y)
+    except ConfigError:
+        raise
+    except Exception as error:  # a function of others may raise anything
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        shape = tuple(outputs.shape)
+        raise ConfigError(
+            [f"loss {name_of(loss)} fails on outputs {shape}: {told}"], FUNCTION
+        ) from error
+    if not values.requires_grad:
+        raise ConfigError(
+            [f"loss {name_of(loss)} has no gradient at the outputs"], FUNCTION
         )
 
 

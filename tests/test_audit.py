@@ -82,6 +82,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "wide.npz", x=np.zeros((100, 1, 8, 9), dtype="float32"))
     np.savez(folder / "white.npz", x=points.numpy() * 255)
     np.savez(folder / "trusted.npz", x=test.x[100:180].numpy())
+    np.savez(folder / "bare.npz", x=x.numpy())
+    np.savez(folder / "one.npz", x=x.numpy(), y=y.numpy() + 1)
+    np.save(folder / "array", x.numpy())
+    (folder / "array.npy").rename(folder / "array.npz")
+    (folder / "text.npz").write_text("x y")
+    (folder / "cut.npz").write_bytes((folder / "train.npz").read_bytes()[:900])
     (folder / "audit.toml").write_text(AUDIT)
     return folder
 
@@ -354,6 +360,14 @@ def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
         (('"points.npz"', '"wide.npz"'), "the points must be instances as the"),
         (('"trusted.npz"', '"wide.npz"'), "the trusted points must be instances as"),
         (('"points.npz"', '"white.npz"'), "the points have pixels from 0 to 255"),
+        (("lr = 0.5", 'lr = 0.5\nloss = "huber"'), "audit: loss must be one of"),
+        (("lr = 0.5", "lr = -1.0"), "audit: lr must be non-negative"),
+        (("lr = 0.5", "lr = [0.5, -1.0]"), "audit: lr must be non-negative"),
+        (('"points.npz"', '"text.npz"'), "text.npz is no archive of arrays"),
+        (('"points.npz"', '"array.npz"'), "array.npz is no archive of arrays"),
+        (('"points.npz"', '"cut.npz"'), "cut.npz"),
+        (('train = "train.npz"', 'train = "bare.npz"'), "bare.npz holds no array y"),
+        (('train = "train.npz"', 'train = "one.npz"'), "label 10 in row"),
         (('"trusted.npz"', '"train.npz"'), "400 of 400 trusted points are rows of the"),
         (('train = "train.npz"', 'train = "points.npz"'), "the training set"),
         (("width = 12", "width = 7"), "shape"),
@@ -396,6 +410,31 @@ def test_an_audit_of_pictures_outside_the_unit_interval_tells_the_way_in(
     file.write_text(text.replace('"rehearsed", ', "").replace('"audit"', '"some"'))
     done = call("audit", str(file), "-o", str(tmp_path / "some"))
     assert done.exit_code == 0, done.output
+
+
+def test_labels_from_1_are_told_before_a_model_has_a_class_too_many(
+    folder: Path, tmp_path: Path
+):
+    file = tmp_path / "audit.toml"
+    text = AUDIT.replace("audited_net:net", "mlp").replace('"train.npz"', '"one.npz"')
+    file.write_text(text.replace("model_args = {width = 12}", ""))
+    result = call("audit", str(file), "-o", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "labels of the training set run from 1 to 10" in result.output
+    assert "Hint: subtract 1" in result.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--lr", "-1"), ("--set", "loss=huber"), ("--set", "seed=-1"), ("--alarm", "2")],
+)
+def test_a_value_out_of_range_gets_no_hint_of_what_is_not_missing(
+    folder: Path, tmp_path: Path, options: tuple[str, str]
+):
+    result = call("audit", "audit.toml", *options, "-o", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "an audit needs" not in result.output
+    assert "checkpoints=[" not in result.output
 
 
 def test_a_need_that_a_flag_meets_names_the_flag(folder: Path, tmp_path: Path):

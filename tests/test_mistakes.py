@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import random_data
 from loops_of_others import RATE, Net, adam, net
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from estimators.gas import GAS
@@ -17,6 +17,7 @@ from estimators.hydra import HyDRA
 from estimators.leave_one_out import LeaveOneOut
 from estimators.representer_point import RepresenterPoint
 from estimators.tracin import TracIn
+from poisonbench.api import Guard
 from poisonbench.data import Dataset
 from poisonbench.errors import PoisonbenchError
 from poisonbench.gradients import dot_products
@@ -74,7 +75,138 @@ def scored(estimator: Any, points: Dataset, trace: Trace | None = None) -> Any:
     return estimator.fit(trace or run())(points)
 
 
+class Drawing(Net):
+    """It draws in evaluation mode, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(x, 0.5, True))
+
+
+class Counting(Net):
+    """Its output depends on how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
+class Beside(Net):
+    """A point is answered by the points beside it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0))
+
+
+def made(kind: type[Net]) -> Net:
+    found = kind()
+    found(DATA.x[:2].float())
+    return found.double()
+
+
+def in_numpy() -> list[Any]:
+    return [({k: v.numpy() for k, v in s.items()}, r) for s, r in states()]
+
+
+def lost_to(values: Any) -> Any:
+    """The loss (outputs, y) -> values."""
+    return lambda outputs, y: values(outputs, y)
+
+
 MISTAKES = [
+    Mistake(
+        "a model that draws when it is evaluated",
+        lambda: Trace.of(made(Drawing), DATA),
+        "the model gives other outputs at a second call, in evaluation mode",
+    ),
+    Mistake(
+        "a model that counts its calls",
+        lambda: Trace.of(made(Counting), DATA),
+        "the model gives other outputs at a second call, in evaluation mode",
+    ),
+    Mistake(
+        "a model that looks at the batch",
+        lambda: Trace.of(made(Beside), DATA),
+        "the output for a point depends on the points beside it",
+    ),
+    Mistake(
+        "states of arrays",
+        lambda: Trace.of(model(), DATA, in_numpy()),
+        "checkpoint 0 holds 'conv.weight' as ndarray, and not as a tensor",
+    ),
+    Mistake(
+        "a loss without a gradient",
+        lambda: run(loss=lost_to(lambda out, y: (out.argmax(1) == y).double())),
+        "has no gradient at the outputs",
+    ),
+    Mistake(
+        "a loss that is detached",
+        lambda: run(loss=lost_to(lambda out, y: out.detach().square().sum(1))),
+        "has no gradient at the outputs",
+    ),
+    Mistake(
+        "a loss of arrays",
+        lambda: run(loss=lost_to(lambda out, y: out.detach().numpy()[:, 0])),
+        "must return (2,), got ndarray",
+    ),
+    Mistake(
+        "a loss that calls numpy",
+        lambda: run(loss=lost_to(lambda out, y: out.numpy()[:, 0])),
+        "fails on outputs (2, 3): RuntimeError: Can't call numpy()",
+    ),
+    Mistake(
+        "a loss of other labels",
+        lambda: run(loss=lost_to(lambda out, y: out[:, 7])),
+        "fails on outputs (2, 3): IndexError",
+    ),
+    Mistake(
+        "a loop that takes no seed",
+        lambda: run(retrain=lambda model, data: []),
+        "retrain is called as (model, data, seed), and takes (model, data)",
+    ),
+    Mistake(
+        "a loop that takes more",
+        lambda: run(retrain=lambda model, data, seed, epochs: []),
+        "retrain is called as (model, data, seed), and takes (model, data, seed, epochs)",
+    ),
+    Mistake(
+        "a maker that takes a shape",
+        lambda: run(retrain=(lambda shape: model(), adam)),
+        "make of retrain is called as (), and takes (shape)",
+    ),
+    Mistake(
+        "a pair and one more",
+        lambda: run(retrain=(model, adam, 3)),
+        "retrain has 3 entries",
+    ),
+    Mistake(
+        "a text for a seed",
+        lambda: run(seed="a"),
+        "seed must be a whole number, got str 'a'",
+    ),
+    Mistake(
+        "a text for an alarm rate",
+        lambda: Guard(run(), DATA.x, alarm="a"),
+        "alarm must be a number, got str 'a'",
+    ),
+    Mistake(
+        "half a proponent",
+        lambda: Guard(run(), DATA.x, k=1.5),
+        "k must be a whole number, got float 1.5",
+    ),
+    Mistake(
+        "a text for the seed of a guard",
+        lambda: Guard(run(), DATA.x, seed="a"),
+        "seed must be a whole number, got str 'a'",
+    ),
+    Mistake(
+        "a loader of trusted points",
+        lambda: Guard(run(), DataLoader(TensorDataset(DATA.x, DATA.y))),
+        "the trusted points are a DataLoader",
+    ),
     Mistake(
         "wrong state keys",
         lambda: Trace.of(model(), DATA, renamed("fc", "head")),
@@ -208,6 +340,14 @@ def test_a_mistake_is_told_in_one_line_with_a_way_out(mistake: Mistake):
     first = message.splitlines()[0]
     assert mistake.told in first
     assert len(first) < 250
+
+
+def test_a_loop_may_take_more_than_it_must():
+    def with_defaults(model: nn.Module, data: Dataset, seed: int, epochs: int = 2):
+        return adam(model, data, seed)
+
+    for loop in (with_defaults, lambda *given: adam(*given), adam):
+        assert run(retrain=(model, loop)).offers >= {"retraining"}
 
 
 def test_a_model_given_in_training_mode_is_scored_in_evaluation_mode():

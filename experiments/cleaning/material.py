@@ -82,8 +82,8 @@ def read_parts(source: Source, place: Place) -> Parts:
     if source.dataset is not None:
         train, test = _named(source.dataset, place)
     else:
-        found = read_data(str(source.train), "the training set")
-        points = read_data(str(source.test), "the test set")
+        found = read_data(str(source.train), "the training set", labelled=True)
+        points = read_data(str(source.test), "the test set", labelled=True)
         train, test = as_pair((found, points))
         check_pair(train, test)
     held_out = None

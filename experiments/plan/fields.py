@@ -13,6 +13,7 @@ from poisonbench.models.build import arguments_fault
 from poisonbench.registry import lookup, nearest
 from poisonbench.training import Recipe
 
+ABSENT = "is missing and has no default"
 NONE = "none"  # how a grid file, TOML without a null, writes None in a field that may hold it
 
 
@@ -188,7 +189,7 @@ def _axes(
         if name in table:
             axes[name] = axis(table[name], hints[name], f"{path}.{name}", faults)
         elif f.default is MISSING and f.default_factory is MISSING:
-            faults.add(f"{path}.{name}", "is missing and has no default")
+            faults.add(f"{path}.{name}", ABSENT)
     return axes
 
 

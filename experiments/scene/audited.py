@@ -27,7 +27,7 @@ from poisonbench.contracts.calibration import check_trusted, check_unseen
 from poisonbench.contracts.protocols import Detector
 from poisonbench.data import Dataset, Layout, join
 from poisonbench.data.convert import as_part
-from poisonbench.errors import ConfigError
+from poisonbench.errors import ConfigError, DataError
 from poisonbench.log import Record, names
 from poisonbench.models import MODELS, predict
 from poisonbench.poison_file import fingerprint, pack_kind
@@ -71,8 +71,9 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
         DataError: data that cannot be read, or that do not fit the model or each other.
         ModelError: the model cannot be worked with.
     """
-    found = read_data(spec.train, "the training set")
-    model = read_model(spec, _layout(found)).to(device)
+    found = read_data(spec.train, "the training set", labelled=True)
+    layout = _layout(found, fixed=spec.model_args is not None)
+    model = read_model(spec, layout).to(device)
     run = Trace.of(
         model,
         found,
@@ -90,12 +91,24 @@ def read_audit(spec: AuditSpec, device: str) -> Audited:
     return Audited(run, points, trusted.take(order))
 
 
-def _layout(found: object) -> Layout:
-    """Returns what a model must know of the training set, classes by the largest label."""
+def _layout(found: object, fixed: bool) -> Layout:
+    """Returns what a model must know of the training set, classes by the largest label.
+
+    Raises:
+        DataError: labels begin at 1, and the model is not `fixed`: it would have a class too many.
+    """
     part = as_part(found, "the training set")
     if isinstance(part, Dataset):
         return part.layout
     x, y = part
+    if not len(y):
+        raise DataError("the training set has no rows", "give at least one")
+    if not fixed and int(y.min()) == 1:
+        raise DataError(
+            f"labels of the training set run from 1 to {int(y.max())}, and classes are 0, 1, ...",
+            "subtract 1: y - 1; if class 0 has no rows, a callable that returns Dataset(x, y, "
+            "classes)",
+        )
     return Dataset(x, y, classes=int(y.max()) + 1).layout
 
 

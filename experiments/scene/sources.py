@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -17,18 +18,20 @@ from poisonbench.registry import lookup
 
 ARRAYS = ("x", "y", "vocabulary")
 WAY = "name package.module:callable, or FILE.npz with x and y, and of token ids their vocabulary"
+WRITE = "write it by numpy.savez(FILE, x=x, y=y)"
 
 
-def read_data(name: str, what: str) -> Any:
+def read_data(name: str, what: str, labelled: bool = False) -> Any:
     """Returns data as a function or a file gives them: x, or a pair (x, y), or a data set.
 
     Args:
         name: `package.module:callable` without arguments, or a file .npz with x and perhaps y; of
             token ids also `vocabulary`, the word of every id.
         what: names them in the error.
+        labelled: whether a file must hold y.
 
     Raises:
-        DataError: they cannot be read.
+        DataError: they cannot be read, or a file lacks an array.
         ConfigError: no such function.
     """
     if not name.endswith(".npz"):
@@ -36,18 +39,27 @@ def read_data(name: str, what: str) -> Any:
             raise DataError(f"{what}: {name!r} is no function and no file .npz", WAY)
         functions: dict[str, Any] = {}
         return lookup(functions, name, "data")()
-    try:
-        with np.load(Path(name), allow_pickle=False) as file:
-            arrays = {key: _shared(file[key]) for key in ARRAYS if key in file}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{what}: {name}: {error}", WAY) from error
-    if "x" not in arrays:
-        raise DataError(f"{what}: {name} holds no array x", WAY)
+    arrays = _arrays(Path(name), what)
+    wanted = ("x", "y") if labelled else ("x",)
+    for key in wanted:
+        if key not in arrays:
+            raise DataError(f"{what}: {name} holds no array {key}", WRITE)
     if "y" not in arrays:
         return arrays["x"]
     if "vocabulary" in arrays:
         return _sentences(arrays, what)
     return arrays["x"], arrays["y"]
+
+
+def _arrays(path: Path, what: str) -> dict[str, Any]:
+    """Returns the arrays of a file that have a meaning here, by name."""
+    if path.is_file() and not is_zipfile(path):
+        raise DataError(f"{what}: {path} is no archive of arrays", WRITE)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: _shared(file[key]) for key in ARRAYS if key in file}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise DataError(f"{what}: {path}: {error}", WAY) from error
 
 
 def _shared(array: NDArray[Any]) -> Any:

@@ -4,13 +4,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from poisonbench.data.convert import as_part
 from poisonbench.data.dataset import Dataset
+from poisonbench.data.form import agreeing
 from poisonbench.data.kind import KINDS
 from poisonbench.data.rescale import check_scale, outside_unit
 from poisonbench.data.tensors import as_instances, as_tensor
+from poisonbench.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,10 @@ def as_points(found: object, train: Dataset, what: str = "the test points") -> P
 
 
 def _read(found: object, train: Dataset, what: str) -> Points:
+    if isinstance(found, DataLoader):
+        raise DataError(
+            f"{agreeing(what, 'is')} a DataLoader", "give its data set: loader.dataset"
+        )
     scaled = not outside_unit(train, "")
     if isinstance(found, Dataset | TorchDataset | tuple | list):
         part = as_part(found, what, _whole(train), scaled=scaled)

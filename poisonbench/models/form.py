@@ -49,12 +49,7 @@ def check_form(
         )
         raise ConfigError([found], FORM)
     if not torch.equal(out, again):
-        raise ConfigError(
-            [
-                f"model {name!r} gives other outputs at a second call, in evaluation mode"
-            ],
-            FORM,
-        )
+        raise _changing(f"model {name!r}")
     note_head(model, x)
     _check_state(model, name)
     check_points_apart(model, x)
@@ -97,6 +92,31 @@ def batch_layers(model: nn.Module) -> list[str]:
         for name, m in model.named_modules()
         if isinstance(m, _BatchNorm)
     ]
+
+
+def _changing(who: str) -> ConfigError:
+    """The error of a model that draws, or counts its calls."""
+    return ConfigError(
+        [f"{who} gives other outputs at a second call, in evaluation mode"],
+        "what is random must end there: nn.Dropout, F.dropout(x, training=self.training)",
+    )
+
+
+def check_repeatable(model: nn.Module, x: Tensor) -> None:
+    """Refuses a model that, in evaluation mode, answers the same points otherwise when asked again.
+
+    Args:
+        model: in evaluation mode; it is called twice.
+        x: (B, *shape).
+
+    Raises:
+        ConfigError: its outputs differ by more than rounding.
+    """
+    with torch.no_grad(), exact_arithmetic():
+        first: Tensor = model(x)
+        again: Tensor = model(x)
+    if not close(first, again):
+        raise _changing("the model")
 
 
 def check_points_apart(model: nn.Module, x: Tensor) -> None:

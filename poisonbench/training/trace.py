@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from poisonbench.checks import check_type
+from poisonbench.checks import check_type, check_whole
 from poisonbench.data import KINDS, Dataset
 from poisonbench.errors import PointsError
 from poisonbench.losses import Loss
@@ -97,6 +97,7 @@ class Trace:
             DataError: `train` cannot be read, or its values or labels do not fit the model.
             TypeError: `model` is no module.
         """
+        check_whole("seed", seed)
         given, data = form_of(model, train, head, loss, weight_decay)
         states = checkpoints_of(given.module, checkpoints, lr)
         check_numbers(states, given.module)

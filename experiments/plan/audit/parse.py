@@ -7,7 +7,7 @@ from typing import Any
 import tomli_w
 
 from experiments.plan.audit.spec import Audit, AuditSpec
-from experiments.plan.fields import Faults, expand, plain, settable
+from experiments.plan.fields import ABSENT, Faults, expand, plain, settable
 from experiments.plan.methods import named_methods
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
@@ -46,7 +46,8 @@ def parse_audit(raw: Mapping[str, Any]) -> Audit:
     if arguments is not None and not isinstance(arguments, dict):
         faults.add("model_args", f"is a table, got {arguments!r}")
     if faults.lines:
-        raise ConfigError(faults.lines, WAY)
+        lacking = any(line.endswith(ABSENT) for line in faults.lines)
+        raise ConfigError(faults.lines, WAY if lacking else "")
     spec = specs[0]
     if arguments is not None:
         spec = replace(spec, model_args=tuple(arguments.items()))

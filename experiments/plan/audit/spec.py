@@ -8,6 +8,7 @@ from experiments.plan.identity import configuration, identifier
 from experiments.plan.outside import version_mark
 from experiments.plan.spec import Applied
 from poisonbench.checks import check_at_least, check_fraction, check_not_negative
+from poisonbench.losses import check_loss
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class AuditSpec:
     def __post_init__(self) -> None:
         check_not_negative("weight_decay", self.weight_decay)
         check_at_least("seed", self.seed, 0)
+        check_loss(self.loss)
+        rates = self.lr if isinstance(self.lr, tuple) else (self.lr,)
+        for rate in rates:
+            if rate is not None:
+                check_not_negative("lr", rate)
         if not self.checkpoints:
             raise ValueError("checkpoints must name at least one file, got none")
         for path in self.checkpoints:

@@ -81,6 +81,12 @@ def _misfits(
         faults.append(f"checkpoint {k} lacks {_shown(missing)}")
     if foreign:
         faults.append(f"checkpoint {k} holds {_shown(foreign)}, which the model lacks")
+    for name, value in own.items():
+        held: object = state.get(name, value)
+        if isinstance(value, Tensor) and not isinstance(held, Tensor):
+            kind = type(held).__name__
+            told = f"checkpoint {k} holds {name!r} as {kind}, and not as a tensor"
+            return [*faults, told]
     shapes = [name for name in own if _is_misshapen(state.get(name), own[name])]
     if shapes and not faults:
         first = shapes[0]

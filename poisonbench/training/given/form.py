@@ -15,12 +15,13 @@ from poisonbench.losses import (
     CROSS_ENTROPY,
     Loss,
     check_apart,
+    check_differentiable,
     check_loss,
     has_labels,
     name_of,
 )
 from poisonbench.models import predict
-from poisonbench.models.form import check_points_apart
+from poisonbench.models.form import check_points_apart, check_repeatable
 from poisonbench.models.head import known_head
 from poisonbench.models.wrap import wrap
 
@@ -80,6 +81,7 @@ def form_of(
     data, told = _read(model, train)
     one_logit = loss == "binary-cross-entropy"
     module = wrap(model, data.x[:2], head, one_logit)
+    check_repeatable(module, data.x[:2])
     if one_logit:
         loss = CROSS_ENTROPY
     outputs = predict(module, data.x[:2])
@@ -89,6 +91,7 @@ def form_of(
             "loss='binary-cross-entropy', or 'mean-squared-error'",
         )
     data = _classified(module, data, told)
+    check_differentiable(loss, outputs, data.y[:2])
     check_apart(loss, outputs, data.y[:2])
     if len(data) > 1:
         check_points_apart(module, data.x[:2])

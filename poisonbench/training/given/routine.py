@@ -1,5 +1,6 @@
 """Someone else's way to train: a function that takes a model, data and a seed."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -44,14 +45,23 @@ def routine_of(retrain: TrainFunction | Remake, form: Given) -> Routine:
     """Returns the way to train again that a user gives: a loop, or `(make, loop)`.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither, or takes other arguments.
     """
     make = None
     loop = retrain
     if isinstance(retrain, tuple):
+        count: int = len(retrain)
+        if count != 2:
+            raise ConfigError(
+                [f"retrain has {count} entries, not (make, function)"], LOOP
+            )
         make, loop = retrain
     if not callable(loop) or not (make is None or callable(make)):
         raise ConfigError(["retrain must be a function, or (make, function)"], LOOP)
+    _check_takes(loop, ("model", "data", "seed"), "retrain", LOOP)
+    if make is not None:
+        way = "retrain=(make, function), where make() builds an untrained model"
+        _check_takes(make, (), "make of retrain", way)
     return Routine(loop, form, make)
 
 
@@ -74,6 +84,22 @@ def check_loss_of_loop(loss: object, loop: str | None, smoothing: float) -> None
     if smoothing:
         told = f"got {smoothing} beside loss {loss!r}"
         raise ValueError(f"label_smoothing is of cross entropy alone, {told}")
+
+
+def _check_takes(
+    function: Callable[..., Any], names: tuple[str, ...], what: str, way: str
+) -> None:
+    """Refuses a function that cannot be called with so many arguments; some do not tell."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        called = f"({', '.join(names)})"
+        told = f"{what} is called as {called}, and takes {signature}: {error}"
+        raise ConfigError([told], way) from error
 
 
 def untrained(routine: Routine, seed: int) -> nn.Module:

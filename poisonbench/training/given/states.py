@@ -126,7 +126,7 @@ def _check_apart(entries: Sequence[_Entry]) -> None:
         values = entry.saved.state.values()
         places = tuple(v.data_ptr() for v in values if isinstance(v, Tensor))
         first = seen.setdefault(places, k)
-        if first != k:
+        if places and first != k:
             raise ConfigError(
                 [f"checkpoints {first} and {k} are the same tensors"],
                 "state_dict() refers to the live model: keep copy.deepcopy(state_dict())",
