@@ -23,7 +23,7 @@ FIRST_LAYER = (
     "nn.Sequential(torchvision.transforms.Normalize(mean, std), model)"
 )
 BEYOND = 0.5  # of the span of a training set, beyond which points lie on another scale
-TIMES = 100.0  # by which the largest value of points is below that of a training set
+LARGE = 10.0  # of a training set: beyond it, points below 1 are shares of white beside levels
 AS_TRAINED = "prepare them as the training set was, by the same division and the same normalisation"
 
 
@@ -111,7 +111,8 @@ def check_scale(points: Dataset, train: Dataset, what: str) -> None:
         what: names the points.
 
     Raises:
-        DataError: they reach half of its span beyond it, or are a hundred times smaller.
+        DataError: they reach half of its span beyond it and [0, 1], or are shares of white beside
+            levels, such as those to 255.
     """
     if not KINDS[str(train.kind)].unit or points.shape != train.shape:
         return
@@ -119,15 +120,22 @@ def check_scale(points: Dataset, train: Dataset, what: str) -> None:
         return
     lowest, highest = points.extent
     least, most = train.extent
-    room = BEYOND * (most - least)
-    beyond = lowest < least - room or highest > most + room
-    reach = max(-lowest, highest)
-    tiny = 0 < reach * TIMES <= max(-least, most)
+    low = min(least, 0.0)
+    high = max(most, 1.0)
+    room = BEYOND * (high - low)
+    beyond = lowest < low - room or highest > high + room
+    in_shares = lowest >= 0 and highest <= 1 and not _are_whole(points.x)
+    tiny = in_shares and most > LARGE
     told = (
         f"{what} have pixels from {lowest:.4g} to {highest:.4g}, the training set from "
         f"{least:.4g} to {most:.4g}"
     )
     if beyond or tiny:
         raise DataError(told, AS_TRAINED)
-    if least < -OVERSHOOT and lowest >= 0 and highest <= 1:
+    if in_shares and least < -OVERSHOOT:
         warnings.warn(f"{told}: {AS_TRAINED}", RunWarning, stacklevel=5)
+
+
+def _are_whole(x: Tensor) -> bool:
+    """Whether all values are whole numbers, as levels are; a black picture may be either."""
+    return bool((x == x.round()).all())
