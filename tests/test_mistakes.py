@@ -101,6 +101,19 @@ class Beside(Net):
         return super().forward(x - x.mean(0))
 
 
+class Unkept(Net):
+    """BatchNorm by the batch, in evaluation as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2, track_running_stats=False)
+
+
+def flat_unkept() -> nn.Module:
+    norm = nn.BatchNorm1d(64, track_running_stats=False)
+    return nn.Sequential(norm, nn.Linear(64, 3)).double()
+
+
 def made(kind: type[Net]) -> Net:
     found = kind()
     found(DATA.x[:2].float())
@@ -131,6 +144,16 @@ MISTAKES = [
         "a model that looks at the batch",
         lambda: Trace.of(made(Beside), DATA),
         "the output for a point depends on the points beside it",
+    ),
+    Mistake(
+        "batch norm without statistics of its own",
+        lambda: Trace.of(made(Unkept), DATA),
+        "depends on the points beside it in the batch: norm (BatchNorm2d)",
+    ),
+    Mistake(
+        "batch norm that a single row cannot pass",
+        lambda: Trace.of(flat_unkept(), (DATA.x.flatten(1), DATA.y)),
+        "depends on the points beside it in the batch: 0 (BatchNorm1d)",
     ),
     Mistake(
         "states of arrays",

@@ -98,7 +98,7 @@ def _changing(who: str) -> ConfigError:
     """The error of a model that draws, or counts its calls."""
     return ConfigError(
         [f"{who} gives other outputs at a second call, in evaluation mode"],
-        "what is random must end there: nn.Dropout, F.dropout(x, training=self.training)",
+        "draw and count nothing there: nn.Dropout, F.dropout(x, training=self.training)",
     )
 
 

@@ -82,6 +82,8 @@ def form_of(
     one_logit = loss == "binary-cross-entropy"
     module = wrap(model, data.x[:2], head, one_logit)
     check_repeatable(module, data.x[:2])
+    if len(data) > 1:
+        check_points_apart(module, data.x[:2])
     if one_logit:
         loss = CROSS_ENTROPY
     outputs = predict(module, data.x[:2])
@@ -93,8 +95,6 @@ def form_of(
     data = _classified(module, data, told)
     check_differentiable(loss, outputs, data.y[:2])
     check_apart(loss, outputs, data.y[:2])
-    if len(data) > 1:
-        check_points_apart(module, data.x[:2])
     given = Given(module, known_head(module), loss, float(weight_decay))
     return given, data
 
