@@ -8,6 +8,7 @@ from test_gpu_defenses import RECIPES
 
 import poisonbench as pb
 from poisonbench.data import KINDS
+from poisonbench.data.dataset import among
 
 pytestmark = [
     *gpu,
@@ -48,6 +49,7 @@ def test_a_guard_rehearses_on_the_device():
 def check_guard(kind: str, detector: str) -> None:
     """Fails unless the verdicts are those of the CPU."""
     trace, points = run_of(kind)
+    points = points.take(~among(points, trace.train))  # short sentences recur
     trusted = points.take(torch.arange(60))
     rest = points.take(torch.arange(60, 70))
     want = pb.Guard(trace, trusted, detector)(rest)
