@@ -24,8 +24,9 @@ from poisonbench.gradients.curvature import (
     gauss_newton_product,
     hessian_product,
 )
-from poisonbench.losses import LOSSES, LabelSmoothing, check_apart, check_loss, each
+from poisonbench.losses import LOSSES, LabelSmoothing, check_loss, each
 from poisonbench.training import Recipe, train, train_many
+from poisonbench.training.given.objective import check_apart
 from poisonbench.training.trace import Trace
 
 

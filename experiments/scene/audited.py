@@ -188,10 +188,7 @@ def _write(scene: AuditScene, place: Place, probe: Probe, role: Tensor) -> None:
         names.CLEAN_CORRECT: torch.tensor(0),
         names.CLEAN_SIZE: torch.tensor(0),
     }
-    attributes: dict[str, int | str] = {
-        "device": place.device,
-        "seed": scene.seed,
-    }
+    attributes: dict[str, int | str] = {"device": place.device, "seed": scene.seed}
     path = place.scene(scene) / "scene.h5"
     log.write(path, "scene", config=scene.config, data=data, attributes=attributes)
 

@@ -14,8 +14,6 @@ from poisonbench.errors import ConfigError, DataError
 from poisonbench.losses import (
     CROSS_ENTROPY,
     Loss,
-    check_apart,
-    check_differentiable,
     check_loss,
     has_labels,
     name_of,
@@ -24,6 +22,7 @@ from poisonbench.models import predict
 from poisonbench.models.form import check_points_apart, check_repeatable
 from poisonbench.models.head import known_head
 from poisonbench.models.wrap import wrap
+from poisonbench.training.given.objective import check_apart, check_differentiable
 
 
 @dataclass(frozen=True, eq=False)
