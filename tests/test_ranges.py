@@ -63,7 +63,7 @@ def run_on(train: object, model: nn.Module | None = None) -> Trace:
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_run_outside_the_unit_interval_is_told_of_with_the_way_in(scale: str):
     train = scaled(scale, data())
-    with pytest.warns(RunWarning, match=r"pixels from .* first layer of the model"):
+    with pytest.warns(RunWarning, match=r"pixels from .* Normalize\(mean, std\), model"):
         Trace.of(network(), train)
     vectors = Dataset(train.x, train.y, 3, kind="vector")
     with warnings.catch_warnings():

@@ -18,10 +18,6 @@ LEVELS = (
 )
 OVERSHOOT = 0.05  # beyond [0, 1]: what interpolation leaves, not another scale
 ROUNDING = 1e-5  # beyond [0, 1]: what arithmetic leaves
-FIRST_LAYER = (
-    "let the first layer of the model bring them to its scale: "
-    "nn.Sequential(torchvision.transforms.Normalize(mean, std), model)"
-)
 BEYOND = 0.5  # of the span of a training set, beyond which points lie on another scale
 LARGE = 10.0  # of a training set: beyond it, points below 1 are shares of white beside levels
 AS_TRAINED = "prepare them as the training set was, by the same division and the same normalisation"
@@ -54,7 +50,17 @@ def _full_scale(highest: float) -> float:
 
 
 def _undo_normalisation(x: Tensor) -> str:
-    """The mean and deviation per channel that undo a normalisation (x - mean) / deviation.
+    """The mean and deviation per channel that undo a normalisation (x - mean) / deviation."""
+    mean, deviation = _scale_of_channels(x)
+    return (
+        "normalisation is the model's first layer here, so undo that of the data: "
+        f"x * deviation + mean per channel, with deviation {deviation} and mean "
+        f"{mean} if black and white occur in every channel"
+    )
+
+
+def _scale_of_channels(x: Tensor) -> tuple[str, str]:
+    """Returns mean and deviation per channel that bring (x - mean) / deviation into [0, 1].
 
     Where black and white both occur in a channel, its least value is -mean / deviation and its
     largest (1 - mean) / deviation, which gives both.
@@ -63,12 +69,7 @@ def _undo_normalisation(x: Tensor) -> str:
     low = per_channel.amin(1)
     span = per_channel.amax(1) - low
     deviation = 1 / span.clamp(min=1e-12)
-    mean = -low * deviation
-    return (
-        "normalisation is the model's first layer here, so undo that of the data: "
-        f"x * deviation + mean per channel, with deviation {_listed(deviation)} and mean "
-        f"{_listed(mean)} if black and white occur in every channel"
-    )
+    return _listed(-low * deviation), _listed(deviation)
 
 
 def _listed(values: Tensor) -> str:
@@ -94,10 +95,16 @@ def outside_unit(data: Dataset, what: str) -> str:
 def into_model(data: Dataset) -> str:
     """Says how a run whose pictures lie outside [0, 1] becomes one whose pictures lie there."""
     lowest, highest = data.extent
-    way = into_unit_interval(data, lowest, highest)
     if lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
-        return way
-    return f"give {data.kind}s in [0, 1] and {FIRST_LAYER}; {way}"
+        return into_unit_interval(data, lowest, highest)
+    mean, std = _scale_of_channels(data.x)
+    if lowest >= 0:
+        mean, std = "0", f"1 / {_full_scale(highest):g}"
+    return (
+        f"give {data.kind}s in [0, 1], x * std + mean per channel, and the model as "
+        "nn.Sequential(torchvision.transforms.Normalize(mean, std), model), by the mean and std "
+        f"of its own normalisation; from these values: mean {mean}, std {std}"
+    )
 
 
 def check_scale(points: Dataset, train: Dataset, what: str) -> None:
