@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from fractions import Fraction
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from estimators import GAS
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import KINDS, Dataset
 from poisonbench.data.points import as_points
+from poisonbench.data.rescale import into_model
 from poisonbench.errors import ConfigError, DataError, RunWarning
 from poisonbench.training.trace import Trace
 
@@ -60,11 +62,23 @@ def run_on(train: object, model: nn.Module | None = None) -> Trace:
         return Trace.of(model, train, [(network().state_dict(), 0.1)])
 
 
+def constants(word: str, told: str) -> torch.Tensor:
+    """The numbers that the way out names, one for each channel or for all."""
+    found = re.search(rf"{word} \(?([-0-9./ ,]+)", told.partition("these values:")[2])
+    assert found
+    numbers = found[1].strip(" ,").split(", ")
+    return torch.tensor([float(Fraction(n.replace(" ", ""))) for n in numbers])
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_run_outside_the_unit_interval_is_told_of_with_the_way_in(scale: str):
     train = scaled(scale, data())
-    with pytest.warns(RunWarning, match=r"pixels from .* Normalize\(mean, std\), model"):
+    with pytest.warns(RunWarning, match=r"pixels from .*Normalize\(mean, std\), model"):
         Trace.of(network(), train)
+    mean, std = (constants(word, into_model(train)) for word in ("mean", "std"))
+    inside = train.x * std.view(-1, 1, 1) + mean.view(-1, 1, 1)
+    assert inside.min() == pytest.approx(0, abs=1e-3)
+    assert inside.max() == pytest.approx(1, abs=1e-3)
     vectors = Dataset(train.x, train.y, 3, kind="vector")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
