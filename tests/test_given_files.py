@@ -123,7 +123,7 @@ class Holey(nn.Module):
 
     def __init__(self, as_parameter: bool):
         super().__init__()
-        self.fc = nn.Linear(64, 3)
+        self.fc = nn.Linear(128, 3)
         mask = torch.zeros(3)
         mask[2] = -torch.inf
         if as_parameter:
