@@ -201,7 +201,7 @@ def test_a_cleaning_shows_its_intervals_its_seeds_and_what_was_planted(tmp_path:
     found = Outcome("noise", (0.0, 0.1), 60, 600, (0, 1, 2), (curve,))
     path = draw([found], tmp_path / "a.svg")
     drawn = path.read_text(encoding="utf-8")
-    assert "noise, 200 rows, seeds 0, 1, 2" in drawn
+    assert "200 rows, seeds 0, 1, 2" in drawn
     assert "95 % intervals" in drawn
     assert "share of rows planted" in drawn
 

@@ -15,7 +15,7 @@ from experiments.report.pictures.legend import legend_below, legend_height
 from experiments.report.pictures.look import Look, plain, plain_axes, save
 
 WIDTH = 3.4  # inches of a panel
-HEIGHT = 2.6
+HEIGHT = 2.75
 MOST_COLUMNS = 3
 NOTE = "bars: 95 % intervals over points and seeds"
 PLANTED: dict[str, Any] = {"color": "0.55", "linewidth": 1, "linestyle": (0, (1, 1.5))}
@@ -90,15 +90,15 @@ def _panel(panel: Axes, outcome: Outcome) -> None:
     share = outcome.planted / outcome.rows
     if share:
         panel.axvline(share, zorder=0, **PLANTED)
-    panel.set_title(plain(_head(outcome)), fontsize=8)
+    panel.set_title(_head(outcome), fontsize=8)
     panel.set_xlabel("share of the training rows removed", fontsize=8)
     panel.set_ylabel("test accuracy", fontsize=8)
     plain_axes(panel)
 
 
 def _head(outcome: Outcome) -> str:
-    """What a panel is of."""
+    """What a panel is of, in two lines, which fit its width."""
     rows = outcome.rows // len(outcome.seeds)
     seeds = ", ".join(map(str, outcome.seeds))
     word = "seed" if len(outcome.seeds) == 1 else "seeds"
-    return f"{outcome.noise}, {rows:,} rows, {word} {seeds}"
+    return f"{plain(outcome.noise)}\n{rows:,} rows, {word} {seeds}"
