@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from test_evaluate import scene_config, write_detect, write_failure, write_scene
 from experiments.cli import main
 from experiments.evaluation import frame
 from experiments.evaluation.load import load_results
+from experiments.evaluation.metrics import Metric
 from experiments.evaluation.names import RowNames
 from experiments.evaluation.rows import Row
 from experiments.evaluation.summary import summarise
+from experiments.evaluation.views.regroup import mean_by
 from experiments.evaluation.views.where import where
 from experiments.report.render import render
 from poisonbench.errors import ConfigError
@@ -264,3 +267,49 @@ def test_a_csv_has_no_empty_column(run):
     lines = list(csv.DictReader(io.StringIO(render(load_results(run), "csv"))))
     for column in lines[0]:
         assert any(line[column] for line in lines), column
+
+
+def shared_scenes(settings: int, part: str = "mitigation") -> list[Row]:
+    """Three seeds of one victim, told of by several methods in the same words."""
+    rows = []
+    for seed, value in enumerate((0.80, 0.90, 0.95)):
+        for number in range(settings):
+            config = {"attack": {"name": "patch"}, part: {"name": f"m{number}"}}
+            metrics = {"asr_before": Metric(value)}
+            rows.append(Row(config, (seed,), metrics, {"targets": 40}))
+    return rows
+
+
+@pytest.mark.parametrize("settings", [2, 5])
+def test_rows_of_one_scene_share_its_points_and_its_seed(settings: int) -> None:
+    [alone] = mean_by(shared_scenes(1), ["attack"])
+    [several] = mean_by(shared_scenes(settings), ["attack"])
+    want, got = (row.metrics["asr_before"] for row in (alone, several))
+    assert got.value == pytest.approx(want.value)
+    assert got.interval == pytest.approx(want.interval)
+    assert several.counts == alone.counts == {"targets": 120}
+    assert several.scenes == alone.scenes == 3
+
+
+def test_attacks_are_other_victims_and_their_errors_apart() -> None:
+    rows = shared_scenes(1)
+    others = [
+        replace(row, settings={**row.settings, "attack": {"name": "blend"}})
+        for row in rows
+    ]
+    [both] = mean_by([*rows, *others], ["mitigation"])
+    [one] = mean_by(rows, ["mitigation"])
+    width = np.diff(both.metrics["asr_before"].interval)
+    assert 0 < width < np.diff(one.metrics["asr_before"].interval)
+    assert both.counts == {"targets": 240}
+
+
+def test_the_value_of_a_key_stays_where_the_names_of_its_part_differ() -> None:
+    rows = [
+        Row({"attack": {"name": name, "budget": budget}}, (0,), {"asr": Metric(budget)})
+        for name in ("patch", "tact")
+        for budget in (0.02, 0.1)
+    ]
+    rows = [replace(row, counts={"targets": 10}) for row in rows]
+    found = [row.settings["attack"] for row in mean_by(rows, ["attack.budget"])]
+    assert found == [{"name": "all", "budget": 0.02}, {"name": "all", "budget": 0.1}]

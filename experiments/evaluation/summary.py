@@ -10,7 +10,8 @@ from experiments.evaluation.means import aggregate
 from experiments.evaluation.names import in_order
 from experiments.evaluation.paired import differences, means_over_attacks, paired
 from experiments.evaluation.rows import Row
-from experiments.evaluation.views.regroup import check_keys, mean_by, sort_tables
+from experiments.evaluation.views.regroup import check_keys, mean_by
+from experiments.evaluation.views.sorting import sort_tables
 from poisonbench.errors import LogError
 
 # tables that an export has even when they are empty, in its order

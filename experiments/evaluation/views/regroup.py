@@ -1,25 +1,29 @@
-"""Means over all but some keys, and the order of rows: what `--by` and `--sort` ask for."""
+"""Means over all but some keys: what `--by` asks for."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from experiments.evaluation.intervals import Interval
+from experiments.evaluation.load import TABLES
 from experiments.evaluation.means import aggregate, mean_row
-from experiments.evaluation.names import RowNames
 from experiments.evaluation.rows import Row
 from experiments.evaluation.views.where import NAMED
 from poisonbench.errors import ConfigError
 from poisonbench.registry import nearest
 
-UNGROUPED = ("victims", "costs")  # tables in which rows of one attack stand in no group
+OF_A_SCENE = (*TABLES, "attack")  # parts of the settings of a victim
 
 
 def mean_by(rows: Iterable[Row], keys: Sequence[str]) -> list[Row]:
     """Returns a row for each combination of the values of some keys: means over all else.
 
     Seeds are averaged first, then what is left, each alike. Of the settings those stay in which all
-    rows of a mean agree.
+    rows of a mean agree, and the values of the keys. Rows of one scene, as of two detectors, share
+    its points and its training: their errors count as one, and its points once.
 
     Args:
         rows: of one scene each.
@@ -30,24 +34,84 @@ def mean_by(rows: Iterable[Row], keys: Sequence[str]) -> list[Row]:
     for row in rows:
         values = [_value(row, key) for key in keys]
         groups.setdefault(json.dumps(values), []).append(row)
-    means = [_mean(group) for group in groups.values()]
+    means = [_mean(group, keys) for group in groups.values()]
     if "seed" in keys:
         return [_with_seed(row) for row in means]
     return means
 
 
-def _mean(group: Sequence[Row]) -> Row:
+def _mean(group: Sequence[Row], keys: Sequence[str]) -> Row:
     """The mean of some rows of one scene each."""
     over_seeds = aggregate(group)
     if len(over_seeds) == 1:
         return over_seeds[0]
-    agreed = _agreed([row.settings for row in group])
-    scenes: dict[str, list[Row]] = {}
+    settings = _agreed([row.settings for row in group])
+    for key in keys:
+        _keep(settings, key, group[0])
+    mean = _mean_of_settings(group, settings)
+    layers = [_mean_of_settings(rows, settings) for rows in _layers(group)]
+    metrics = {}
+    for name, metric in mean.metrics.items():
+        metrics[name] = replace(metric, interval=_joint(layers, name))
+    seen = {(_scene(row), row.seeds): row for row in reversed(group)}
+    counts = dict.fromkeys(mean.counts, 0)
+    for row in seen.values():
+        for name in counts:
+            counts[name] += row.counts[name]
+    return replace(mean, metrics=metrics, counts=counts, scenes=len(seen))
+
+
+def _mean_of_settings(group: Sequence[Row], settings: dict[str, Any]) -> Row:
+    """The mean of rows over the seeds and then over their settings, as if all were independent."""
+    apart: dict[str, list[Row]] = {}
     for row in group:
         setting = json.dumps(row.settings, sort_keys=True)
-        scenes.setdefault(setting, []).append(row)
-    apart = list(scenes.values())
-    return mean_row(over_seeds, apart, each="settings", settings=agreed)
+        apart.setdefault(setting, []).append(row)
+    rows = list(apart.values())
+    return mean_row(aggregate(group), rows, each="settings", settings=settings)
+
+
+def _layers(group: Sequence[Row]) -> list[list[Row]]:
+    """The rows by what was applied to a scene: one of a scene in each."""
+    layers: dict[str, list[Row]] = {}
+    for row in group:
+        applied = {k: v for k, v in row.settings.items() if k not in OF_A_SCENE}
+        layers.setdefault(json.dumps(applied, sort_keys=True), []).append(row)
+    return list(layers.values())
+
+
+def _scene(row: Row) -> str:
+    """What tells the scene of a row but for its seed."""
+    told = {key: row.settings.get(key) for key in OF_A_SCENE}
+    return json.dumps(told, sort_keys=True)
+
+
+def _joint(layers: Sequence[Row], name: str) -> Interval | None:
+    """The interval of the mean of layers whose errors go together: the means of its ends.
+
+    A layer counts by the settings of scenes in which it has a value.
+    """
+    ends = []
+    weights = []
+    for row in layers:
+        interval = row.metrics[name].interval
+        if interval is not None:
+            ends.append(interval)
+            weights.append(row.scenes)
+    if not ends:
+        return None
+    low, high = np.average(ends, axis=0, weights=weights)
+    return float(low), float(high)
+
+
+def _keep(settings: dict[str, Any], key: str, row: Row) -> None:
+    """Puts the value of a key into settings that lack it, as names of their part differ."""
+    part, _, field = NAMED.get(key, key).partition(".")
+    value = _value(row, key)
+    if key == "seed" or not field or value is None:
+        return
+    nobody = {"name": "all" if part == "attack" else "several"}
+    settings[part] = {**(settings.get(part) or nobody), field: value}
 
 
 def _with_seed(row: Row) -> Row:
@@ -104,59 +168,3 @@ def check_keys(rows: Iterable[Row], keys: Sequence[str]) -> None:
         if NAMED.get(key, key) not in known:
             what = f"{key!r} names no key of these results{nearest(key, known)}"
             raise ConfigError([what], f"keys: {', '.join(sorted(known))}")
-
-
-def sort_tables(
-    tables: Mapping[str, Sequence[Row]], metric: str, ascending: bool = False
-) -> dict[str, Sequence[Row]]:
-    """Returns the tables with their rows sorted by a metric, those without a value last.
-
-    Where a table shows the attack above its rows, the attacks keep their order. A table without the
-    metric stays as it is.
-
-    Args:
-        tables: rows by the names of tables.
-        metric: such as "auroc".
-        ascending: the smallest value first, instead of the largest.
-
-    Raises:
-        ConfigError: no table has the metric.
-    """
-    known: set[str] = set()
-    for rows in tables.values():
-        for row in rows:
-            known.update(row.metrics)
-    if metric not in known:
-        what = f"{metric!r} is no metric of these results{nearest(metric, known)}"
-        there = ", ".join(sorted(known))
-        raise ConfigError([what], f"metrics: {there or 'none'}")
-    found: dict[str, Sequence[Row]] = {}
-    for table, rows in tables.items():
-        by_attack = table not in UNGROUPED
-        found[table] = _sorted(rows, metric, ascending, by_attack)
-    return found
-
-
-def _sorted(
-    rows: Sequence[Row], metric: str, ascending: bool, by_attack: bool
-) -> list[Row]:
-    """The rows in their order."""
-    names = RowNames.of(rows)
-    places: dict[str, int] = {}
-    if by_attack:
-        for row in rows:
-            places.setdefault(names.attack(row), len(places))
-
-    def key(row: Row) -> tuple[int, bool, float]:
-        value = None
-        if metric in row.metrics:
-            value = row.metrics[metric].value
-        attack = names.attack(row)
-        place = places.get(attack, 0)
-        if value is None:
-            return place, True, 0.0
-        if not ascending:
-            value = -value
-        return place, False, value
-
-    return sorted(rows, key=key)
