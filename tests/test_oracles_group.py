@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import random_data
 from test_oracles_influence import EXACT, logistic, losses, problem, refit
 from torch import Tensor
 
@@ -16,8 +17,10 @@ from estimators.group import GroupInfluence, retrained
 from estimators.influence_functions import InfluenceFunctions
 from estimators.kit.displacement import displacement
 from estimators.leave_one_out import LeaveOneOut
+from experiments.scene.kinds.groups import _effect
 from poisonbench.contracts.values import Evidence
 from poisonbench.data import Dataset, join
+from poisonbench.log import names
 from poisonbench.models import predict
 from poisonbench.seeding import derive, generator
 from poisonbench.training import Recipe, train
@@ -362,3 +365,31 @@ def test_loss_and_margin_give_the_same_support_where_they_mean_the_same() -> Non
         Evidence(trace, test, influence)
     )
     assert (half <= a).all(), "weaker influence needs more rows"
+
+
+def test_a_grid_trains_again_with_the_weights_that_the_estimates_keep() -> None:
+    """On a convex problem the second order is near; raised weights would be another question."""
+    data = random_data(60, (5,), 3)
+    points = random_data(8, (5,), 3, seed=3)
+    recipe = Recipe(
+        "linear",
+        epochs=3000,
+        batch_size=60,
+        lr=0.5,
+        weight_decay=0.05,
+        schedule="constant",
+        checkpoints=1,
+    )
+    trace = train(data, recipe, 0)
+    rows = torch.zeros(10, 60, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        draws = generator(0, "groups", i)
+        row[torch.randperm(60, generator=draws)[: 2 + 2 * i]] = True
+    effect = _effect(names.EFFECT_RETRAINING, trace, rows, points)
+    exact = GroupInfluence(
+        order="second", curvature="hessian", damping=0.0, tolerance=1e-10
+    )
+    estimate = exact.fit(trace, rows)(points)
+    raised, _ = retrained(trace, rows, points, convention="B")
+    assert (estimate - effect).norm() < 0.15 * effect.norm()
+    assert (estimate - raised).norm() > 0.5 * raised.norm()

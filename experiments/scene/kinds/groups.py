@@ -21,7 +21,8 @@ def group_influence(cell: Cell) -> None:
     """Measures what groups of rows give the predictions of probe points; group-EST-GROUP.h5.
 
     The effect on a point is its loss without the group less its loss with it, at the label that the
-    victim predicts.
+    victim predicts. Retraining keeps the weight of the rows that stay, 1 / n each, as the estimates
+    do: with their weight raised to 1 / (n - k) it would measure something else.
     """
     method = cell.method("group")
     trace = replace(cell.victim.trace, scratch=cell.scratch)
@@ -55,7 +56,7 @@ def _effect(name: str, trace: Trace, rows: Tensor, points: Dataset) -> Tensor:
     if not len(rows):
         return torch.zeros(len(points), 0)
     if name == names.EFFECT_RETRAINING:
-        effect, _ = retrained(trace, rows, points)
+        effect, _ = retrained(trace, rows, points, convention="A")
         return effect
     order: Order = "first" if name == names.EFFECT_FIRST else "second"
     return GroupInfluence(order=order).fit(trace, rows)(points)
