@@ -391,5 +391,6 @@ def test_a_grid_trains_again_with_the_weights_that_the_estimates_keep() -> None:
     )
     estimate = exact.fit(trace, rows)(points)
     raised, _ = retrained(trace, rows, points, convention="B")
-    assert (estimate - effect).norm() < 0.15 * effect.norm()
-    assert (estimate - raised).norm() > 0.5 * raised.norm()
+    apart = float((estimate - effect).norm() / effect.norm())
+    assert apart < 0.1
+    assert float((estimate - raised).norm() / raised.norm()) > 2 * apart
