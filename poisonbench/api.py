@@ -24,10 +24,11 @@ from poisonbench.contracts.calibration import (
     check_readable,
     check_trusted,
     check_unseen,
+    flagged,
     p_values,
 )
 from poisonbench.contracts.kinds import check_range
-from poisonbench.contracts.verdicts import Verdict, joined, proponents
+from poisonbench.contracts.verdicts import Verdict, joined, of_nothing, proponents
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.registry import Table, made
@@ -88,15 +89,17 @@ class Guard:
     """A detector of poisoned predictions, calibrated once on points known to be clean.
 
     `guard(x)` judges one point or a batch, each by itself: what else is in the batch does not
-    count. A detector that needs clean points is fitted to half of the trusted ones; the other half
-    sets the threshold, as in a grid. The default trains the run once more if it can be made again.
+    count, but to an estimator that solves for a batch at once within a tolerance (influence
+    functions by conjugate gradients). A detector that needs clean points is fitted to half of the
+    trusted ones; the other half sets the threshold, as in a grid. The default trains the run once
+    more if it can be made again.
 
     Cost: that of the estimator's scorer and of the detector, which mostly grow with the training
     set: a batch costs little more than a point. `TracIn(projection=...)` keeps the gradients of the
     training set.
 
     Attributes:
-        threshold: the 1 - alarm quantile of the suspicion of trusted points.
+        threshold: the suspicion above which a point is flagged, its p-value `alarm` at most.
         alarm: share of clean points that may be flagged.
         k: proponents told of each point.
     """
@@ -170,6 +173,8 @@ class Guard:
         read = read_points(self._run, x, "the points")
         check_range(self._calibrated.detector, {"the points": read.data})
         points = replace(read, data=predicted(self._run, read.data))
+        if not len(points.data):
+            return of_nothing(len(self._run.train), self.k)
         row_bytes = len(self._run.train) * points.data.dtype.itemsize
         size = max(1, MOST_BYTES // row_bytes)
         index = torch.arange(len(points.data))
@@ -180,11 +185,12 @@ class Guard:
         """Judges a block of points with their predicted labels."""
         scores = self._calibrated.scorer(data)
         suspicion = self._calibrated.suspicion(data, scores)
+        p = p_values(suspicion, self._calibrated.clean)
         return Verdict(
             label=data.y.cpu(),
             suspicion=suspicion,
-            p_value=p_values(suspicion, self._calibrated.clean),
-            flag=suspicion > self.threshold,
+            p_value=p,
+            flag=flagged(p, self.alarm),
             proponents=proponents(scores.cpu(), self.k),
         )
 

@@ -3,7 +3,6 @@
 The probe, the attacked points it keeps, thresholds, budgets.
 """
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +38,7 @@ from experiments.scene.probe import (
 )
 from experiments.scene.victim import Victim, budget_reached, make_victim
 from poisonbench import log
-from poisonbench.contracts.calibration import alarm_threshold
+from poisonbench.contracts.calibration import alarm_threshold, flagged, p_values
 from poisonbench.contracts.untouched import Untouched
 from poisonbench.contracts.values import Evidence, Poisoned
 from poisonbench.data import Dataset, load
@@ -405,26 +404,34 @@ def test_a_scene_holds_the_budget_reached(tmp_path: Path):
 
 
 @pytest.mark.parametrize("alarm", [0.05, 0.1, 0.21, 0.5])
-@pytest.mark.parametrize("n", [1, 7, 20, 41])
-def test_a_threshold_is_the_higher_quantile_and_at_most_the_alarm_rate_exceeds_it(
-    n: int, alarm: float
-):
+@pytest.mark.parametrize("n", [1, 7, 20, 21, 41, 75])
+def test_of_clean_points_a_share_of_alarm_at_most_is_flagged(n: int, alarm: float):
+    """One more clean point is in any place among n with equal probability: n + 1 places."""
     scores = torch.randn(n, generator=generator(n, "scores"), dtype=torch.float64)
     threshold = alarm_threshold(scores, alarm)
-    allowed = [s for s in scores.tolist() if (scores > s).double().mean() <= alarm]
-    lowest = min(allowed)
-    # between two scores the quantile takes the higher one,
-    # at position (1 - alarm)(n - 1) from below
-    position = math.ceil(round((1 - alarm) * (n - 1), 9))
-    assert threshold == sorted(scores.tolist())[position]
-    assert threshold >= lowest
+    ordered = scores.sort().values
+    between = torch.cat(
+        [ordered[:1] - 1, (ordered[1:] + ordered[:-1]) / 2, ordered[-1:] + 1]
+    )
+    flags = flagged(p_values(between, scores), alarm)
+    assert torch.equal(flags, between > threshold)
+    assert flags.double().mean() <= alarm
+    assert (int(flags.sum()) + 1) / (n + 1) > alarm, "one place more would be too many"
+
+
+def test_scores_that_differ_by_rounding_have_one_p_value():
+    clean = torch.tensor([1.0, 2.0, 2.0, 2.0, 3.0], dtype=torch.float64)
+    near = torch.tensor([2 - 1e-7, 2.0, 2 + 1e-7], dtype=torch.float64)
+    assert p_values(near, clean).tolist() == [5 / 6] * 3
+    assert p_values(torch.tensor([2.1], dtype=torch.float64), clean) == 2 / 6
 
 
 def test_a_threshold_rests_on_finite_scores_and_without_one_nothing_is_flagged():
     scores = torch.tensor([1.0, torch.nan, torch.inf, 3.0, 2.0], dtype=torch.float64)
-    assert alarm_threshold(scores, 0.05) == 3.0
-    assert alarm_threshold(scores[1:3], 0.05) == torch.inf
-    assert alarm_threshold(scores[:0], 0.05) == torch.inf
+    assert alarm_threshold(scores, 0.25) == 3.0
+    assert alarm_threshold(scores, 0.05) == torch.inf, "of three points one is 25 %"
+    assert alarm_threshold(scores[1:3], 0.25) == torch.inf
+    assert alarm_threshold(scores[:0], 0.25) == torch.inf
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,3 +97,15 @@ def joined(parts: Sequence[Verdict], single: bool) -> Verdict:
             harmful_scores=whole([rows.harmful_scores for rows in of]),
         ),
     )
+
+
+def of_nothing(n: int, k: int) -> Verdict:
+    """Returns the verdict on no points of a run on n rows, with k proponents each."""
+    nothing = torch.zeros(0, dtype=torch.float64)
+    return Verdict(
+        label=torch.zeros(0, dtype=torch.int64),
+        suspicion=nothing,
+        p_value=nothing,
+        flag=nothing > 0,
+        proponents=proponents(torch.zeros(0, n), k),
+    )

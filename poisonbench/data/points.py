@@ -47,7 +47,7 @@ def as_points(found: object, train: Dataset, what: str = "the test points") -> P
     """
     points = _read(found, train, what)
     check_scale(points.data, train, what)
-    return replace(points, data=points.data.to(train.x.device))
+    return replace(points, data=points.data.to(train.x.device, train.dtype))
 
 
 def _read(found: object, train: Dataset, what: str) -> Points:

@@ -9,7 +9,12 @@ from experiments.plan.spec import Method
 from experiments.scene.cost import measured, noted
 from experiments.scene.kinds.blocks import influence_of
 from experiments.scene.kinds.cell import Cell, about_run, check_shape
-from poisonbench.contracts.calibration import alarm_threshold, p_values, unseen_by
+from poisonbench.contracts.calibration import (
+    alarm_threshold,
+    flagged,
+    p_values,
+    unseen_by,
+)
 from poisonbench.log import names
 from poisonbench.notes import Notes, collecting
 from poisonbench.roles import CALIBRATION
@@ -64,10 +69,11 @@ def detect(cell: Cell) -> None:
     verdict = _judge(cell, method, len(cell.victim.test), "(m,)")
     unseen = unseen_by(method.value, cell.victim.probe.group == CALIBRATION)
     threshold = alarm_threshold(verdict.scores[unseen], cell.alarm)
+    p = p_values(verdict.scores, verdict.scores[unseen])
     data = {
         names.SCORE: verdict.scores,
-        names.FLAG: verdict.scores > threshold,
-        names.P_VALUE: p_values(verdict.scores, verdict.scores[unseen]),
+        names.FLAG: flagged(p, cell.alarm),
+        names.P_VALUE: p,
     }
     about = verdict.about | {"threshold": threshold, "alarm": cell.alarm}
     cell.write(data, about, verdict.told, alarm=cell.alarm)

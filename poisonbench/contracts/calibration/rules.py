@@ -16,6 +16,9 @@ UNREADABLE = {  # what a detector may read in a grid alone
     "probe": "the other points of a batch",
     "oracle": "the ground truth of an attack",
 }
+PLACES = 9  # decimals to which shares are compared
+EQUAL = 1e-9
+ROUNDING = 1e-5  # of the largest score: that of longer sums in single precision
 SEEN = 0.1  # share of the trusted points that may repeat training rows by chance
 WAY = "choose another: `poisonbench list detectors` says what each reads"
 
@@ -63,19 +66,28 @@ def unseen_by(detector: object, clean: Tensor) -> Tensor:
 
 
 def alarm_threshold(clean: Tensor, alarm: float) -> float:
-    """Returns the 1 - alarm quantile of the finite scores of clean points, infinity without one.
+    """Returns the score above which a point is flagged: its p-value is `alarm` at most there.
 
-    It is one of the scores, the higher where the quantile lies between two: at most a share `alarm`
-    of the clean points exceeds it.
+    It is the k-th lowest of the r finite scores of clean points, k the least whole number from
+    (1 - alarm) (r + 1) on; infinity where that is more than r, as of fewer than 19 for 5 %.
 
     Args:
         clean: (r,) scores of clean points that the detector was not fitted to.
         alarm: share in (0, 1).
     """
-    finite = clean[clean.isfinite()]
-    if not len(finite):
-        return torch.inf
-    return float(finite.quantile(1 - alarm, interpolation="higher"))
+    finite = clean[clean.isfinite()].sort().values
+    place = ceil(round((1 - alarm) * (len(finite) + 1), PLACES))
+    return torch.inf if place > len(finite) else float(finite[max(place, 1) - 1])
+
+
+def flagged(p: Tensor, alarm: float) -> Tensor:
+    """Returns which points are flagged, (m,) bool: of clean ones a share `alarm` at most is.
+
+    Args:
+        p: (m,) of `p_values`.
+        alarm: share in (0, 1).
+    """
+    return p.double() <= alarm + EQUAL
 
 
 def p_values(scores: Tensor, clean: Tensor) -> Tensor:
@@ -83,14 +95,15 @@ def p_values(scores: Tensor, clean: Tensor) -> Tensor:
 
     That is (1 + c) / (1 + r), where c of the r finite scores in `clean` are at or above the score:
     for a clean point it is at most p with a probability of at most p (conformal prediction, Vovk et
-    al. 2005).
+    al. 2005). Scores that differ by rounding tie.
 
     Args:
         scores: (m,).
         clean: (r,) scores of clean points that the detector was not fitted to.
     """
     known = clean[clean.isfinite()].sort().values
-    below = torch.searchsorted(known, scores.contiguous())
+    slack = ROUNDING * float(known.abs().max()) if len(known) else 0.0
+    below = torch.searchsorted(known, scores.contiguous() - slack)
     at_or_above = len(known) - below
     p = (1 + at_or_above).to(scores.dtype) / (1 + len(known))
     return p.masked_fill(scores.isnan(), torch.nan)
