@@ -360,8 +360,17 @@ def test_differences_are_paired_by_point():
     assert metric.value == pytest.approx(0.01)
     assert metric.interval is not None
     low, high = metric.interval
-    want = 1.96 * (0.01 * 0.99 / 4000) ** 0.5
+    want = 1.96 * (0.01 * 0.99 / 4000 + 2 / 4002**2) ** 0.5
     assert (high - low) / 2 == pytest.approx(want, rel=0.01)
+
+
+def test_where_nothing_differs_the_interval_of_a_gain_is_not_a_point():
+    same = np.ones(50)
+    metric = difference_of([same, same], [same, same])
+    assert metric.value == 0
+    assert metric.interval is not None
+    low, high = metric.interval
+    assert low == -high < -0.01
 
 
 def test_the_table_of_suspects_has_the_rows_that_the_largest_share_removes(

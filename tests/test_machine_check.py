@@ -42,7 +42,7 @@ def test_measurements_are_taken_and_written(tmp_path: Path):
     scored = found["tracin, cnn"]
     tenth = scored["floor: passes / 10, s"] + scored["floor: product / 10, s"]
     floor = 10 * tenth + scored["floor: test, s"]
-    assert scored["x floor"] == pytest.approx(scored["scores, s"] / floor, rel=0.05)
+    assert scored["x floor"] == pytest.approx(scored["scores, s"] / floor, rel=0.2)
 
 
 def test_screened_rows_are_held_against_all(tmp_path: Path):

@@ -477,14 +477,14 @@ def test_calibration_points_that_a_fitted_detector_saw_do_not_set_its_threshold(
 ):
     # calibration scores: the first half, which a fitted detector sees, is far below the others
     scores = torch.tensor(
-        [9.0, 5.0, 5.0, 0.0] + [-90.0] * 5 + [1, 2, 3, 4, 6], dtype=torch.float64
+        [9.0, 7.0, 5.0, 0.0] + [-90.0] * 5 + [1, 2, 3, 4, 6], dtype=torch.float64
     )
     detector = Known(("reference",), scores)
     record = detected(detector, 10, tmp_path)
     [saw] = detector.saw
     assert saw.tolist() == [False] * 4 + [True] * 5 + [False] * 5
-    assert record.attributes["threshold"] == 4, "the .75 quantile of 1, 2, 3, 4, 6"
-    assert record.data["flag"].tolist() == (scores > 4).tolist()
+    assert record.attributes["threshold"] == 6, "one of six places is a quarter at most"
+    assert record.data["flag"].tolist() == (scores > 6).tolist()
 
 
 def test_all_calibration_points_set_the_threshold_of_a_detector_that_saw_none_and_no_others(
@@ -494,5 +494,5 @@ def test_all_calibration_points_set_the_threshold_of_a_detector_that_saw_none_an
         [900.0, 900.0, 900.0, 900.0, 1, 2, 3, 4, 6], dtype=torch.float64
     )
     detector = Known((), scores)
-    assert detected(detector, 5, tmp_path).attributes["threshold"] == 4
+    assert detected(detector, 5, tmp_path).attributes["threshold"] == 6
     assert detector.saw == [None]

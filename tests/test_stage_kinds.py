@@ -30,6 +30,7 @@ from experiments.plan.spec import Grid, Scene
 from experiments.plan.stages import jobs
 from experiments.report.render import render
 from experiments.runner.run import Options, run
+from experiments.scene.kinds.groups import _effect
 from experiments.scene.victim import Victim, make_victim
 from poisonbench import log
 from poisonbench.contracts.values import Evidence
@@ -500,3 +501,13 @@ def test_both_kinds_are_shown_and_come_out_the_same_again(
     )
     run(grid, Place(folder), Options(workers=0))
     assert_same(results(folder), before)
+
+
+def test_a_loop_that_tells_no_batches_has_its_groups_weighted_otherwise_and_says_so():
+    recipe = Recipe("loops_of_others:outside", train="loops_of_others:adam")
+    trace = train(random_data(24, classes=3), recipe, 0)
+    rows = torch.zeros(1, 24, dtype=torch.bool)
+    rows[0, :4] = True
+    with pytest.warns(UserWarning, match="tells no batches"):
+        effect = _effect("effect/retraining", trace, rows, trace.train)
+    assert effect.isfinite().all()

@@ -1,6 +1,7 @@
 """The joint influence of groups of training rows: by training again, and by two estimates."""
 
 import time
+import warnings
 from dataclasses import replace
 
 import torch
@@ -14,6 +15,7 @@ from poisonbench.data import Dataset
 from poisonbench.log import names
 from poisonbench.notes import collecting
 from poisonbench.seeding import derive
+from poisonbench.training.many.batches import Convention
 from poisonbench.training.trace import Trace
 
 
@@ -30,7 +32,7 @@ def group_influence(cell: Cell) -> None:
     points = test.take(torch.arange(min(method.value.points, len(test))))
     evidence = cell.evidence(method)
     seed = derive(cell.scene.seed, "group")
-    with noted() as warnings, collecting() as told, measured(cell.device) as cost:
+    with noted() as told_of, collecting() as told, measured(cell.device) as cost:
         chosen = method.value.choose(evidence, len(points), seed)
         pairs = chosen.pairs.nonzero()
         data = {
@@ -48,7 +50,7 @@ def group_influence(cell: Cell) -> None:
             seconds[f"seconds_{name.removeprefix('effect/')}"] = (
                 time.perf_counter() - start
             )
-    cell.write(data, about_run(method, cost, warnings) | seconds, told)
+    cell.write(data, about_run(method, cost, told_of) | seconds, told)
 
 
 def _effect(name: str, trace: Trace, rows: Tensor, points: Dataset) -> Tensor:
@@ -56,7 +58,19 @@ def _effect(name: str, trace: Trace, rows: Tensor, points: Dataset) -> Tensor:
     if not len(rows):
         return torch.zeros(len(points), 0)
     if name == names.EFFECT_RETRAINING:
-        effect, _ = retrained(trace, rows, points, convention="A")
+        effect, _ = retrained(trace, rows, points, convention=_convention(trace))
         return effect
     order: Order = "first" if name == names.EFFECT_FIRST else "second"
     return GroupInfluence(order=order).fit(trace, rows)(points)
+
+
+def _convention(trace: Trace) -> Convention:
+    """How the rows that stay are weighted: as in the estimates, if the run tells its batches."""
+    if trace.batches is not None:
+        return "A"
+    warnings.warn(
+        "the training loop tells no batches: retraining raises the weight of the rows that stay, "
+        "the estimates keep it",
+        stacklevel=2,
+    )
+    return "B"
