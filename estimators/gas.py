@@ -97,7 +97,8 @@ class GAS:
     def self_influence(self, trace: Trace) -> Tensor:
         """Returns each training instance's influence on itself, (n,): the sum of the weights.
 
-        With `layerwise`, that times the number of layers in which its gradient is not 0.
+        So it is also where a gradient is 0, which has no direction, and the score 0. With
+        `layerwise`, that times the number of layers in which its gradient is not 0.
         """
         check_trace(trace, self)
         train = trace.train

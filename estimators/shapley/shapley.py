@@ -72,7 +72,8 @@ class Shapley:
         beta: above alpha weighs large subsets more.
         neighbours: K of "knn"; its utility is the share of the K votes for test.y, and `measure`
             plays no part.
-        measure: at test.y, "loss" (minus the loss), "margin" or "correct".
+        measure: at test.y, "loss" (minus the loss; cross entropy without smoothing where the run
+            smooths labels), "margin" or "correct".
         empty: what stands for the model trained on nothing: "chance" or "prior" (constant, the
             frequencies of the classes).
         players: "instances", or "labels": the classes play, and every instance has the value of its
