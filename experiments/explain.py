@@ -98,7 +98,8 @@ def _influences(folder: Path, estimator: str | None) -> Sequence[Matrix]:
         asked = f" of {estimator}" if estimator else ""
         known = dict.fromkeys(matrix.estimator for matrix in every)
         has = ", ".join(known) or "none"
-        raise ConfigError([f"{folder} has no influence{asked} (it has: {has})"])
+        way = "name one of these" if known else "give its grid an [[estimator]]"
+        raise ConfigError([f"{folder} has no influence{asked} (it has: {has})"], way)
     return wanted
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -60,11 +59,10 @@ def _read(found: object, train: Dataset, what: str) -> Points:
         part = as_part(found, what, _whole(train), scaled=scaled)
         if isinstance(part, Dataset):
             return Points(part, labelled=True)
-        x = _of_type(part[0], train)
-        return Points(train.rows(x, part[1]), labelled=True)
+        return Points(train.rows(*part), labelled=True)
     x = as_tensor(found, what)
     if not _whole(train):
-        x = _of_type(as_instances(x, what, scaled), train)
+        x = as_instances(x, what, scaled)
     single = x.shape == train.x.shape[1:]
     if single:
         x = x[None]
@@ -75,8 +73,3 @@ def _read(found: object, train: Dataset, what: str) -> Points:
 def _whole(train: Dataset) -> bool:
     """Whether instances are whole numbers."""
     return KINDS[str(train.kind)].whole
-
-
-def _of_type(x: Tensor, train: Dataset) -> Tensor:
-    """The instances in the floating type of the training set."""
-    return x if _whole(train) else x.to(train.x.dtype)

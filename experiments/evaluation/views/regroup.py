@@ -49,7 +49,10 @@ def _mean(group: Sequence[Row], keys: Sequence[str]) -> Row:
     for key in keys:
         _keep(settings, key, group[0])
     mean = _mean_of_settings(group, settings)
-    layers = [_mean_of_settings(rows, settings) for rows in _layers(group)]
+    apart = _layers(group)
+    if len(apart) == 1:
+        return mean
+    layers = [_mean_of_settings(rows, settings) for rows in apart]
     metrics = {}
     for name, metric in mean.metrics.items():
         metrics[name] = replace(metric, interval=_joint(layers, name))

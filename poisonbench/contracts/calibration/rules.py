@@ -17,7 +17,6 @@ UNREADABLE = {  # what a detector may read in a grid alone
     "oracle": "the ground truth of an attack",
 }
 PLACES = 9  # decimals to which shares are compared
-EQUAL = 1e-9
 ROUNDING = 1e-5  # of the largest score: that of longer sums in single precision
 SEEN = 0.1  # share of the trusted points that may repeat training rows by chance
 WAY = "choose another: `poisonbench list detectors` says what each reads"
@@ -87,7 +86,7 @@ def flagged(p: Tensor, alarm: float) -> Tensor:
         p: (m,) of `p_values`.
         alarm: share in (0, 1).
     """
-    return p.double() <= alarm + EQUAL
+    return p.double() <= alarm + 10.0**-PLACES
 
 
 def p_values(scores: Tensor, clean: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def check_loss_of_loop(loss: object, loop: str | None, smoothing: float) -> None
     if loss == CROSS_ENTROPY:
         return
     if ":" not in str(loss):
-        check_choice("loss", str(loss), (CROSS_ENTROPY, "mean-squared-error"))
+        allowed = (CROSS_ENTROPY, "mean-squared-error", "package.module:function")
+        check_choice("loss", str(loss), allowed)
     if loop is None:
         what = "loss must be left out without train: our loop descends cross entropy"
         raise ValueError(f"{what}, got {loss!r}")
