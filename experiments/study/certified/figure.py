@@ -7,7 +7,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures.estimator_look import numbers, point
 from experiments.report.pictures.look import Look, save
 from experiments.study.certified.records import Found, sources
 from experiments.study.certified.tables import (
@@ -16,6 +15,7 @@ from experiments.study.certified.tables import (
     of_vote,
     standing,
 )
+from experiments.study.looks import styles
 from experiments.study.means import Mean, mean
 
 SIZE = (13, 4.2)  # inches
@@ -56,9 +56,8 @@ def _removals(
     panel.fill_between(
         list(bound), 0, floor, color="0.88", label="no rows can change them"
     )
-    looks = numbers(sources(found.removals))
-    for source in sources(found.removals):
-        style = point(looks[source])
+    looks = styles(sources(found.removals), 3.5)
+    for source, style in looks.items():
         look = Look(style["color"], "-", style["marker"])
         of_source = standing(found.removals, source, of_vote)
         _curve(

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures.estimator_look import numbers, point
 from experiments.report.pictures.look import Look, save
 from experiments.study.copies.found import TRUTH, Found
 from experiments.study.copies.tables import grown
+from experiments.study.looks import styles
 from experiments.study.means import mean
 from poisonbench.log import Array
 
@@ -90,11 +90,11 @@ def _relative(
     which: str,
 ) -> None:
     """What each source says of c copies, where its answer for a single copy is 1."""
-    looks = numbers(name for name in found.names if name != TRUTH)
+    looks = styles((name for name in found.names if name != TRUTH), 4.0)
     for name in found.names:
         style: dict[str, Any] = {"color": "black", "linewidth": 3}
         if name != TRUTH:
-            style = {**point(looks[name], 4.0), "linewidth": 1.2, "linestyle": "-"}
+            style = {**looks[name], "linewidth": 1.2}
         panel.plot(found.counts, grown(found, name, which), label=name, **style)
     _copies(panel, found)
     if which == "one":

@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures.estimator_look import numbers, point
 from experiments.report.pictures.look import save
 from experiments.study.cost.measured import Growth
 from experiments.study.cost.sizes import AXES
+from experiments.study.looks import styles
 
 PANEL = 2.7  # inches
 
 
 def draw(found: Sequence[Growth], path: Path) -> None:
     """Saves the figure without a display, a panel for each size."""
-    looks = numbers(growth.name for growth in found)
+    looks = styles((growth.name for growth in found), 4.0)
     with mpl.rc_context({"font.size": 8}):
         size = (PANEL * len(AXES) + 2.0, PANEL + 0.7)
         figure = Figure(figsize=size, layout="constrained")
@@ -33,7 +34,10 @@ def draw(found: Sequence[Growth], path: Path) -> None:
 
 
 def _panel(
-    panel: Axes, axis: str, shown: Sequence[Growth], looks: Mapping[str, int]
+    panel: Axes,
+    axis: str,
+    shown: Sequence[Growth],
+    looks: Mapping[str, Mapping[str, Any]],
 ) -> None:
     factors = np.array([1.0, 8.0])
     for power in (0, 1):
@@ -46,7 +50,7 @@ def _panel(
             np.array(middle) / middle[0],
             label=growth.name,
             linewidth=1,
-            **{**point(looks[growth.name], 4.0), "linestyle": "-"},
+            **looks[growth.name],
         )
     panel.set_xscale("log", base=2)
     panel.set_yscale("log", base=2)
