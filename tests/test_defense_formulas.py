@@ -291,7 +291,13 @@ def test_influence_rank_is_the_mean_of_standardised_influences_on_the_most_suspi
         values = vectors.influence[j].tolist()
         middle = statistics.median(values)
         width = 1.482602218505602 * statistics.median([abs(v - middle) for v in values])
-        columns.append([(v - middle) / width for v in values])
+        label = int(vectors.test.y[j])
+        columns.append(
+            [
+                (v - middle) / width if own == label else 0.0
+                for v, own in zip(values, vectors.trace.train.y.tolist(), strict=True)
+            ]
+        )
     expected = [statistics.mean(column) for column in zip(*columns, strict=True)]
     assert close(InfluenceRank("tail-heaviness", 4)(vectors), expected)
 

@@ -25,7 +25,12 @@ probe = {attacked = 8, controls = 8, calibration = 50}
 recipe = {model = "linear", epochs = 3, checkpoints = 2}
 attack = [{name = "patch", budget = 0.1}]
 estimator = [{name = "downsampling", models = 4}]
-detector = [{name = "tail-heaviness", k = 3}, {name = "random"}, {name = "toy_defense:Mischievous"}]
+detector = [
+    {name = "tail-heaviness", k = 3},
+    {name = "random"},
+    {name = "rehearsed", rehearsals = 0},
+    {name = "toy_defense:Mischievous"},
+]
 filter = [{name = "influence-rank"}]
 mitigation = [{name = "remove-and-return"}]
 certifier = [{name = "deep-partition-aggregation", parts = 3}]
@@ -147,5 +152,6 @@ def test_the_reader_of_the_page_reads(
     monkeypatch.setattr(sys, "argv", ["reader.py", str(folder)])
     runpy.run_path(str(script))
     lines = capsys.readouterr().out.splitlines()
-    assert sorted(line.split()[1] for line in lines) == ["random", "tail-heaviness"]
+    detectors = sorted(line.split()[1] for line in lines)
+    assert detectors == ["random", "rehearsed", "tail-heaviness"]
     assert all(line.startswith("patch ") for line in lines)

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from defenses.detectors.rehearsed import Rehearsed
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.kit.tails import standardised
@@ -24,6 +25,7 @@ from poisonbench.contracts.values import Evidence
 INNER: dict[str, Detector] = {
     "tail-heaviness": TailHeaviness(3),
     "support-without-the-few": SupportWithoutTheFew(),
+    "rehearsed": Rehearsed(rehearsals=0),
 }
 
 
@@ -31,17 +33,19 @@ INNER: dict[str, Detector] = {
 class InfluenceRank:
     """Mean of a row's robustly standardised influences on the points that a detector suspects most.
 
+    A row counts for the points that are predicted as its own label, and 0 for the others.
+
     Attributes:
         detector: which chooses the probe points, with its default hyperparameters (tail-heaviness:
-            k = 3).
+            k = 3; rehearsed: by the weights that the package brings).
         points: how many, at most those that there are.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
     """
 
-    detector: Literal["tail-heaviness", "support-without-the-few"] = (
-        "support-without-the-few"
+    detector: Literal["tail-heaviness", "support-without-the-few", "rehearsed"] = (
+        "rehearsed"
     )
     points: int = 20
 
@@ -55,8 +59,19 @@ class InfluenceRank:
         inner = INNER[self.detector].uses
         return tuple(dict.fromkeys((*inner, "probe")))
 
+    @property
+    def least_trusted(self) -> int:
+        """How many points known to be clean the inner detector needs."""
+        least: int = getattr(INNER[self.detector], "least_trusted", 1)
+        return least
+
+    @property
+    def unit(self) -> bool:
+        """Whether the inner detector takes pictures in [0, 1] alone."""
+        return bool(getattr(INNER[self.detector], "unit", False))
+
     def __call__(self, evidence: Evidence) -> Tensor:
-        """Returns (n,); NaN, with a warning, where no suspicious point has an influence of the row.
+        """Returns (n,); all NaN, with a warning, where no probe point has a score.
 
         An influence is standardised among those of its point that are finite.
         """
@@ -73,25 +88,20 @@ class InfluenceRank:
             n = influence.shape[1]
             return influence.new_full((n,), torch.nan)
         ranked = scores.masked_fill(~scored, -torch.inf)
-        order = ranked.argsort(descending=True, stable=True)
-        return _mean_standing(influence[order[:count]])
+        suspects = ranked.argsort(descending=True, stable=True)[:count]
+        asked = evidence.test.y[suspects].unsqueeze(1)
+        supports = evidence.trace.train.y == asked
+        standing = _standing(influence[suspects])
+        return standing.masked_fill(~supports, 0).mean(0)
 
 
-def _mean_standing(influence: Tensor) -> Tensor:
-    """Returns the mean over points (k, n) of a row's standardised influence, where there is one."""
+def _standing(influence: Tensor) -> Tensor:
+    """Returns influences (k, n), each standardised among those of its point that are finite."""
     if bool(influence.isfinite().all()):
-        return standardised(influence, "mad").mean(0)
+        return standardised(influence, "mad")
     standing = torch.full_like(influence, torch.nan)
     for its, values in zip(standing, influence, strict=True):
         there = values.isfinite()
         if there.any():
             its[there] = standardised(values[there].unsqueeze(0), "mad")[0]
-    found = standing.nanmean(0)
-    lacking = int(found.isnan().sum())
-    if lacking:
-        what = f"{lacking} of {len(found)} training rows"
-        warnings.warn(
-            f"{what} have no finite influence on a suspicious point: no score",
-            stacklevel=3,
-        )
-    return found
+    return standing

@@ -18,6 +18,7 @@ from defenses.questions.question import (
 )
 from defenses.rehearsal.weights import centred
 from poisonbench.contracts.values import Evidence
+from poisonbench.log import names
 from poisonbench.notes import attach, note
 
 TRUSTED = 10
@@ -69,9 +70,9 @@ class Learned:
         if self.cross_fits:
             scores = among_labels(scores, evidence.test.y, known & sound)
         note("questions", "\n".join(side_names(said.questions)))
-        attach("weights", weights)
-        attach("surprises", seen)
-        attach("answers", said.scores)
+        attach(names.WEIGHTS, weights)
+        attach(names.SURPRISES, seen)
+        attach(names.ANSWERS, said.scores)
         return scores.masked_fill(~sound, torch.nan).to(influence.dtype)
 
     def _surprises(self, said: Answers, known: Tensor) -> Tensor:

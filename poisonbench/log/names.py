@@ -89,6 +89,11 @@ FLAG = "flag"  # (m,) bool, above the threshold
 # (m,) float64, how seldom a clean point scores so high, see `poisonbench.contracts.calibration`
 P_VALUE = "p_value"
 
+# detect-*.h5 and filter-*.h5: what learned questions tell, of q questions with f sides
+ANSWERS = "answers"  # (q, m) float64, NaN where a question has no answer
+SURPRISES = "surprises"  # (f, m) float64, how seldom a trusted point answers so
+WEIGHTS = "weights"  # (f,) float64
+
 # filter-*.h5 and clean-*.h5: what filters tell beside the score, those that know it; (n,)
 SUSPECT = "suspect"  # bool, the filter itself marks the row
 MEAN_INFLUENCE = "mean_influence"  # float, on the points known to be clean

@@ -20,8 +20,6 @@ from poisonbench import log
 from poisonbench.log import Array, Record, names
 from poisonbench.roles import MATCHED, RANDOM
 
-WEIGHTS = "weights"
-SURPRISES = "surprises"
 QUESTIONS = "note_questions"
 MOST = 4  # questions named of a pair
 
@@ -61,7 +59,7 @@ def told_in(folder: Path, detector: str) -> Iterator[Told]:
         for own in sorted(path.parent.glob("detect-*.h5")):
             record = log.read(own, "detect")
             of_detector = record.config["detector"]["name"] == detector
-            if of_detector and WEIGHTS in record.data:
+            if of_detector and names.WEIGHTS in record.data:
                 yield of_log(record, scene)
 
 
@@ -69,9 +67,9 @@ def of_log(record: Record, scene: Record) -> Told:
     """Returns what the questions of one log added."""
     group = scene.data[names.PROBE_GROUP]
     is_clean = (group == MATCHED) | (group == RANDOM)
-    surprises = record.data[SURPRISES].astype(np.float64)
+    surprises = record.data[names.SURPRISES].astype(np.float64)
     beyond = surprises[:, attacked(scene)].mean(1) - surprises[:, is_clean].mean(1)
-    adds: Array = record.data[WEIGHTS] * beyond
+    adds: Array = record.data[names.WEIGHTS] * beyond
     questions = str(record.attributes[QUESTIONS]).split("\n")
     config = record.config["detector"]
     return Told(
