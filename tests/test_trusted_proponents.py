@@ -74,6 +74,18 @@ def test_closeness_is_its_definition_in_loops(
         assert float(scores[j]) == pytest.approx(-of(cosines), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("detector", [Closeness(), Closeness("mean", True)], ids=repr)
+@pytest.mark.parametrize("factor", [1e-30, 1e-22, 1e22, 1e30])
+def test_closeness_of_very_small_and_very_large_influence_is_that_of_any_other(
+    detector: Closeness, factor: float, vectors: Evidence
+) -> None:
+    """Influence on a well-learnt point is so small that its squares are 0 in float32."""
+    influence = influence_of(vectors).float()
+    usual = detector(replace(vectors, influence=influence))
+    scaled = detector(replace(vectors, influence=factor * influence))
+    torch.testing.assert_close(scaled, usual, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("k", "share"), [(5, 0.0), (1, 0.1), (10, 0.1), (999, 0.0)])
 def test_exclusive_proponents_are_their_definition_in_loops(
     k: int, share: float, vectors: Evidence

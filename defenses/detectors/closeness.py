@@ -79,6 +79,12 @@ class Closeness:
 
     def _unit(self, values: Tensor) -> Tensor:
         """Returns the rows of values (b, r) at length 1; 0 stays 0."""
-        if self.centred and values.shape[1]:
-            values = values - values.mean(1, keepdim=True)
-        return F.normalize(values, eps=torch.finfo(values.dtype).tiny)
+        if not values.shape[1]:
+            return values
+        # squares of small and of large values leave the range of floats, those of shares do not
+        tiny = torch.finfo(values.dtype).tiny
+        largest = values.abs().amax(1, keepdim=True)
+        shares = values / largest.clamp(min=tiny)
+        if self.centred:
+            shares = shares - shares.mean(1, keepdim=True)
+        return F.normalize(shares, eps=tiny)
