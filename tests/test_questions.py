@@ -376,3 +376,15 @@ def test_scores_that_differ_by_rounding_tie():
         for one in (scores, scores + noise)
     )
     assert torch.allclose(plain, moved, rtol=0, atol=1e-5)
+
+
+def test_one_trusted_score_far_beyond_all_others_makes_no_ties_of_them():
+    scores = torch.linspace(1, 2, 20, dtype=torch.float64).repeat(2)
+    scores[0] = 1e7
+    trusted = torch.arange(40) < 20
+    question = (Question("one", Confidence()),)
+    said = Answers(question, scores[None], (0.0,), ("",))
+    expected = surprise(scores[20:] - 1e-6, scores[:20]).clamp(0, MOST)
+    torch.testing.assert_close(
+        surprises(said, trusted)[0, 20:], expected, rtol=0, atol=1e-5
+    )

@@ -426,6 +426,23 @@ def test_scores_that_differ_by_rounding_have_one_p_value():
     assert p_values(torch.tensor([2.1], dtype=torch.float64), clean) == 2 / 6
 
 
+def test_one_clean_score_far_beyond_all_others_makes_no_ties_of_them():
+    """The tail of a label whose influences tie has a floored scale, and may be 1e7."""
+    clean = torch.arange(1.0, 40.0, dtype=torch.float64)
+    outlier = torch.tensor([8e6], dtype=torch.float64)
+    scores = torch.tensor([-1.5, 0.5, 20.5, 39.5, 9e6, torch.inf, -torch.inf])
+    found = p_values(scores.double(), torch.cat([clean, outlier]))
+    expected = [41, 41, 21, 2, 1, 1, 41]
+    torch.testing.assert_close(found, torch.tensor(expected).double() / 41)
+    assert flagged(found, 0.05).tolist() == [False] * 3 + [True] * 3 + [False]
+
+
+def test_a_score_near_zero_rounds_as_the_terms_of_others_do():
+    clean = torch.tensor([-2.0, 1e-6, 0.0, 2.0, 3.0], dtype=torch.float64)
+    found = p_values(torch.tensor([5e-6], dtype=torch.float64), clean)
+    assert found == 5 / 6
+
+
 def test_a_threshold_rests_on_finite_scores_and_without_one_nothing_is_flagged():
     scores = torch.tensor([1.0, torch.nan, torch.inf, 3.0, 2.0], dtype=torch.float64)
     assert alarm_threshold(scores, 0.25) == 3.0

@@ -9,8 +9,10 @@ import math
 import torch
 from torch import Tensor
 
+from poisonbench.contracts.calibration.rules import sizes
+
 _TAIL = 0.2  # share of the clean scores that the tail is fitted to
-ROUNDING = 1e-6  # of the largest score: that of sums in single precision
+ROUNDING = 1e-6  # of a score's size: that of sums in single precision
 
 
 def surprise_among(scores: Tensor, known: Tensor) -> Tensor:
@@ -21,7 +23,7 @@ def surprise_among(scores: Tensor, known: Tensor) -> Tensor:
         known: of clean points, (m,) bool or (r,) int64.
     """
     clean = scores[known]
-    size = clean.nan_to_num(0.0, 0.0, 0.0).abs().amax()
+    size = sizes(scores, clean[clean.isfinite()])
     return surprise(scores - ROUNDING * size, clean)
 
 

@@ -17,7 +17,8 @@ UNREADABLE = {  # what a detector may read in a grid alone
     "oracle": "the ground truth of an attack",
 }
 PLACES = 9  # decimals to which shares are compared
-ROUNDING = 1e-5  # of the largest score: that of longer sums in single precision
+ROUNDING = 1e-5  # of a score's size: that of longer sums in single precision
+USUAL = 0.9  # share of the clean scores whose size is usual
 SEEN = 0.1  # share of the trusted points that may repeat training rows by chance
 WAY = "choose another: `poisonbench list detectors` says what each reads"
 
@@ -101,11 +102,28 @@ def p_values(scores: Tensor, clean: Tensor) -> Tensor:
         clean: (r,) scores of clean points that the detector was not fitted to.
     """
     known = clean[clean.isfinite()].sort().values
-    slack = ROUNDING * float(known.abs().max()) if len(known) else 0.0
+    slack = ROUNDING * sizes(scores, known)
     below = torch.searchsorted(known, scores.contiguous() - slack)
     at_or_above = len(known) - below
     p = (1 + at_or_above).to(scores.dtype) / (1 + len(known))
     return p.masked_fill(scores.isnan(), torch.nan)
+
+
+def sizes(scores: Tensor, clean: Tensor) -> Tensor:
+    """Returns of what size each score is, (m,) >= 0, of which its rounding is a part.
+
+    That is its own, or that which nine in ten clean scores do not exceed, where this is more: a sum
+    near 0 rounds as its terms do. The largest clean score may be a million times the others.
+
+    Args:
+        scores: (m,); one that is not finite has the size of the clean ones.
+        clean: (r,) finite scores of clean points.
+    """
+    own = scores.abs().nan_to_num(0.0, 0.0, 0.0)
+    if not len(clean):
+        return own
+    usual = clean.abs().sort().values[ceil(USUAL * len(clean)) - 1]
+    return torch.maximum(own, usual.to(own))
 
 
 def check_readable(detector: Detector, kind: str) -> None:
