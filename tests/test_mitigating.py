@@ -179,10 +179,13 @@ def test_beside_the_share_so_many_points_may_stay_as_are_false_alarms(
     assert asked.left(runs.first) == left
 
 
-def test_false_alarms_are_one_in_twenty_of_the_points_judged() -> None:
+@pytest.mark.parametrize(("alarm", "count"), [(0.05, 2.0), (0.2, 8.0)])
+def test_false_alarms_are_the_alarm_of_the_points_judged(
+    alarm: float, count: float
+) -> None:
     y = torch.cat([torch.zeros(60), torch.ones(40)]).long()
     judged = Dataset(torch.zeros(100, 2), y, 2)
-    assert false_alarms(judged, torch.tensor(1)) == pytest.approx(2.0)
+    assert false_alarms(judged, torch.tensor(1), alarm) == pytest.approx(count)
 
 
 def test_points_known_to_be_clean_are_not_among_those_judged() -> None:
@@ -194,12 +197,15 @@ def test_points_known_to_be_clean_are_not_among_those_judged() -> None:
     assert not len(known_points(evidence, untold))
 
 
-@pytest.mark.parametrize(("flagged", "doubtless"), [(12, False), (14, True)])
+@pytest.mark.parametrize(
+    ("alarm", "flagged", "doubtless"),
+    [(0.05, 12, False), (0.05, 14, True), (0.2, 30, False), (0.2, 34, True)],
+)
 def test_an_attack_is_beyond_doubt_where_false_alarms_seldom_flag_as_many(
-    flagged: int, doubtless: bool
+    alarm: float, flagged: int, doubtless: bool
 ) -> None:
     """Of 100 points 5 are flagged without cause on the mean: 12 once in 230, 14 once in 2,000."""
     y = torch.arange(100) % 4
     judged = Dataset(torch.zeros(100, 2), y, 4)
     found = judged.take(torch.arange(100) < flagged)
-    assert attacked_beyond_doubt(found, judged) == doubtless
+    assert attacked_beyond_doubt(found, judged, alarm) == doubtless

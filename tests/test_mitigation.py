@@ -316,6 +316,14 @@ def test_mitigations_run_in_a_grid_and_their_log_tells_before_and_after(
     )
 
 
+def test_a_mitigation_is_told_the_alarm_of_its_detector(tmp_path: Path) -> None:
+    told = {"name": "toy_defense:NotesAlarm", "detector": "random"}
+    summary = run(grid(told, alarm=0.2), Place(tmp_path), Options(workers=0))
+    assert summary.failed == []
+    [found] = tmp_path.rglob("mitigate-*.h5")
+    assert log.read(found).attributes["note_alarm_told"] == 0.2
+
+
 def test_a_victim_read_back_gives_the_same_log(tmp_path: Path) -> None:
     """Its attacked points are not in its files.
 

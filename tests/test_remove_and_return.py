@@ -135,19 +135,20 @@ def test_rows_whose_return_brings_the_points_back_are_not_returned() -> None:
     assert done.retrainings == len(runs) == 2, "with all rows it is the first run"
 
 
+@pytest.mark.parametrize("alarm", [0.05, 0.2])
 @pytest.mark.parametrize(("told", "flagged"), [(20, 3), (20, 9), (20, 10), (60, 13)])
 def test_a_label_is_sure_where_false_alarms_seldom_flag_as_many(
-    told: int, flagged: int
+    told: int, flagged: int, alarm: float
 ) -> None:
-    """The tail of the binomial written out, at 5 % false alarms, for one of four labels."""
+    """The tail of the binomial written out, for one of four labels."""
     y = torch.cat([torch.full((told,), 2), torch.arange(4).repeat(25)])
     test = Dataset(torch.zeros(len(y), 2), y, 4)
     count = told + 25
     tail = sum(
-        math.comb(count, k) * 0.05**k * 0.95 ** (count - k)
+        math.comb(count, k) * alarm**k * (1 - alarm) ** (count - k)
         for k in range(flagged, count + 1)
     )
-    found = beyond_chance(test.take(torch.arange(flagged)), test)
+    found = beyond_chance(test.take(torch.arange(flagged)), test, alarm)
     assert found.tolist() == ([2] if 4 * tail < 1e-3 else [])
 
 

@@ -117,6 +117,19 @@ class NotesUntold(KeepsAll):
 
 
 @dataclass(frozen=True)
+class NotesAlarm:
+    """A mitigation that notes what share of clean points its detector may flag."""
+
+    uses: ClassVar[tuple[str, ...]] = ("influence", "detector")
+
+    def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
+        assert means.flags is not None
+        note("alarm_told", means.alarm)
+        everything = torch.ones(len(evidence.trace.train), dtype=torch.bool)
+        return Mitigated(everything, evidence.trace, 0)
+
+
+@dataclass(frozen=True)
 class Lies(KeepsAll):
     def __call__(self, evidence: Evidence, means: Means) -> Mitigated:
         return Mitigated(

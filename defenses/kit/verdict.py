@@ -12,8 +12,7 @@ from poisonbench.data import Dataset
 from poisonbench.models import predict
 from poisonbench.training.trace import Trace
 
-# at this rate of false alarms so many flagged points of a label are rarer than this
-_ALARM = 0.05
+# of clean points alone so many flagged ones of a label are rarer than this
 _CHANCE = 1e-3
 
 
@@ -94,43 +93,45 @@ def known_points(evidence: Evidence, means: Means) -> Dataset:
     return evidence.test.take(means.known)
 
 
-def beyond_chance(flagged: Dataset, judged: Dataset) -> Tensor:
+def beyond_chance(flagged: Dataset, judged: Dataset, alarm: float) -> Tensor:
     """Returns the labels with more flagged points than false alarms give, (l,).
 
-    By the binomial tail at a false alarm rate of `_ALARM`, times the number of labels.
+    By the binomial tail, times the number of labels.
 
     Args:
         flagged: some of `judged`.
         judged: all points that may be flagged.
+        alarm: share of clean points that is flagged.
     """
     found = flagged.y.bincount(minlength=judged.classes)
     told = judged.y.bincount(minlength=judged.classes)
-    chance = _tail(found, told) * judged.classes
+    chance = _tail(found, told, alarm) * judged.classes
     return (chance < _CHANCE).nonzero().squeeze(1).to(judged.y.device)
 
 
-def false_alarms(judged: Dataset, label: Tensor) -> float:
+def false_alarms(judged: Dataset, label: Tensor, alarm: float) -> float:
     """Returns how many points of a label are flagged without cause on the mean.
 
     Args:
         judged: all points that may be flagged.
         label: ().
+        alarm: share of clean points that is flagged.
     """
-    return _ALARM * int((judged.y == label).sum())
+    return alarm * int((judged.y == label).sum())
 
 
-def attacked_beyond_doubt(flagged: Dataset, judged: Dataset) -> bool:
+def attacked_beyond_doubt(flagged: Dataset, judged: Dataset, alarm: float) -> bool:
     """Returns whether more points of all labels are flagged than false alarms give."""
     found = torch.tensor([len(flagged)])
     told = torch.tensor([len(judged)])
-    return bool(_tail(found, told) < _CHANCE)
+    return bool(_tail(found, told, alarm) < _CHANCE)
 
 
-def _tail(found: Tensor, told: Tensor) -> Tensor:
+def _tail(found: Tensor, told: Tensor, alarm: float) -> Tensor:
     """Returns how likely so many of the points told are flagged without cause, float64."""
     from scipy.stats import binom  # slow to import, and few processes need it
 
-    tail = binom.sf(found.cpu().numpy() - 1, told.cpu().numpy(), _ALARM)
+    tail = binom.sf(found.cpu().numpy() - 1, told.cpu().numpy(), alarm)
     return torch.as_tensor(tail)
 
 

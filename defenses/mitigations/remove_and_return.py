@@ -103,12 +103,12 @@ class RemoveAndReturn:
         flagged = flagged_points("remove-and-return", evidence, means)
         judged = points_judged(evidence, means)
         points = self._suspicious(flagged)
-        sure = beyond_chance(points, judged)
+        sure = beyond_chance(points, judged, means.alarm)
         runs = Runs(evidence.trace, means)
         removed, moved, left = self._remove(runs, points, sure)
         done = removed
         spreads = False
-        if attacked_beyond_doubt(flagged, judged):
+        if attacked_beyond_doubt(flagged, judged, means.alarm):
             done, spreads = spread(runs, removed, flagged, self.part)
         if not spreads:
             done = self._return(runs, done, moved, left)
@@ -117,7 +117,7 @@ class RemoveAndReturn:
         for label in held[torch.isin(held, sure)]:
             own = points.take(points.y == label)
             clean = known.take(known.y == label)
-            false = false_alarms(judged, label)
+            false = false_alarms(judged, label, means.alarm)
             asked = Asked(runs, own, clean, self.part, self.stay, false)
             done = remove_cause(asked, done, self.rounds)
         note("suspicious_points", len(points))

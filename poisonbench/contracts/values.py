@@ -70,8 +70,9 @@ class Means:
             it. The same set is trained on once: cells of a scene share its run.
         known: (m,) bool, the probe points known to be clean, for a mitigation that declares
             `uses = ("reference", ...)`; None for any other.
+        alarm: share of clean points that the detector flags at most.
 
-    Suspicion, flags, known points and scores are for mitigations alone.
+    Suspicion, flags, known points, scores and alarm are for mitigations alone.
     """
 
     retrain: Callable[[Tensor], Trace]
@@ -81,6 +82,7 @@ class Means:
     scores: Tensor | None = None
     train: Callable[[Dataset], Trace] = untrainable
     known: Tensor | None = None
+    alarm: float = 0.05
 
 
 @dataclass(frozen=True, eq=False)

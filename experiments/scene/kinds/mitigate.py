@@ -33,6 +33,7 @@ def means_for(cell: Cell, retrainer: Retrainer) -> Means:
             means,
             suspicion=verdict[names.SCORE],
             flags=verdict[names.FLAG] & ~known,
+            alarm=cell.alarm,
         )
     if methods.get("filter") is not None:
         means = replace(means, scores=_verdict(cell, "filter")[names.SCORE])
