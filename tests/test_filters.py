@@ -410,6 +410,39 @@ def test_influence_rank_stands_on_the_influences_that_are_there(detector: str) -
     )
 
 
+@pytest.mark.parametrize("points", [3, 20, 33])
+def test_a_point_that_ties_for_the_last_place_counts_alike_wherever_it_lies(
+    points: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe of a grid begins with the attacked points: ties by position would choose them."""
+
+    def tied(given: Evidence) -> Tensor:
+        return given.test.x[:, 0].double().sign()
+
+    monkeypatch.setitem(INNER, "tail-heaviness", tied)
+    score = InfluenceRank("tail-heaviness", points)
+    found = score(evidence)
+    assert evidence.influence is not None
+    back = torch.arange(len(evidence.test)).flip(0)
+    turned = replace(
+        evidence, test=evidence.test.take(back), influence=evidence.influence[back]
+    )
+    assert close(score(turned), found)
+    first = tied(evidence) > 0
+    values = evidence.influence
+    middle = values.quantile(0.5, 1, keepdim=True)
+    scale = (values - middle).abs().quantile(0.5, 1, keepdim=True)
+    standing = (values - middle) / (1.482602218505602 * scale)
+    supports = evidence.trace.train.y == evidence.test.y[:, None]
+    standing = standing.masked_fill(~supports, 0)
+    rest = max(0, points - int(first.sum()))
+    expected = standing[first].mean(0)
+    if rest:
+        others = standing[~first].mean(0)
+        expected = (int(first.sum()) * expected + rest * others) / points
+    assert close(found, expected)
+
+
 def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(
     evidence: Evidence,
 ) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from defenses.detectors.rehearsed import Rehearsed
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
+from defenses.kit.blocks import in_blocks
 from defenses.kit.tails import standardised
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import Detector
@@ -38,7 +39,8 @@ class InfluenceRank:
     Attributes:
         detector: which chooses the probe points, with its default hyperparameters (tail-heaviness:
             k = 3; rehearsed: by the weights that the package brings).
-        points: how many, at most those that there are.
+        points: how many, at most those that there are. Those that tie for the last places share
+            them.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -88,11 +90,32 @@ class InfluenceRank:
             n = influence.shape[1]
             return influence.new_full((n,), torch.nan)
         ranked = scores.masked_fill(~scored, -torch.inf)
-        suspects = ranked.argsort(descending=True, stable=True)[:count]
-        asked = evidence.test.y[suspects].unsqueeze(1)
-        supports = evidence.trace.train.y == asked
-        standing = _standing(influence[suspects])
-        return standing.masked_fill(~supports, 0).mean(0)
+        weight = chosen(ranked, count)
+        suspects = weight.nonzero().squeeze(1)
+        total = torch.zeros_like(influence[0])
+        for part in in_blocks(suspects, len(total)):
+            asked = evidence.test.y[part].unsqueeze(1)
+            supports = evidence.trace.train.y == asked
+            standing = _standing(influence[part]).masked_fill(~supports, 0)
+            total += weight[part].to(total) @ standing
+        return total / count
+
+
+def chosen(scores: Tensor, count: int) -> Tensor:
+    """Returns with what weight each point is among the `count` highest, (m,) float64 in [0, 1].
+
+    Points that tie for the last places share them: which of them lies first tells something in a
+    probe that begins with the attacked points.
+
+    Args:
+        scores: (m,), without NaN.
+        count: at least 1, at most m.
+    """
+    last = scores.topk(count).values[-1]
+    above = scores > last
+    tied = scores == last
+    places = count - above.sum()
+    return above.double() + tied.double() * places / tied.sum()
 
 
 def _standing(influence: Tensor) -> Tensor:
