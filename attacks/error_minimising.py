@@ -22,7 +22,13 @@ from poisonbench.data import Dataset
 from poisonbench.losses import each
 from poisonbench.models import predict
 from poisonbench.notes import attach
-from poisonbench.seeding import derive, exact_arithmetic, generator
+from poisonbench.seeding import (
+    Outside,
+    derive,
+    drawing,
+    exact_arithmetic,
+    generator,
+)
 from poisonbench.training import Recipe, starting_model, training_mode
 
 
@@ -137,7 +143,10 @@ class _Learner:
         self.train = train
         self.recipe = recipe
         self.model = starting_model(recipe, train, derive(seed, "surrogate"))
+        self.seed = seed
         self.g = generator(seed, "batches")
+        self.outside = Outside()
+        self.taken = 0
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.sgd = torch.optim.SGD(trained, lr=recipe.lr, momentum=recipe.momentum)
 
@@ -146,12 +155,22 @@ class _Learner:
         data = replace(self.train, x=x)
         size = min(self.recipe.batch_size, len(data))
         training_mode(self.model, self.recipe)
-        with exact_arithmetic(), torch.enable_grad():
-            for _ in range(steps):
-                drawn = torch.randint(len(data), (size,), generator=self.g)
-                batch = data.take(drawn)
-                self.sgd.zero_grad()
-                losses = each(self.recipe.descends, self.model(batch.x), batch.y)
-                losses.mean().backward()
-                self.sgd.step()
+        for _ in range(steps):
+            drawn = torch.randint(len(data), (size,), generator=self.g)
+            self._step(data.take(drawn))
         self.model.eval()
+
+    def _step(self, batch: Dataset) -> None:
+        """Takes a step; what layers such as dropout draw for it follows from the seed."""
+        draw = derive(self.seed, "learner", self.taken)
+        self.taken += 1
+        with (
+            drawing(draw, batch.x.device),
+            self.outside.drawing(draw),
+            exact_arithmetic(),
+            torch.enable_grad(),
+        ):
+            self.sgd.zero_grad()
+            losses = each(self.recipe.descends, self.model(batch.x), batch.y)
+            losses.mean().backward()
+            self.sgd.step()

@@ -490,22 +490,24 @@ def test_the_loss_of_a_member_is_that_after_its_unrolled_steps(smoothing: float,
     torch.testing.assert_close(look._loss(member, x, 7, 0).detach(), want.detach())
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        LabelFlip("neighbour", neighbours=5),
-        Bullseye(steps=2),
-        FeatureCollision(steps=2),
-        GradientMatching(steps=2, restarts=1),
-        SleeperAgent(steps=3, retrain=1),
-        MetaPoison(steps=2, models=2),
-        NormMatched(steps=2, rounds=2),
-        ErrorMinimising(rounds=2, steps=2),
-        LabelConsistent(steps=2),
-        HiddenTrigger(steps=2),
-    ],
-    ids=lambda attack: type(attack).__name__,
+CRAFTED = [
+    LabelFlip("neighbour", budget=0.02, neighbours=6),
+    Bullseye(steps=2),
+    FeatureCollision(steps=2),
+    GradientMatching(steps=2, restarts=1),
+    SleeperAgent(steps=3, retrain=1),
+    MetaPoison(steps=2, models=2),
+    NormMatched(steps=2, rounds=2),
+    ErrorMinimising(rounds=2, steps=2),
+    LabelConsistent(steps=2),
+    HiddenTrigger(steps=2),
+]
+crafted = pytest.mark.parametrize(
+    "attack", CRAFTED, ids=lambda attack: type(attack).__name__
 )
+
+
+@crafted
 def test_poison_does_not_depend_on_how_many_checkpoints_a_log_keeps(attack, small):
     found = [
         attack(*small, dataclasses.replace(QUICK, checkpoints=checkpoints), 0)
@@ -513,6 +515,19 @@ def test_poison_does_not_depend_on_how_many_checkpoints_a_log_keeps(attack, smal
     ]
     assert torch.equal(found[0].train.x, found[1].train.x)
     assert torch.equal(found[2].train.x, found[1].train.x)
+    assert torch.equal(found[0].train.y, found[1].train.y)
+    assert torch.equal(found[0].wanted, found[1].wanted)
+
+
+@crafted
+def test_poison_of_a_model_with_dropout_follows_from_the_seed_alone(attack, small):
+    recipe = Recipe("test_training:DropoutNet", epochs=2, batch_size=32)
+    found = []
+    for state in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(state)
+            found.append(craft(attack, *small, recipe, 0))
+    assert torch.equal(found[0].train.x, found[1].train.x)
     assert torch.equal(found[0].train.y, found[1].train.y)
     assert torch.equal(found[0].wanted, found[1].wanted)
 
