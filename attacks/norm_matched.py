@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attacks.kit.backdoor import dirty_label
 from attacks.kit.descent import adam_descent
 from attacks.kit.gradient_matching import gradients_of, wanted_gradient
-from attacks.kit.rows import check_class, every_row, rows_of
+from attacks.kit.rows import check_class, draw, every_row, rows_of
 from attacks.kit.square import Place, StampingOnTop
 from attacks.kit.surrogate import own_recipe
 from poisonbench import training
@@ -35,7 +35,7 @@ from poisonbench.seeding import derive
 from poisonbench.training import Recipe
 from poisonbench.training.trace import Trace
 
-WISHES = 256  # patched rows whose gradient is wanted
+WISHES = 256  # patched rows whose gradient is wanted, drawn at each training
 AGES = 6  # of the surrogate, evenly over its training, at which the norms are matched
 
 
@@ -171,7 +171,7 @@ class _Objective:
         self.y = data.y[rows]
         self.form = Form(loss=trace.loss)
         honest = every_row(data).index_fill(0, rows, False)
-        wish = self._wish(data, rows, honest)
+        wish = self._wish(data, rows, honest, trace.seed)
         own = honest & (data.y == attack.target)
         peers = data.take(own) if bool(own.any()) else data
         rates = torch.tensor([checkpoint.lr for checkpoint in trace.checkpoints])
@@ -181,11 +181,11 @@ class _Objective:
             for k, weight in enumerate(weights)
         ]
 
-    def _wish(self, data: Dataset, rows: Tensor, honest: Tensor) -> Dataset:
+    def _wish(self, data: Dataset, rows: Tensor, honest: Tensor, seed: int) -> Dataset:
         """Returns patched rows of other classes with the wanted label; else the poison."""
         others = honest & (data.y != self.attack.target)
         if bool(others.any()):
-            rows = rows_of(others)[:WISHES]
+            rows = draw(others, WISHES / len(data), seed, "wanted rows")
         chosen = data.take(rows)
         labels = torch.full_like(chosen.y, self.attack.target)
         return chosen.rows(self.attack.trigger(chosen.x), labels)

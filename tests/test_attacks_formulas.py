@@ -706,3 +706,26 @@ def test_the_objective_of_norm_matched_is_its_definition(smoothing: float, small
         penalty = (own.norm(dim=1) / median).log().abs().mean()
         want += float(rate * (aside + 0.7 * penalty))
     assert float(got) == pytest.approx(want, rel=1e-5)
+
+
+def test_the_gradient_that_is_wanted_is_of_all_other_classes_in_whatever_order_rows_lie(
+    monkeypatch,
+):
+    y = torch.arange(10).repeat_interleave(100)
+    x = noise(1000, 1, 8, 8)
+    x[:, 0, 0, 0] = y / 10
+    shown = []
+    monkeypatch.setattr(
+        attacks.norm_matched, "_age", lambda model, wish, *_: shown.append(wish)
+    )
+    trace = train(Dataset(x, y, 10), LINEAR, 0)
+    rows = torch.tensor([150, 950])
+    _Objective(trace, rows, NormMatched(target=3))
+    wish = shown[0]
+    assert len(wish) == 256
+    assert wish.y.unique().tolist() == [3]
+    classes = (wish.x[:, 0, 0, 0] * 10).round().long()
+    counts = torch.bincount(classes, minlength=10)
+    assert counts[3] == 0
+    assert min(counts[counts > 0].tolist()) > 10
+    assert int((counts > 0).sum()) == 9
