@@ -705,7 +705,7 @@ def test_the_objective_of_norm_matched_is_its_definition(smoothing: float, small
         aside = 1 - F.cosine_similarity(own.mean(0), wish, dim=0)
         penalty = (own.norm(dim=1) / median).log().abs().mean()
         want += float(rate * (aside + 0.7 * penalty))
-    assert float(got) == pytest.approx(want, rel=1e-5)
+    assert float(got.detach()) == pytest.approx(want, rel=1e-5)
 
 
 def test_the_gradient_that_is_wanted_is_of_all_other_classes_in_whatever_order_rows_lie(

@@ -56,6 +56,7 @@ from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset, Layout, subset
 from poisonbench.errors import ConfigError
 from poisonbench.gradients.products import dot_products, gradient_norms
+from poisonbench.losses import each
 from poisonbench.models import build, predict
 from poisonbench.notes import collecting
 from poisonbench.roles import POISON
@@ -565,6 +566,27 @@ def test_gradients_to_be_matched_are_the_engines():
         torch.testing.assert_close(
             g @ g.T, dot_products(model, data, data), rtol=1e-9, atol=1e-12
         )
+
+
+def squared(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """A loss as users write it: `one_hot` looks at its values."""
+    return (outputs - F.one_hot(y, 10)).square().sum(1)
+
+
+@pytest.mark.parametrize("loss", ["mean-squared-error", squared], ids=["named", "own"])
+def test_gradients_of_any_loss_are_those_of_autograd_and_differentiable(loss):
+    model, data = model_of("mlp"), random_data(4, (1, 8, 8))
+    x = data.x.clone().requires_grad_()
+    found = gradients_of(model, x, data.y, loss)
+    want = []
+    for one, label in zip(x.split(1), data.y.split(1), strict=True):
+        value = each(loss, model(one), label).sum()
+        parts = torch.autograd.grad(value, list(model.parameters()), create_graph=True)
+        want.append(torch.cat([part.flatten() for part in parts]))
+    torch.testing.assert_close(found, torch.stack(want))
+    slopes = [torch.autograd.grad(g.norm(), x)[0] for g in (found, torch.stack(want))]
+    assert float(slopes[1].abs().max()) > 0
+    torch.testing.assert_close(*slopes)
 
 
 # --- whole-set attacks ---

@@ -59,14 +59,28 @@ def gradients_of(
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     trained = {name: everything[name] for name in names}
 
-    def value(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
+    def along(parameters: dict[str, Tensor], one: Tensor, slope: Tensor) -> Tensor:
         state = {**everything, **parameters}
         logits = functional_call(model, state, (one[None],))
-        return _losses(loss, logits, label[None]).sum()
+        product: Tensor = logits[0] * slope
+        return product.sum()
 
-    of_each = vmap(grad(value), in_dims=(None, 0, 0))
-    gradients = of_each(trained, x, y)
+    of_each = vmap(grad(along), in_dims=(None, 0, 0))
+    gradients = of_each(trained, x, _slopes(model, x, y, loss))
     return torch.cat([g.flatten(1) for g in gradients.values()], 1)
+
+
+def _slopes(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """Returns each row's loss gradient at the outputs, (k, C), differentiable in x.
+
+    A loss may look at the values of labels, as `one_hot` does: `vmap` allows that to none.
+    """
+    with torch.enable_grad():
+        outputs = model(x)
+        total = _losses(loss, outputs, y).sum()
+        (slopes,) = torch.autograd.grad(total, outputs, create_graph=True)
+    found: Tensor = slopes
+    return found
 
 
 def wanted_gradient(model: nn.Module, data: Dataset, batch: int = 512) -> list[Tensor]:
