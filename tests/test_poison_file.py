@@ -17,6 +17,7 @@ from conftest import random_data
 import experiments.scene.victim
 from attacks import Blend, LabelFlip, NoAttack, Patch
 from attacks.file import File
+from attacks.kit.rows import poison_in_place
 from experiments.cli import main
 from experiments.plan.parse import parse
 from experiments.plan.paths import Place
@@ -29,6 +30,7 @@ from poisonbench.errors import ConfigError, DataError, LogError, PoisonError
 from poisonbench.poison_file import fingerprint, read_poison, write_poison
 from poisonbench.roles import COVER, POISON
 from poisonbench.training import Recipe
+from tests.small_data import small_data
 
 QUICK = Recipe(model="linear", epochs=2)
 CLEAN = (
@@ -325,7 +327,9 @@ def test_a_mutated_file_is_refused(
         ),
         ({"clean_label": True}, PoisonError, "clean-label: "),
         ({"budget": -1}, LogError, "claim 'budget' is -1"),
-        ({"eps": 1.25}, LogError, "claim 'eps' is 1.25"),
+        ({"eps": -0.5}, LogError, "claim 'eps' is -0.5, no number of 0 or more"),
+        ({"eps": float("inf")}, LogError, "claim 'eps' is inf"),
+        ({"cover": 1.25}, LogError, r"claim 'cover' is 1.25, no number in \[0, 1\]"),
         ({"budget": float("nan")}, LogError, "claim 'budget' is nan"),
         ({"budget": "1", "cover": [], "__class__": 1}, None, ""),
     ],
@@ -339,6 +343,32 @@ def test_a_file_is_held_to_what_it_claims(
         return
     with pytest.raises(error, match=message):
         read_poison(tmp_path / "p.h5", *CLEAN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "eps", "change"),
+    [
+        ("tokens", 2, lambda x: x.index_fill(1, torch.tensor([0, 1]), 2)),
+        ("vector", 3.0, lambda x: x + 3.0),
+    ],
+    ids=["tokens", "vector"],
+)
+def test_a_radius_above_one_is_a_claim_like_any_other(
+    kind: str, eps: float, change: Callable, tmp_path: Path
+):
+    """Of words that differ in a sentence, or of numbers that are no pixels."""
+    clean, test = small_data(kind)
+    longest = (clean.x != 0).sum(1).argmax()[None]
+    moved = change(clean.x[longest])
+    poisoned = poison_in_place(clean, test, rows=longest, x=moved)
+    path = tmp_path / "p.h5"
+    about = {**ABOUT, "claims": {"eps": eps}}
+    write_poison(path, poisoned, clean, test, about)
+    assert same(read_poison(path, clean, test), poisoned)
+    about = {**ABOUT, "claims": {"eps": eps / 3}}
+    write_poison(path, poisoned, clean, test, about)
+    with pytest.raises(PoisonError, match="eps: "):
+        read_poison(path, clean, test)
 
 
 def test_a_configuration_that_names_no_data_set_is_refused(tmp_path: Path):
