@@ -16,6 +16,7 @@ from poisonbench.checks import check_at_least, check_fraction, check_positive
 from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
 from poisonbench.training import Recipe
 
 
@@ -55,8 +56,15 @@ class Sinusoid:
         """Returns x + D sin(2 pi j f / width), clamped to [0, 1] (section 3.1, v(i, j)).
 
         x is (k, channels, height, width); columns j count from 1.
+
+        Raises:
+            ConfigError: the wave is 0 in every column: each lies where it changes its sign.
         """
         width = x.shape[-1]
+        if 2 * self.frequency % width == 0:
+            told = f"a wave of frequency={self.frequency:g}"
+            what = f"{told} is 0 in every column of images of width {width}"
+            raise ConfigError([what], f"choose a `frequency` below {width / 2:g}")
         column = torch.arange(1, width + 1, dtype=torch.float64)
         phase = 2 * math.pi * column * self.frequency / width
         wave = self.delta * torch.sin(phase)
@@ -68,7 +76,8 @@ class Sinusoid:
         """Poisons `train`.
 
         Raises:
-            ConfigError: data of another kind, or none is of the target class.
+            ConfigError: data of another kind, none is of the target class, or the wave is 0 in
+                every column.
             PoisonError: rule "label", `target` is no class.
         """
         check_kind(train, self)

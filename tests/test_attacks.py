@@ -370,7 +370,7 @@ ELIGIBLE = {
 SPENDERS = [
     Patch(target=2),
     Blend(),
-    Sinusoid(),
+    Sinusoid(frequency=1),
     TaCT(cover=0),
     AdaptiveBlend(cover=0),
     AdaptivePatch(cover=0, size=2),

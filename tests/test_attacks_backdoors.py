@@ -94,6 +94,15 @@ def test_a_sinusoid_is_the_wave_of_the_paper_on_grey_and_clamped_on_white():
     torch.testing.assert_close(white, (1 + wave.clamp(max=0)).expand(1, 1, 4, 8))
 
 
+@pytest.mark.parametrize(("frequency", "width"), [(6, 12), (4, 8), (6, 4), (0.5, 1)])
+def test_a_wave_that_is_nothing_in_every_column_is_refused(frequency, width):
+    grey = Dataset(torch.full((20, 1, 8, width), 0.5), torch.arange(20) % 4, 4)
+    assert float(Sinusoid(frequency=frequency - 0.4).trigger(grey.x).max()) > 0.5
+    told = f"frequency={frequency}.* 0 in every column of images of width {width}"
+    with pytest.raises(ConfigError, match=told):
+        Sinusoid(frequency=frequency)(grey, grey, VICTIM, 0)
+
+
 # --- adaptive blend and patch: pieces in training, the whole at test time ---
 
 
