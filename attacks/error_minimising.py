@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attacks.kit.descent import BLOCK, signed_descent, steps_of
 from attacks.kit.rows import draw, every_row, poison_in_place
-from attacks.kit.surrogate import own_recipe
+from attacks.kit.surrogate import by_steps, own_recipe
 from poisonbench.checks import check_at_least, check_fraction, check_part
 from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
@@ -76,11 +76,12 @@ class ErrorMinimising:
         """Poisons `train`.
 
         Raises:
-            ConfigError: data of another kind.
+            ConfigError: data of another kind, or a recipe with a loop of its own.
         """
         check_kind(train, self)
         rows = draw(every_row(train), self.budget, seed)
-        learner = _Learner(train, own_recipe(self.surrogate, recipe), seed)
+        own = by_steps(own_recipe(self.surrogate, recipe))
+        learner = _Learner(train, own, seed)
         clean = train.x[rows]
         y = train.y[rows]
         noisy = clean.clone()

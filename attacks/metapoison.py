@@ -18,6 +18,7 @@ from attacks.kit.aim import Aim, OnePoint, take_aim
 from attacks.kit.descent import adam_descent
 from attacks.kit.member import Member, Parameters, member_of, partly_trained
 from attacks.kit.rows import poison_in_place
+from attacks.kit.surrogate import by_steps
 from poisonbench import training
 from poisonbench.checks import check_at_least, check_fraction
 from poisonbench.contracts.kinds import check_kind
@@ -76,13 +77,13 @@ class MetaPoison(OnePoint):
         """Poisons `train`.
 
         Raises:
-            ConfigError: data of another kind, or there is no point or row of a class it
-                needs.
+            ConfigError: data of another kind, a recipe with a loop of its own, or there is no point
+                or row of a class it needs.
             PoisonError: rule "label", `source` or `target` is no class.
         """
         check_kind(train, self)
+        own = by_steps(self.surrogate or recipe)
         aim = take_aim(self, train, test, recipe, seed)
-        own = self.surrogate or recipe
         poison, curve = adam_descent(
             _LookAhead(self, train, test.x[aim.point], aim, own, seed),
             train.x[aim.rows],
@@ -144,9 +145,7 @@ class _LookAhead:
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Returns the mean loss for the poison x, (k, *shape), at step t."""
-        losses = []
-        for i, member in enumerate(self.members):
-            losses.append(self._loss(member, x, t, i))
+        losses = [self._loss(member, x, t, i) for i, member in enumerate(self.members)]
         self._grow(x.detach(), t)
         return torch.stack(losses).mean()
 

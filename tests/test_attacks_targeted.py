@@ -533,6 +533,33 @@ def test_poison_of_a_model_with_dropout_follows_from_the_seed_alone(attack, smal
     assert torch.equal(found[0].wanted, found[1].wanted)
 
 
+def loop_of_someone_else(model, data, seed):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    F.cross_entropy(model(data.x), data.y).backward()
+    optimizer.step()
+    yield 1, 0.1, model.state_dict()
+
+
+LOOP = Recipe(model="mlp", train="test_attacks_targeted:loop_of_someone_else")
+
+
+@pytest.mark.parametrize("attack", [MetaPoison(steps=1), ErrorMinimising()], ids=repr)
+def test_attacks_that_train_by_the_recipes_steps_refuse_a_loop_that_has_none(
+    attack, small
+):
+    with pytest.raises(ConfigError, match=r"steps of a recipe itself.*`surrogate`"):
+        attack(*small, LOOP, 0)
+    own = dataclasses.replace(attack, surrogate=LOOP)
+    with pytest.raises(ConfigError, match="takes the steps of a recipe itself"):
+        own(*small, QUICK, 0)
+
+
+def test_attacks_on_trained_models_train_them_by_the_loop_of_the_victim(small):
+    _, _, notes = told(Bullseye(steps=1, budget=0.02), small, LOOP)
+    assert notes["surrogate_accuracy"] < 0.8
+    craft(MetaPoison(steps=1, models=2, surrogate=QUICK), *small, LOOP, 0)
+
+
 # --- adaptive against influence ---
 
 

@@ -4,6 +4,7 @@ from torch import nn
 
 from poisonbench import training
 from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
 from poisonbench.models import predict
 from poisonbench.notes import note
 from poisonbench.seeding import derive
@@ -17,6 +18,21 @@ def own_recipe(own: Recipe | None, victim: Recipe) -> Recipe:
         return victim
     note("surrogate", repr(own))
     return own
+
+
+def by_steps(own: Recipe) -> Recipe:
+    """Returns the recipe of models that an attack trains itself, a step at a time.
+
+    Raises:
+        ConfigError: a loop of someone else's trains by it, whose batches, rates and optimiser the
+            recipe does not tell.
+    """
+    if own.loop is None:
+        return own
+    what = (
+        "the attack takes the steps of a recipe itself, got one with a loop of its own"
+    )
+    raise ConfigError([what], "give `surrogate`, a recipe without `train`")
 
 
 def surrogate(
