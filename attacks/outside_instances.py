@@ -6,7 +6,8 @@ classes of CIFAR-10: rows that are learned early have small gradients, so that e
 influence that are not renormalised do not rank them high. No attack in itself, but a case whose
 most influential rows are known.
 
-Cost: reading the other data set, and O(budget n + m) images.
+Cost: reading the other data set, a hash of both where they are of one shape, and O(budget n + m)
+images.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from poisonbench.contracts.budget import count
 from poisonbench.contracts.kinds import check_kind
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import DATASETS, KIND_OF, Dataset, join, load
+from poisonbench.data.dataset import among
 from poisonbench.errors import ConfigError
 from poisonbench.roles import CLEAN, POISON
 from poisonbench.seeding import generator
@@ -67,7 +69,8 @@ class OutsideInstances:
         """Poisons `train`; the n rows that it has stay as they are, before the new ones.
 
         Raises:
-            ConfigError: data of another kind, or pictures that do not fit into theirs.
+            ConfigError: data of another kind, or pictures that do not fit into theirs or are their
+                own.
             DataError: the other data set is not there.
             PoisonError: rule "label", `target` is no class.
         """
@@ -76,6 +79,7 @@ class OutsideInstances:
         other, points = load(self.dataset)
         check_class("outside", self.outside, other.classes)
         eligible = rows_of(other.y == self.outside)
+        self._check_other(other.take(eligible), train)
         g = generator(seed, "poison rows")
         order = torch.randperm(len(eligible), generator=g)
         most = count(self.budget, len(train))
@@ -96,6 +100,16 @@ class OutsideInstances:
             wanted=torch.full_like(targets.y, self.target),
             target_origin=torch.full_like(targets.y, -1),
         )
+
+    def _check_other(self, pictures: Dataset, train: Dataset) -> None:
+        """Refuses pictures of the data themselves: neither poison nor attacked points in truth."""
+        if pictures.shape != train.shape:
+            return
+        own = int(among(pictures, train).sum())
+        if own:
+            theirs = f"pictures of class {self.outside} of {self.dataset!r}"
+            what = f"{own} {theirs} are rows of the training set"
+            raise ConfigError([what], "choose a `dataset` that is not that of the grid")
 
     def _labelled(self, like: Dataset, x: Tensor, label: int) -> Dataset:
         """Pictures of the other data set as instances of `like`, all with one label."""

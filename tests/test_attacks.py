@@ -221,9 +221,16 @@ every_trigger = pytest.mark.parametrize("attack", TRIGGERS, ids=repr)
 
 
 def data_for(attack: object, kind: str) -> tuple[Dataset, Dataset]:
-    """300 training and 100 test rows, at four times the size for attacks that need larger ones."""
-    parts = small_data(kind)
-    return enlarged(parts) if isinstance(attack, Warp) else parts
+    """300 training and 100 test rows, at four times the size for attacks that need larger ones.
+
+    For one that inserts digits they are negatives, so that its digits are those of other data.
+    """
+    train, test = small_data(kind)
+    if isinstance(attack, OutsideInstances):
+        return train.rows(1 - train.x, train.y), test.rows(1 - test.x, test.y)
+    if isinstance(attack, Warp):
+        return enlarged((train, test))
+    return train, test
 
 
 # every row on the first kind that it takes, the first row of each class on the others too

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from attacks import OutsideInstances
 from attacks.outside_instances import fitted
-from poisonbench.data import Dataset, load
+from poisonbench.data import Dataset, load, subset
 from poisonbench.errors import ConfigError, PoisonError
 from poisonbench.models import predict
 from poisonbench.roles import CLEAN, POISON
@@ -78,6 +78,18 @@ def test_a_class_that_there_is_not_is_refused():
             )
     with pytest.raises(ValueError, match="dataset must be one of"):
         OutsideInstances(dataset="adult")
+
+
+def test_pictures_of_the_data_themselves_are_refused():
+    """They would be clean rows, and attacked points that any victim gives the wanted label."""
+    clean, points = load("digits")
+    few = subset(clean, 100, 0)
+    for data in (few, few.to(dtype=torch.float64)):
+        told = r"\d+ pictures of class 3 of 'digits' are rows of the training set"
+        with pytest.raises(ConfigError, match=told):
+            OutsideInstances(dataset="digits", outside=3)(data, points, QUICK, 0)
+    others = few.take(few.y != 3)
+    OutsideInstances(dataset="digits", outside=3)(others, points, QUICK, 0)
 
 
 def test_a_victim_learns_the_second_task_beside_its_own():
