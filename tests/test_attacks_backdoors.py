@@ -94,6 +94,18 @@ def test_a_sinusoid_is_the_wave_of_the_paper_on_grey_and_clamped_on_white():
     torch.testing.assert_close(white, (1 + wave.clamp(max=0)).expand(1, 1, 4, 8))
 
 
+@pytest.mark.parametrize(
+    "attack", [TaCT(), AdaptivePatch(budget=0.9), AdaptiveBlend(budget=0.9)], ids=repr
+)
+def test_cover_without_a_row_is_told_as_such_with_the_way_out(attack):
+    """Of two classes TaCT has no third one; the others' poison takes all rows."""
+    grey = Dataset(torch.full((20, 1, 8, 8), 0.5), torch.arange(20) % 2, 2)
+    with pytest.raises(ConfigError, match=r"no training row is left.*`cover` = 0"):
+        attack(grey, grey, VICTIM, 0)
+    p = dataclasses.replace(attack, cover=0)(grey, grey, VICTIM, 0)
+    assert int((p.role == POISON).sum()) > 0
+
+
 @pytest.mark.parametrize(("frequency", "width"), [(6, 12), (4, 8), (6, 4), (0.5, 1)])
 def test_a_wave_that_is_nothing_in_every_column_is_refused(frequency, width):
     grey = Dataset(torch.full((20, 1, 8, width), 0.5), torch.arange(20) % 4, 4)

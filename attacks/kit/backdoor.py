@@ -11,6 +11,7 @@ from attacks.kit.rows import check_class, draw, poison_in_place, rows_of
 from poisonbench.checks import check_at_least, check_different
 from poisonbench.contracts.values import Poisoned
 from poisonbench.data import Dataset
+from poisonbench.errors import ConfigError
 from poisonbench.roles import COVER, POISON
 from poisonbench.seeding import generator
 
@@ -119,7 +120,7 @@ def dirty_label(
 
     Raises:
         PoisonError: rule "label", `target` or `source` is no class.
-        ConfigError: no training row can be poisoned.
+        ConfigError: no training row can be poisoned, or is left for cover.
     """
     rows = draw(attacked_rows(train, target, source), budget, seed)
     x = (poison or trigger)(train.x[rows])
@@ -127,6 +128,9 @@ def dirty_label(
     role = torch.full_like(rows, POISON)
     if cover is not None and cover.share:
         left = cover.eligible.index_fill(0, rows, False)
+        if not bool(left.any()):
+            what = f"no training row is left for cover, {cover.share:g} of all"
+            raise ConfigError([what], "spend a smaller `budget`, or set `cover` = 0")
         kept = draw(left, cover.share, seed, "cover rows")
         covering = cover.trigger(train.x[kept])
         x = torch.cat([x, covering])
