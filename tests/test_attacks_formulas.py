@@ -3,6 +3,7 @@
 A changed constant shows.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -46,10 +47,12 @@ from attacks.kit.descent import adam_descent, noise_in_ball, restarted, signed_d
 from attacks.kit.gradient_matching import misalignment, shifting, wanted_gradient
 from attacks.kit.member import partly_trained
 from attacks.kit.rows import draw, poison_in_place
+from attacks.kit.splitting import Splitting
 from attacks.kit.surrogate import surrogate
 from attacks.norm_matched import _Objective
 from attacks.sleeper_agent import _Retraining
 from poisonbench.data import Dataset, Layout, subset
+from poisonbench.errors import ConfigError
 from poisonbench.models import Classifier, build
 from poisonbench.notes import collecting
 from poisonbench.roles import CLEAN, COVER, POISON
@@ -215,6 +218,44 @@ def test_signed_adam_walks_at_its_rate_whatever_the_gradient_and_slows_tenfold_t
     path = -torch.tensor([*seen, float(last)], dtype=WIDE).diff()
     rates = [1e-2] * 6 + [1e-3] * 4 + [1e-4] * 4 + [1e-5] * 2
     torch.testing.assert_close(path, torch.tensor(rates, dtype=WIDE), rtol=1e-5, atol=0)
+
+
+def rooted(x: Tensor, step: int = 0) -> Tensor:
+    """Its slope is not finite where a pixel is as the first one of the first row at the start."""
+    away = x - 0.25
+    return (away * away).sum((1, 2, 3)).sqrt().sum()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_gradient_that_is_not_finite_is_refused_and_no_step_of_nothing(signed: bool):
+    """The sign of nan is 0: rows would stay where they are, and nobody be told."""
+    clean = torch.full((2, 1, 2, 2), 0.25, dtype=WIDE)
+    clean[1] = 0.75
+    told = "the gradient of the objective is not finite"
+    with pytest.raises(ConfigError, match=told):
+        adam_descent(rooted, clean, eps=0.1, steps=2, lr=0.1, signed=signed)
+    with pytest.raises(ConfigError, match=told):
+        signed_descent(rooted, clean, eps=0.1, steps=2)
+    assert signed_descent(rooted, clean[1:], eps=0.1, steps=2).max() < 0.75
+
+    def distance(x: Tensor) -> Tensor:
+        return (x - 0.25).square().sum((1, 2, 3)).sqrt()
+
+    for rows, refusal in (
+        (clean, pytest.raises(ConfigError, match=told)),
+        (clean[1:], contextlib.nullcontext()),
+    ):
+        splitting = Splitting(distance, torch.clone, rows, beta=0.1, lr=0.1)
+        with refusal:
+            splitting.descend(3)
+
+
+def test_noise_of_a_learner_that_diverged_is_refused(small):
+    wild = dataclasses.replace(LINEAR, model="mlp", lr=1e20)
+    with pytest.raises(
+        ConfigError, match="the gradient of the objective is not finite"
+    ):
+        ErrorMinimising(surrogate=wild)(*small, LINEAR, 0)
 
 
 def test_the_best_of_several_runs_ends_lowest_over_its_last_tenth():

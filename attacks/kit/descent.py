@@ -8,6 +8,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 from tqdm import trange
 
+from poisonbench.errors import ConfigError
 from poisonbench.notes import attach
 from poisonbench.seeding import derive, exact_arithmetic, generator
 
@@ -54,24 +55,30 @@ def adam_descent(
 
     Returns:
         The poison, and the objective before every step, (steps,).
+
+    Raises:
+        ConfigError: a gradient of the objective is not finite.
     """
     x = _begin(start, clean, eps).requires_grad_()
     adam = Adam([x], lr=lr)
     milestones = [steps * k // 8 for k in (3, 5, 7)] if signed else []
     decay = MultiStepLR(adam, milestones, gamma=0.1)
     curve = clean.new_zeros(steps)
+    finite = nothing_seen(clean)
     with exact_arithmetic():
         for t in steps_of(steps, what):
             with torch.enable_grad():
                 value = objective(x, t)
                 (x.grad,) = torch.autograd.grad(value, x)
             curve[t] = value.detach()
+            finite = finite & x.grad.isfinite().all()
             if signed:
                 x.grad.sign_()
             adam.step()
             decay.step()
             with torch.no_grad():
                 x.copy_(project(x, clean, eps))
+    check_finite(finite)
     return x.detach(), curve
 
 
@@ -98,20 +105,39 @@ def signed_descent(
 
     Returns:
         (k, *shape) within the ball and in [0, 1].
+
+    Raises:
+        ConfigError: a gradient of the objective is not finite.
     """
     if step is None:
         step = 2.5 * eps / steps
     x = _begin(start, clean, eps)
+    finite = nothing_seen(clean)
     with exact_arithmetic():
         for t in range(steps):
             with torch.enable_grad():
                 x.requires_grad_()
                 total = objective(x).sum()
                 (gradient,) = torch.autograd.grad(total, x)
+            finite = finite & gradient.isfinite().all()
             length = step * (1 - t / steps) if decay else step
             moved = x.detach() - length * gradient.sign()
             x = project(moved, clean, eps)
+    check_finite(finite)
     return x
+
+
+def nothing_seen(clean: Tensor) -> Tensor:
+    """Returns that all gradients so far were finite, (), where the rows lie: it is read once."""
+    return clean.new_ones((), dtype=torch.bool)
+
+
+def check_finite(finite: Tensor) -> None:
+    """Refuses a descent with a gradient that was not finite: the sign of nan is 0, no step."""
+    if not bool(finite):
+        what = "the gradient of the objective is not finite: the attacker's model diverged, or"
+        way = "lower the learning rate of its recipe, or choose another `surrogate`"
+        raise ConfigError([f"{what} has no slope at a row"], way)
 
 
 def _begin(start: Tensor | None, clean: Tensor, eps: float) -> Tensor:

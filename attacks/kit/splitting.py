@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attacks.kit.descent import steps_of
+from attacks.kit.descent import check_finite, nothing_seen, steps_of
 from poisonbench.notes import attach
 from poisonbench.seeding import exact_arithmetic
 
@@ -39,22 +39,29 @@ class Splitting:
         self.lr = lr
 
     def descend(self, steps: int) -> Tensor:
-        """Returns the rows after so many steps from the base, and logs the mean objective."""
+        """Returns the rows after so many steps from the base, and logs the mean objective.
+
+        Raises:
+            ConfigError: a step leads to no finite objective: its slope is none.
+        """
         x = self.base.clone()
         rate = self.base.new_full((len(x),), self.lr)
         curve = []
         with exact_arithmetic(), torch.no_grad():
             now = self._objective(x)
+            finite = nothing_seen(x)
             for _ in steps_of(steps, "feature collision"):
                 curve.append(now.mean())
                 moved = self._step(x, rate)
                 then = self._objective(moved)
+                finite = finite & then.isfinite().all()
                 better = then <= now
                 x = torch.where(_per_row(better, x), moved, x)
                 now = torch.where(better, then, now)
                 longer = (1.2 * rate).clamp(max=self.lr)
                 rate = torch.where(better, longer, rate / 2)
             curve.append(now.mean())
+        check_finite(finite)
         attach("objective", torch.stack(curve)[None])
         return x
 
