@@ -213,6 +213,21 @@ def test_nothing_is_done_where_too_few_points_are_flagged(evidence: Evidence) ->
         assert done.retrainings == 0
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_of_a_label_with_fewer_than_two_rows_none_stands_out(
+    left: int, evidence: Evidence
+) -> None:
+    """As of a rare class, or after rounds that removed the others."""
+    own = (evidence.trace.train.y == 0).nonzero().squeeze(1)
+    stays = torch.ones_like(evidence.trace.train.y, dtype=torch.bool)
+    stays[own[left:]] = False
+    rare = replace(evidence.trace, train=evidence.trace.train.take(stays))
+    seen = replace(evidence, trace=rare)
+    done = TargetDriven()(seen, means(seen))
+    assert done.keep.all()
+    assert done.retrainings == 0
+
+
 def test_a_cutoff_that_no_row_passes_is_lowered_or_given_up(evidence: Evidence) -> None:
     assert TargetDriven(1e6, lower=1.0)(evidence, means(evidence)).keep.all()
     assert not TargetDriven(1e6, lower=0.5)(evidence, means(evidence)).keep.all()

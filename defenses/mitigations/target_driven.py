@@ -103,15 +103,16 @@ class TargetDriven:
     def _heights(self, done: Mitigated, points: Dataset, means: Means) -> Tensor:
         """Returns the standardised mean influence on `points` of every row, (n,).
 
-        -inf for rows of other labels, for those removed, and where no point has finite influence.
+        -inf for rows of other labels, for those removed, and where no point has finite influence or
+        the label has fewer than two rows: none stands out.
         """
         influence = influence_by(means, done.trace, points)
         heights = influence.new_full(done.keep.shape, -torch.inf)
         sound = influence.isfinite().all(1)
-        if not bool(sound.any()):
+        own = done.trace.train.y == points.y[0]
+        if not bool(sound.any()) or int(own.sum()) < 2:
             return heights
         mean = influence[sound].mean(0)
-        own = done.trace.train.y == points.y[0]
         rows = done.keep.nonzero().squeeze(1)[own]
         among_own = mean[own][None]
         heights[rows] = standardised(among_own, self.scale)[0]
