@@ -532,6 +532,36 @@ class Broken(nn.Module):
         return torch.from_numpy(x.numpy() * 2)
 
 
+class Rotated(nn.Module):
+    """Complex weights, of which the sizes are returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(12, 12, dtype=torch.complex128))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.weight.dtype) @ self.weight).abs()
+
+
+class Untracked(Net):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+class Inferred(Net):
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+class Decided(Net):
+    """Gives its decision in the place of logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.one_hot(super().forward(x).argmax(1), CLASSES).to(x.dtype)
+
+
 class Pair(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return super().forward(x), x
@@ -619,12 +649,24 @@ REFUSED = {
         "last",
         r"has no head: no nn\.Linear gives its logits .*head='...'",
     ),
+    "complex weights": (
+        lambda: dense(Rotated()).eval(),
+        "all",
+        r"layer 'features\.3' \(Rotated\) has a complex parameter 'weight'.*view_as_real",
+    ),
     "all frozen": (
         lambda: frozen().eval(),
         "all",
         r"no parameter that requires a gradient",
     ),
 }
+
+for _kind in (Untracked, Inferred, Decided):
+    REFUSED[f"cut off: {_kind.__name__}"] = (
+        lambda kind=_kind: kind(nn.Flatten(), nn.Linear(PIXELS, CLASSES)).eval(),
+        "all",
+        rf"the model \({_kind.__name__}\) gives logits that autograd does not follow back",
+    )
 
 
 def torchvision_model(name: str, **options: object) -> Net:

@@ -37,7 +37,7 @@ def parameter_names(
     A weight of the head that is tied with another layer's has that layer's name.
 
     Raises:
-        ModelError: there is none, or no head for layers "last".
+        ModelError: there is none, no head for layers "last", or one is complex.
     """
     wanted = {id(p) for p in model.parameters()}
     if layers == "last":
@@ -53,4 +53,16 @@ def parameter_names(
             "the model has no parameter that requires a gradient",
             "call requires_grad_()",
         )
+    for name in names:
+        _check_real(model, name)
     return tuple(names)
+
+
+def _check_real(model: nn.Module, name: str) -> None:
+    """Refuses a complex parameter: products of complex gradients are no influence."""
+    if not model.get_parameter(name).is_complex():
+        return
+    place, _, key = name.rpartition(".")
+    reason = f"has a complex parameter {key!r}, and products of gradients are of reals"
+    way = "keep torch.view_as_real(w), and take torch.view_as_complex of it in forward"
+    raise ModelError.of_layer(place, model.get_submodule(place), reason, way)
