@@ -10,6 +10,7 @@ operation that finds them in contradiction raises an error. So the older one is 
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ BF16 = "bf16"
 INHERITED = "none"  # the operation does as the wider setting says
 OLDER = {EXACT: "highest", TF32: "high"}  # the same in the older record
 _asked: ContextVar[str] = ContextVar("_asked", default=EXACT)
+
+# PyTorch 2.9 warns of the older record where it is first read in a process: here, unheard
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.get_float32_matmul_precision()
 
 
 def _on_cuda() -> tuple[Any, ...]:
