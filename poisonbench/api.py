@@ -32,7 +32,7 @@ from poisonbench.contracts.verdicts import Verdict, joined, of_nothing, proponen
 from poisonbench.data import Dataset
 from poisonbench.errors import ConfigError
 from poisonbench.registry import Table, made
-from poisonbench.seeding import generator
+from poisonbench.seeding import exact_arithmetic, generator
 from poisonbench.training.given.points import check_given_labels, predicted, read_points
 from poisonbench.training.trace import Trace, check_trace
 
@@ -40,6 +40,7 @@ Labels = Literal["predicted", "given"]
 MOST_BYTES = 1 << 28  # of influence scores that a guard holds at a time
 
 
+@exact_arithmetic()
 def influence(
     run: Trace,
     test: object,
@@ -104,6 +105,7 @@ class Guard:
         k: proponents told of each point.
     """
 
+    @exact_arithmetic()
     def __init__(
         self,
         run: Trace,
@@ -160,6 +162,7 @@ class Guard:
         self._calibrated = calibrate(run, method, judge, clean)
         self.threshold = alarm_threshold(self._calibrated.clean, alarm)
 
+    @exact_arithmetic()
     def __call__(self, x: object) -> Verdict:
         """Returns the verdict on one point (*shape), or on each of m points.
 

@@ -25,7 +25,7 @@ from poisonbench.contracts.calibration import p_values
 from poisonbench.contracts.values import Evidence
 from poisonbench.errors import ConfigError, DataError
 from poisonbench.log import names
-from poisonbench.models import predict
+from poisonbench.models import build, predict
 from poisonbench.roles import CALIBRATION
 from poisonbench.seeding import generator
 
@@ -252,6 +252,26 @@ def test_one_point_at_a_time_is_the_batch(guard: pb.Guard):
         assert torch.equal(one.proponents.helpful, batch.proponents.helpful[row])
         assert torch.equal(one.proponents.harmful, batch.proponents.harmful[row])
     assert batch.proponents.helpful.shape == (12, 3)
+
+
+@pytest.mark.parametrize(
+    "estimator", ["gas", "influence-functions", "representer-point"]
+)
+def test_an_autocast_of_the_caller_rounds_nothing(estimator: str):
+    rows = random_data(20, dtype=torch.float32)
+    model = build("mlp", rows.layout, 0)
+    run = pb.Trace.of(model, rows, [(model.state_dict(), 0.1)])
+    trusted = random_data(60, seed=2, dtype=torch.float32)
+    want = pb.influence(run, rows, estimator)
+    judged = pb.Guard(run, trusted, "class-similarity", estimator)(rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pb.influence(run, rows, estimator)
+        again = pb.Guard(run, trusted, "class-similarity", estimator)(rows)
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(found, want)
+    assert torch.allclose(
+        again.suspicion, judged.suspicion, rtol=0, atol=0, equal_nan=True
+    )
 
 
 def test_blocks_do_not_change_a_verdict(

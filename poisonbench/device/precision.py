@@ -7,6 +7,8 @@ those of float32; what is left in float32 may be TF32, which keeps every number 
 PyTorch keeps two records of it. The older one (`set_float32_matmul_precision`, `allow_tf32`) also
 writes the newer (`fp32_precision` of each kind of operation), but not the other way about, and an
 operation that finds them in contradiction raises an error. So the older one is written first.
+
+Autocast of a caller would round what is computed inside its block: it is off here, too.
 """
 
 import contextlib
@@ -23,6 +25,7 @@ EXACT = "ieee"
 TF32 = "tf32"
 BF16 = "bf16"
 INHERITED = "none"  # the operation does as the wider setting says
+CASTING = ("cpu", "cuda")  # kinds of device that have an autocast of their own
 OLDER = {EXACT: "highest", TF32: "high"}  # the same in the older record
 _asked: ContextVar[str] = ContextVar("_asked", default=EXACT)
 
@@ -136,11 +139,16 @@ def asked() -> str:
 def full_precision() -> Iterator[None]:
     """Products and convolutions in full float32 while it lasts; what was set is put back.
 
-    Inside `asking("tf32")` and `asking("bf16")` they are those of TF32 on CUDA.
+    Inside `asking("tf32")` and `asking("bf16")` they are those of TF32 on CUDA. Autocast is off.
     """
     found = _Found.now()
+    cast = {kind: torch.is_autocast_enabled(kind) for kind in CASTING}
     found.write(asked())
+    for kind in CASTING:
+        torch.set_autocast_enabled(kind, False)
     try:
         yield
     finally:
+        for kind, enabled in cast.items():
+            torch.set_autocast_enabled(kind, enabled)
         found.put_back()
