@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import random_data
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from experiments.plan.gridfile import resolved
 from experiments.plan.identity import configuration, identifier
@@ -180,9 +181,27 @@ class Tuple(Crossed):
         return super().forward(x), None
 
 
+class Centring(Crossed):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(0.5))
+
+
+def rectified_first() -> nn.Module:
+    return nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(16, 3))
+
+
+def keeping() -> nn.Module:
+    model = Crossed()
+    model.kept = model(images())
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "x", "match"),
     [
+        (Centring, images(), r"\(Centring\) changes the instances .* in place"),
+        (rectified_first, images() - 0.5, r"in place .*nn\.ReLU\(\)"),
+        (keeping, images(), r"cannot be copied: .*once under torch\.no_grad\(\)"),
         (Tuple, images(), r"\(Tuple\) returns tuple, neither logits .*wrap it"),
         (
             lambda: Crossed(7),
@@ -203,8 +222,20 @@ class Tuple(Crossed):
 def test_what_cannot_be_called_is_refused_by_name_with_the_way_out(
     make, x: Tensor, match: str
 ):
+    before = x.clone()
     with pytest.raises(ModelError, match=match):
         wrap(make(), x)
+    assert torch.equal(x, before)
+
+
+def test_a_pruned_model_serves_once_it_was_called_without_gradients():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    prune.random_unstructured(model[1], "weight", amount=0.4)
+    with pytest.raises(ModelError, match="cannot be copied"):
+        wrap(model, images())
+    with torch.no_grad():
+        model(images())
+    assert torch.equal(wrap(model, images())(images()), model(images()))
 
 
 def test_a_run_of_a_wrapped_model_with_logits_by_name_is_that_of_the_plain_one():

@@ -20,6 +20,11 @@ from poisonbench.models.head import PAIRED
 
 WRAPPERS = ("module.", "_orig_mod.")  # of parallel and of compiled modules, before keys
 MASK = "attention_mask"  # argument by which the models of transformers are told what is padding
+COPIED = (
+    "call it once under torch.no_grad(): weights that are computed (pruning, weight_norm) and "
+    "activations that it keeps then carry no graph"
+)
+APART = "x = x - mean in place of x -= mean; at the start nn.ReLU() in place of inplace=True"
 WAY_OUT = "wrap it in an nn.Module that maps x (B, *shape) to logits (B, C)"
 
 
@@ -49,7 +54,7 @@ def wrap(
         own = copy.deepcopy(inner)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         reason = f"cannot be copied: {_line(error)}"
-        raise ModelError.of_layer("", inner, reason, WAY_OUT) from error
+        raise ModelError.of_layer("", inner, reason, COPIED) from error
     own.eval()
     adapt(own, x)
     _check_shape(own, x, one_logit)
@@ -184,12 +189,16 @@ def _check_plain(model: nn.Module) -> None:
 
 
 def _called(model: nn.Module, x: Tensor) -> object:
+    given = x.clone()
     try:
         with torch.no_grad():
-            out: object = model(x)
+            out: object = model(given)
     except Exception as error:
         reason = f"cannot be called on x {tuple(x.shape)}: {_line(error)}"
         raise ModelError.of_layer("", model, reason, WAY_OUT) from error
+    if not torch.equal(given, x):
+        reason = "changes the instances that it is called on, in place"
+        raise ModelError.of_layer("", model, reason, APART)
     return out
 
 
