@@ -379,7 +379,7 @@ def test_a_subset_of_no_rows_or_of_too_many_is_refused_with_what_there_is(size):
 
 
 class Rows(torch.utils.data.Dataset):
-    """Rows as torch's data sets give them; each may be asked for once."""
+    """Rows as torch's data sets give them; each may be asked for twice."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -389,7 +389,7 @@ class Rows(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, row):
-        assert row not in self.asked, "read twice"
+        assert self.asked.count(row) < 2, "read more than twice"
         self.asked.append(row)
         return self.rows[row]
 
@@ -397,6 +397,20 @@ class Rows(torch.utils.data.Dataset):
 class Endless(torch.utils.data.IterableDataset):
     def __iter__(self):
         return iter([])
+
+
+class Augmented(Rows):
+    """Mirrors a row, or relabels it, every second time that it is asked for."""
+
+    def __init__(self, relabels=False):
+        super().__init__(list(zip(X, Y.tolist(), strict=True)))
+        self.relabels = relabels
+
+    def __getitem__(self, row):
+        x, y = super().__getitem__(row)
+        if self.asked.count(row) == 1:
+            return x, y
+        return (x, 1 - y % 2) if self.relabels else (x.flip(-1), y)
 
 
 def pictures(x: torch.Tensor) -> list:
@@ -740,6 +754,9 @@ WRONG = [  # what the function returns, words of the fault, words of the way out
     (None, "it gave NoneType, not a pair", "return"),
     (((X, Y, Y), TEST), r"training set is a tuple of 3", "return"),
     ((Endless(), Endless()), "Endless without a length", "read it"),
+    ((Augmented(), TEST), "row 0 of the training set is another one", "augmentation"),
+    (((X, Y), Augmented(True)), "row 0 of the test set is another", "evaluation"),
+    (((X.flatten(1).to_sparse(), Y), TEST), "training set is of layout", "to_dense"),
     ((Rows([{"x": X[0]}]), TEST), "row 0 of the training set is dict", "return"),
     (
         (Rows([(X[0], 0), (X[1, :, :7], 1)]), TEST),

@@ -19,6 +19,7 @@ from poisonbench.data.form import RENUMBER, agreeing, described
 from poisonbench.data.tensors import as_instances, as_labels, as_tensor, of_picture
 from poisonbench.errors import DataError
 
+AGAIN = 16  # rows asked for twice: an augmentation at even odds leaves none of them as it was
 PART = (
     "a poisonbench.data.Dataset, a pair (x, y) of tensors or arrays, or a torch.utils.data.Dataset "
     "of pairs (instance, label)"
@@ -128,7 +129,7 @@ def _listed(labels: Tensor) -> str:
 
 
 def _read_once(data: "TorchDataset[Any]", what: str, way: str) -> Rows:
-    """All rows of a data set of torch, each asked for once; random transforms are drawn once."""
+    """All rows of a data set of torch; the first few are asked for again, and must be the same."""
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise DataError(
             f"{agreeing(what, 'is')} a {type(data).__name__} without a length",
@@ -150,7 +151,22 @@ def _read_once(data: "TorchDataset[Any]", what: str, way: str) -> Rows:
         raise DataError(
             f"{agreeing(what, 'has')} no rows", "both sets need at least one"
         )
+    for row in range(min(len(xs), AGAIN)):
+        x, y = _row(data[row], f"row {row} of {what}", way)
+        if not (_same(x, xs[row]) and _same(y, ys[row])):
+            raise DataError(
+                f"row {row} of {what} is another one when it is asked for again",
+                "give the data set without random augmentation, with the transform of evaluation",
+            )
     return torch.stack(xs), torch.stack(ys)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether all numbers are equal, those that are none (NaN) among them."""
+    if one.shape != other.shape:
+        return False
+    unlike = (one != other) & ~(one.isnan() & other.isnan())
+    return not bool(unlike.any())
 
 
 def _row(found: object, what: str, way: str) -> Rows:

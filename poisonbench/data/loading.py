@@ -33,7 +33,8 @@ def load(
     Args:
         name: a key of `DATASETS`, or `package.module:callable` of a function without arguments, or
             with `root` and `download`. It returns (train, test), each a `Dataset`, a pair (x, y) of
-            tensors or arrays, or a `torch.utils.data.Dataset` of such pairs, which is read once.
+            tensors or arrays, or a `torch.utils.data.Dataset` of such pairs, which is read once and
+            may not change its rows at random.
             float16 becomes float32, whole-number labels int64, and images of bytes, (n, channels,
             height, width) uint8, are divided by 255; nothing else is converted.
         root: folder of the files; None means `default_root()`. `digits` needs none.

@@ -19,6 +19,9 @@ BYTE = 255.0  # white, in an image of bytes
 def as_tensor(found: object, what: str) -> Tensor:
     """Returns a tensor or array, or a list of numbers, as a tensor of its own type."""
     if isinstance(found, Tensor):
+        if found.layout != torch.strided:
+            told = f"{agreeing(what, 'is')} of layout {found.layout}"
+            raise DataError(told, "x.to_dense()")
         return found.detach()
     try:
         array = np.asarray(found)
