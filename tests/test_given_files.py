@@ -177,6 +177,7 @@ def test_a_safetensors_file_without_the_package_names_it(tmp_path: Path, monkeyp
 FILES = [
     (lambda path: None, "there is no such file"),
     (lambda path: path.write_text("no"), "cannot be read"),
+    (lambda path: path.write_text("hi"), "cannot be read"),
     (lambda path: path.write_bytes(b""), "cannot be read"),
     (lambda path: torch.save(nn.Linear(2, 2), path), "more than tensors and numbers"),
     (lambda path: torch.save([1], path), "holds a list, no state dict"),
