@@ -88,6 +88,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "array.npy").rename(folder / "array.npz")
     (folder / "text.npz").write_text("x y")
     (folder / "cut.npz").write_bytes((folder / "train.npz").read_bytes()[:900])
+    np.savez_compressed(folder / "damaged.npz", x=points.numpy())
+    packed = bytearray((folder / "damaged.npz").read_bytes())
+    packed[60:90] = b"?" * 30
+    (folder / "damaged.npz").write_bytes(packed)
     (folder / "audit.toml").write_text(AUDIT)
     return folder
 
@@ -366,6 +370,7 @@ def test_there_is_no_poison_to_export(audited: Path, tmp_path: Path):
         (('"points.npz"', '"text.npz"'), "text.npz is no archive of arrays"),
         (('"points.npz"', '"array.npz"'), "array.npz is no archive of arrays"),
         (('"points.npz"', '"cut.npz"'), "cut.npz"),
+        (('"points.npz"', '"damaged.npz"'), "damaged.npz"),
         (('train = "train.npz"', 'train = "bare.npz"'), "bare.npz holds no array y"),
         (('train = "train.npz"', 'train = "one.npz"'), "label 10 in row"),
         (('"trusted.npz"', '"train.npz"'), "400 of 400 trusted points are rows of the"),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def _arrays(path: Path, what: str) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: _shared(file[key]) for key in ARRAYS if key in file}
-    except (OSError, ValueError, BadZipFile) as error:
+    except Exception as error:  # damaged bytes may raise anything
         raise DataError(f"{what}: {path}: {error}", WAY) from error
 
 
