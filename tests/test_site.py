@@ -143,3 +143,9 @@ def test_the_example_of_every_method_is_one(monkeypatch: pytest.MonkeyPatch):
         cls = TABLES[method.folder][settings.pop("name")]
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         assert cls(**given) == cls()
+
+
+def test_every_page_of_results_has_one_place_on_the_site():
+    places = tomllib.loads((CONFIG.parent / "results.toml").read_text(encoding="utf-8"))
+    placed = [page for section in places["section"] for page in section["pages"]]
+    assert sorted(placed) == sorted(path.stem for path in RESULTS.glob("*.md"))

@@ -12,28 +12,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from notebook_page import notebook_page
+from result_pages import RESULTS, results_index, results_navigation
 from tree_links import ROOT, relinked
 
-RESULTS = ROOT / "experiments" / "results"
 INTERVAL = re.compile(
     r" (\\?\[[-+.\d]+), ([-+.\d]+\\?\])"
 )  # [.09, .20], [0.091, 0.204]
 COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-
-
-def results_index() -> str:
-    """The page that lists the pages of results by their titles."""
-    lines = ["# Results", ""]
-    lines += [
-        "Each page starts with the command that made it, its date and machine, and tells",
-        "what fails. [A line of each](../../docs/measured.md) is on one page; the settings of",
-        "every run are in the [grids](../../experiments/grids).",
-        "",
-    ]
-    for path in sorted(RESULTS.glob("*.md")):
-        title = path.read_text(encoding="utf-8").partition("\n")[0].strip("# ")
-        lines.append(f"- [{title}]({path.name})")
-    return "\n".join(lines) + "\n"
 
 
 @cache
@@ -66,13 +51,6 @@ def methods_navigation() -> list[Any]:
         own.remove(f"{start}index.md")
         entries.append({title: [f"{start}index.md", *own]})
     return entries
-
-
-def results_navigation() -> list[Any]:
-    """The pages of results."""
-    own = sorted(path for path in made_pages() if path.startswith("results/"))
-    own.remove("results/index.md")
-    return ["results/index.md", "measured.md", *own]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
