@@ -396,7 +396,9 @@ def test_influence_rank_stands_on_the_influences_that_are_there(detector: str) -
     evidence = planted()
     assert evidence.influence is not None
     rank = InfluenceRank(detector, 1)  # type: ignore[arg-type]
-    suspect = INNER[detector](evidence).argmax()
+    assert evidence.trusted is not None
+    scores = INNER[detector](evidence)
+    suspect = scores.masked_fill(evidence.trusted, -torch.inf).argmax()
     own = evidence.trace.train.y == evidence.test.y[suspect]
     foreign = evidence.trace.train.y != evidence.test.y[:, None]
     some = evidence.influence.masked_fill(foreign, torch.nan)
@@ -410,7 +412,18 @@ def test_influence_rank_stands_on_the_influences_that_are_there(detector: str) -
     )
 
 
-@pytest.mark.parametrize("points", [3, 20, 33])
+def standings(evidence: Evidence) -> Tensor:
+    """What each probe point says of each row, (m, n)."""
+    assert evidence.influence is not None
+    values = evidence.influence
+    middle = values.quantile(0.5, 1, keepdim=True)
+    scale = (values - middle).abs().quantile(0.5, 1, keepdim=True)
+    supports = evidence.trace.train.y == evidence.test.y[:, None]
+    standing = (values - middle) / (1.482602218505602 * scale)
+    return standing.masked_fill(~supports, 0)
+
+
+@pytest.mark.parametrize("points", [3, 33])
 def test_a_point_that_ties_for_the_last_place_counts_alike_wherever_it_lies(
     points: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,32 +434,48 @@ def test_a_point_that_ties_for_the_last_place_counts_alike_wherever_it_lies(
 
     monkeypatch.setitem(INNER, "tail-heaviness", tied)
     score = InfluenceRank("tail-heaviness", points)
-    found = score(evidence)
+    first = tied(evidence) > 0
+    known = torch.zeros_like(first)
+    known[(~first).nonzero()[:3]] = True
+    seen = replace(evidence, trusted=known)
+    found = score(seen)
+    assert close(found, standings(evidence)[first].mean(0))
     assert evidence.influence is not None
     back = torch.arange(len(evidence.test)).flip(0)
     turned = replace(
-        evidence, test=evidence.test.take(back), influence=evidence.influence[back]
+        evidence,
+        test=evidence.test.take(back),
+        influence=evidence.influence[back],
+        trusted=known[back],
     )
     assert close(score(turned), found)
-    first = tied(evidence) > 0
-    values = evidence.influence
-    middle = values.quantile(0.5, 1, keepdim=True)
-    scale = (values - middle).abs().quantile(0.5, 1, keepdim=True)
-    standing = (values - middle) / (1.482602218505602 * scale)
-    supports = evidence.trace.train.y == evidence.test.y[:, None]
-    standing = standing.masked_fill(~supports, 0)
-    rest = max(0, points - int(first.sum()))
-    expected = standing[first].mean(0)
-    if rest:
-        others = standing[~first].mean(0)
-        expected = (int(first.sum()) * expected + rest * others) / points
-    assert close(found, expected)
+
+
+@pytest.mark.parametrize(("points", "last"), [(20, 31), (4, 36)])
+def test_points_are_asked_that_are_above_all_that_are_known_to_be_clean(
+    points: int, last: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = torch.arange(40).double()
+    monkeypatch.setitem(INNER, "tail-heaviness", lambda _: order)
+    known = (order == 5) | (order == 30)
+    found = InfluenceRank("tail-heaviness", points)(replace(evidence, trusted=known))
+    assert close(found, standings(evidence)[last:].mean(0))
+
+
+def test_where_none_is_above_those_known_to_be_clean_the_most_suspicious_is_asked(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = torch.arange(40).double()
+    monkeypatch.setitem(INNER, "tail-heaviness", lambda _: order)
+    found = InfluenceRank("tail-heaviness")(replace(evidence, trusted=order > 35))
+    assert close(found, standings(evidence)[35])
 
 
 def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(
     evidence: Evidence,
 ) -> None:
     assert evidence.influence is not None
+    assert evidence.trusted is not None
     influence = evidence.influence.clone()
     influence[0, 0] = torch.nan
     inner = InfluenceRank("tail-heaviness", ATTACKED - 1)
@@ -458,11 +487,16 @@ def test_influence_rank_is_not_moved_by_a_probe_point_without_influence(
     assert close(
         scores,
         inner(
-            replace(evidence, test=evidence.test.take(rest), influence=influence[rest])
+            replace(
+                evidence,
+                test=evidence.test.take(rest),
+                influence=influence[rest],
+                trusted=evidence.trusted[rest],
+            )
         ),
     )
     with (
-        pytest.warns(UserWarning, match="scores none of the 40 probe points"),
+        pytest.warns(UserWarning, match="scores none of the"),
         pytest.warns(UserWarning, match="40 of 40"),
     ):
         assert (

@@ -2,7 +2,8 @@
 
 After the target-driven mitigation of Hammoudeh & Lowd, CCS 2022, arXiv 2201.10055.
 
-Needs: influence, and a probe in which some points are attacked.
+Needs: influence, a probe in which some points are attacked, and what the inner detector reads:
+points known to be clean.
 
 Cost: that of the inner detector, and O(m n log n).
 """
@@ -18,6 +19,7 @@ from defenses.detectors.rehearsed import Rehearsed
 from defenses.detectors.support_without_the_few import SupportWithoutTheFew
 from defenses.detectors.tail_heaviness import TailHeaviness
 from defenses.kit.blocks import in_blocks
+from defenses.kit.evidence import trusted_points
 from defenses.kit.tails import standardised
 from poisonbench.checks import check_at_least, check_choice
 from poisonbench.contracts.protocols import Detector
@@ -34,13 +36,14 @@ INNER: dict[str, Detector] = {
 class InfluenceRank:
     """Mean of a row's robustly standardised influences on the points that a detector suspects most.
 
-    A row counts for the points that are predicted as its own label, and 0 for the others.
+    Points are asked that are more suspicious than all that are known to be clean. A row counts for
+    those that are predicted as its own label, and 0 for the others.
 
     Attributes:
         detector: which chooses the probe points, with its default hyperparameters (tail-heaviness:
             k = 3; rehearsed: by the weights that the package brings).
-        points: how many, at most those that there are. Those that tie for the last places share
-            them.
+        points: how many it asks at the most; one where none is suspicious. Those that tie for the
+            last places share them.
 
     Raises:
         ValueError: a value out of its range, naming the rule and the value.
@@ -59,11 +62,11 @@ class InfluenceRank:
     def uses(self) -> tuple[str, ...]:
         """What it reads."""
         inner = INNER[self.detector].uses
-        return tuple(dict.fromkeys((*inner, "probe")))
+        return tuple(dict.fromkeys((*inner, "probe", "reference")))
 
     @property
     def least_trusted(self) -> int:
-        """How many points known to be clean the inner detector needs."""
+        """How many points known to be clean it must be given: as the inner detector."""
         least: int = getattr(INNER[self.detector], "least_trusted", 1)
         return least
 
@@ -80,16 +83,18 @@ class InfluenceRank:
         scores = INNER[self.detector](evidence)  # warns of influence that is not finite
         influence = evidence.influence
         assert influence is not None  # or it would have raised
-        scored = scores.isfinite()
-        count = min(self.points, int(scored.sum()))
-        if not count:
-            warnings.warn(
-                f"{self.detector} scores none of the {len(scores)} probe points: no score",
-                stacklevel=2,
-            )
+        trusted = trusted_points(evidence, self.least_trusted)
+        ranked = scores.masked_fill(~scores.isfinite(), -torch.inf)
+        usual = ranked[trusted].max()
+        ranked = ranked.index_fill(0, trusted, -torch.inf)
+        if not ranked.isfinite().any():
+            others = len(scores) - len(trusted)
+            told = f"{self.detector} scores none of the {others} points to be asked"
+            warnings.warn(f"{told}: no score", stacklevel=2)
             n = influence.shape[1]
             return influence.new_full((n,), torch.nan)
-        ranked = scores.masked_fill(~scored, -torch.inf)
+        beyond = int((ranked > usual).sum())
+        count = min(self.points, max(1, beyond))
         weight = chosen(ranked, count)
         suspects = weight.nonzero().squeeze(1)
         total = torch.zeros_like(influence[0])

@@ -56,7 +56,7 @@ def _removals(
     panel.fill_between(
         list(bound), 0, floor, color="0.88", label="no rows can change them"
     )
-    looks = styles(sources(found.removals), 3.5)
+    looks = styles(sources(found.removals), 5.0)
     for source, style in looks.items():
         look = Look(style["color"], "-", style["marker"])
         of_source = standing(found.removals, source, of_vote)
@@ -145,7 +145,7 @@ def _curve(
         line,
         color=look.colour,
         marker=look.marker,
-        markersize=3.5,
+        markersize=5.0,
         linewidth=1.3,
         label=label,
     )
