@@ -32,10 +32,9 @@ from poisonbench.training import Recipe
 class LabelConsistent(StampingOnTop):
     """Hardens rows of class `target`, stamps a square on them, and on the test points to attack.
 
-    The paper's surrogate is trained adversarially; here it follows a recipe, and where the victim
-    can learn the perturbation, as on all of CIFAR-10, the square is of no use to it
-    (`experiments/results/gpu-h200.md`): give a recipe with a loop of adversarial training. On 8x8
-    digits eps=.3 hardens, 16/255 hardly does.
+    The paper's surrogate is trained adversarially; here it follows a recipe, by which the attack
+    does nothing on all of CIFAR-10 (`experiments/results/gpu-h200.md`): `surrogate` takes one with
+    a loop of adversarial training. On 8x8 digits eps=.3 hardens, 16/255 hardly does.
 
     Attributes:
         target: the label t that the attacker wants.
